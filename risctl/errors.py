@@ -1,0 +1,53 @@
+"""Errors a user can meet: each carries its exit status and fits on one line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+class RisctlError(Exception):
+    """Base of every error that ends a command with one clear line instead of a traceback."""
+
+    exit_status = 1
+
+
+class InputError(RisctlError, ValueError):
+    """Usage, configuration or input that cannot be accepted (exit status 2).
+
+    The message names the file (or the flag), the key, what was expected and what was found.
+    """
+
+    exit_status = 2
+
+    def __init__(self, where: str | Path, key: str, expected: str, got: object) -> None:
+        self.where, self.key, self.expected, self.got = str(where), key, expected, str(got)
+        place = f"{where}: {key}" if key else str(where)
+        super().__init__(one_line(f"{place}: expected {expected}, got {got}"))
+
+
+class CheckFailed(RisctlError):
+    """A gate or a check did not pass (exit status 3)."""
+
+    exit_status = 3
+
+
+class DamagedFileError(RisctlError, ValueError):
+    """A file that exists but is not what it was when it was written (exit status 4)."""
+
+    exit_status = 4
+
+    def __init__(self, path: str | Path, expected: str, got: object) -> None:
+        self.path, self.expected, self.got = str(path), expected, str(got)
+        super().__init__(one_line(f"{path}: damaged: expected {expected}, got {got}"))
+
+
+class StorageError(RisctlError, OSError):
+    """Disk or lock trouble (exit status 5)."""
+
+    exit_status = 5
+
+
+def one_line(text: str) -> str:
+    """Fold `text` onto one line of printable characters, so that a hostile file cannot forge output."""
+    folded = " ".join(text.split())
+    return "".join(c if c.isprintable() else "?" for c in folded)

@@ -1,0 +1,197 @@
+"""Cramer-Rao bounds of source positions through the actual channel and codes.
+
+With ``B_l = Phi_l A`` and ``D_l = Phi_l dA/dtheta`` (M x K and M x 3K), ``Phi_l = H diag(c_l)``:
+
+* Conditional (symbols unknown and deterministic; Stoica and Nehorai, IEEE Trans. ASSP 37(5), 1989, with a
+  measurement matrix that changes from snapshot to snapshot):
+  ``J_ij = 2/sigma^2 Re sum_l conj(x_il) x_jl d_il^H P_l d_jl``, P_l the projector off ``B_l``.
+* Unconditional (Gaussian symbols, powers and noise variance unknown; the Slepian-Bangs formula):
+  ``J_ij = sum_l tr(R_l^-1 dR_l/di R_l^-1 dR_l/dj)``, ``R_l = B_l diag(p) B_l^H + sigma^2 I``.
+
+Parameters are ordered source by source as (azimuth, elevation, range).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from risctl.physics.geometry import ArrayGeometry, cartesian_jacobian
+from risctl.physics.scenes import Scenes
+from risctl.physics.steering import steering_derivatives
+
+
+@dataclass(frozen=True)
+class SourceModel:
+    """Sources as a bound needs them; every source of the batch is real (no padding).
+
+    Attributes:
+        azimuth, elevation, range: [B, K], radians and metres.
+        amplitudes: ``sqrt(p_k) s_kl``, complex [B, K, L]; the conditional bound reads these.
+        power: [B, K]; the unconditional bound reads these.
+        noise_var: [B].
+    """
+
+    azimuth: Tensor
+    elevation: Tensor
+    range: Tensor
+    amplitudes: Tensor
+    power: Tensor
+    noise_var: Tensor
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """Lower bounds of the standard deviations, NaN past a scene's sources.
+
+    Attributes:
+        covariance: bound on the error covariance [B, 3K, 3K], source by source (azimuth, elevation, range).
+        azimuth, elevation: [B, K], radians. range, position: [B, K], metres; position is the root of the trace
+            of the bound mapped to Cartesian coordinates.
+    """
+
+    covariance: Tensor
+    azimuth: Tensor
+    elevation: Tensor
+    range: Tensor
+    position: Tensor
+
+
+def scene_bounds(scenes: Scenes, geometry: ArrayGeometry, kind: str = "conditional") -> Bounds:
+    """Bounds of simulated scenes at the truth, in float64, padded to K_max.
+
+    Args:
+        scenes: n scenes.
+        geometry: the nominal geometry (bounds describe the model the estimators have).
+        kind: ``conditional`` or ``unconditional``.
+    """
+    bound = {"conditional": crb_conditional, "unconditional": crb_unconditional}[kind]
+    geometry = geometry.to(scenes.y.device, torch.float64)
+    codes, H = scenes.codes.to(torch.complex128), scenes.H.to(torch.complex128)
+
+    def of_rows(rows: Tensor, K: int) -> Bounds:
+        amplitudes = (scenes.symbols * scenes.power.sqrt().unsqueeze(-1)).to(torch.complex128)
+        sources = SourceModel(
+            azimuth=scenes.azimuth[rows, :K].double(),
+            elevation=scenes.elevation[rows, :K].double(),
+            range=scenes.range[rows, :K].double(),
+            amplitudes=amplitudes[rows, :K],
+            power=scenes.power[rows, :K].double(),
+            noise_var=scenes.noise_var[rows].double(),
+        )
+        return bound(H[rows], codes[rows], sources, geometry)
+
+    return bounds_by_count(scenes.num_sources.long(), scenes.azimuth.shape[1], of_rows)
+
+
+def bounds_by_count(
+    num_sources: Tensor, K_max: int, bound: Callable[[Tensor, int], Bounds]
+) -> Bounds:
+    """Evaluate `bound(rows, K)` once for each source count K > 0 that occurs and pad the results to K_max."""
+    B, like = num_sources.shape[0], {"dtype": torch.float64, "device": num_sources.device}
+    covariance = torch.full((B, 3 * K_max, 3 * K_max), torch.nan, **like)
+    per_source = [torch.full((B, K_max), torch.nan, **like) for _ in range(4)]
+    for K in num_sources.unique().tolist():
+        if K == 0:
+            continue
+        rows = (num_sources == K).nonzero().squeeze(-1)
+        part = bound(rows, K)
+        covariance[rows, : 3 * K, : 3 * K] = part.covariance.double()
+        fields = (part.azimuth, part.elevation, part.range, part.position)
+        for target, values in zip(per_source, fields, strict=True):
+            target[rows, :K] = values.double()
+    return Bounds(covariance, *per_source)
+
+
+def crb_conditional(H: Tensor, codes: Tensor, sources: SourceModel, geometry: ArrayGeometry) -> Bounds:
+    """Conditional (deterministic-symbol) bound.
+
+    Args:
+        H: [B, M, N]. codes: [B, L, N]. sources: K real sources a scene. geometry: nominal, same precision.
+    """
+    return _from_information(conditional_information(H, codes, sources, geometry), sources)
+
+
+def crb_unconditional(H: Tensor, codes: Tensor, sources: SourceModel, geometry: ArrayGeometry) -> Bounds:
+    """Unconditional (Gaussian-symbol) bound, powers and noise variance unknown; arguments as above."""
+    return _from_information(unconditional_information(H, codes, sources, geometry), sources)
+
+
+def conditional_information(
+    H: Tensor, codes: Tensor, sources: SourceModel, geometry: ArrayGeometry
+) -> Tensor:
+    """Fisher information of the positions given unknown deterministic symbols, [B, 3K, 3K]."""
+    K = sources.azimuth.shape[1]
+    V = _observed_jet(H, codes, sources, geometry)
+    S, D = V[..., :K], V[..., K:]
+    projected = D - S @ torch.linalg.solve(S.mH @ S, S.mH @ D)
+    x = sources.amplitudes.repeat_interleave(3, dim=1).mT.unsqueeze(-2)  # [B, L, 1, 3K]
+    E = projected * x
+    J = (E.mH @ E).real.sum(1)
+    return 2.0 * J / sources.noise_var[:, None, None]
+
+
+def unconditional_information(
+    H: Tensor, codes: Tensor, sources: SourceModel, geometry: ArrayGeometry
+) -> Tensor:
+    """Fisher information of the positions with powers and noise variance eliminated, [B, 3K, 3K]."""
+    K = sources.azimuth.shape[1]
+    V = _observed_jet(H, codes, sources, geometry)
+    S, p = V[..., :K], sources.power
+    eye = torch.eye(S.shape[-2], dtype=S.dtype, device=S.device)
+    R = (S * p[:, None, None, :]) @ S.mH + eye * sources.noise_var[:, None, None, None]
+    WV = torch.linalg.solve(R, V)
+    Q, Q2 = V.mH @ WV, WV.mH @ WV
+    W2 = torch.linalg.solve(R, eye.expand_as(R)).abs().square().sum((-2, -1))
+    owner = torch.arange(K, device=S.device).repeat_interleave(3)
+    ss, sd, dd = Q[..., :K, :K], Q[..., :K, K:], Q[..., K:, K:]
+    sd_own = sd[:, :, owner, :]  # b_k(i)^H W d_j
+    p3 = p[:, owner]
+    theta = sd_own * sd_own.mT + ss[:, :, owner][:, :, :, owner] * dd.mT
+    J = 2.0 * theta.real * (p3.unsqueeze(-1) * p3.unsqueeze(-2)).unsqueeze(1)
+    # ds[i, m] = d_i^H W b_m: the cross terms with the powers and with the noise variance.
+    theta_p = 2.0 * (ss[:, :, owner, :] * sd.mT).real * p3[:, None, :, None]
+    own_columns = owner.expand(*Q2.shape[:2], 1, -1)
+    theta_s = 2.0 * Q2[..., :K, K:].gather(-2, own_columns).real.mT * p3[:, None, :, None]
+    power_s = Q2[..., :K, :K].diagonal(dim1=-2, dim2=-1).real.unsqueeze(-1)
+    nuisance = _block(ss.abs().square(), power_s, W2[..., None, None]).sum(1)
+    cross = torch.cat([theta_p, theta_s], dim=-1).sum(1)
+    return _eliminate(J.sum(1), cross, nuisance)
+
+
+def _block(a: Tensor, b: Tensor, c: Tensor) -> Tensor:
+    """The symmetric block matrix ``[[a, b], [b^T, c]]``."""
+    return torch.cat([torch.cat([a, b], dim=-1), torch.cat([b.mT, c], dim=-1)], dim=-2)
+
+
+def _eliminate(J: Tensor, cross: Tensor, nuisance: Tensor) -> Tensor:
+    """Schur complement ``J - cross nuisance^-1 cross^T``, scaled first: powers and noise differ in unit."""
+    scale = nuisance.diagonal(dim1=-2, dim2=-1).rsqrt()
+    scaled = nuisance * scale.unsqueeze(-1) * scale.unsqueeze(-2)
+    E = cross * scale.unsqueeze(-2)
+    return J - E @ torch.linalg.solve(scaled, E.mT)
+
+
+def _observed_jet(H: Tensor, codes: Tensor, sources: SourceModel, geometry: ArrayGeometry) -> Tensor:
+    """``Phi_l [A, dA]`` [B, L, M, K + 3K]."""
+    a, da = steering_derivatives(sources.azimuth, sources.elevation, sources.range, geometry)
+    columns = torch.cat([a, da.flatten(1, 2)], dim=1)  # [B, 4K, N]
+    return torch.einsum("bmn,bln,bjn->blmj", H, codes, columns)
+
+
+def _from_information(J: Tensor, sources: SourceModel) -> Bounds:
+    """Invert the information; a singular one (sources that cannot be told apart) bounds nothing: infinity."""
+    B, K = sources.azimuth.shape
+    scale = J.diagonal(dim1=-2, dim2=-1).clamp_min(torch.finfo(J.dtype).tiny).rsqrt()
+    factor, failed = torch.linalg.cholesky_ex(J * scale.unsqueeze(-1) * scale.unsqueeze(-2))
+    factor = torch.where((failed > 0)[:, None, None], torch.eye(3 * K).to(J), factor)
+    covariance = torch.cholesky_inverse(factor) * scale.unsqueeze(-1) * scale.unsqueeze(-2)
+    covariance = torch.where((failed > 0)[:, None, None], torch.full_like(covariance, torch.inf), covariance)
+    deviations = covariance.diagonal(dim1=-2, dim2=-1).reshape(B, K, 3).sqrt()
+    blocks = covariance.reshape(B, K, 3, K, 3).diagonal(dim1=1, dim2=3).permute(0, 3, 1, 2)
+    jacobian = cartesian_jacobian(sources.azimuth, sources.elevation, sources.range)
+    position = (jacobian @ blocks @ jacobian.mT).diagonal(dim1=-2, dim2=-1).sum(-1).sqrt()
+    return Bounds(covariance, *deviations.unbind(-1), position)

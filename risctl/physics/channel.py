@@ -1,0 +1,44 @@
+"""Rician channel between the RIS and the base station."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from risctl.config import PhysicsConfig
+from risctl.physics.geometry import ArrayGeometry
+from risctl.physics.random import complex_normal, uniform
+from risctl.physics.steering import steering_vector
+
+
+def draw_channel(
+    rng: np.random.Generator, physics: PhysicsConfig, num_scenes: int, device: torch.device | str = "cpu"
+) -> Tensor:
+    """Channels ``H`` complex64 [n, M, N] with unit mean power per entry.
+
+    ``H = sqrt(k/(k+1)) H_los + sqrt(1/(k+1)) H_nlos`` with a linear K-factor k uniform on the configured
+    interval and ``H_nlos`` i.i.d. CN(0, 1). ``H_los = b a^T`` is the outer product of the unit-modulus
+    responses of the base station (half-wavelength uniform linear array, arrival angle uniform within the
+    azimuth limit) and of the RIS towards a direction uniform in the field of view at `channel_distance`.
+    """
+    n, M, N = num_scenes, physics.num_antennas, physics.num_elements
+    k = uniform(rng, (n, 1, 1), physics.rician_k_min, physics.rician_k_max).to(device)
+    arrival, azimuth = uniform(rng, (2, n), -1.0, 1.0).to(device) * math.radians(physics.azimuth_limit_deg)
+    elevation = uniform(rng, (n,), -1.0, 1.0).to(device) * math.radians(physics.elevation_limit_deg)
+    distance = torch.full_like(azimuth, physics.channel_distance)
+    geometry = ArrayGeometry.from_config(physics, device)
+    scale = (k / (k + 1)).sqrt()
+    b = ula_response(arrival, M) * scale[:, :, 0]
+    a = steering_vector(azimuth, elevation, distance, geometry) * math.sqrt(N)
+    H = complex_normal(rng, (n, M, N)).to(device).mul_((1.0 / (k + 1)).sqrt())
+    return H.addcmul_(b.unsqueeze(-1), a.unsqueeze(-2))
+
+
+def ula_response(angle: Tensor, num_antennas: int) -> Tensor:
+    """Unit-modulus response ``exp(-j pi m sin(angle))`` of a half-wavelength ULA, complex [..., M]."""
+    m = torch.arange(num_antennas, device=angle.device, dtype=angle.dtype)
+    phase = -math.pi * angle.sin().unsqueeze(-1) * m
+    return torch.complex(phase.cos(), phase.sin())

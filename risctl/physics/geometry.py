@@ -1,0 +1,119 @@
+"""Geometry of the surface: element positions, directions, field of view.
+
+The RIS is a uniform planar array in the y-z plane, centred at the origin, looking along +x. Element
+``n = i_v * N_H + i_h`` sits at ``(0, (i_h - (N_H-1)/2) d, (i_v - (N_V-1)/2) d)``.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from risctl.config import PhysicsConfig
+
+
+@dataclass(frozen=True)
+class ArrayGeometry:
+    """What a steering vector needs to know of the surface.
+
+    Attributes:
+        positions: element positions [..., N, 3] in metres; leading axes, if any, are scenes.
+        wavelength: carrier wavelength in metres.
+        wavefront: ``spherical``, ``fresnel`` or ``planar``.
+        amplitude_taper: whether the 1/d amplitude across the aperture is modelled.
+        columns, rows: elements along y (N_H) and z (N_V).
+    """
+
+    positions: Tensor
+    wavelength: float
+    wavefront: str
+    amplitude_taper: bool
+    columns: int
+    rows: int
+
+    @classmethod
+    def from_config(
+        cls, physics: PhysicsConfig, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
+    ) -> ArrayGeometry:
+        """Nominal geometry of a configuration, positions on `device` in real `dtype`."""
+        spacing = physics.element_spacing * physics.wavelength
+        positions = planar_array_positions(physics.ris_columns, physics.ris_rows, spacing)
+        return cls(
+            positions=positions.to(device=device, dtype=dtype),
+            wavelength=physics.wavelength,
+            wavefront=physics.wavefront,
+            amplitude_taper=physics.amplitude_taper,
+            columns=physics.ris_columns,
+            rows=physics.ris_rows,
+        )
+
+    @property
+    def num_elements(self) -> int:
+        """N."""
+        return int(self.positions.shape[-2])
+
+    @property
+    def wavenumber(self) -> float:
+        """``k0 = 2 pi / lambda`` in rad/m."""
+        return 2.0 * math.pi / self.wavelength
+
+    @property
+    def squared_radius(self) -> Tensor:
+        """``|p_n|^2`` in square metres, [N] or [B, 1, N], ready to broadcast against [..., K, N]."""
+        P = self.positions.square().sum(-1)
+        return P if P.dim() == 1 else P.unsqueeze(-2)
+
+    def to(self, device: torch.device | str, dtype: torch.dtype) -> ArrayGeometry:
+        """The same geometry elsewhere or in another real precision."""
+        return replace(self, positions=self.positions.to(device=device, dtype=dtype))
+
+
+@dataclass(frozen=True)
+class FieldOfView:
+    """Where sources may be: |azimuth| and |elevation| limits in radians, range interval in metres."""
+
+    azimuth: float
+    elevation: float
+    range_min: float
+    range_max: float
+
+    @classmethod
+    def from_config(cls, physics: PhysicsConfig) -> FieldOfView:
+        """Field of view of a configuration."""
+        return cls(
+            azimuth=math.radians(physics.azimuth_limit_deg),
+            elevation=math.radians(physics.elevation_limit_deg),
+            range_min=physics.range_min,
+            range_max=physics.range_max,
+        )
+
+
+def planar_array_positions(columns: int, rows: int, spacing: float) -> Tensor:
+    """Element positions [N, 3] (float64, metres) of a `rows` x `columns` panel in the y-z plane."""
+    y = (torch.arange(columns, dtype=torch.float64) - (columns - 1) / 2) * spacing
+    z = (torch.arange(rows, dtype=torch.float64) - (rows - 1) / 2) * spacing
+    zz, yy = torch.meshgrid(z, y, indexing="ij")
+    return torch.stack([torch.zeros_like(yy), yy, zz], dim=-1).reshape(-1, 3)
+
+
+def direction(azimuth: Tensor, elevation: Tensor) -> Tensor:
+    """Unit vector ``(cos t cos p, cos t sin p, sin t)`` towards azimuth p, elevation t; [..., 3]."""
+    c = elevation.cos()
+    return torch.stack([c * azimuth.cos(), c * azimuth.sin(), elevation.sin()], dim=-1)
+
+
+def to_cartesian(azimuth: Tensor, elevation: Tensor, range_: Tensor) -> Tensor:
+    """Cartesian position [..., 3] in metres."""
+    return range_.unsqueeze(-1) * direction(azimuth, elevation)
+
+
+def cartesian_jacobian(azimuth: Tensor, elevation: Tensor, range_: Tensor) -> Tensor:
+    """``d(x, y, z) / d(azimuth, elevation, range)`` [..., 3, 3], metres per radian and per metre."""
+    c, s = elevation.cos(), elevation.sin()
+    d_azimuth = torch.stack([-c * azimuth.sin(), c * azimuth.cos(), torch.zeros_like(c)], dim=-1)
+    d_elevation = torch.stack([-s * azimuth.cos(), -s * azimuth.sin(), c], dim=-1)
+    r = range_.unsqueeze(-1)
+    return torch.stack([r * d_azimuth, r * d_elevation, direction(azimuth, elevation)], dim=-1)

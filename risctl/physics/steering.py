@@ -1,0 +1,137 @@
+"""Near-field steering vectors and their exact derivatives.
+
+``a_n = g_n exp(-j k0 (d_n - r)) / |g|`` with ``d_n`` the distance from the source to element n and ``g_n = 1``,
+or ``r / d_n`` with the amplitude taper. With ``u`` the unit direction, ``q = 1/r``, ``w_n = u . p_n`` and
+``s_n = d_n / r = sqrt(1 - 2 q w_n + q^2 |p_n|^2)`` the path difference is written without cancellation as
+
+    ``d_n - r = (q |p_n|^2 - 2 w_n) / (1 + s_n)``,
+
+finite down to q = 0 (the plane wave) and accurate in float32. The Fresnel model is its second-order expansion
+in the element coordinates, cross term included: ``-w_n + q (|p_n|^2 - w_n^2) / 2``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from risctl.physics.geometry import ArrayGeometry, direction
+
+
+@dataclass(frozen=True)
+class PathDifference:
+    """``delta = d - r`` [..., N] with its partial derivatives in ``w = u . p`` and ``q = 1/r``."""
+
+    delta: Tensor
+    d_projection: Tensor
+    d_curvature: Tensor
+    ratio: Tensor  # s = d / r of the exact distance
+
+
+def path_difference(projection: Tensor, curvature: Tensor, geometry: ArrayGeometry) -> PathDifference:
+    """Path difference to every element.
+
+    Args:
+        projection: ``w_n = u . p_n`` [..., N] in metres.
+        curvature: ``q = 1/r`` [...] in 1/metres.
+        geometry: wavefront model and element positions.
+    """
+    w, q = projection, curvature.unsqueeze(-1)
+    P = geometry.squared_radius
+    s = (1.0 - 2.0 * q * w + q.square() * P).clamp_min(1e-12).sqrt()
+    if geometry.wavefront == "spherical":
+        delta = (q * P - 2.0 * w) / (1.0 + s)
+        return PathDifference(delta, -1.0 / s, (P + w * delta) / (s * (1.0 + s)), s)
+    if geometry.wavefront == "fresnel":
+        half = (P - w.square()) / 2.0
+        return PathDifference(q * half - w, -1.0 - q * w, half, s)
+    if geometry.wavefront == "planar":
+        return PathDifference(-w, -torch.ones_like(w), torch.zeros_like(w), s)
+    raise ValueError(f"unknown wavefront {geometry.wavefront!r}")
+
+
+def steering_vector(azimuth: Tensor, elevation: Tensor, range_: Tensor, geometry: ArrayGeometry) -> Tensor:
+    """Unit-norm steering vectors.
+
+    Args:
+        azimuth, elevation: radians, [...].
+        range_: metres, [...], positive.
+        geometry: positions [N, 3], or [B, N, 3] to pair with sources [B, K].
+
+    Returns:
+        Complex [..., N] of the precision of `azimuth`.
+    """
+    return steering_towards(direction(azimuth, elevation), 1.0 / range_, geometry)
+
+
+def steering_towards(u: Tensor, curvature: Tensor, geometry: ArrayGeometry) -> Tensor:
+    """Unit-norm steering vectors [..., N] for directions `u` [..., 3] and curvatures ``1/r`` [...]."""
+    path = path_difference(u @ geometry.positions.mT, curvature, geometry)
+    phase = path.delta * -geometry.wavenumber
+    amplitude = _amplitude(path, geometry)
+    if isinstance(amplitude, Tensor):
+        return torch.complex(phase.cos() * amplitude, phase.sin() * amplitude)
+    return torch.complex(phase.cos().mul_(amplitude), phase.sin().mul_(amplitude))
+
+
+def _amplitude(path: PathDifference, geometry: ArrayGeometry) -> Tensor | float:
+    """``g / |g|``: constant without taper, ``(r/d_n) / |r/d|`` with it."""
+    if not geometry.amplitude_taper:
+        return float(geometry.num_elements) ** -0.5
+    g = 1.0 / path.ratio
+    return g / g.square().sum(-1, keepdim=True).sqrt()
+
+
+def steering_jet(
+    u: Tensor, curvature: Tensor, d_u: Tensor, d_curvature: Tensor, geometry: ArrayGeometry
+) -> tuple[Tensor, Tensor]:
+    """Steering vectors and their derivatives along J parameters, by the chain rule through (u, q).
+
+    Args:
+        u, curvature: directions [..., 3] and ``q = 1/r`` [...].
+        d_u, d_curvature: derivatives of both along the parameters, [..., J, 3] and [..., J].
+        geometry: wavefront model; one set of positions [N, 3].
+
+    Returns:
+        ``a`` [..., N] and ``da`` [..., J, N].
+    """
+    p = geometry.positions
+    path = path_difference(u @ p.mT, curvature, geometry)
+    dw, dq = d_u @ p.mT, d_curvature.unsqueeze(-1)
+    d_delta = path.d_projection.unsqueeze(-2) * dw + path.d_curvature.unsqueeze(-2) * dq
+    phase = path.delta * -geometry.wavenumber
+    amplitude = _amplitude(path, geometry)
+    a = torch.complex(phase.cos() * amplitude, phase.sin() * amplitude)
+    slope = torch.complex(torch.zeros_like(d_delta), d_delta * -geometry.wavenumber)
+    if isinstance(amplitude, Tensor):
+        slope = slope + _taper_slope(path, u @ p.mT, curvature, dw, dq, amplitude, geometry)
+    return a, a.unsqueeze(-2) * slope
+
+
+def _taper_slope(
+    path: PathDifference, w: Tensor, curvature: Tensor, dw: Tensor, dq: Tensor, amplitude: Tensor,
+    geometry: ArrayGeometry,
+) -> Tensor:
+    """Logarithmic derivative of the normalised taper: ``-ds/s`` less its mean under ``|a_n|^2``."""
+    q = curvature[..., None, None]
+    P = geometry.squared_radius
+    ds = (-q * dw + (q * P - w.unsqueeze(-2)) * dq) / path.ratio.unsqueeze(-2)
+    log_slope = -ds / path.ratio.unsqueeze(-2)
+    mean = (amplitude.square().unsqueeze(-2) * log_slope).sum(-1, keepdim=True)
+    return log_slope - mean
+
+
+def steering_derivatives(
+    azimuth: Tensor, elevation: Tensor, range_: Tensor, geometry: ArrayGeometry
+) -> tuple[Tensor, Tensor]:
+    """Steering vectors [..., N] and ``da/d(azimuth, elevation, range)`` [..., 3, N] (per rad, rad, m)."""
+    zero = torch.zeros_like(azimuth)
+    c, s = elevation.cos(), elevation.sin()
+    d_azimuth = torch.stack([-c * azimuth.sin(), c * azimuth.cos(), zero], dim=-1)
+    d_elevation = torch.stack([-s * azimuth.cos(), -s * azimuth.sin(), c], dim=-1)
+    d_u = torch.stack([d_azimuth, d_elevation, torch.zeros_like(d_azimuth)], dim=-2)
+    q = 1.0 / range_
+    d_q = torch.stack([zero, zero, -q.square()], dim=-1)
+    return steering_jet(direction(azimuth, elevation), q, d_u, d_q, geometry)
