@@ -1,0 +1,43 @@
+"""The configuration: a frozen, strict schema, the shipped presets, and how they are resolved."""
+
+from risctl.config.compare import canonical_json, diff_configs, fingerprint, flatten
+from risctl.config.load import load_config
+from risctl.config.parse import parse_section
+from risctl.config.presets import preset_directory, preset_names, preset_path, preset_summary
+from risctl.config.schema import (
+    Config,
+    CovarianceConfig,
+    DataConfig,
+    EvaluationConfig,
+    ImpairmentConfig,
+    InferenceConfig,
+    LossConfig,
+    ModelConfig,
+    PhysicsConfig,
+    SearchConfig,
+    TrainingConfig,
+)
+
+__all__ = [
+    "Config",
+    "CovarianceConfig",
+    "DataConfig",
+    "EvaluationConfig",
+    "ImpairmentConfig",
+    "InferenceConfig",
+    "LossConfig",
+    "ModelConfig",
+    "PhysicsConfig",
+    "SearchConfig",
+    "TrainingConfig",
+    "canonical_json",
+    "diff_configs",
+    "fingerprint",
+    "flatten",
+    "load_config",
+    "parse_section",
+    "preset_directory",
+    "preset_names",
+    "preset_path",
+    "preset_summary",
+]

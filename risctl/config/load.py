@@ -1,0 +1,71 @@
+"""Resolving a configuration: schema defaults < preset < `--config FILE` < overrides."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from risctl.config.compare import flatten
+from risctl.config.parse import check_keys, parse_override, read_table, validate
+from risctl.config.presets import preset_path
+from risctl.config.schema import Config
+
+
+def load_config(
+    preset: str | None = "quick", file: str | Path | None = None, overrides: Sequence[str] = ()
+) -> Config:
+    """Return the resolved configuration.
+
+    Args:
+        preset: name of a shipped preset, or None for the schema's defaults.
+        file: TOML file (or a run's `config.json`) whose values replace the preset's.
+        overrides: words `section.key=value`, which replace everything else.
+
+    Raises:
+        InputError: an unknown preset or key, an unreadable file or a bad value, naming where it came from.
+    """
+    paths = [preset_path(preset)] if preset else []
+    paths += [Path(file)] if file else []
+    layers = [(str(path), _flat_leaves(read_table(path))) for path in paths]
+    layers.extend(("override", dict([parse_override(word)])) for word in overrides)
+    return _resolve(layers)
+
+
+def _flat_leaves(table: dict[str, Any]) -> dict[str, Any]:
+    """Flatten a file's tables; empty ones stay, so that a misspelt empty section is refused too."""
+    flat = flatten(table)
+    return flat | {key: {} for key, value in table.items() if value == {}}
+
+
+def _resolve(layers: list[tuple[str, dict[str, Any]]]) -> Config:
+    values: dict[str, Any] = {}
+    origin: dict[str, str] = {}
+    for where, flat in layers:
+        check_keys(flat, Config, where)
+        for key, value in flat.items():
+            if value != {}:
+                values[key] = value
+                origin[key] = where
+    last = layers[-1][0] if layers else "defaults"
+    return validate(Config, _nest(values), lambda key: _origin(key, origin, last))
+
+
+def _origin(key: str, origin: dict[str, str], last: str) -> str:
+    """Return where `key` was set; `key` may point into an array (`physics.snr_values_db.2`)."""
+    while key:
+        if key in origin:
+            return origin[key]
+        key = key.rpartition(".")[0]
+    return last
+
+
+def _nest(flat: dict[str, Any]) -> dict[str, Any]:
+    nested: dict[str, Any] = {}
+    for key, value in flat.items():
+        *tables, name = key.split(".")
+        table = nested
+        for part in tables:
+            table = table.setdefault(part, {})
+        table[name] = value
+    return nested

@@ -1,0 +1,153 @@
+"""From text to checked values: files, override words, and one-line errors for what is wrong in them."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+import tomllib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from risctl.errors import InputError
+
+Model = TypeVar("Model", bound=BaseModel)
+BARE_WORD = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
+MAX_FILE_BYTES = 1_000_000
+
+
+def read_table(path: Path) -> dict[str, Any]:
+    """Read a TOML file, or a JSON one if its name ends in `.json` (a run's `config.json`)."""
+    text = _read_text(path)
+    try:
+        table = (
+            json.loads(text, object_pairs_hook=_distinct) if path.suffix == ".json" else tomllib.loads(text)
+        )
+    except (ValueError, RecursionError) as error:
+        kind = "JSON" if path.suffix == ".json" else "TOML"
+        raise InputError(path, "", f"valid {kind}", _brief(error)) from None
+    if not isinstance(table, dict):
+        raise InputError(path, "", "a table of sections", type(table).__name__)
+    return table
+
+
+def _read_text(path: Path) -> str:
+    try:
+        with path.open("rb") as stream:
+            raw = stream.read(MAX_FILE_BYTES + 1)
+    except (OSError, ValueError) as error:
+        raise InputError(path, "", "a readable configuration file", _brief(error)) from None
+    if len(raw) > MAX_FILE_BYTES:
+        raise InputError(path, "", "a configuration file of at most 1 MB", "a larger one")
+    try:
+        return raw.decode("utf-8")
+    except UnicodeDecodeError:
+        raise InputError(path, "", "UTF-8 text", "other bytes") from None
+
+
+def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    table = dict(pairs)
+    if len(table) != len(pairs):
+        raise ValueError("a key that occurs twice")
+    return table
+
+
+def _brief(error: BaseException) -> str:
+    """Return the reason without the path, which the message names already."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror.lower()
+    return "tables nested too deeply" if isinstance(error, RecursionError) else str(error)
+
+
+def parse_override(word: str) -> tuple[str, Any]:
+    """Split `section.key=value`; the value is a TOML scalar or array, a bare word stands for its string."""
+    key, equals, text = word.partition("=")
+    key, text = key.strip(), text.strip()
+    if not equals or "." not in key or not all(key.split(".")):
+        raise InputError("override", "", "section.key=value", _shorten(repr(word)))
+    if BARE_WORD.fullmatch(text) and text not in ("true", "false", "nan", "inf"):
+        return key, text
+    try:
+        table = tomllib.loads(f"value = {text}")
+    except (ValueError, RecursionError):
+        table = {}
+    if list(table) != ["value"] or isinstance(table["value"], dict):
+        raise InputError("override", key, "a TOML scalar or array", _shorten(repr(text)))
+    return key, table["value"]
+
+
+def known_keys(model: type[BaseModel], prefix: str = "") -> tuple[set[str], set[str]]:
+    """Return the dotted names of all fields of `model`: plain values, and tables."""
+    leaves: set[str] = set()
+    tables: set[str] = set()
+    for name, field in model.model_fields.items():
+        kind = field.annotation
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            below = known_keys(kind, f"{prefix}{name}.")
+            tables |= {f"{prefix}{name}"} | below[1]
+            leaves |= below[0]
+        else:
+            leaves.add(f"{prefix}{name}")
+    return leaves, tables
+
+
+def check_keys(flat: Mapping[str, Any], model: type[BaseModel], where: str) -> None:
+    """Refuse a dotted key that `model` does not have, and name the nearest one that it has."""
+    leaves, tables = known_keys(model)
+    for key, value in flat.items():
+        if key in tables:
+            if value != {}:
+                raise InputError(where, key, "a table", _shorten(repr(value)))
+        elif key not in leaves:
+            nearest = nearest_key(key, leaves if "." in key else tables)
+            raise InputError(where, key, f"a known key (nearest: {nearest})", repr(key.rpartition(".")[2]))
+
+
+def nearest_key(key: str, known: set[str]) -> str:
+    """Return the known dotted key most like `key`: the same name elsewhere beats a different name nearby."""
+    section, _, name = key.partition(".")
+
+    def likeness(candidate: str) -> float:
+        its_section, _, its_name = candidate.partition(".")
+        same_section = difflib.SequenceMatcher(None, section, its_section).ratio()
+        return 0.4 * same_section + 0.6 * difflib.SequenceMatcher(None, name, its_name).ratio()
+
+    return max(sorted(known), key=likeness)
+
+
+def validate(model: type[Model], values: Mapping[str, Any], where: Callable[[str], str]) -> Model:
+    """Build `model` from `values`; the first error becomes an `InputError`, `where(key)` naming its file."""
+    try:
+        return model.model_validate(dict(values))
+    except ValidationError as error:
+        details = error.errors(include_url=False)[0]
+    key, expected, got = _explain(details)
+    raise InputError(where(key), key, expected, got)
+
+
+def parse_section(model: type[Model], values: object, where: str | Path) -> Model:
+    """Build one section from a table read from `where`, a dataset's manifest for example."""
+    if not isinstance(values, Mapping):
+        raise InputError(where, "", "a table", type(values).__name__)
+    return validate(model, values, lambda _key: str(where))
+
+
+def _explain(details: ErrorDetails) -> tuple[str, str, str]:
+    """Return key, expectation and finding of one pydantic error."""
+    place = ".".join(str(part) for part in details["loc"])
+    if details["type"] == "cross_field":
+        context = details["ctx"]
+        key = f"{place}.{context['key']}" if place else str(context["key"])
+        return key, str(context["expected"]), str(context["got"])
+    if details["type"] == "extra_forbidden":
+        return place, "a known key", repr(str(details["loc"][-1]))
+    expected = details["msg"].removeprefix("Input should be ")
+    return place, expected[:1].lower() + expected[1:], _shorten(repr(details["input"]))
+
+
+def _shorten(text: str, limit: int = 60) -> str:
+    return text if len(text) <= limit else f"{text[: limit - 3]}..."

@@ -1,0 +1,123 @@
+"""The `physics` section: geometry, channel, codes, symbols and the scene distribution."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from risctl.config.base import Decibel, Decibels, NonNegative, Positive, Section, cross_field_error
+
+SideLength = Annotated[int, Field(ge=1, le=64)]
+SourceCount = Annotated[int, Field(ge=1, le=8)]
+
+
+class ImpairmentConfig(Section):
+    """Hardware faults of the simulated surface, unknown to every estimator; all off by default."""
+
+    position_error: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Standard deviation of each element coordinate, metres."""
+    phase_error_deg: Annotated[float, Field(ge=0, le=180)] = 0.0
+    """Standard deviation of each element's phase, degrees."""
+    amplitude_jitter_db: Annotated[float, Field(ge=0, le=20)] = 0.0
+    """Standard deviation of each element's gain, decibels."""
+    dead_elements: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of elements that reflect nothing."""
+    wavelength_mismatch: Annotated[float, Field(ge=-0.5, le=0.5)] = 0.0
+    """Relative error of the wavelength: the data use `wavelength * (1 + mismatch)`."""
+
+
+class PhysicsConfig(Section):
+    """Everything that decides how a scene looks; lengths in metres."""
+
+    wavelength: Positive = 0.3
+    """Carrier wavelength, metres."""
+    ris_columns: SideLength = 12
+    """RIS elements along y (N_H)."""
+    ris_rows: SideLength = 12
+    """RIS elements along z (N_V)."""
+    element_spacing: Annotated[float, Field(gt=0, le=10)] = 0.5
+    """Element spacing, wavelengths."""
+    num_antennas: Annotated[int, Field(ge=2, le=1024)] = 16
+    """Base-station antennas (M)."""
+    num_snapshots: Annotated[int, Field(ge=1, le=4096)] = 16
+    """Snapshots (L)."""
+    min_sources: SourceCount = 1
+    """Fewest sources of a scene."""
+    max_sources: SourceCount = 5
+    """Most sources of a scene (K_max)."""
+    azimuth_limit_deg: Annotated[float, Field(gt=0, lt=90)] = 60.0
+    """Half width of the field of view in azimuth, degrees."""
+    elevation_limit_deg: Annotated[float, Field(gt=0, lt=90)] = 30.0
+    """Half width of the field of view in elevation, degrees."""
+    range_min: Annotated[float, Field(gt=0, le=1e6)] = 0.5
+    """Nearest source, metres."""
+    range_max: Annotated[float, Field(gt=0, le=1e6)] = 10.0
+    """Farthest source, metres."""
+    wavefront: Literal["spherical", "fresnel", "planar"] = "spherical"
+    """Steering model: exact distances, second order, or plane waves."""
+    amplitude_taper: bool = False
+    """Exact 1/distance amplitude across the aperture, normalised to unit norm."""
+    rician_k_min: NonNegative = 0.5
+    """Smallest linear Rician K-factor."""
+    rician_k_max: NonNegative = 10.0
+    """Largest linear Rician K-factor."""
+    channel_distance: Positive = 100.0
+    """Distance from the RIS to the base station's line-of-sight point, metres."""
+    phase_bits: Annotated[int, Field(ge=1, le=8)] = 3
+    """Bits of a RIS phase."""
+    codebook: Literal["random", "dft", "hadamard", "mixed"] = "random"
+    """How the RIS codes are drawn."""
+    symbols: Literal["gaussian", "coherent"] = "gaussian"
+    """Independent CN(0,1) per snapshot, or constant over snapshots."""
+    power_control: Literal["controlled", "path_loss"] = "controlled"
+    """Source powers uniform in dB, or that times 1/range^2."""
+    power_spread_db: Annotated[float, Field(ge=0, le=40)] = 3.0
+    """Half width of the source powers, decibels."""
+    snr_min_db: Decibel = -5.0
+    """Lowest signal-to-noise ratio, decibels."""
+    snr_max_db: Decibel = 20.0
+    """Highest signal-to-noise ratio, decibels."""
+    snr_values_db: Decibels = ()
+    """If not empty, the SNR is drawn from these values instead of the interval, decibels."""
+    stratified: bool = False
+    """Scene i cycles through the source counts, then through `snr_values_db`: equal cells."""
+    max_coherence: Annotated[float, Field(gt=0, le=1)] = 0.5
+    """Cap on the pairwise steering coherence `|a_i^H a_j|`; 1 means none."""
+    impairments: ImpairmentConfig = ImpairmentConfig()
+    """Hardware faults."""
+
+    @property
+    def num_elements(self) -> int:
+        """RIS elements N."""
+        return self.ris_columns * self.ris_rows
+
+    @model_validator(mode="after")
+    def _check_order(self) -> Self:
+        pairs = (
+            ("min_sources", "max_sources"),
+            ("rician_k_min", "rician_k_max"),
+            ("snr_min_db", "snr_max_db"),
+        )
+        for low, high in pairs:
+            if getattr(self, low) > getattr(self, high):
+                got = f"{getattr(self, low)} > {getattr(self, high)}"
+                raise cross_field_error(low, f"at most {high}", got)
+        if self.range_min >= self.range_max:
+            raise cross_field_error("range_min", "below range_max", f"{self.range_min} >= {self.range_max}")
+        return self
+
+    @model_validator(mode="after")
+    def _check_identifiable(self) -> Self:
+        if self.max_sources >= self.num_antennas:
+            got = f"{self.max_sources} with {self.num_antennas} antennas"
+            raise cross_field_error("max_sources", "fewer sources than antennas", got)
+        if self.num_elements <= self.max_sources:
+            got = f"{self.num_elements} elements for {self.max_sources} sources"
+            raise cross_field_error("ris_columns", "more RIS elements than sources", got)
+        if self.stratified and not self.snr_values_db:
+            raise cross_field_error("snr_values_db", "at least one value when stratified", "none")
+        return self
+
+
+__all__ = ["ImpairmentConfig", "PhysicsConfig"]

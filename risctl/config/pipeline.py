@@ -1,0 +1,45 @@
+"""The `data` and `covariance` sections: where scenes come from, and the one covariance pipeline."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from risctl.config.base import Fraction, SceneCount, Section, Seed
+
+
+class DataConfig(Section):
+    """How many scenes of which seed, and whether they come from disk."""
+
+    seed: Seed = 0
+    """Seed of every split; the splits of one seed share no scene."""
+    train_scenes: SceneCount = 80_000
+    """Scenes of the training split."""
+    val_scenes: SceneCount = 16_000
+    """Scenes of the validation split."""
+    test_scenes: SceneCount = 6_000
+    """Scenes of the test split."""
+    shard_scenes: Annotated[int, Field(ge=1, le=1_000_000)] = 4096
+    """Scenes of one shard file."""
+    source: Literal["stream", "store"] = "stream"
+    """Scenes made as they are needed, or read from a dataset directory."""
+    validate_on: Literal["val", "train"] = "val"
+    """Split that validation uses; `train` is the overfit gate's deliberate choice."""
+
+
+class CovarianceConfig(Section):
+    """The covariance pipeline's only knobs, the same for training and inference."""
+
+    beta: Fraction = 0.30
+    """Weight of the sample covariance in the blend."""
+    tikhonov_alpha: Annotated[float, Field(gt=0, le=1e6)] = 1e-3
+    """Ridge strength of the back-projection, relative to the mean eigenvalue of Phi^H Phi."""
+    eps_cov: Annotated[float, Field(ge=0, le=1)] = 1e-3
+    """Identity added to the trace-N blend."""
+    range_weight: Annotated[float, Field(ge=0, le=100)] = 0.3
+    """Weight of the range factor in the predicted covariance."""
+    center: bool = True
+    """Subtract the mean over snapshots; takes constant (coherent) sources out as well."""
+    normalisation: Literal["trace"] = "trace"
+    """Covariances are scaled to trace N."""

@@ -1,0 +1,95 @@
+"""The `inference`, `evaluation` and `search` sections."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from risctl.config.base import (
+    Decibels,
+    NonNegative,
+    Positive,
+    SceneCount,
+    Section,
+    as_tuple,
+    cross_field_error,
+)
+
+EstimatorName = Literal["nomp", "music", "sbl"]
+EstimatorNames = Annotated[tuple[EstimatorName, ...], as_tuple, Field(min_length=1, max_length=8)]
+GridSide = Annotated[int, Field(ge=2, le=100_000)]
+
+
+class InferenceConfig(Section):
+    """From measurements to positions: grids, counting, polishing."""
+
+    range_grid: GridSide = 241
+    """Points of the one-dimensional range grid."""
+    nf_mle_iters: Annotated[int, Field(ge=0, le=100)] = 3
+    """Newton steps of the near-field maximum-likelihood polish."""
+    count_rule: Literal["evidence", "penalty"] = "evidence"
+    """How counts are compared: Laplace's evidence, or the log-likelihood less a fixed price per source."""
+    count_price: Annotated[float, Field(ge=-100, le=100)] = 0.0
+    """Price of one more source, nats; on top of the Occam factor with `evidence`."""
+    grid_oversampling: Annotated[float, Field(gt=0, le=16)] = 2.0
+    """Grid points per beamwidth of the angle grid."""
+    range_rings: Annotated[int, Field(ge=1, le=256)] = 8
+    """Range planes of the polar-domain detection grid."""
+    swap_rounds: Annotated[int, Field(ge=0, le=32)] = 3
+    """Rounds of swap moves after the greedy search; 0 switches them off."""
+    sbl_refine_steps: Annotated[int, Field(ge=0, le=100)] = 3
+    """Off-grid refinement steps after sparse Bayesian learning."""
+    sbl_iterations: Annotated[int, Field(ge=1, le=10_000)] = 100
+    """Iterations of sparse Bayesian learning."""
+
+
+class EvaluationConfig(Section):
+    """The test sweep and its figures."""
+
+    scenes: SceneCount = 6_000
+    """Scenes of the sweep, spread evenly over SNR and source count."""
+    snr_values_db: Annotated[Decibels, Field(min_length=1)] = (-5.0, 0.0, 5.0, 10.0, 15.0, 20.0)
+    """SNR bins, decibels."""
+    gate_deg: Annotated[float, Field(gt=0, le=90)] = 5.0
+    """A source counts as found within this error in azimuth and in elevation, degrees."""
+    bootstrap: Annotated[int, Field(ge=0, le=100_000)] = 500
+    """Bootstrap resamples of each interval; 0 switches them off."""
+    gospa_cutoff: Positive = 2.0
+    """GOSPA cut-off distance, metres."""
+    gospa_power: Annotated[float, Field(ge=1, le=10)] = 2.0
+    """GOSPA exponent p."""
+    estimators: EstimatorNames = ("nomp", "music")
+    """Estimators of the sweep."""
+
+    @model_validator(mode="after")
+    def _check_distinct(self) -> Self:
+        for key in ("snr_values_db", "estimators"):
+            values = getattr(self, key)
+            if len(set(values)) != len(values):
+                raise cross_field_error(key, "distinct values", ", ".join(map(str, values)))
+        if list(self.snr_values_db) != sorted(self.snr_values_db):
+            got = ", ".join(map(str, self.snr_values_db))
+            raise cross_field_error("snr_values_db", "ascending values", got)
+        return self
+
+
+class SearchConfig(Section):
+    """The hyper-parameter search."""
+
+    trials: Annotated[int, Field(ge=1, le=100_000)] = 24
+    """Trials of the study."""
+    epochs: Annotated[int, Field(ge=1, le=100_000)] = 24
+    """Epochs of a trial."""
+    patience: Annotated[int, Field(ge=1, le=100_000)] = 8
+    """Epochs without a better validation loss before a trial stops."""
+    space: Literal["wide"] = "wide"
+    """Name of the search space."""
+    startup_trials: Annotated[int, Field(ge=0, le=100_000)] = 8
+    """Random trials before the sampler models anything."""
+    pruner_warmup_epochs: Annotated[int, Field(ge=0, le=100_000)] = 6
+    """Epochs of a trial before it can be pruned."""
+    pruner_min_trials: Annotated[int, Field(ge=1, le=100_000)] = 8
+    """Trials that must have reached an epoch before its median prunes."""
+    beta_jitter: Annotated[float, Field(ge=0, le=0.5)] = 0.02
+    """Half width of the jitter of `covariance.beta` in trials."""

@@ -1,0 +1,54 @@
+"""The whole configuration: nine sections and the rules that span them."""
+
+from __future__ import annotations
+
+from typing import Self
+
+from pydantic import model_validator
+
+from risctl.config.base import Section, cross_field_error
+from risctl.config.network import LossConfig, ModelConfig, TrainingConfig
+from risctl.config.physics import ImpairmentConfig, PhysicsConfig
+from risctl.config.pipeline import CovarianceConfig, DataConfig
+from risctl.config.results import EvaluationConfig, InferenceConfig, SearchConfig
+
+
+class Config(Section):
+    """Everything a run needs; each layer is handed its own section, never this."""
+
+    physics: PhysicsConfig = PhysicsConfig()
+    data: DataConfig = DataConfig()
+    covariance: CovarianceConfig = CovarianceConfig()
+    model: ModelConfig = ModelConfig()
+    loss: LossConfig = LossConfig()
+    training: TrainingConfig = TrainingConfig()
+    inference: InferenceConfig = InferenceConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+    search: SearchConfig = SearchConfig()
+
+    @model_validator(mode="after")
+    def _check_centring(self) -> Self:
+        if not self.covariance.center:
+            return self
+        if self.physics.symbols == "coherent":
+            expected = "false with coherent symbols (centring takes the sources out)"
+            raise cross_field_error("covariance.center", expected, "true")
+        if self.physics.num_snapshots < 2:
+            expected = "false with one snapshot (centring leaves nothing)"
+            raise cross_field_error("covariance.center", expected, "true")
+        return self
+
+
+__all__ = [
+    "Config",
+    "CovarianceConfig",
+    "DataConfig",
+    "EvaluationConfig",
+    "ImpairmentConfig",
+    "InferenceConfig",
+    "LossConfig",
+    "ModelConfig",
+    "PhysicsConfig",
+    "SearchConfig",
+    "TrainingConfig",
+]
