@@ -1,0 +1,155 @@
+"""Named arrays out of `.npz`, `.safetensors` and `.mat` files that may be wrong, broken or hostile.
+
+Nothing here unpickles. Sizes are checked against the file before memory is asked for. A file that is not
+of its format is an input error; one that begins as its format does but cannot be read to the end is a damaged
+file.
+"""
+
+from __future__ import annotations
+
+import math
+import tokenize
+import zipfile
+import zlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+import numpy.typing as npt
+import safetensors
+from numpy.lib import format as npy
+
+from risctl.data.atomic import storage_errors
+from risctl.data.matlab import read_matlab
+from risctl.errors import DamagedFileError, InputError
+
+Array = npt.NDArray[np.generic]
+MAX_ARRAY_BYTES = 4 << 30
+SIGNATURE_BYTES = 520
+# What the libraries raise over bytes that make no sense; each was seen on corrupted files.
+NPZ_ERRORS = (zipfile.BadZipFile, zlib.error, EOFError, ValueError, SyntaxError, tokenize.TokenError, OSError)
+
+
+def read_arrays(path: Path, keys: Sequence[str]) -> dict[str, Array]:
+    """Return the arrays `keys` of the file `path`, as numbers of whatever kind and shape they have.
+
+    Raises:
+        InputError: missing file, unknown format, missing key, something other than a plain array of numbers.
+        DamagedFileError: truncated or corrupt.
+        StorageError: it cannot be read.
+    """
+    reader = READERS[suffix_of(path)]
+    start = _signature(path)
+    if not start:
+        raise DamagedFileError(path, "a measurement file", "an empty file")
+    return reader(path, keys, start)
+
+
+def suffix_of(path: Path) -> str:
+    """Return the suffix in lower case; InputError if it names no known format."""
+    suffix = path.suffix.lower()
+    if suffix not in READERS:
+        raise InputError(path, "", f"a file named {', '.join('*' + name for name in READERS)}", path.name)
+    return suffix
+
+
+def _signature(path: Path) -> bytes:
+    with storage_errors(path):
+        if not path.is_file():
+            raise InputError(path, "", "an existing file", "a directory" if path.is_dir() else "nothing")
+        with path.open("rb") as stream:
+            return stream.read(SIGNATURE_BYTES)
+
+
+def _require(path: Path, keys: Sequence[str], present: Sequence[str]) -> None:
+    for key in keys:
+        if key not in present:
+            names = ", ".join(sorted(present)[:8]) or "nothing"
+            raise InputError(path, key, "an array of this name", f"only {names}")
+
+
+def _read_npz(path: Path, keys: Sequence[str], start: bytes) -> dict[str, Array]:
+    if not start.startswith(b"PK"):
+        raise InputError(path, "", "an .npz (zip) archive", "another format")
+    try:
+        with zipfile.ZipFile(path) as archive:
+            present = [name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy")]
+            _require(path, keys, present)
+            return {key: _read_npy(path, key, archive) for key in keys}
+    except (InputError, DamagedFileError):
+        raise
+    except NPZ_ERRORS as error:
+        raise DamagedFileError(path, "a readable .npz archive", _brief(error)) from None
+    except RuntimeError as error:  # encrypted, or an unknown compression (NotImplementedError)
+        raise InputError(path, "", "a plain or deflated .npz archive", _brief(error)) from None
+
+
+def _read_npy(path: Path, key: str, archive: zipfile.ZipFile) -> Array:
+    member = archive.getinfo(f"{key}.npy")
+    with archive.open(member) as stream:
+        shape, fortran, dtype = _npy_header(stream)
+        if dtype.hasobject:
+            raise InputError(path, key, "plain numbers", "pickled Python objects (refused)")
+        _check_numeric(path, key, dtype)
+        size = math.prod(shape) * dtype.itemsize
+        if size != member.file_size - stream.tell():
+            raise DamagedFileError(path, f"{size} bytes of {key}", member.file_size - stream.tell())
+        _check_size(path, key, size)
+        array: Array = np.frombuffer(stream.read(), dtype=dtype)
+        return array.reshape(shape, order="F" if fortran else "C")
+
+
+def _npy_header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    version = npy.read_magic(stream)
+    read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
+    shape, fortran, dtype = read(stream)
+    if any(length < 0 for length in shape):
+        raise ValueError("an axis of negative length")
+    return shape, fortran, dtype
+
+
+def _read_safetensors(path: Path, keys: Sequence[str], _start: bytes) -> dict[str, Array]:
+    with storage_errors(path):
+        try:
+            with safetensors.safe_open(path, framework="pt") as file:
+                _require(path, keys, list(file.keys()))
+                return {key: _to_numpy(path, key, file.get_tensor(key)) for key in keys}
+        except safetensors.SafetensorError as error:
+            raise DamagedFileError(path, "a readable .safetensors file", _brief(error)) from None
+
+
+def _to_numpy(path: Path, key: str, tensor: Any) -> Array:
+    if not tensor.is_complex():
+        raise InputError(path, key, "complex numbers", f"{tensor.dtype} (a real array)")
+    array: Array = tensor.numpy()
+    return array
+
+
+def _read_mat(path: Path, keys: Sequence[str], start: bytes) -> dict[str, Array]:
+    found, present = read_matlab(path, keys, start)
+    _require(path, keys, present)
+    return found
+
+
+def _brief(error: Exception) -> str:
+    """Return a library's message without the file content it may quote at length."""
+    text = str(error) or type(error).__name__
+    return text if len(text) <= 200 else f"{text[:197]}..."
+
+
+def _check_numeric(path: Path, key: str, dtype: np.dtype[Any]) -> None:
+    if dtype.kind not in "biufc":
+        raise InputError(path, key, "plain numbers", f"an array of {dtype}")
+
+
+def _check_size(path: Path, key: str, size: int) -> None:
+    if size > MAX_ARRAY_BYTES:
+        raise InputError(path, key, f"at most {MAX_ARRAY_BYTES >> 30} GiB", f"{size / 2**30:.1f} GiB")
+
+
+READERS: dict[str, Callable[[Path, Sequence[str], bytes], dict[str, Array]]] = {
+    ".npz": _read_npz,
+    ".safetensors": _read_safetensors,
+    ".mat": _read_mat,
+}

@@ -1,0 +1,113 @@
+"""What a shard looks like, byte by byte: a safetensors file whose header follows from the configuration.
+
+The header is a pure function of the physics and the number of scenes: the writer knows where every row goes
+before the first scene exists, and the reader accepts exactly that header and parses nothing. Any safetensors
+implementation that knows complex64 reads the files.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+
+from risctl.config import PhysicsConfig
+
+ALIGNMENT = 64
+SAFETENSORS_NAMES = {"complex64": "C64", "float32": "F32", "uint8": "U8"}
+Bytes = npt.NDArray[np.uint8]
+
+
+def scene_shapes(physics: PhysicsConfig) -> dict[str, tuple[str, tuple[int, ...]]]:
+    """Return dtype and per-scene shape of the stored tensors, widest dtype first (all stay aligned)."""
+    L, M, N, K = physics.num_snapshots, physics.num_antennas, physics.num_elements, physics.max_sources
+    return {
+        "y": ("complex64", (L, M)),
+        "H": ("complex64", (M, N)),
+        "symbols": ("complex64", (K, L)),
+        "azimuth": ("float32", (K,)),
+        "elevation": ("float32", (K,)),
+        "range": ("float32", (K,)),
+        "power": ("float32", (K,)),
+        "snr_db": ("float32", ()),
+        "noise_var": ("float32", ()),
+        "code_index": ("uint8", (L, N)),
+        "num_sources": ("uint8", ()),
+    }
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where one tensor lies in the file: dtype, shape with the scenes first, first byte."""
+
+    dtype: str
+    shape: tuple[int, ...]
+    start: int
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes it takes."""
+        return math.prod(self.shape) * np.dtype(self.dtype).itemsize
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of one scene."""
+        return self.nbytes // self.shape[0]
+
+    @property
+    def stop(self) -> int:
+        """One past its last byte."""
+        return self.start + self.nbytes
+
+
+@dataclass(frozen=True)
+class ShardLayout:
+    """The layout of a shard of `scenes` scenes."""
+
+    physics: PhysicsConfig
+    scenes: int
+
+    @cached_property
+    def header(self) -> bytes:
+        """The safetensors header: length, JSON, and spaces up to a multiple of `ALIGNMENT` bytes."""
+        table = {
+            name: {"dtype": SAFETENSORS_NAMES[t.dtype], "shape": t.shape, "data_offsets": [t.start, t.stop]}
+            for name, t in self._place(0).items()
+        }
+        text = json.dumps(table, separators=(",", ":")).encode()
+        text += b" " * (-(len(text) + 8) % ALIGNMENT)
+        return len(text).to_bytes(8, "little") + text
+
+    @cached_property
+    def tensors(self) -> dict[str, Placement]:
+        """The tensors by name, counted from the beginning of the file."""
+        return self._place(len(self.header))
+
+    def _place(self, start: int) -> dict[str, Placement]:
+        placed = {}
+        for name, (dtype, shape) in scene_shapes(self.physics).items():
+            placed[name] = Placement(dtype, (self.scenes, *shape), start)
+            start = placed[name].stop
+        return placed
+
+    @cached_property
+    def nbytes(self) -> int:
+        """Bytes of the whole file."""
+        return len(self.header) + sum(tensor.nbytes for tensor in self.tensors.values())
+
+    def arrays(self, file: Bytes) -> dict[str, npt.NDArray[np.generic]]:
+        """Return the tensors as views of `file`, the uint8 content of the whole file."""
+        return {
+            name: file[t.start : t.stop].view(t.dtype).reshape(t.shape) for name, t in self.tensors.items()
+        }
+
+
+def dataset_bytes(physics: PhysicsConfig, num_scenes: int, shard_scenes: int) -> int:
+    """Return the bytes of all shards of a dataset (about 24 kB a scene with the default physics)."""
+    full, rest = divmod(num_scenes, shard_scenes)
+    total = full * ShardLayout(physics, shard_scenes).nbytes
+    return total + (ShardLayout(physics, rest).nbytes if rest else 0)

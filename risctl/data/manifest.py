@@ -1,0 +1,219 @@
+"""`dataset.json`: what a dataset directory holds, hashed itself so that an edited one is noticed.
+
+While a dataset is being written the same document, listing the shards finished so far, is
+`dataset.partial.json`; `dataset.json` appears when all of them are there. It holds no time or host name: the
+same scenes give the same bytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import Field
+
+from risctl.config import PhysicsConfig, fingerprint, parse_section
+from risctl.config.base import SceneCount, Section, Seed, as_tuple
+from risctl.data.layout import ShardLayout
+from risctl.data.mapped import read_regular
+from risctl.data.stream import BLOCK, GENERATOR_VERSION
+from risctl.errors import DamagedFileError, InputError
+
+SCHEMA_VERSION: Final = 1
+MANIFEST = "dataset.json"
+PARTIAL = "dataset.partial.json"
+MAX_BYTES = 64_000_000
+Hash = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+
+
+class GeneratorInfo(Section):
+    """What the scenes follow from, besides seed and split."""
+
+    version: Annotated[int, Field(ge=1)] = GENERATOR_VERSION
+    """Raised when the same configuration starts to give other numbers."""
+    block_scenes: Annotated[int, Field(ge=1)] = BLOCK
+    """Scenes that share one random generator."""
+    physics: PhysicsConfig
+    """The physics section of the configuration."""
+
+
+class ShardEntry(Section):
+    """One shard file."""
+
+    file: str
+    """Name inside the dataset directory."""
+    scenes: SceneCount
+    """Scenes in it."""
+    bytes: Annotated[int, Field(ge=1)]
+    """Its size."""
+    blake2b_256: Hash
+    """BLAKE2b hash (32 bytes) of the file's header and its tensors' own hashes, in file order."""
+
+
+class Manifest(Section):
+    """The whole document, without its own hash (`digest`, added on the way to the file)."""
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+    """Version of this document."""
+    generator: GeneratorInfo
+    """What the scenes follow from."""
+    fingerprint: Annotated[str, Field(pattern="^[0-9a-f]{16}$")]
+    """Fingerprint of the physics section."""
+    seed: Seed
+    """Seed."""
+    split: Literal["train", "val", "test"]
+    """Split."""
+    num_scenes: SceneCount
+    """Scenes of the dataset."""
+    shard_scenes: SceneCount
+    """Scenes of every shard but the last, which may have fewer."""
+    shards: Annotated[tuple[ShardEntry, ...], as_tuple] = ()
+    """The shards in order (those finished so far, in a partial document)."""
+
+    @property
+    def physics(self) -> PhysicsConfig:
+        """The physics section."""
+        return self.generator.physics
+
+    @property
+    def num_shards(self) -> int:
+        """Shards of the complete dataset."""
+        return -(-self.num_scenes // self.shard_scenes)
+
+    @property
+    def complete(self) -> bool:
+        """Whether every shard is listed."""
+        return len(self.shards) == self.num_shards
+
+    def interval(self, index: int) -> tuple[int, int]:
+        """Return the first scene of shard `index` and one past its last."""
+        return index * self.shard_scenes, min((index + 1) * self.shard_scenes, self.num_scenes)
+
+    def layout(self, index: int) -> ShardLayout:
+        """Return the byte layout of shard `index`."""
+        start, stop = self.interval(index)
+        return ShardLayout(self.physics, stop - start)
+
+    def entry(self, index: int) -> ShardEntry | None:
+        """Return what is recorded of shard `index`, None if it is not finished."""
+        name = shard_name(index)
+        return next((shard for shard in self.shards if shard.file == name), None)
+
+    def with_shard(self, entry: ShardEntry) -> Manifest:
+        """Return the document with `entry` added, in order."""
+        others = [shard for shard in self.shards if shard.file != entry.file]
+        return self.model_copy(
+            update={"shards": tuple(sorted([*others, entry], key=lambda shard: _shard_index(shard.file)))}
+        )
+
+    @property
+    def digest(self) -> str:
+        """Hash of the document: it covers the shards' hashes, so it stands for the whole dataset."""
+        return _digest(self.model_dump(mode="json"))
+
+    def to_bytes(self) -> bytes:
+        """Return the document as it is written, one shard a line of its table."""
+        values = self.model_dump(mode="json") | {"digest": self.digest}
+        return (json.dumps(values, indent=1) + "\n").encode()
+
+
+def shard_name(index: int) -> str:
+    """Return the file name of shard `index`."""
+    return f"shard-{index:05d}.safetensors"
+
+
+def _shard_index(name: str) -> int:
+    """Return the index in a shard's file name, -1 if the name is any other (`../x`, say)."""
+    digits = name.removeprefix("shard-").removesuffix(".safetensors")
+    index = int(digits) if digits.isascii() and digits.isdecimal() and len(digits) < 10 else -1
+    return index if name == shard_name(index) else -1
+
+
+def new_manifest(
+    physics: PhysicsConfig, seed: int, split: str, num_scenes: int, shard_scenes: int
+) -> Manifest:
+    """Return the document of a dataset nothing of which is written yet; InputError if a value is refused."""
+    values = {
+        "generator": {"physics": physics},
+        "fingerprint": fingerprint(physics),
+        "seed": seed,
+        "split": split,
+        "num_scenes": num_scenes,
+        "shard_scenes": shard_scenes,
+    }
+    return parse_section(Manifest, values, "dataset")
+
+
+def read_manifest(path: Path) -> Manifest:
+    """Read and check a (partial or complete) manifest.
+
+    Raises:
+        InputError: it was written by another version.
+        DamagedFileError: it is missing, unreadable as JSON, edited, or contradicts itself.
+    """
+    values = _read_object(path)
+    version = values.get("schema_version")
+    if version != SCHEMA_VERSION:
+        raise InputError(path, "schema_version", f"{SCHEMA_VERSION}, which this version reads", repr(version))
+    if values.pop("digest", None) != _digest(values):
+        raise DamagedFileError(path, "the content its digest was taken of", "an edited file")
+    try:
+        manifest = parse_section(Manifest, values, path)
+    except InputError as error:
+        raise DamagedFileError(path, f"{error.key}: {error.expected}", error.got) from None
+    _check_consistency(path, manifest)
+    return manifest
+
+
+def check_same_plan(path: Path, found: Manifest, wanted: Manifest) -> None:
+    """Raise `InputError` if the dataset at `path` is another than the one to be written."""
+    old, new = (_plan(manifest) for manifest in (found, wanted))
+    for key, value in new.items():
+        if old[key] != value:
+            raise InputError(path, key, f"{old[key]}, as the dataset there has it", value)
+
+
+def _plan(manifest: Manifest) -> dict[str, Any]:
+    plan = manifest.model_dump(mode="json", exclude={"shards", "generator", "fingerprint"})
+    generator = manifest.generator.model_dump(mode="json")
+    physics = {f"physics.{key}": value for key, value in generator.pop("physics").items()}
+    return plan | {f"generator.{key}": value for key, value in generator.items()} | physics
+
+
+def _check_consistency(path: Path, manifest: Manifest) -> None:
+    expected = fingerprint(manifest.physics)
+    if manifest.fingerprint != expected:
+        raise DamagedFileError(path, f"fingerprint {expected}", manifest.fingerprint)
+    if len({shard.file for shard in manifest.shards}) != len(manifest.shards):
+        raise DamagedFileError(path, "every shard once", "a shard listed twice")
+    for shard in manifest.shards:
+        index = _shard_index(shard.file)
+        if not 0 <= index < manifest.num_shards:
+            raise DamagedFileError(path, "shard files named shard-00000.safetensors and on", repr(shard.file))
+        layout = manifest.layout(index)
+        if (shard.scenes, shard.bytes) != (layout.scenes, layout.nbytes):
+            wanted = f"{shard.file} with {layout.scenes} scenes in {layout.nbytes} bytes"
+            raise DamagedFileError(path, wanted, f"{shard.scenes} scenes in {shard.bytes} bytes")
+
+
+def _read_object(path: Path) -> dict[str, Any]:
+    try:
+        values = json.loads(read_regular(path, MAX_BYTES).decode(), parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as error:
+        if isinstance(error, DamagedFileError):
+            raise
+        raise DamagedFileError(path, "a JSON document", "something else") from None
+    if not isinstance(values, dict):
+        raise DamagedFileError(path, "a JSON object", type(values).__name__)
+    return values
+
+
+def _refuse_constant(text: str) -> None:
+    raise ValueError(text)
+
+
+def _digest(values: dict[str, Any]) -> str:
+    text = json.dumps(values, sort_keys=True, separators=(",", ":"))
+    return hashlib.blake2b(text.encode(), digest_size=32).hexdigest()

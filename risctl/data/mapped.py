@@ -1,0 +1,71 @@
+"""Opening files that somebody else may have prepared: regular files only, never through a symbolic link."""
+
+from __future__ import annotations
+
+import errno
+import mmap
+import os
+import stat
+from pathlib import Path
+
+from risctl.data.atomic import storage_errors
+from risctl.errors import DamagedFileError
+
+REGULAR = "a regular file inside the dataset directory"
+
+
+def open_regular(path: Path) -> int:
+    """Return a read-only descriptor of the regular file `path`.
+
+    The last component may not be a symbolic link (it could lead anywhere), a directory, a pipe or a device.
+
+    Raises:
+        DamagedFileError: if the file is missing or is something else.
+        StorageError: if it cannot be read.
+    """
+    with storage_errors(path):
+        try:
+            # O_NONBLOCK: opening a pipe nobody writes to would wait for ever.
+            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+        except OSError as error:
+            if error.errno == errno.ELOOP:
+                raise DamagedFileError(path, REGULAR, "a symbolic link") from None
+            if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ENXIO):
+                raise DamagedFileError(path, REGULAR, "nothing to read there") from None
+            raise
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise DamagedFileError(path, REGULAR, "something else")
+    return descriptor
+
+
+def file_size(path: Path) -> int:
+    """Return the bytes of the regular file `path`; same errors as `open_regular`."""
+    descriptor = open_regular(path)
+    try:
+        return os.fstat(descriptor).st_size
+    finally:
+        os.close(descriptor)
+
+
+def read_regular(path: Path, limit: int) -> bytes:
+    """Return the content of the regular file `path`, at most `limit` bytes of it being acceptable."""
+    descriptor = open_regular(path)
+    with storage_errors(path), os.fdopen(descriptor, "rb") as stream:
+        content = stream.read(limit + 1)
+    if len(content) > limit:
+        raise DamagedFileError(path, f"at most {limit} bytes", "a larger file")
+    return content
+
+
+def map_regular(path: Path, size: int) -> mmap.mmap:
+    """Return a read-only memory map of the regular file `path`, which must hold exactly `size` bytes."""
+    descriptor = open_regular(path)
+    try:
+        found = os.fstat(descriptor).st_size
+        if found != size or size == 0:
+            raise DamagedFileError(path, f"{size} bytes", f"{found} bytes")
+        with storage_errors(path):
+            return mmap.mmap(descriptor, size, access=mmap.ACCESS_READ)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,167 @@
+"""Numeric arrays out of MATLAB files of version 5 to 7.
+
+A reader of its own: SciPy's takes lengths inside the file on trust, and one flipped bit can end the process.
+Every length is checked here before it is used. Format: "MAT-File Format", The MathWorks (Level 5 MAT-files).
+"""
+
+from __future__ import annotations
+
+import math
+import mmap
+import struct
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from risctl.data.atomic import storage_errors
+from risctl.errors import DamagedFileError, InputError
+
+Array = npt.NDArray[np.generic]
+FILE_HEADER = 128
+HDF5 = b"\x89HDF\r\n\x1a\n"
+MATRIX, COMPRESSED = 14, 15
+NUMBER_TYPES = {
+    1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 9: "f8", 12: "i8", 13: "u8",
+}  # fmt: skip
+NUMERIC_CLASSES = range(6, 16)
+OTHER_CLASSES = {1: "cell array", 2: "struct", 3: "object", 4: "char array", 5: "sparse array"}
+COMPLEX_FLAG = 0x0800
+# Flags, dimensions and name of a variable take far less than this.
+HEAD_BYTES = 4096
+
+
+class BrokenError(ValueError):
+    """The bytes contradict the format."""
+
+
+@dataclass(frozen=True)
+class Variable:
+    """A variable's description, and the bytes of its numbers."""
+
+    name: str
+    kind: int
+    is_complex: bool
+    shape: tuple[int, ...]
+    numbers: memoryview
+    order: str
+
+
+def read_matlab(path: Path, keys: Sequence[str], start: bytes) -> tuple[dict[str, Array], list[str]]:
+    """Return the arrays `keys` of a .mat file (those it has) as they are stored, and all its names.
+
+    Args:
+        path: the file.
+        keys: names of the variables to read.
+        start: the first 520 bytes of the file.
+
+    Raises:
+        InputError: v7.3, v4 or no MATLAB file at all; a cell array, struct or the like.
+        DamagedFileError: truncated or corrupt.
+    """
+    if HDF5 in (start[:8], start[512:520]):
+        raise InputError(path, "", "a .mat file up to v7 (save it with '-v7')", "v7.3 (HDF5)")
+    order = {b"IM": "<", b"MI": ">"}.get(start[126:128], "")
+    if not order:
+        if start.startswith(b"MATLAB"):
+            raise DamagedFileError(path, "the header of a .mat file", "another")
+        raise InputError(path, "", "a .mat file of version 5 to 7", "another format")
+    try:
+        with storage_errors(path), path.open("rb") as stream:
+            content = memoryview(mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ))
+        found, names = {}, []
+        for packed, body in _elements(content, order):
+            head = _head(body, order, packed)
+            names.append(head.name)
+            if head.name in keys:
+                variable = _head(_unpack(body, order), order, packed=False) if packed else head
+                found[head.name] = _numbers(path, variable)
+        return found, names
+    except (BrokenError, struct.error, zlib.error) as error:
+        raise DamagedFileError(path, "a readable .mat file", error) from None
+
+
+def _elements(content: memoryview, order: str) -> Iterator[tuple[bool, memoryview]]:
+    """Yield `(compressed?, bytes)` of each variable in the file."""
+    at = FILE_HEADER
+    while at < len(content):
+        kind, body, at = _element(content, at, order)
+        if kind not in (MATRIX, COMPRESSED):
+            raise BrokenError(f"an element of type {kind}")
+        yield kind == COMPRESSED, body
+
+
+def _element(data: memoryview, at: int, order: str) -> tuple[int, memoryview, int]:
+    """Return type, bytes and following position of the element at `at`."""
+    (kind,) = struct.unpack_from(f"{order}I", data, at)
+    if kind >> 16:  # "small" element: length and type share a word, the data the next
+        size, first, after = kind >> 16, at + 4, at + 8
+        kind &= 0xFFFF
+        if size > 4:
+            raise BrokenError(f"a small element of {size} bytes")
+    else:
+        (size,) = struct.unpack_from(f"{order}I", data, at + 4)
+        first = at + 8
+        after = first + (size if kind == COMPRESSED else -(-size // 8) * 8)
+    if first + size > len(data):
+        raise BrokenError(f"{first + size - len(data)} bytes too few")
+    return kind, data[first : first + size], after
+
+
+def _head(body: memoryview, order: str, packed: bool) -> Variable:
+    """Return the variable in `body`; if that is `packed`, without its numbers."""
+    if packed:
+        body = memoryview(zlib.decompressobj().decompress(body, HEAD_BYTES))[8:]
+    kind, flags, at = _element(body, 0, order)
+    if kind != 6 or len(flags) != 8:
+        raise BrokenError("a variable without flags")
+    (word,) = struct.unpack_from(f"{order}I", flags)
+    kind, sizes, at = _element(body, at, order)
+    if kind != 5 or len(sizes) % 4:
+        raise BrokenError("a variable without dimensions")
+    shape = struct.unpack(f"{order}{len(sizes) // 4}i", sizes)
+    if len(shape) > 32 or any(length < 0 for length in shape):
+        raise BrokenError(f"dimensions {shape[:8]}")
+    _, name, at = _element(body, at, order)
+    text = bytes(name).decode("latin-1")
+    return Variable(text, word & 0xFF, bool(word & COMPLEX_FLAG), shape, body[at:], order)
+
+
+def _unpack(body: memoryview, order: str) -> memoryview:
+    """Return the decompressed variable: exactly as many bytes as it says, checksum met."""
+    stream = zlib.decompressobj()
+    kind, size = struct.unpack(f"{order}II", stream.decompress(body, 8))
+    if kind != MATRIX:
+        raise BrokenError(f"a compressed element of type {kind}")
+    content = stream.decompress(stream.unconsumed_tail, max(size, 1))
+    rest = stream.decompress(stream.unconsumed_tail, 16)
+    if len(content) != size or rest or not stream.eof:
+        raise BrokenError("a compressed variable of another length than it says")
+    return memoryview(content)
+
+
+def _numbers(path: Path, variable: Variable) -> Array:
+    if variable.kind not in NUMERIC_CLASSES:
+        kind = OTHER_CLASSES.get(variable.kind, "variable of another class")
+        raise InputError(path, variable.name, "a full array of plain numbers", f"a MATLAB {kind}")
+    real, at = _part(variable, 0)
+    if not variable.is_complex:
+        return real.reshape(variable.shape, order="F")
+    imaginary, _ = _part(variable, at)
+    array = np.empty(real.size, np.result_type(real, imaginary, np.complex64))
+    array.real, array.imag = real, imaginary
+    return array.reshape(variable.shape, order="F")
+
+
+def _part(variable: Variable, at: int) -> tuple[Array, int]:
+    """Return the real or imaginary part at `at`, and the position after it."""
+    kind, raw, after = _element(variable.numbers, at, variable.order)
+    if kind not in NUMBER_TYPES:
+        raise BrokenError(f"numbers of type {kind}")
+    dtype = np.dtype(variable.order + NUMBER_TYPES[kind])
+    if len(raw) != math.prod(variable.shape) * dtype.itemsize:
+        raise BrokenError(f"{len(raw)} bytes of numbers for dimensions {variable.shape}")
+    return np.frombuffer(raw, dtype), after

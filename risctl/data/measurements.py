@@ -1,0 +1,147 @@
+"""Measurement files: somebody's own snapshots, channel and codes, checked before they are used."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from risctl.data.atomic import write_atomically
+from risctl.data.formats import Array, read_arrays, suffix_of
+from risctl.errors import InputError
+
+KEYS = ("y", "H", "codes")
+
+
+@dataclass(frozen=True)
+class Measurements:
+    """S scenes as measured; `H` or `codes` given once for all scenes are expanded views, not copies.
+
+    Attributes:
+        y: snapshots, complex64 [S, L, M].
+        H: channel BS <- RIS, complex64 [S, M, N].
+        codes: what the RIS applied, complex64 [S, L, N]; the modulus need not be 1.
+    """
+
+    y: Tensor
+    H: Tensor
+    codes: Tensor
+
+    def __len__(self) -> int:
+        return int(self.y.shape[0])
+
+
+def read_measurements(path: str | Path, num_elements: int = 144) -> Measurements:
+    """Read `y` [S, L, M], `H` [S, M, N] or [M, N], `codes` [S, L, N] or [L, N], all complex.
+
+    Args:
+        path: an `.npz`, `.safetensors` or `.mat` (up to v7) file. Other arrays in it are ignored.
+        num_elements: N, the number of RIS elements the estimator is built for.
+
+    Raises:
+        InputError: missing file or key, another format, shape, kind of number or N; NaN or infinity; a scene
+            whose `y`, `H` or `codes` is zero throughout.
+        DamagedFileError: the file is truncated or corrupt.
+        StorageError: it cannot be read.
+    """
+    path = Path(path)
+    arrays = read_arrays(path, KEYS)
+    y = _check(path, "y", arrays["y"], ("S", "L", "M"), {})
+    S, L, M = y.shape
+    known = {"S": S, "L": L, "M": M, "N": num_elements}
+    H = _check(path, "H", arrays["H"], ("S", "M", "N"), known)
+    codes = _check(path, "codes", arrays["codes"], ("S", "L", "N"), known)
+    return Measurements(
+        y=torch.from_numpy(y),
+        H=torch.from_numpy(H).expand(S, M, num_elements),
+        codes=torch.from_numpy(codes).expand(S, L, num_elements),
+    )
+
+
+def _check(
+    path: Path, key: str, array: Array, axes: tuple[str, str, str], known: Mapping[str, int]
+) -> npt.NDArray[np.complex64]:
+    """Return `array` as complex64, three- or two-dimensional.
+
+    The scene axis may be left out where its length is among the `known` ones, from `y` that is.
+    """
+    _check_shape(path, key, array.shape, axes, known)
+    if not np.issubdtype(array.dtype, np.complexfloating):
+        raise InputError(path, key, "complex numbers", f"{array.dtype} (a real array)")
+    with np.errstate(over="ignore", invalid="ignore"):
+        values = np.array(array, dtype=np.complex64, order="C")
+    _check_values(path, key, values)
+    return values
+
+
+def _check_shape(
+    path: Path, key: str, shape: tuple[int, ...], axes: tuple[str, str, str], known: Mapping[str, int]
+) -> None:
+    allowed = [axes, axes[1:]] if known else [axes]
+    wanted = " or ".join(_axes_text(names, known) for names in allowed)
+    names = next((names for names in allowed if len(names) == len(shape)), None)
+    if names is None or 0 in shape:
+        raise InputError(path, key, f"shape {wanted}, no axis empty", f"shape {_shape_text(shape)}")
+    if any(known.get(name, size) != size for name, size in zip(names, shape, strict=True)):
+        raise InputError(path, key, f"shape {wanted}", f"shape {_shape_text(shape)}")
+
+
+def _axes_text(names: tuple[str, ...], known: Mapping[str, int]) -> str:
+    return "[" + ", ".join(f"{name}={known[name]}" if name in known else name for name in names) + "]"
+
+
+def _shape_text(shape: tuple[int, ...]) -> str:
+    return "[" + ", ".join(map(str, shape)) + "]"
+
+
+def _check_values(path: Path, key: str, values: npt.NDArray[np.complex64]) -> None:
+    scenes = values.reshape(-1 if values.ndim == 3 else 1, *values.shape[-2:])
+    finite = np.isfinite(scenes.view(np.float32)).all(axis=(1, 2))
+    if not finite.all():
+        got = f"NaN or infinity in scene {int(np.argmin(finite))}"
+        raise InputError(path, key, "finite numbers (in single precision)", got)
+    nonzero = scenes.any(axis=(1, 2))
+    if not nonzero.all():
+        raise InputError(path, key, "numbers not all zero", f"zeros only in scene {int(np.argmin(nonzero))}")
+
+
+def write_measurements(path: str | Path, y: Tensor | Array, H: Tensor | Array, codes: Tensor | Array) -> None:
+    """Write a measurement file in the format that its suffix names; shapes as in `read_measurements`.
+
+    Raises:
+        InputError: unknown suffix.
+        StorageError: disk full, permission denied, and the like.
+    """
+    path = Path(path)
+    suffix = suffix_of(path)
+    arrays = {key: _as_array(value) for key, value in zip(KEYS, (y, H, codes), strict=True)}
+    write_atomically(path, _encode(suffix, arrays))
+
+
+def _as_array(value: Tensor | Array) -> Array:
+    if isinstance(value, Tensor):
+        value = value.detach().cpu().resolve_conj().resolve_neg().numpy()
+    return np.ascontiguousarray(value, dtype=np.complex64)
+
+
+def _encode(suffix: str, arrays: dict[str, Array]) -> bytes:
+    if suffix == ".safetensors":
+        from safetensors.torch import save
+
+        return save({key: torch.from_numpy(array) for key, array in arrays.items()})
+    from scipy.io import savemat
+
+    stream = io.BytesIO()
+    if suffix == ".npz":
+        named: dict[str, Any] = dict(arrays)
+        np.savez(stream, **named)
+    else:
+        savemat(stream, arrays)
+    return stream.getvalue()

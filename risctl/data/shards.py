@@ -1,0 +1,213 @@
+"""One shard: generate, hash and write it in one pass; map it and verify what is in it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from risctl.config import PhysicsConfig
+from risctl.data.atomic import replacing, storage_errors, write_at
+from risctl.data.layout import ShardLayout
+from risctl.data.manifest import Manifest, ShardEntry, shard_name
+from risctl.data.mapped import map_regular
+from risctl.data.stream import SceneStream
+from risctl.errors import DamagedFileError, InputError
+from risctl.physics import Scenes
+
+Arrays = dict[str, npt.NDArray[np.generic]]
+HASH_BYTES = 32
+FLOATING = ("y", "H", "symbols", "azimuth", "elevation", "range", "power", "snr_db", "noise_var")
+# In fresh scenes a NaN of the channel or the symbols is in y too: four fifths of the bytes need no look.
+FRESH_FLOATING = tuple(name for name in FLOATING if name not in ("H", "symbols"))
+
+
+@dataclass(frozen=True)
+class ShardJob:
+    """Shard `index` of the dataset that `manifest` describes; what it lists of the shard must be met."""
+
+    directory: Path
+    manifest: Manifest
+    index: int
+
+    @property
+    def path(self) -> Path:
+        """The shard's file."""
+        return self.directory / shard_name(self.index)
+
+
+@dataclass(frozen=True)
+class ShardOutcome:
+    """What became of a job: the shard as it now is, or (`conflict`) as it came out against the record."""
+
+    index: int
+    entry: ShardEntry
+    status: Literal["kept", "written", "repaired", "conflict"]
+
+
+def ensure_shard(job: ShardJob, on_scenes: Callable[[int], None] | None = None) -> ShardOutcome:
+    """Keep the shard if it is recorded and verifies, otherwise generate and write it.
+
+    Args:
+        job: which shard.
+        on_scenes: called with the number of scenes just finished, as generation proceeds.
+
+    Raises:
+        InputError: the physics gives scenes that no reader would accept (all elements dead, say).
+        StorageError: disk full, permission denied, and the like; nothing half written stays.
+    """
+    recorded = job.manifest.entry(job.index)
+    if recorded is not None and _verifies(job.path, recorded, job.manifest.layout(job.index)):
+        if on_scenes is not None:
+            on_scenes(recorded.scenes)
+        return ShardOutcome(job.index, recorded, "kept")
+    entry = _generate(job, recorded, on_scenes)
+    if recorded is None:
+        return ShardOutcome(job.index, entry, "written")
+    return ShardOutcome(job.index, entry, "repaired" if entry == recorded else "conflict")
+
+
+def _generate(
+    job: ShardJob, recorded: ShardEntry | None, on_scenes: Callable[[int], None] | None
+) -> ShardEntry:
+    """Write the shard; if it comes out other than recorded, only return what it would be."""
+    layout = job.manifest.layout(job.index)
+    start, stop = job.manifest.interval(job.index)
+    stream = SceneStream(job.manifest.physics, job.manifest.seed, job.manifest.split)
+    with suppress(_DiffersFromRecordError), replacing(job.path) as descriptor:
+        file = _OpenShard(job.path, descriptor, layout)
+        for first, scenes in stream.blocks(start, stop):
+            file.write(first - start, scenes)
+            if on_scenes is not None:
+                on_scenes(len(scenes))
+        entry = file.entry()
+        if recorded not in (None, entry):
+            raise _DiffersFromRecordError
+    return entry
+
+
+class _DiffersFromRecordError(Exception):
+    """Keeps `replacing` from replacing."""
+
+
+class _OpenShard:
+    """A shard being written: blocks go from the tensors to the file, and through the hash, without a copy."""
+
+    def __init__(self, path: Path, descriptor: int, layout: ShardLayout) -> None:
+        self.path, self.descriptor, self.layout = path, descriptor, layout
+        self.hashes = {name: hashlib.blake2b(digest_size=HASH_BYTES) for name in layout.tensors}
+        with storage_errors(path):
+            write_at(descriptor, memoryview(layout.header), 0)
+
+    def write(self, row: int, scenes: Scenes) -> None:
+        """Write `scenes` as rows `row` and on; rows must come in order, for the hashes' sake."""
+        arrays = {name: t.resolve_conj().contiguous().numpy() for name, t in scenes.tensors().items()}
+        if wrong := wrong_values(arrays, self.layout.physics, FRESH_FLOATING):
+            raise InputError("physics", "", f"settings that give {wrong[0]} in every scene", wrong[1])
+        for name, place in self.layout.tensors.items():
+            array = arrays[name]
+            assert array.dtype == place.dtype, name
+            assert array.shape[1:] == place.shape[1:], name
+            raw = array.reshape(-1).view(np.uint8).data
+            self.hashes[name].update(raw)
+            with storage_errors(self.path):
+                write_at(self.descriptor, raw, place.start + row * place.row_bytes)
+
+    def entry(self) -> ShardEntry:
+        """Return the manifest's entry of the finished file."""
+        digest = combine_hashes(self.layout, [h.digest() for h in self.hashes.values()])
+        layout = self.layout
+        return ShardEntry(file=self.path.name, scenes=layout.scenes, bytes=layout.nbytes, blake2b_256=digest)
+
+
+def combine_hashes(layout: ShardLayout, digests: list[bytes]) -> str:
+    """Return the shard's hash: BLAKE2b of its header and of its tensors' own hashes, in file order.
+
+    A tensor's rows arrive block by block, and the tensors lie one after another: hashing each on its own lets
+    a shard of any size be written in one pass with the memory of one block.
+    """
+    return hashlib.blake2b(layout.header + b"".join(digests), digest_size=HASH_BYTES).hexdigest()
+
+
+def hash_file(layout: ShardLayout, content: memoryview) -> str:
+    """Return the hash that a shard of this layout and content has."""
+    regions = (content[place.start : place.stop] for place in layout.tensors.values())
+    digests = [hashlib.blake2b(region, digest_size=HASH_BYTES).digest() for region in regions]
+    return combine_hashes(layout, digests)
+
+
+def _verifies(path: Path, recorded: ShardEntry, layout: ShardLayout) -> bool:
+    try:
+        map_shard(path, recorded, layout, verify=True)
+    except DamagedFileError:
+        return False
+    return True
+
+
+def map_shard(path: Path, recorded: ShardEntry, layout: ShardLayout, verify: bool) -> Arrays:
+    """Return the shard's tensors as read-only views of a memory map of its file.
+
+    Args:
+        path: the file.
+        recorded: what the manifest says of it.
+        layout: what must be in it.
+        verify: check the hash and the values too (reads the whole file once).
+
+    Raises:
+        DamagedFileError: the file is missing, a link, of another size, or not what was written.
+    """
+    mapped = map_regular(path, recorded.bytes)
+    if mapped[: len(layout.header)] != layout.header:
+        raise DamagedFileError(path, "the header its manifest calls for", "another")
+    arrays = layout.arrays(np.frombuffer(mapped, dtype=np.uint8))
+    if verify:
+        found = hash_file(layout, memoryview(mapped))
+        if found != recorded.blake2b_256:
+            raise DamagedFileError(path, f"BLAKE2b hash {recorded.blake2b_256}", found)
+        if wrong := wrong_values(arrays, layout.physics):
+            raise DamagedFileError(path, *wrong)
+    return arrays
+
+
+def wrong_values(
+    arrays: Arrays, physics: PhysicsConfig, floating: Sequence[str] = FLOATING
+) -> tuple[str, str] | None:
+    """Return what is expected and what is found if a scene cannot be right: NaN, six sources of five.
+
+    `floating` names the tensors to look for NaN and infinity in.
+    """
+    for name in floating:
+        if not _all_finite(arrays[name]):
+            return f"finite {name}", "NaN or infinity"
+    counts = arrays["num_sources"].astype(np.int64)
+    if counts.min() < physics.min_sources or counts.max() > physics.max_sources:
+        expected = f"num_sources from {physics.min_sources} to {physics.max_sources}"
+        return expected, f"{counts.min()} to {counts.max()}"
+    used = np.arange(physics.max_sources) < counts[:, None]
+    levels = 2**physics.phase_bits
+    if arrays["code_index"].astype(np.uint8, copy=False).max() > levels - 1:
+        return f"code_index below {levels}", "a larger one"
+    if not _positive_exactly_where(np.True_, arrays["noise_var"]):
+        return "noise_var above 0", "0 or less"
+    for name in ("range", "power"):
+        if not _positive_exactly_where(used, arrays[name]):
+            return f"{name} above 0 where there is a source, 0 elsewhere", "other values"
+    return None
+
+
+def _positive_exactly_where(used: npt.NDArray[np.bool_] | np.bool_, array: npt.NDArray[np.generic]) -> bool:
+    numbers = array.astype(np.float32, copy=False)
+    return bool(np.where(used, numbers > 0, numbers == 0).all())
+
+
+def _all_finite(array: npt.NDArray[np.generic]) -> bool:
+    numbers = array.reshape(-1).view(np.float32)
+    # A finite sum proves all terms finite and needs no array of flags; an overflowing one proves nothing.
+    with np.errstate(over="ignore", invalid="ignore"):
+        return bool(np.isfinite(numbers.sum())) or bool(np.isfinite(numbers).all())

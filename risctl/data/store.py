@@ -1,0 +1,159 @@
+"""Reading a dataset: memory-mapped, hash-checked, and refused where it is not what its manifest says.
+
+When a dataset is opened, its manifest and the size and kind of every shard file are checked. The content of a
+shard is checked (BLAKE2b hash, then values) the first time it is touched, once, on the very mapping that is
+then read: opening stays instant, and a command that reads few scenes does not pay for all.
+`SceneStore.verify` checks all now.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from risctl.config import PhysicsConfig
+from risctl.data.atomic import storage_errors
+from risctl.data.layout import scene_shapes
+from risctl.data.manifest import MANIFEST, PARTIAL, Manifest, read_manifest
+from risctl.data.mapped import file_size
+from risctl.data.shards import Arrays, map_shard
+from risctl.data.stream import check_interval
+from risctl.errors import DamagedFileError, InputError
+from risctl.physics import Scenes
+
+
+class SceneStore:
+    """The scenes of a dataset directory; made by `open_dataset`.
+
+    What it returns are copies of the rows asked for: nothing done to them can reach the files or later reads.
+    """
+
+    def __init__(self, directory: Path, manifest: Manifest, check_content: bool) -> None:
+        self.directory, self.manifest = directory, manifest
+        self._check_content = check_content
+        self._mapped: dict[int, Arrays] = {}
+
+    def __len__(self) -> int:
+        return self.manifest.num_scenes
+
+    @property
+    def physics(self) -> PhysicsConfig:
+        """The configuration the scenes were made with."""
+        return self.manifest.physics
+
+    @property
+    def seed(self) -> int:
+        """Their seed."""
+        return self.manifest.seed
+
+    @property
+    def split(self) -> str:
+        """Their split."""
+        return self.manifest.split
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of the manifest, shard hashes included: it stands for the whole dataset."""
+        return self.manifest.digest
+
+    def verify(self) -> None:
+        """Check every shard's content now; DamagedFileError names the first that fails."""
+        for index in range(self.manifest.num_shards):
+            self._shard(index)
+
+    def scenes(self, start: int, stop: int) -> Scenes:
+        """Return scenes `start` to `stop - 1`.
+
+        Raises:
+            IndexError: unless ``0 <= start < stop <= len(self)``.
+            DamagedFileError: a shard is not what was written.
+        """
+        check_interval(start, stop, len(self))
+        out = self._empty(stop - start)
+        for index, low, high in self._spans(start, stop):
+            first = self.manifest.interval(index)[0]
+            for name, array in self._shard(index).items():
+                out[name][low - start : high - start] = array[low - first : high - first]
+        return self._scenes(out)
+
+    def take(self, indices: Tensor) -> Scenes:
+        """Return the scenes of `indices` (int64 [n], any order, n >= 1); same errors as `scenes`."""
+        wanted = indices.numpy()
+        check_interval(int(wanted.min()), int(wanted.max()) + 1, len(self))
+        out = self._empty(len(wanted))
+        owner = wanted // self.manifest.shard_scenes
+        for index in np.unique(owner):
+            rows = np.flatnonzero(owner == index)
+            local = wanted[rows] - self.manifest.interval(int(index))[0]
+            for name, array in self._shard(int(index)).items():
+                out[name][rows] = array[local]
+        return self._scenes(out)
+
+    def _spans(self, start: int, stop: int) -> Iterator[tuple[int, int, int]]:
+        """Yield `(shard, first scene, one past the last)` for the shards that `start:stop` meets."""
+        size = self.manifest.shard_scenes
+        for index in range(start // size, -(-stop // size)):
+            first, last = self.manifest.interval(index)
+            yield index, max(start, first), min(stop, last)
+
+    def _shard(self, index: int) -> Arrays:
+        if index not in self._mapped:
+            entry = self.manifest.shards[index]
+            path, layout = self.directory / entry.file, self.manifest.layout(index)
+            self._mapped[index] = map_shard(path, entry, layout, verify=self._check_content)
+        return self._mapped[index]
+
+    def _empty(self, count: int) -> Arrays:
+        shapes = scene_shapes(self.physics)
+        return {name: np.empty((count, *shape), dtype) for name, (dtype, shape) in shapes.items()}
+
+    def _scenes(self, arrays: Arrays) -> Scenes:
+        tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
+        return Scenes(**tensors, phase_bits=self.physics.phase_bits)
+
+
+def open_dataset(path: str | Path, verify: bool = True) -> SceneStore:
+    """Open the dataset in the directory `path` (see the module's text for what is checked when).
+
+    Args:
+        path: the directory; a path to its `dataset.json` will do.
+        verify: check each shard's hash and values at first touch. Without it only manifest, names, sizes and
+            headers are checked.
+
+    Raises:
+        InputError: there is no dataset, or another version wrote it.
+        DamagedFileError: unfinished, edited, truncated or missing files, links, wrong sizes.
+        StorageError: it cannot be read.
+    """
+    directory = Path(path)
+    if directory.name == MANIFEST:
+        directory = directory.parent
+    with storage_errors(directory):
+        manifest = _read_complete(directory)
+    for shard in manifest.shards:
+        found = file_size(directory / shard.file)
+        if found != shard.bytes:
+            raise DamagedFileError(directory / shard.file, f"{shard.bytes} bytes", f"{found} bytes")
+    return SceneStore(directory, manifest, verify)
+
+
+def _read_complete(directory: Path) -> Manifest:
+    path = directory / MANIFEST
+    if not directory.is_dir():
+        raise InputError(directory, "", "a dataset directory", "a file" if directory.exists() else "nothing")
+    if not path.exists() and not path.is_symlink():
+        if (directory / PARTIAL).exists():
+            found = read_manifest(directory / PARTIAL)
+            got = f"{len(found.shards)} of {found.num_shards} shards (run the same gen-data again to go on)"
+            raise DamagedFileError(path, "a finished dataset", got)
+        if any(directory.glob("shard-*.safetensors")):
+            raise DamagedFileError(path, "a manifest beside the shards", "none")
+        raise InputError(directory, "", f"a dataset directory ({MANIFEST})", "none there")
+    manifest = read_manifest(path)
+    if not manifest.complete:
+        raise DamagedFileError(path, f"{manifest.num_shards} shards", len(manifest.shards))
+    return manifest

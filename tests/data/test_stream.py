@@ -1,0 +1,108 @@
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import pytest
+import torch
+
+from risctl.config import PhysicsConfig
+from risctl.data import SceneSource, SceneStream, open_dataset
+from risctl.data.stream import BLOCK
+from risctl.errors import InputError
+from risctl.physics import Scenes
+from tests.data.small import SCENES, SMALL, write_small
+
+
+def equal(a: Scenes, b: Scenes) -> bool:
+    left, right = a.tensors(), b.tensors()
+    return all(torch.equal(left[name], right[name]) for name in left) and a.phase_bits == b.phase_bits
+
+
+def hashes(source: SceneSource, count: int) -> list[bytes]:
+    y = source.scenes(0, count).y.numpy()
+    return [hashlib.blake2b(scene.tobytes()).digest() for scene in y]
+
+
+@pytest.mark.parametrize("batch", [1, 7, 64, 100, 150])
+def test_a_scene_does_not_depend_on_the_batch(batch: int) -> None:
+    stream = SceneStream(SMALL, 5, "test", SCENES)
+    whole = stream.scenes(0, SCENES)
+    for start in range(0, SCENES, batch):
+        stop = min(start + batch, SCENES)
+        assert equal(stream.scenes(start, stop), whole[start:stop])
+
+
+def test_a_scene_does_not_depend_on_the_length_or_the_thread_count() -> None:
+    scene = SceneStream(SMALL, 5, "test", 80).scenes(70, 80)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        again = SceneStream(SMALL, 5, "test").scenes(70, 80)
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(threads)
+    assert equal(scene, again)
+
+
+def test_the_default_array_too() -> None:
+    stream = SceneStream(PhysicsConfig(), 0, "train", 2 * BLOCK)
+    whole = stream.scenes(0, 2 * BLOCK)
+    assert equal(stream.scenes(63, 66), whole[63:66])
+
+
+def test_no_two_splits_or_seeds_share_a_scene() -> None:
+    seeds = (0, 1, 2**32, 2**32 + 1, 2**62)
+    sources = [(seed, split) for seed in seeds for split in ("train", "val", "test")]
+    found = [h for seed, split in sources for h in hashes(SceneStream(SMALL, seed, split), 130)]
+    assert len(set(found)) == len(sources) * 130
+
+
+def test_stratified_scenes_cycle_on_their_index(tmp_path: Path) -> None:
+    physics = SMALL.model_copy(update={"stratified": True, "snr_values_db": (0.0, 10.0)})
+    scenes = SceneStream(physics, 1, "val").scenes(60, 130)
+    expected = [(1 + i % 3, (0.0, 10.0)[(i // 3) % 2]) for i in range(60, 130)]
+    assert list(zip(scenes.num_sources.tolist(), scenes.snr_db.tolist(), strict=True)) == expected
+    stored = open_dataset(
+        write_small(tmp_path / "d", physics=physics, seed=1, split="val", num_scenes=130, shard_scenes=33)
+    )
+    assert equal(stored.scenes(60, 130), scenes)
+
+
+def test_fingerprints_tell_sources_apart() -> None:
+    variants = [
+        SceneStream(SMALL, 0, "train"),
+        SceneStream(SMALL, 1, "train"),
+        SceneStream(SMALL, 0, "val"),
+        SceneStream(SMALL, 0, "train", 10),
+        SceneStream(PhysicsConfig(), 0, "train"),
+    ]
+    assert len({stream.fingerprint for stream in variants}) == len(variants)
+    assert SceneStream(SMALL, 0, "train").fingerprint == variants[0].fingerprint
+
+
+@pytest.mark.parametrize(("start", "stop"), [(-1, 3), (3, 3), (4, 3), (0, 11), (10, 11)])
+def test_intervals_outside_are_refused(start: int, stop: int) -> None:
+    with pytest.raises(IndexError, match=f"scenes {start}:{stop} of 10"):
+        SceneStream(SMALL, 0, "train", 10).scenes(start, stop)
+
+
+def test_an_endless_stream_has_no_length_but_a_far_scene() -> None:
+    stream = SceneStream(SMALL, 0, "train")
+    with pytest.raises(TypeError):
+        len(stream)
+    assert len(stream.scenes(10**9, 10**9 + 2)) == 2
+
+
+@pytest.mark.parametrize(
+    ("seed", "split", "count", "word"),
+    [
+        (-1, "train", 1, "seed"),
+        (2**63, "train", 1, "seed"),
+        (0, "dev", 1, "split"),
+        (0, "val", 0, "num_scenes"),
+    ],
+)
+def test_bad_arguments_are_refused(seed: int, split: str, count: int, word: str) -> None:
+    with pytest.raises(InputError, match=word):
+        SceneStream(SMALL, seed, split, count)

@@ -1,0 +1,269 @@
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from risctl.config import ImpairmentConfig
+from risctl.data import open_dataset, write_dataset
+from risctl.errors import DamagedFileError, InputError, StorageError
+from risctl.physics import Scenes, simulate_scenes
+from tests.data.small import SMALL, forge, tree, write_small
+
+SHARDS = [f"shard-0000{i}.safetensors" for i in range(3)]
+
+
+def write(directory: Path, **changes: Any) -> Any:
+    settings = {"seed": 5, "split": "test", "num_scenes": 150, "shard_scenes": 70} | changes
+    return write_dataset(directory, settings.pop("physics", SMALL), **settings)
+
+
+def times(directory: Path) -> list[int]:
+    return [(directory / name).stat().st_mtime_ns for name in SHARDS]
+
+
+def test_the_summary_counts_what_was_done(tmp_path: Path) -> None:
+    first = write(tmp_path / "d", shard=(1, 2))
+    assert (first.written, first.kept, first.finished_shards, first.complete) == (1, 0, 1, False)
+    second = write(tmp_path / "d")
+    assert (second.written, second.kept, second.repaired, second.finished_shards) == (2, 1, 0, 3)
+    assert second.complete
+    assert second.fingerprint == open_dataset(tmp_path / "d").fingerprint
+    assert second.num_bytes == sum((tmp_path / "d" / name).stat().st_size for name in SHARDS)
+
+
+def test_a_second_run_verifies_and_touches_nothing(tmp_path: Path) -> None:
+    write_small(tmp_path / "d")
+    before, content = times(tmp_path / "d"), tree(tmp_path / "d")
+    summary = write(tmp_path / "d")
+    assert (summary.kept, summary.written) == (3, 0)
+    assert (times(tmp_path / "d"), tree(tmp_path / "d")) == (before, content)
+
+
+@pytest.mark.parametrize("damage", ["flip", "cut", "missing", "link"])
+def test_a_damaged_shard_is_made_anew(tmp_path: Path, damage: str) -> None:
+    directory = write_small(tmp_path / "d")
+    expected, shard = tree(directory), directory / SHARDS[1]
+    content = shard.read_bytes()
+    shard.unlink()
+    if damage == "flip":
+        shard.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    elif damage == "cut":
+        shard.write_bytes(content[:-1])
+    elif damage == "link":
+        (tmp_path / "outside").write_bytes(content)
+        shard.symlink_to(tmp_path / "outside")
+    summary = write(directory)
+    assert (summary.kept, summary.repaired) == (2, 1)
+    assert not shard.is_symlink()
+    assert tree(directory) == expected
+
+
+def test_a_manifest_with_hashes_of_other_scenes_is_refused_and_the_shard_kept(tmp_path: Path) -> None:
+    directory = write_small(tmp_path / "d")
+    forge(directory, lambda values: values["shards"][1].update(blake2b_256="0" * 64))
+    before = tree(directory)
+    with pytest.raises(DamagedFileError, match=r"dataset\.json.*shard-00001\.safetensors"):
+        write(directory)
+    assert tree(directory) == before
+
+
+@pytest.mark.parametrize(
+    ("changes", "key"),
+    [
+        ({"seed": 6}, "seed"),
+        ({"split": "val"}, "split"),
+        ({"num_scenes": 151}, "num_scenes"),
+        ({"shard_scenes": 71}, "shard_scenes"),
+        ({"physics": SMALL.model_copy(update={"wavelength": 0.31})}, "physics.wavelength"),
+        (
+            {"physics": SMALL.model_copy(update={"impairments": ImpairmentConfig(dead_elements=0.1)})},
+            "physics.impairments",
+        ),
+    ],
+)
+@pytest.mark.parametrize("finished", [True, False])
+def test_another_dataset_in_the_directory_is_refused(
+    tmp_path: Path, changes: dict[str, Any], key: str, finished: bool
+) -> None:
+    directory = write_small(tmp_path / "d", shard=(0, 1) if finished else (0, 2))
+    before = tree(directory)
+    with pytest.raises(InputError, match=key):
+        write(directory, **changes)
+    assert tree(directory) == before
+
+
+def test_another_generator_version_is_not_continued(tmp_path: Path) -> None:
+    directory = write_small(tmp_path / "d")
+    forge(directory, lambda values: values["generator"].update(version=2))
+    with pytest.raises(InputError, match=r"generator\.version"):
+        write(directory)
+
+
+def test_shards_of_an_unknown_dataset_are_not_overwritten(tmp_path: Path) -> None:
+    directory = write_small(tmp_path / "d")
+    (directory / "dataset.json").unlink()
+    with pytest.raises(InputError, match="shards without"):
+        write(directory)
+    assert (directory / SHARDS[0]).exists()
+
+
+def test_an_edited_partial_manifest_is_refused(tmp_path: Path) -> None:
+    directory = write_small(tmp_path / "d", shard=(0, 2))
+    path = directory / "dataset.partial.json"
+    values = json.loads(path.read_text()) | {"seed": 6}
+    path.write_text(json.dumps(values))
+    with pytest.raises(DamagedFileError, match=r"dataset\.partial\.json.*edited"):
+        write(directory)
+
+
+def test_a_file_in_the_place_of_the_directory_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "d").write_text("x")
+    with pytest.raises(InputError, match="a directory"):
+        write(tmp_path / "d")
+    with pytest.raises(StorageError, match="Not a directory"):
+        write(tmp_path / "d" / "below")
+
+
+@pytest.mark.parametrize(
+    ("changes", "key"),
+    [
+        ({"shard": (2, 2)}, "shard"),
+        ({"shard": (-1, 2)}, "shard"),
+        ({"shard": (0, 0)}, "shard"),
+        ({"workers": 0}, "workers"),
+        ({"num_scenes": 0}, "num_scenes"),
+        ({"shard_scenes": 0}, "shard_scenes"),
+        ({"seed": -1}, "seed"),
+        ({"split": "dev"}, "split"),
+    ],
+)
+def test_bad_arguments_write_nothing(tmp_path: Path, changes: dict[str, Any], key: str) -> None:
+    with pytest.raises(InputError, match=key):
+        write(tmp_path / "d", **changes)
+    assert not (tmp_path / "d").exists()
+
+
+def test_more_shares_than_shards(tmp_path: Path) -> None:
+    for index in range(7):
+        summary = write(tmp_path / "d", shard=(index, 7))
+        assert summary.written == (index < 3)
+        assert summary.complete == (index >= 2)
+
+
+def test_worker_processes_write_the_same_bytes(tmp_path: Path) -> None:
+    seen: list[tuple[int, int]] = []
+    settings = {"num_scenes": 400, "shard_scenes": 70}
+    summary = write(tmp_path / "w", workers=2, progress=lambda *now: seen.append(now), **settings)
+    assert summary.written == 6
+    write(tmp_path / "d", **settings)
+    assert tree(tmp_path / "w") == tree(tmp_path / "d")
+    assert len(seen) == 6
+    assert seen[-1] == (400, 400)
+
+
+def test_progress_rises_to_the_total(tmp_path: Path) -> None:
+    seen: list[tuple[int, int]] = []
+    write(tmp_path / "d", progress=lambda *now: seen.append(now))
+    done = [now for now, _ in seen]
+    assert done == sorted(done)
+    assert {total for _, total in seen} == {150}
+    assert done[-1] == 150
+    assert len(done) > 3
+    seen.clear()
+    write(tmp_path / "d", shard=(0, 2), progress=lambda *now: seen.append(now))
+    assert seen == [(70, 80), (80, 80)]
+
+
+def test_no_room_is_said_before_any_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    usage = SimpleNamespace(total=10**9, used=10**9, free=1_000_000)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
+    with pytest.raises(StorageError, match=r"needs 0\.\d MB of disk space, 1\.0 MB are free"):
+        write(tmp_path / "d")
+    assert not list((tmp_path / "d").glob("shard*"))
+
+
+@pytest.mark.parametrize("after", [0, 1, 5, 20, 40])
+def test_a_full_disk_is_one_line_and_leaves_nothing_half_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, after: int
+) -> None:
+    left, pwrite = after, os.pwrite
+
+    def full(*args: Any) -> int:
+        nonlocal left
+        left -= 1
+        if left < 0:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return pwrite(*args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "pwrite", full)
+        with pytest.raises(StorageError, match=r"No space left on device$") as caught:
+            write(tmp_path / "d")
+    assert "\n" not in str(caught.value)
+    assert not list((tmp_path / "d").glob("*.tmp"))
+    assert not list((tmp_path / "d").glob(".*.tmp"))
+    assert write(tmp_path / "d").complete
+    assert tree(tmp_path / "d") == tree(write_small(tmp_path / "expected"))
+
+
+def test_short_writes_are_continued(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected, pwrite = tree(write_small(tmp_path / "expected")), os.pwrite
+    monkeypatch.setattr(os, "pwrite", lambda fd, data, at: pwrite(fd, data[:1000], at))
+    assert tree(write_small(tmp_path / "d")) == expected
+
+
+def test_an_interrupt_keeps_finished_shards_and_leaves_no_litter(tmp_path: Path) -> None:
+    def interrupt(done: int, _total: int) -> None:
+        if done > 100:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write(tmp_path / "d", progress=interrupt)
+    assert not list((tmp_path / "d").glob(".*.tmp"))
+    summary = write(tmp_path / "d")
+    assert (summary.kept, summary.written) == (1, 2)
+
+
+def test_an_error_of_the_progress_display_is_not_blamed_on_the_disk(tmp_path: Path) -> None:
+    def broken(_done: int, _total: int) -> None:
+        raise BrokenPipeError(errno.EPIPE, "Broken pipe")
+
+    with pytest.raises(BrokenPipeError):
+        write(tmp_path / "d", progress=broken)
+
+
+def test_a_vanished_directory_is_a_storage_error(tmp_path: Path) -> None:
+    with pytest.raises(StorageError):
+        write(tmp_path / "d", progress=lambda *_: shutil.rmtree(tmp_path / "d", ignore_errors=True))
+
+
+def test_a_killed_worker_is_reported_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def die(*_: object, **__: object) -> None:
+        raise BrokenProcessPool
+
+    monkeypatch.setattr(ProcessPoolExecutor, "submit", die)
+    with pytest.raises(StorageError, match="a worker process was killed"):
+        write(tmp_path / "d", workers=2)
+
+
+def test_scenes_that_no_reader_would_accept_are_not_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def without_signal(*args: Any, **options: Any) -> Scenes:
+        scenes = simulate_scenes(*args, **options)
+        scenes.noise_var[3] = 0
+        return scenes
+
+    monkeypatch.setattr("risctl.data.stream.simulate_scenes", without_signal)
+    with pytest.raises(InputError, match="noise_var above 0 in every scene"):
+        write(tmp_path / "d")
+    assert not list((tmp_path / "d").glob("*shard*"))

@@ -1,0 +1,65 @@
+"""A process that writes datasets on request, so that tests can kill writers without paying for each start.
+
+Reads one JSON request a line. `{"start": {...write_dataset arguments...}, "crash_at": n}` forks a writer and
+answers with its process id; the writer ends as if killed just before its n-th file operation. `{"wait": pid}`
+answers with its exit status (negative: the signal).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from risctl.data import write_dataset
+from tests.data.small import SMALL
+
+FILE_OPERATIONS = ("pwrite", "fsync", "replace", "unlink", "open")
+
+
+def crash_at(count: int) -> None:
+    """End this process without any clean-up just before its `count`-th file operation."""
+    left = count
+
+    def guarded(operation: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any, **options: Any) -> Any:
+            nonlocal left
+            left -= 1
+            if left <= 0:
+                os._exit(99)
+            return operation(*args, **options)
+
+        return call
+
+    os.fsync = lambda _descriptor: None  # a killed process, unlike a power failure, loses nothing cached
+    for name in FILE_OPERATIONS:
+        setattr(os, name, guarded(getattr(os, name)))
+
+
+def start(request: dict[str, Any]) -> int:
+    pid = os.fork()
+    if pid:
+        return pid
+    settings = request["start"]
+    settings["shard"] = tuple(settings.get("shard", (0, 1)))
+    if request.get("crash_at"):
+        crash_at(request["crash_at"])
+    summary = write_dataset(settings.pop("directory"), SMALL, **settings)
+    os._exit(0 if summary.written + summary.kept + summary.repaired else 3)
+
+
+def main() -> None:
+    write_dataset(sys.argv[1], SMALL, 0, "train", 1)  # everything is imported and warm after this
+    for line in sys.stdin:
+        request = json.loads(line)
+        if "start" in request:
+            answer = start(request)
+        else:
+            answer = os.waitstatus_to_exitcode(os.waitpid(request["wait"], 0)[1])
+        print(answer, flush=True)
+
+
+if __name__ == "__main__":
+    main()
