@@ -1,0 +1,39 @@
+"""Ridge back-projection and sample covariance by the textbook formulas."""
+
+import numpy as np
+
+
+def ridge_strength(Phi_l: np.ndarray, tikhonov_alpha: float = 1e-3) -> float:
+    """alpha_l = tikhonov_alpha (tr(Phi_l^H Phi_l)/N + 1e-12)."""
+    gram = Phi_l.conj().T @ Phi_l
+    return float(tikhonov_alpha * (np.trace(gram).real / len(gram) + 1e-12))
+
+
+def back_projection(Phi: np.ndarray, y: np.ndarray, tikhonov_alpha: float = 1e-3) -> np.ndarray:
+    """a [L,N]: a_l = (Phi_l^H Phi_l + alpha_l I_N)^{-1} Phi_l^H y_l, by an N x N solve."""
+    rows = []
+    for Phi_l, y_l in zip(Phi, y, strict=True):
+        alpha = ridge_strength(Phi_l, tikhonov_alpha)
+        normal = Phi_l.conj().T @ Phi_l + alpha * np.eye(Phi_l.shape[1])
+        rows.append(np.linalg.solve(normal, Phi_l.conj().T @ y_l))
+    return np.stack(rows)
+
+
+def to_trace_n(R: np.ndarray) -> np.ndarray:
+    """(R + R^H)/2, scaled to trace N."""
+    R = (R + R.conj().T) / 2.0
+    return R * (len(R) / np.trace(R).real)
+
+
+def sample_covariance(a: np.ndarray, center: bool = True) -> np.ndarray:
+    """R_samp [N,N] from a [L,N]: sum_l a_l a_l^H / divisor, Hermitian, trace N.
+
+    Centred: the mean over l is taken out first and the divisor is max(L-1, 1); otherwise L.
+    """
+    num_snapshots = len(a)
+    if center:
+        a = a - a.mean(axis=0)
+    total = np.zeros((a.shape[1], a.shape[1]), dtype=np.complex128)
+    for a_l in a:
+        total += np.outer(a_l, a_l.conj())
+    return to_trace_n(total / (max(num_snapshots - 1, 1) if center else num_snapshots))
