@@ -24,8 +24,12 @@ class InputError(RisctlError, ValueError):
         place = f"{where}: {key}" if key else str(where)
         super().__init__(one_line(f"{place}: expected {expected}, got {got}"))
 
+    def __reduce__(self) -> tuple[type, tuple[str, str, str, str]]:
+        """Rebuild from the parts, so that the error survives the way back from a worker process."""
+        return type(self), (self.where, self.key, self.expected, self.got)
 
-class CheckFailed(RisctlError):
+
+class CheckFailedError(RisctlError):
     """A gate or a check did not pass (exit status 3)."""
 
     exit_status = 3
@@ -39,6 +43,10 @@ class DamagedFileError(RisctlError, ValueError):
     def __init__(self, path: str | Path, expected: str, got: object) -> None:
         self.path, self.expected, self.got = str(path), expected, str(got)
         super().__init__(one_line(f"{path}: damaged: expected {expected}, got {got}"))
+
+    def __reduce__(self) -> tuple[type, tuple[str, str, str]]:
+        """Rebuild from the parts, so that the error survives the way back from a worker process."""
+        return type(self), (self.path, self.expected, self.got)
 
 
 class StorageError(RisctlError, OSError):

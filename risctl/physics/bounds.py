@@ -49,8 +49,8 @@ class Bounds:
 
     Attributes:
         covariance: bound on the error covariance [B, 3K, 3K], source by source (azimuth, elevation, range).
-        azimuth, elevation: [B, K], radians. range, position: [B, K], metres; position is the root of the trace
-            of the bound mapped to Cartesian coordinates.
+        azimuth, elevation: [B, K], radians. range, position: [B, K], metres; position is the root of the
+            trace of the bound mapped to Cartesian coordinates.
     """
 
     covariance: Tensor
@@ -87,14 +87,13 @@ def scene_bounds(scenes: Scenes, geometry: ArrayGeometry, kind: str = "condition
     return bounds_by_count(scenes.num_sources.long(), scenes.azimuth.shape[1], of_rows)
 
 
-def bounds_by_count(
-    num_sources: Tensor, K_max: int, bound: Callable[[Tensor, int], Bounds]
-) -> Bounds:
+def bounds_by_count(num_sources: Tensor, K_max: int, bound: Callable[[Tensor, int], Bounds]) -> Bounds:
     """Evaluate `bound(rows, K)` once for each source count K > 0 that occurs and pad the results to K_max."""
-    B, like = num_sources.shape[0], {"dtype": torch.float64, "device": num_sources.device}
-    covariance = torch.full((B, 3 * K_max, 3 * K_max), torch.nan, **like)
-    per_source = [torch.full((B, K_max), torch.nan, **like) for _ in range(4)]
-    for K in num_sources.unique().tolist():
+    B = num_sources.shape[0]
+    nan = torch.tensor(torch.nan, dtype=torch.float64, device=num_sources.device)
+    covariance = nan.repeat(B, 3 * K_max, 3 * K_max)
+    per_source = [nan.repeat(B, K_max) for _ in range(4)]
+    for K in torch.unique(num_sources).tolist():
         if K == 0:
             continue
         rows = (num_sources == K).nonzero().squeeze(-1)
@@ -194,4 +193,5 @@ def _from_information(J: Tensor, sources: SourceModel) -> Bounds:
     blocks = covariance.reshape(B, K, 3, K, 3).diagonal(dim1=1, dim2=3).permute(0, 3, 1, 2)
     jacobian = cartesian_jacobian(sources.azimuth, sources.elevation, sources.range)
     position = (jacobian @ blocks @ jacobian.mT).diagonal(dim1=-2, dim2=-1).sum(-1).sqrt()
-    return Bounds(covariance, *deviations.unbind(-1), position)
+    azimuth, elevation, range_ = deviations.unbind(-1)
+    return Bounds(covariance, azimuth, elevation, range_, position)

@@ -1,8 +1,8 @@
 """Random draws as tensors.
 
 Every random number of the physics comes from a NumPy generator on the CPU, whatever device the physics then
-runs on, so a scene is the same on every device. Bits are drawn by NumPy (whose ``SeedSequence`` seeds the full
-state; a torch CPU generator keeps 32 bits of its seed) and shaped by torch's vectorised functions.
+runs on, so a scene is the same on every device. Bits are drawn by NumPy (whose ``SeedSequence`` seeds the
+full state; a torch CPU generator keeps 32 bits of its seed) and shaped by torch's vectorised functions.
 """
 
 from __future__ import annotations

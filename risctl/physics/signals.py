@@ -3,8 +3,8 @@
 ``y_l = H diag(c_l) A diag(sqrt(p)) s_l + w_l`` with ``w_l ~ CN(0, sigma^2 I)``. The scene's SNR is
 ``mean(|noise-free y|^2) / sigma^2`` over its snapshots and antennas.
 
-Each ingredient draws from its own child of the scene block's generator, so that changing one (the codebook, an
-impairment, the SNR) leaves the others as they were and sweeps compare like with like.
+Each ingredient draws from its own child of the scene block's generator, so that changing one (the codebook,
+an impairment, the SNR) leaves the others as they were and sweeps compare like with like.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from risctl.config import PhysicsConfig
+from risctl.errors import InputError
 from risctl.physics.channel import draw_channel
 from risctl.physics.codebook import code_phasors, draw_code_index
 from risctl.physics.geometry import ArrayGeometry
@@ -56,7 +57,7 @@ def simulate_scenes(
         device: where the physics run and the result lies; the draws are the same on all of them.
 
     Raises:
-        ValueError: if `max_coherence` is so small that positions cannot be found.
+        InputError: if `max_coherence` is so small that positions cannot be found.
     """
     streams = rng.spawn(7)
     geometry = ArrayGeometry.from_config(physics, device)
@@ -136,18 +137,20 @@ def draw_sources(
     K = physics.max_sources
     num_sources = draw_num_sources(rng, physics, num_scenes, first_index).to(geometry.positions.device)
     position = _draw_positions(rng, physics, num_scenes).to(geometry.positions)
-    steering = steering_vector(*position, geometry)
+    steering = _steering(position, geometry)
     bad = _too_coherent(steering, _source_mask(num_sources, K), physics.max_coherence)
     for _ in range(MAX_REDRAWS):
         if not bool(bad.any()):
-            return Sources(*position, num_sources, steering)
+            azimuth, elevation, range_ = position.unbind(0)
+            return Sources(azimuth, elevation, range_, num_sources, steering)
         rows = bad.nonzero().squeeze(-1)
         fresh = _draw_positions(rng, physics, len(rows)).to(geometry.positions)
         position[:, rows] = fresh
-        steering[rows] = steering_vector(*fresh, geometry)
+        steering[rows] = _steering(fresh, geometry)
         mask = _source_mask(num_sources[rows], K)
         bad[rows] = _too_coherent(steering[rows], mask, physics.max_coherence)
-    raise ValueError(f"no {K} positions with pairwise coherence below {physics.max_coherence} were found")
+    got = f"{physics.max_coherence}, at which {MAX_REDRAWS} draws of {K} positions found none"
+    raise InputError("configuration", "physics.max_coherence", "a cap that random positions can meet", got)
 
 
 def _draw_positions(rng: np.random.Generator, physics: PhysicsConfig, n: int) -> Tensor:
@@ -156,6 +159,12 @@ def _draw_positions(rng: np.random.Generator, physics: PhysicsConfig, n: int) ->
     azimuth = uniform(rng, shape, -1.0, 1.0) * math.radians(physics.azimuth_limit_deg)
     elevation = uniform(rng, shape, -1.0, 1.0) * math.radians(physics.elevation_limit_deg)
     return torch.stack([azimuth, elevation, uniform(rng, shape, physics.range_min, physics.range_max)])
+
+
+def _steering(position: Tensor, geometry: ArrayGeometry) -> Tensor:
+    """Nominal steering vectors [n, K_max, N] of stacked positions [3, n, K_max]."""
+    azimuth, elevation, range_ = position.unbind(0)
+    return steering_vector(azimuth, elevation, range_, geometry)
 
 
 def _too_coherent(steering: Tensor, mask: Tensor, limit: float) -> Tensor:

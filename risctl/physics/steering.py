@@ -1,6 +1,6 @@
 """Near-field steering vectors and their exact derivatives.
 
-``a_n = g_n exp(-j k0 (d_n - r)) / |g|`` with ``d_n`` the distance from the source to element n and ``g_n = 1``,
+``a_n = g_n exp(-j k0 (d_n - r)) / |g|`` with ``d_n`` the distance from source to element n and ``g_n = 1``
 or ``r / d_n`` with the amplitude taper. With ``u`` the unit direction, ``q = 1/r``, ``w_n = u . p_n`` and
 ``s_n = d_n / r = sqrt(1 - 2 q w_n + q^2 |p_n|^2)`` the path difference is written without cancellation as
 
@@ -111,7 +111,12 @@ def steering_jet(
 
 
 def _taper_slope(
-    path: PathDifference, w: Tensor, curvature: Tensor, dw: Tensor, dq: Tensor, amplitude: Tensor,
+    path: PathDifference,
+    w: Tensor,
+    curvature: Tensor,
+    dw: Tensor,
+    dq: Tensor,
+    amplitude: Tensor,
     geometry: ArrayGeometry,
 ) -> Tensor:
     """Logarithmic derivative of the normalised taper: ``-ds/s`` less its mean under ``|a_n|^2``."""
