@@ -32,7 +32,7 @@ class WriterProcess:
         return int(stdout.readline())
 
     def start(self, directory: Path, crash_at: int = 0, **settings: Any) -> int:
-        defaults = {"seed": 5, "split": "test", "num_scenes": 150, "shard_scenes": 70}
+        defaults = {"seed": 5, "split": "test", "num_scenes": 600, "shard_scenes": 280}
         return self.ask(start={"directory": str(directory)} | defaults | settings, crash_at=crash_at)
 
     def wait(self, pid: int) -> int:

@@ -249,7 +249,7 @@ MEASUREMENT_CASES = [
 
 
 def _dataset(change: Callable[[Path], Any]) -> Callable[[Path], Path]:
-    """Build a good dataset (three shards of 70, 70 and 10 scenes) and change it."""
+    """Build a good dataset (three shards of 280, 280 and 10 scenes) and change it."""
 
     def build(directory: Path) -> Path:
         dataset = write_small(directory / "dataset")
@@ -403,7 +403,7 @@ DATASET_CASES = [
         "other scene count",
         _forged(lambda v: v["shards"][0].update(scenes=71)),
         DamagedFileError,
-        ("70 scenes",),
+        ("280 scenes",),
     ),
     Case("path escape", _dataset(_escape), DamagedFileError, (MANIFEST, "../x.safetensors")),
     Case(

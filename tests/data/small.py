@@ -26,11 +26,11 @@ SMALL = PhysicsConfig(
     max_coherence=1.0,
     codebook="random",
 )
-SCENES, SHARD_SCENES = 150, 70
+SCENES, SHARD_SCENES = 600, 280
 
 
 def write_small(directory: Path, **changes: Any) -> Path:
-    """Write 150 scenes in three shards."""
+    """Write 600 scenes in three shards."""
     settings = {"seed": 5, "split": "test", "num_scenes": SCENES, "shard_scenes": SHARD_SCENES} | changes
     write_dataset(directory, settings.pop("physics", SMALL), **settings)
     return directory

@@ -22,7 +22,7 @@ SHARDS = [f"shard-0000{i}.safetensors" for i in range(3)]
 
 
 def write(directory: Path, **changes: Any) -> Any:
-    settings = {"seed": 5, "split": "test", "num_scenes": 150, "shard_scenes": 70} | changes
+    settings = {"seed": 5, "split": "test", "num_scenes": 600, "shard_scenes": 280} | changes
     return write_dataset(directory, settings.pop("physics", SMALL), **settings)
 
 
@@ -161,13 +161,13 @@ def test_more_shares_than_shards(tmp_path: Path) -> None:
 
 def test_worker_processes_write_the_same_bytes(tmp_path: Path) -> None:
     seen: list[tuple[int, int]] = []
-    settings = {"num_scenes": 400, "shard_scenes": 70}
+    settings = {"num_scenes": 1600, "shard_scenes": 280}
     summary = write(tmp_path / "w", workers=2, progress=lambda *now: seen.append(now), **settings)
     assert summary.written == 6
     write(tmp_path / "d", **settings)
     assert tree(tmp_path / "w") == tree(tmp_path / "d")
     assert len(seen) == 6
-    assert seen[-1] == (400, 400)
+    assert seen[-1] == (1600, 1600)
 
 
 def test_progress_rises_to_the_total(tmp_path: Path) -> None:
@@ -175,12 +175,12 @@ def test_progress_rises_to_the_total(tmp_path: Path) -> None:
     write(tmp_path / "d", progress=lambda *now: seen.append(now))
     done = [now for now, _ in seen]
     assert done == sorted(done)
-    assert {total for _, total in seen} == {150}
-    assert done[-1] == 150
+    assert {total for _, total in seen} == {600}
+    assert done[-1] == 600
     assert len(done) > 3
     seen.clear()
     write(tmp_path / "d", shard=(0, 2), progress=lambda *now: seen.append(now))
-    assert seen == [(70, 80), (80, 80)]
+    assert seen == [(280, 320), (320, 320)]
 
 
 def test_no_room_is_said_before_any_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -223,7 +223,7 @@ def test_short_writes_are_continued(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 def test_an_interrupt_keeps_finished_shards_and_leaves_no_litter(tmp_path: Path) -> None:
     def interrupt(done: int, _total: int) -> None:
-        if done > 100:
+        if done > 400:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
