@@ -1,0 +1,46 @@
+"""Evaluation: matching, figures against the Cramer-Rao bound, GOSPA, intervals, tables, pictures."""
+
+from risctl.evaluation.files import read_evaluation, read_results, results_json, write_evaluation
+from risctl.evaluation.gospa import Gospa, gospa
+from risctl.evaluation.matching import match_scene, match_scenes
+from risctl.evaluation.positions import Positions
+from risctl.evaluation.results import Results
+from risctl.evaluation.rows import EstimatorRows, SceneRows, SourceRows
+from risctl.evaluation.run import Evaluation, IndexedScenes, evaluate
+from risctl.evaluation.tables import (
+    TextTable,
+    accuracy_table,
+    closeness_table,
+    count_table,
+    detection_table,
+    headline,
+    median_table,
+    timing_table,
+)
+
+__all__ = [
+    "EstimatorRows",
+    "Evaluation",
+    "Gospa",
+    "IndexedScenes",
+    "Positions",
+    "Results",
+    "SceneRows",
+    "SourceRows",
+    "TextTable",
+    "accuracy_table",
+    "closeness_table",
+    "count_table",
+    "detection_table",
+    "evaluate",
+    "gospa",
+    "headline",
+    "match_scene",
+    "match_scenes",
+    "median_table",
+    "read_evaluation",
+    "read_results",
+    "results_json",
+    "timing_table",
+    "write_evaluation",
+]

@@ -1,0 +1,233 @@
+"""Speed on this machine, one thread: figures beside their targets and beside the obvious way.
+
+CPU seconds (`time.process_time`), medians over repeats after one call that warms caches up. They are figures
+to print and compare, not to assert: another machine, or a busy one, gives others.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from statistics import median
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from risctl.config import Config, CovarianceConfig, InferenceConfig, PhysicsConfig
+from risctl.covariance import leading_subspace, sample_covariance, snapshot_factor
+from risctl.data import SceneStream, write_dataset
+from risctl.evaluation.workers import THREADS, one_thread
+from risctl.inference import Estimator, build_estimator
+from risctl.inference.grid import PolarGrid
+from risctl.physics import ArrayGeometry, FieldOfView, Scenes, simulate_scenes
+
+SNR_DB = 10.0
+MIN_SECONDS = 0.05  # of one sample: shorter work is repeated within it
+GRID_RINGS = 10
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How much is measured: repeats, scenes written, scenes estimated, oversampling of the MUSIC grid."""
+
+    repeats: int = 5
+    written_scenes: int = 8192
+    located_scenes: int = 40
+    oversampling: float = 8.0  # 40,320 points of the default surface and field of view
+    covariances: int = 64
+
+
+QUICK = Plan(repeats=3, written_scenes=2048, located_scenes=10)
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A speed, its spread over the repeats, its target, and the same figure of the obvious way.
+
+    Attributes:
+        name: what was measured. unit: of `value`, `low`, `high`, `target` and `reference`.
+        value: median. low, high: smallest and largest sample. repeats: samples.
+        more_is_better: whether the target is a least or a most value.
+        target: None if there is none. reference: median of the obvious way, None if there is none.
+        reference_name: what the obvious way is.
+    """
+
+    name: str
+    unit: str
+    value: float
+    low: float
+    high: float
+    repeats: int
+    more_is_better: bool = False
+    target: float | None = None
+    reference: float | None = None
+    reference_name: str = ""
+
+    @property
+    def met(self) -> bool | None:
+        """Whether the target is met; None if there is none."""
+        if self.target is None:
+            return None
+        return self.value >= self.target if self.more_is_better else self.value <= self.target
+
+    @property
+    def gain(self) -> float | None:
+        """How many times better than the reference."""
+        if self.reference is None:
+            return None
+        return self.value / self.reference if self.more_is_better else self.reference / self.value
+
+
+def benchmarks(config: Config, plan: Plan) -> Iterator[Figure]:
+    """Measure one figure after another, on one thread of the CPU.
+
+    Args:
+        config: surface, scenes and estimators. plan: how much.
+    """
+    with one_thread():
+        yield from writing_figures(config.physics, plan)
+        yield from nomp_figures(config, plan)
+        yield from music_figures(config.physics, config.covariance, plan)
+
+
+def cpu_seconds(work: Callable[[], object], repeats: int, *, warm: bool = True) -> list[float]:
+    """Return CPU seconds of `work`, `repeats` samples; short work is run several times in each.
+
+    Args:
+        work: what to measure. repeats: samples. warm: call once before, unmeasured.
+    """
+    if warm:
+        work()
+    calls, samples = 1, [_sample(work, 1)]
+    while samples[0] * calls < MIN_SECONDS and calls < 1000:
+        calls *= 4
+        samples = [_sample(work, calls)]
+    samples += [_sample(work, calls) for _ in range(repeats - 1)]
+    return samples
+
+
+def _sample(work: Callable[[], object], calls: int) -> float:
+    start = time.process_time()
+    for _ in range(calls):
+        work()
+    return (time.process_time() - start) / calls
+
+
+def speed(name: str, unit: str, amount: int, seconds: list[float]) -> Figure:
+    """Return `amount` per CPU second."""
+    rates = sorted(amount / s for s in seconds)
+    return Figure(name, unit, median(rates), rates[0], rates[-1], len(rates), more_is_better=True)
+
+
+def cost(name: str, unit: str, amount: int, seconds: list[float]) -> Figure:
+    """Return CPU seconds per one of `amount`."""
+    costs = sorted(s / amount for s in seconds)
+    return Figure(name, unit, median(costs), costs[0], costs[-1], len(costs))
+
+
+def writing_figures(physics: PhysicsConfig, plan: Plan) -> Iterator[Figure]:
+    """Scenes a CPU second of `gen-data`, hashing and writing included, and their size on disk."""
+    samples, size = [], 0
+    for _ in range(plan.repeats + 1):
+        with TemporaryDirectory(prefix="risctl-bench-") as name:
+            samples += cpu_seconds(partial(_write, name, physics, plan), 1, warm=False)
+            size = sum(path.stat().st_size for path in Path(name).rglob("*") if path.is_file())
+    singly = cpu_seconds(partial(_one_by_one, physics), plan.repeats)
+    written = speed("gen-data, written and hashed", "scenes/s", plan.written_scenes, samples[1:])
+    slow = speed("", "", 64, singly).value
+    yield replace(written, target=6000.0, reference=slow, reference_name="scene by scene, unwritten")
+    each = size / plan.written_scenes
+    yield Figure("size of a scene on disk", "bytes", each, each, each, 1, target=25_000.0)
+
+
+def _write(directory: str, physics: PhysicsConfig, plan: Plan) -> None:
+    write_dataset(directory, physics, seed=0, split="train", num_scenes=plan.written_scenes)
+
+
+def _one_by_one(physics: PhysicsConfig) -> None:
+    rng = np.random.default_rng(0)
+    for index in range(64):
+        simulate_scenes(physics, rng, 1, first_index=index)
+
+
+def nomp_figures(config: Config, plan: Plan) -> Iterator[Figure]:
+    """CPU seconds a scene of NOMP, greedy and with swap moves, K given, mean over K at 10 dB."""
+    scenes = example_scenes(config.physics, plan.located_scenes)
+    rounds = max(1, config.inference.swap_rounds)
+    for swaps, target in ((0, 0.05), (rounds, 0.2)):
+        inference = config.inference.model_copy(update={"swap_rounds": swaps})
+        name = f"NOMP, {swaps} swap rounds" if swaps else "NOMP without swaps"
+        yield nomp_figure(name, target, scenes, config, inference, plan)
+
+
+def nomp_figure(
+    name: str, target: float, scenes: Scenes, config: Config, inference: InferenceConfig, plan: Plan
+) -> Figure:
+    """Measure NOMP on all scenes at once and, for reference, on a few of them one at a time."""
+    estimator = build_estimator("nomp", config.physics, config.covariance, inference)
+    few = range(min(len(scenes), config.physics.max_sources))
+    together = cpu_seconds(partial(locate, estimator, scenes), plan.repeats)
+    singly = cpu_seconds(lambda: [locate(estimator, scenes[i : i + 1]) for i in few], 1, warm=False)
+    slow = cost("", "", len(few), singly).value
+    found = cost(name, "s/scene", len(scenes), together)
+    return replace(found, target=target, reference=slow, reference_name="one scene at a time")
+
+
+def locate(estimator: Estimator, scenes: Scenes) -> object:
+    """Run an estimator that is told K."""
+    return estimator(scenes.y, scenes.H, scenes.codes, scenes.num_sources.long())
+
+
+def example_scenes(physics: PhysicsConfig, count: int) -> Scenes:
+    """Return scenes at 10 dB that cycle through the source counts."""
+    design = physics.model_copy(update={"stratified": True, "snr_values_db": (SNR_DB,)})
+    return SceneStream(design, 0, "test", count).scenes(0, count)
+
+
+def music_figures(physics: PhysicsConfig, covariance: CovarianceConfig, plan: Plan) -> Iterator[Figure]:
+    """MUSIC spectrum points a CPU second, from the snapshot factor to the spectrum on a fine grid."""
+    most = physics.model_copy(update={"min_sources": physics.max_sources})
+    scenes = example_scenes(most, plan.covariances)
+    factors = snapshot_factor(scenes.y, scenes.H, scenes.codes, covariance)
+    K = physics.max_sources
+    grid = music_grid(physics, plan)
+    G, unit = grid.num_points, "points/s"
+    dense = cpu_seconds(partial(dense_spectrum, factors[:1], K, grid.steering()), plan.repeats)
+    obvious = partial(
+        replace,
+        reference=speed("", "", G, dense).value,
+        reference_name="dense noise subspace, 1 covariance",
+    )
+    for count, target in ((1, 2e6), (plan.covariances, 15e6)):
+        name = f"MUSIC, {count} covariance{'s' if count > 1 else ''}"
+        seconds = cpu_seconds(partial(spectrum, factors[:count], K, grid), plan.repeats)
+        yield obvious(speed(name, unit, count * G, seconds), target=target)
+    anew = cpu_seconds(lambda: spectrum(factors[:1], K, music_grid(physics, plan)), plan.repeats)
+    yield obvious(speed("MUSIC, 1 covariance, grid made anew", unit, G, anew))
+
+
+def music_grid(physics: PhysicsConfig, plan: Plan) -> PolarGrid:
+    """Return a fine grid of steering vectors."""
+    geometry, view = ArrayGeometry.from_config(physics), FieldOfView.from_config(physics)
+    return PolarGrid.build(geometry, view, plan.oversampling, GRID_RINGS)
+
+
+def spectrum(factors: Tensor, num_sources: int, grid: PolarGrid) -> Tensor:
+    """``1 / (1 - |U^H a|^2)`` [B, G], U from the snapshot factors [B, N, L]."""
+    U, _ = leading_subspace(factors, num_sources)
+    return 1.0 / (1.0 - grid.energy(U.mT)).clamp_min(torch.finfo(U.real.dtype).eps)
+
+
+def dense_spectrum(factors: Tensor, num_sources: int, A: Tensor) -> Tensor:
+    """``1 / |E^H a|^2`` [B, G], E the noise eigenvectors of the covariances, A steering vectors [N, G]."""
+    _, vectors = torch.linalg.eigh(sample_covariance(factors))
+    E = vectors[..., : A.shape[0] - num_sources]
+    return 1.0 / (E.mH @ A).abs().square().sum(-2).clamp_min(torch.finfo(A.real.dtype).eps)
+
+
+__all__ = ["QUICK", "THREADS", "Figure", "Plan", "benchmarks"]

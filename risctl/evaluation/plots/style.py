@@ -1,0 +1,72 @@
+"""What all pictures share: colours that survive colour blindness and grey print, fonts, saving.
+
+Figures are made as objects, without pyplot: nothing global is touched and no display is needed.
+Colours: Okabe, Ito, "Color universal design" (2008); each comes with a marker of its own.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from risctl.data.atomic import write_atomically
+
+if TYPE_CHECKING:
+    from matplotlib.artist import Artist
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000", "#F0E442")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+INK, FAINT = "#222222", "#8a8a8a"
+DPI = 180
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """Return an empty figure of that many inches, laid out so that nothing overlaps."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained", facecolor="white")
+    figure.get_layout_engine().set(w_pad=0.06, h_pad=0.06)  # type: ignore[union-attr,call-arg]
+    return figure
+
+
+def dress(axes: Axes, xlabel: str, ylabel: str, title: str = "") -> None:
+    """Label the axes and give them a light grid behind the data."""
+    axes.set_xlabel(xlabel, fontsize=9)
+    axes.set_ylabel(ylabel, fontsize=9)
+    axes.set_title(title, fontsize=10, loc="left", color=INK)
+    axes.tick_params(labelsize=8, colors=INK)
+    axes.grid(True, which="major", color="#dddddd", linewidth=0.6)
+    axes.grid(True, which="minor", color="#eeeeee", linewidth=0.4)
+    axes.set_axisbelow(True)
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
+
+
+def legend_below(figure: Figure, handles: Sequence[Artist], labels: Sequence[str], columns: int = 6) -> None:
+    """Put one legend for all panels under them, where it covers nothing."""
+    columns = min(columns, max(len(labels), 1))
+    figure.legend(
+        handles,
+        labels,
+        loc="outside lower center",
+        ncols=columns,
+        frameon=False,
+        fontsize=9,
+        handlelength=2.6,
+    )
+
+
+def save_figure(figure: Figure, path: Path) -> Path:
+    """Write the figure as a PNG, whole or not at all.
+
+    Raises:
+        StorageError: disk full, permission denied, and the like.
+    """
+    out = io.BytesIO()
+    figure.savefig(out, format="png", dpi=DPI)
+    write_atomically(path, out.getvalue())
+    return path

@@ -1,0 +1,183 @@
+"""What an evaluation found, as a document: the schema of `results.json`.
+
+A figure that no scene or no source speaks for is null. Angles in degrees, lengths in metres.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+SCHEMA_VERSION: Literal[1] = 1
+
+
+class Record(BaseModel):
+    """A frozen, strict record of finite numbers."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True
+    )
+
+
+class Interval(Record):
+    """A figure and its 95 % percentile bootstrap interval over scenes."""
+
+    value: float | None
+    low: float | None
+    high: float | None
+
+
+class ErrorStats(Record):
+    """One coordinate's error over matched sources, beside the Cramer-Rao bound of the same sources."""
+
+    sources: int
+    """Matched sources."""
+    rmse: float | None
+    bias: float | None
+    """Mean of estimate - truth; for the position, the mean distance."""
+    bound: float | None
+    """Square root of the mean bound variance, over matched sources whose bound is finite."""
+    ratio: Interval
+    """RMSE over bound, both over matched sources whose bound is finite."""
+    normalised_ratio: float | None
+    """Square root of the mean of error^2 / bound variance: each source weighs the same."""
+    median_error: float | None
+    """Median absolute error. (A Gaussian error's is 0.67 of its standard deviation.)"""
+    median_bound: float | None
+    """Median of the bound's standard deviation."""
+    without_bound: int
+    """Matched sources whose bound is not finite; left out of bound and ratios."""
+    with_std: int
+    """Matched sources that came with a standard deviation of the estimator's own."""
+    within_1_sigma: float | None
+    """Share of those whose error is within that standard deviation; 0.683 for a Gaussian error."""
+    within_2_sigma: float | None
+    """The same for twice the standard deviation; 0.954 for a Gaussian error."""
+
+
+class GospaStats(Record):
+    """GOSPA distances of scenes, metres. rms^p = localisation^p + missed^p + false^p, p the GOSPA power."""
+
+    mean: float | None
+    rms: float | None
+    """(mean of d^p)^(1/p)."""
+    localisation: float | None
+    missed: float | None
+    false: float | None
+
+
+class Cell(Record):
+    """One estimator in one SNR bin and at one source count; null stands for all of them."""
+
+    estimator: str
+    snr_db: float | None
+    num_sources: int | None
+    scenes: int
+    mean_snr_db: float | None
+    """Mean SNR of the scenes themselves."""
+    true_sources: int
+    estimated_sources: int
+    matched_sources: int
+    """True sources whose assigned estimate is within the gate."""
+    left_out_share: float | None
+    """Share of the true sources that are not matched, and so in no error figure."""
+    count_accuracy: Interval
+    recall: Interval
+    """Matched over true sources."""
+    precision: Interval
+    """Matched over estimated sources."""
+    count_accuracy_mean_over_k: float | None
+    """Plain mean of the cells of each source count present."""
+    recall_mean_over_k: float | None
+    azimuth_deg: ErrorStats
+    elevation_deg: ErrorStats
+    range_m: ErrorStats
+    position_m: ErrorStats
+    gospa: GospaStats
+    edge_pegged_share: float | None
+    """Share of the estimates that sit on a limit of the field of view."""
+
+
+class Confusion(Record):
+    """Scenes by true (rows) and estimated (columns) source count, in one SNR bin; null stands for all."""
+
+    estimator: str
+    snr_db: float | None
+    true_counts: tuple[int, ...]
+    estimated_counts: tuple[int, ...]
+    scenes: tuple[tuple[int, ...], ...]
+
+
+class ClosenessCell(Record):
+    """One estimator's sources, all SNR and K, whose largest coherence with another is in (low, high]."""
+
+    estimator: str
+    coherence_low: float
+    coherence_high: float
+    true_sources: int
+    matched_sources: int
+    recall: float | None
+    azimuth_ratio: float | None
+    """RMSE over bound, of matched sources whose bound is finite."""
+    elevation_ratio: float | None
+    range_ratio: float | None
+
+
+class Timing(Record):
+    """What an estimator's own calls took, over all scenes and workers; scoring and bounds are not in it."""
+
+    estimator: str
+    scenes: int
+    cpu_seconds: float
+    cpu_seconds_per_scene: float | None
+    wall_seconds: float
+    """Elapsed time inside the calls, summed over workers."""
+    workers: int
+    threads_per_worker: int
+    batch: int
+    device: str
+
+
+class Results(Record):
+    """A whole evaluation."""
+
+    schema_version: Literal[1]
+    scenes: int
+    estimators: tuple[str, ...]
+    num_sources_known: bool
+    """Whether the estimators were told the number of sources."""
+    snr_values_db: tuple[float, ...]
+    max_sources: int
+    gate_deg: float
+    gospa_cutoff_m: float
+    gospa_power: float
+    bootstrap: int
+    seed: int
+    """Seed of the bootstrap."""
+    bound: Literal["conditional"]
+    timings: tuple[Timing, ...]
+    cells: tuple[Cell, ...]
+    confusion: tuple[Confusion, ...]
+    closeness: tuple[ClosenessCell, ...]
+
+    def cell(self, estimator: str, snr_db: float | None = None, num_sources: int | None = None) -> Cell:
+        """Return one cell; None stands for all. KeyError where there is no such cell."""
+        for cell in self.cells:
+            if (cell.estimator, cell.snr_db, cell.num_sources) == (estimator, snr_db, num_sources):
+                return cell
+        raise KeyError((estimator, snr_db, num_sources))
+
+    def confusion_of(self, estimator: str, snr_db: float | None = None) -> Confusion:
+        """Return one confusion matrix; None stands for every SNR. KeyError where there is none."""
+        for confusion in self.confusion:
+            if (confusion.estimator, confusion.snr_db) == (estimator, snr_db):
+                return confusion
+        raise KeyError((estimator, snr_db))
+
+    def timing(self, estimator: str) -> Timing:
+        """Return the timing of one estimator; KeyError where there is none."""
+        for timing in self.timings:
+            if timing.estimator == estimator:
+                return timing
+        raise KeyError(estimator)

@@ -1,0 +1,165 @@
+"""The evaluation itself: estimators on scenes, scored against truth and bound, in bins of SNR and count."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+
+from risctl.config import EvaluationConfig, PhysicsConfig
+from risctl.errors import InputError
+from risctl.evaluation.chunks import Chunk, ChunkScorer, Measured
+from risctl.evaluation.metrics import cell_figures, closeness_cells, confusion
+from risctl.evaluation.results import SCHEMA_VERSION, Cell, Results, Timing
+from risctl.evaluation.rows import EstimatorRows
+from risctl.evaluation.workers import THREADS, map_in_order
+from risctl.inference import Estimator
+from risctl.physics import Scenes
+
+
+class IndexedScenes(Protocol):
+    """Whatever holds scenes: a stream, a store on disk."""
+
+    def __len__(self) -> int: ...
+
+    def scenes(self, start: int, stop: int) -> Scenes:
+        """Return scenes start .. stop - 1."""
+        ...
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The figures, and the raw rows of each estimator that they were computed from."""
+
+    results: Results
+    rows: Mapping[str, EstimatorRows]
+
+
+def evaluate(
+    source: IndexedScenes,
+    estimators: Mapping[str, Estimator],
+    physics: PhysicsConfig,
+    evaluation: EvaluationConfig,
+    *,
+    num_scenes: int | None = None,
+    batch: int = 64,
+    workers: int = 1,
+    num_sources_known: bool = False,
+    device: str = "cpu",
+    seed: int = 0,
+    progress: Callable[[int, int], None] | None = None,
+) -> Evaluation:
+    """Run `estimators` on the first `num_scenes` scenes of `source` (None: all of them) and score them.
+
+    Args:
+        source: the scenes; read `batch` at a time in this process.
+        estimators: by the name they are reported under. With several workers they must be picklable.
+        physics: what the scenes were made with: the bound's array model and the limits of the field of view.
+        evaluation: SNR bins, gate, GOSPA, bootstrap.
+        batch: scenes in one call of an estimator.
+        workers: processes; with one, everything happens here. The figures don't depend on it (see `workers`).
+        num_sources_known: tell the estimators how many sources each scene has.
+        device: where the estimators want their measurements.
+        seed: of the bootstrap.
+        progress: called with (scenes done, scenes in all) after each batch.
+
+    Raises:
+        InputError: if there is nothing to evaluate, or several workers would share an accelerator.
+        RisctlError: if an estimate is not finite, or a worker dies.
+    """
+    total = len(source) if num_scenes is None else min(num_scenes, len(source))
+    _check_request(total, estimators, workers, device)
+    scorer = ChunkScorer(estimators, physics, evaluation, num_sources_known, device)
+    chunks = _chunks(source, total, batch)
+    outcomes = []
+    with closing(map_in_order(scorer, chunks, workers)) as coming:
+        for outcome in coming:
+            outcomes.append(outcome)
+            if progress is not None:
+                progress(min(len(outcomes) * batch, total), total)
+    rows = {
+        name: EstimatorRows.concatenate([outcome[name].rows for outcome in outcomes]) for name in estimators
+    }
+    timings = [
+        _timing(name, [o[name] for o in outcomes], total, workers, batch, device) for name in estimators
+    ]
+    return Evaluation(summarise(rows, timings, physics, evaluation, num_sources_known, seed), rows)
+
+
+def summarise(
+    rows: Mapping[str, EstimatorRows],
+    timings: Sequence[Timing],
+    physics: PhysicsConfig,
+    evaluation: EvaluationConfig,
+    num_sources_known: bool,
+    seed: int,
+) -> Results:
+    """Return the figures of raw rows: every SNR bin and source count, and the margins over them."""
+    bins = (None, *evaluation.snr_values_db)
+    top = physics.max_sources
+    return Results(
+        schema_version=SCHEMA_VERSION,
+        scenes=max((len(r.scenes) for r in rows.values()), default=0),
+        estimators=tuple(rows),
+        num_sources_known=num_sources_known,
+        snr_values_db=evaluation.snr_values_db,
+        max_sources=top,
+        gate_deg=evaluation.gate_deg,
+        gospa_cutoff_m=evaluation.gospa_cutoff,
+        gospa_power=evaluation.gospa_power,
+        bootstrap=evaluation.bootstrap,
+        seed=seed,
+        bound="conditional",
+        timings=tuple(timings),
+        cells=tuple(c for name, r in rows.items() for c in _cells(name, r, physics, evaluation, seed)),
+        confusion=tuple(
+            confusion(r.cell(snr, None).scenes, name, snr, top) for name, r in rows.items() for snr in bins
+        ),
+        closeness=tuple(c for name, r in rows.items() for c in closeness_cells(r.sources, name)),
+    )
+
+
+def _check_request(total: int, estimators: Mapping[str, Estimator], workers: int, device: str) -> None:
+    if total < 1:
+        raise InputError("evaluation", "scenes", "at least one", total)
+    if not estimators:
+        raise InputError("evaluation", "estimators", "at least one", "none")
+    if workers > 1 and torch.device(device).type != "cpu":
+        raise InputError("evaluation", "workers", f"1 on {device}", workers)
+
+
+def _chunks(source: IndexedScenes, total: int, batch: int) -> Iterator[Chunk]:
+    for start in range(0, total, batch):
+        yield Chunk.pack(start, source.scenes(start, min(start + batch, total)))
+
+
+def _cells(
+    name: str, rows: EstimatorRows, physics: PhysicsConfig, evaluation: EvaluationConfig, seed: int
+) -> Iterator[Cell]:
+    for i, snr in enumerate((None, *evaluation.snr_values_db)):
+        for count in (None, *range(physics.min_sources, physics.max_sources + 1)):
+            # Keyed by the cell alone: all estimators are held against the same resamples.
+            rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(i, count or 0)))
+            cell = rows.cell(snr, count)
+            yield cell_figures(cell, (name, snr, count), evaluation.gospa_power, evaluation.bootstrap, rng)
+
+
+def _timing(
+    name: str, measured: Sequence[Measured], scenes: int, workers: int, batch: int, device: str
+) -> Timing:
+    cpu = sum(m.cpu_seconds for m in measured)
+    return Timing(
+        estimator=name,
+        scenes=scenes,
+        cpu_seconds=cpu,
+        cpu_seconds_per_scene=cpu / scenes,
+        wall_seconds=sum(m.wall_seconds for m in measured),
+        workers=max(workers, 1),
+        threads_per_worker=THREADS,
+        batch=batch,
+        device=device,
+    )

@@ -1,0 +1,65 @@
+"""The measuring code: what it counts, and that the fast way and the obvious way compute the same."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from risctl.config import CovarianceConfig, PhysicsConfig
+from risctl.covariance import snapshot_factor
+from risctl.evaluation import bench
+from risctl.evaluation.bench import Figure, Plan
+
+
+@pytest.mark.parametrize(
+    ("more", "value", "met", "gain"),
+    [(True, 10.0, True, 5.0), (True, 1.0, False, 0.5), (False, 1.0, True, 2.0), (False, 10.0, False, 0.2)],
+)
+def test_a_figure_knows_which_way_is_better(more: bool, value: float, met: bool, gain: float) -> None:
+    figure = Figure("x", "u", value, value, value, 1, more_is_better=more, target=4.0, reference=2.0)
+    assert figure.met is met
+    assert figure.gain == pytest.approx(gain)
+
+
+def test_without_target_or_reference_nothing_is_judged() -> None:
+    figure = Figure("x", "u", 1.0, 1.0, 1.0, 1)
+    assert figure.met is None
+    assert figure.gain is None
+
+
+def test_short_work_is_repeated_within_a_sample() -> None:
+    calls = 0
+
+    def work() -> None:
+        nonlocal calls
+        calls += 1
+
+    samples = bench.cpu_seconds(work, repeats=3)
+    assert len(samples) == 3
+    assert calls > 1000
+    assert min(samples) >= 0
+    assert max(samples) < bench.MIN_SECONDS
+
+
+def test_rates_and_costs_are_medians() -> None:
+    rate = bench.speed("r", "x/s", 12, [3.0, 1.0, 2.0])
+    assert (rate.low, rate.value, rate.high, rate.more_is_better) == (4.0, 6.0, 12.0, True)
+    each = bench.cost("c", "s", 2, [3.0, 1.0, 2.0])
+    assert (each.low, each.value, each.high, each.more_is_better) == (0.5, 1.0, 1.5, False)
+
+
+def test_the_example_scenes_have_equally_many_of_each_count() -> None:
+    scenes = bench.example_scenes(PhysicsConfig(num_snapshots=4), 10)
+    assert torch.bincount(scenes.num_sources.long()).tolist() == [0, 2, 2, 2, 2, 2]
+    assert scenes.snr_db.unique().tolist() == [bench.SNR_DB]
+
+
+def test_the_fast_spectrum_is_the_obvious_one() -> None:
+    physics = PhysicsConfig(ris_columns=5, ris_rows=4, max_sources=2, num_snapshots=6)
+    scenes = bench.example_scenes(physics, 3)
+    factors = snapshot_factor(scenes.y, scenes.H, scenes.codes, CovarianceConfig())
+    grid = bench.music_grid(physics, Plan(oversampling=1.0))
+    fast = bench.spectrum(factors, 2, grid)
+    obvious = bench.dense_spectrum(factors, 2, grid.steering())
+    assert fast.shape == (3, grid.num_points)
+    torch.testing.assert_close(fast, obvious, rtol=1e-3, atol=1e-3)

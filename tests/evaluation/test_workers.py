@@ -1,0 +1,48 @@
+"""Order, errors and the end of worker processes. (What goes to one must be importable there.)"""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from risctl.errors import RisctlError
+from risctl.evaluation.workers import map_in_order
+
+
+def test_here_order_is_kept_and_errors_come_through() -> None:
+    outcomes = map_in_order(math.sqrt, [4.0, 9.0, -1.0], 1)
+    assert [next(outcomes), next(outcomes)] == [2.0, 3.0]
+    with pytest.raises(ValueError, match=r"nonnegative|math domain"):
+        next(outcomes)
+
+
+def test_in_processes_order_is_kept_and_errors_come_through() -> None:
+    outcomes = map_in_order(math.sqrt, [*(float(i * i) for i in range(9)), -1.0], 2)
+    assert [next(outcomes) for _ in range(9)] == list(range(9))
+    with pytest.raises(ValueError, match=r"nonnegative|math domain"):
+        next(outcomes)
+
+
+def test_tasks_are_taken_as_needed_and_stopping_early_ends_the_workers_at_once() -> None:
+    taken = []
+
+    def tasks() -> Iterator[float]:
+        for seconds in (0.0, *[60.0] * 50):
+            taken.append(seconds)
+            yield seconds
+
+    outcomes = map_in_order(time.sleep, tasks(), 2)
+    next(outcomes)
+    assert len(taken) <= 4
+    start = time.monotonic()
+    outcomes.close()
+    assert time.monotonic() - start < 20
+
+
+def test_a_dead_worker_is_an_error_of_one_line() -> None:
+    with pytest.raises(RisctlError, match="a worker process died"):
+        list(map_in_order(os._exit, [7, 7], 2))
