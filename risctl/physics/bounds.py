@@ -23,6 +23,9 @@ from risctl.physics.geometry import ArrayGeometry, cartesian_jacobian
 from risctl.physics.scenes import Scenes
 from risctl.physics.steering import steering_derivatives
 
+RANK_TOLERANCE = 1e-12  # relative size below which a singular value of scaled float64 data is rounding
+UNSEEN_SHARE = 1e-9  # least squared component along a direction of no information that makes a bound infinite
+
 
 @dataclass(frozen=True)
 class SourceModel:
@@ -126,11 +129,15 @@ def conditional_information(
     K = sources.azimuth.shape[1]
     V = _observed_jet(H, codes, sources, geometry)
     S, D = V[..., :K], V[..., K:]
-    projected = D - S @ torch.linalg.solve(S.mH @ S, S.mH @ D)
+    Q, upper = torch.linalg.qr(S)  # not the normal equations: they square the condition of near sources
+    projected = D - Q @ (Q.mH @ D)
+    size = upper.diagonal(dim1=-2, dim2=-1).abs()
+    distinct = (size.amin(-1) > RANK_TOLERANCE * size.amax(-1)).any(1)
     x = sources.amplitudes.repeat_interleave(3, dim=1).mT.unsqueeze(-2)  # [B, L, 1, 3K]
     E = projected * x
     J = (E.mH @ E).real.sum(1)
-    return 2.0 * J / sources.noise_var[:, None, None]
+    # Amplitudes of coincident sources are not identifiable: no information, rather than its limit's accident.
+    return 2.0 * J / sources.noise_var[:, None, None] * distinct[:, None, None]
 
 
 def unconditional_information(
@@ -171,7 +178,7 @@ def _eliminate(J: Tensor, cross: Tensor, nuisance: Tensor) -> Tensor:
     scale = nuisance.diagonal(dim1=-2, dim2=-1).rsqrt()
     scaled = nuisance * scale.unsqueeze(-1) * scale.unsqueeze(-2)
     E = cross * scale.unsqueeze(-2)
-    return J - E @ torch.linalg.solve(scaled, E.mT)
+    return J - E @ torch.linalg.pinv(scaled, rtol=RANK_TOLERANCE, hermitian=True) @ E.mT
 
 
 def _observed_jet(H: Tensor, codes: Tensor, sources: SourceModel, geometry: ArrayGeometry) -> Tensor:
@@ -182,16 +189,23 @@ def _observed_jet(H: Tensor, codes: Tensor, sources: SourceModel, geometry: Arra
 
 
 def _from_information(J: Tensor, sources: SourceModel) -> Bounds:
-    """Invert the information; a singular one (sources that cannot be told apart) bounds nothing: infinity."""
+    """Invert the information; what it says nothing of has an infinite bound.
+
+    Stoica and Marzetta, IEEE Trans. Signal Process. 49(1), 2001. With plane waves that is the range alone; of
+    sources that coincide it is everything.
+    """
     B, K = sources.azimuth.shape
     scale = J.diagonal(dim1=-2, dim2=-1).clamp_min(torch.finfo(J.dtype).tiny).rsqrt()
-    factor, failed = torch.linalg.cholesky_ex(J * scale.unsqueeze(-1) * scale.unsqueeze(-2))
-    factor = torch.where((failed > 0)[:, None, None], torch.eye(3 * K).to(J), factor)
-    covariance = torch.cholesky_inverse(factor) * scale.unsqueeze(-1) * scale.unsqueeze(-2)
-    covariance = torch.where((failed > 0)[:, None, None], torch.full_like(covariance, torch.inf), covariance)
+    w, U = torch.linalg.eigh(J * scale.unsqueeze(-1) * scale.unsqueeze(-2))
+    unseen = w <= RANK_TOLERANCE
+    lost = (U.square() * unseen.unsqueeze(-2)).sum(-1) > UNSEEN_SHARE
+    inverse = (U * torch.where(unseen, 0.0, 1.0 / w).unsqueeze(-2)) @ U.mT
+    known = inverse * scale.unsqueeze(-1) * scale.unsqueeze(-2)
+    covariance = known.masked_fill(lost.unsqueeze(-1) | lost.unsqueeze(-2), torch.inf)
     deviations = covariance.diagonal(dim1=-2, dim2=-1).reshape(B, K, 3).sqrt()
-    blocks = covariance.reshape(B, K, 3, K, 3).diagonal(dim1=1, dim2=3).permute(0, 3, 1, 2)
+    blocks = known.reshape(B, K, 3, K, 3).diagonal(dim1=1, dim2=3).permute(0, 3, 1, 2)
     jacobian = cartesian_jacobian(sources.azimuth, sources.elevation, sources.range)
     position = (jacobian @ blocks @ jacobian.mT).diagonal(dim1=-2, dim2=-1).sum(-1).sqrt()
+    position = position.masked_fill(lost.reshape(B, K, 3).any(-1), torch.inf)
     azimuth, elevation, range_ = deviations.unbind(-1)
     return Bounds(covariance, azimuth, elevation, range_, position)

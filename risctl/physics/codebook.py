@@ -50,7 +50,7 @@ def phasor_table(phase_bits: int) -> Tensor:
 
 def _pick_rows(rng: np.random.Generator, book: Tensor, num_scenes: int, L: int) -> Tensor:
     """`L` rows of `book` [R, N] a scene, each row once before any comes again."""
-    rounds = -(-L // book.shape[0])
+    rounds = max(1, -(-L // book.shape[0]))
     rows = [np.argsort(rng.random((num_scenes, book.shape[0])), axis=1) for _ in range(rounds)]
     return book[torch.from_numpy(np.concatenate(rows, axis=1)[:, :L])]
 

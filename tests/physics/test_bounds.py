@@ -1,0 +1,387 @@
+"""Cramer-Rao bounds against the oracle's whole Fisher matrices, and against what bounds must do."""
+
+from __future__ import annotations
+
+from dataclasses import fields, replace
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from risctl.config import PhysicsConfig
+from risctl.physics import ArrayGeometry, Scenes
+from risctl.physics.bounds import (
+    Bounds,
+    SourceModel,
+    bounds_by_count,
+    conditional_information,
+    crb_conditional,
+    crb_unconditional,
+    scene_bounds,
+    unconditional_information,
+)
+from tests import oracle
+from tests.physics.reference import WAVE_MODELS, Array, oracle_scene, simulate
+
+KINDS = ("conditional", "unconditional")
+INFORMATION = {"conditional": conditional_information, "unconditional": unconditional_information}
+BOUND = {"conditional": crb_conditional, "unconditional": crb_unconditional}
+each_kind = pytest.mark.parametrize("kind", KINDS)
+
+
+def physics_of(K: int, **changes: Any) -> PhysicsConfig:
+    settings = {"min_sources": K, "max_sources": K, "snr_values_db": (10.0,)} | changes
+    return PhysicsConfig(**settings)
+
+
+def geometry_of(physics: PhysicsConfig) -> ArrayGeometry:
+    return ArrayGeometry.from_config(physics, dtype=torch.float64)
+
+
+def model_of(scenes: Scenes) -> SourceModel:
+    """Scenes of one and the same K as a bound reads them."""
+    return SourceModel(
+        azimuth=scenes.azimuth.double(),
+        elevation=scenes.elevation.double(),
+        range=scenes.range.double(),
+        amplitudes=(scenes.symbols * scenes.power.sqrt().unsqueeze(-1)).to(torch.complex128),
+        power=scenes.power.double(),
+        noise_var=scenes.noise_var.double(),
+    )
+
+
+def measured(scenes: Scenes) -> tuple[Tensor, Tensor]:
+    return scenes.H.to(torch.complex128), scenes.codes.to(torch.complex128)
+
+
+def oracle_fisher(s: oracle.Scene, kind: str) -> Array:
+    if kind == "conditional":
+        return oracle.conditional_fisher(s.array, s.Phi, s.positions, s.amplitudes, s.noise_var)
+    return oracle.unconditional_fisher(s.array, s.Phi, s.positions, s.powers, s.noise_var)
+
+
+def oracle_bound(s: oracle.Scene, kind: str) -> oracle.Bound:
+    if kind == "conditional":
+        return oracle.conditional_bound(s.array, s.Phi, s.positions, s.amplitudes, s.noise_var)
+    return oracle.unconditional_bound(s.array, s.Phi, s.positions, s.powers, s.noise_var)
+
+
+def eliminate(F: Array, keep: int) -> Array:
+    """The Schur complement of all but the first `keep` parameters, scaled to unit diagonal before."""
+    scale = np.sqrt(np.diag(F))
+    G = F / np.outer(scale, scale)
+    J = G[:keep, :keep] - G[:keep, keep:] @ np.linalg.solve(G[keep:, keep:], G[keep:, :keep])
+    return J * np.outer(scale[:keep], scale[:keep])
+
+
+def oracle_codes(scene: oracle.Scene, codes: Tensor) -> oracle.Scene:
+    return replace(scene, codes=codes.numpy())
+
+
+# By definition
+
+
+@each_kind
+@pytest.mark.parametrize(
+    ("K", "snr_db"), [(1, 10.0), (2, 10.0), (3, 10.0), (5, 10.0), (1, -15.0), (3, -15.0)]
+)
+def test_information_is_the_fisher_matrix_by_definition(kind: str, K: int, snr_db: float) -> None:
+    """In noise the unknown noise variance starts to matter."""
+    physics = physics_of(K, snr_values_db=(snr_db,))
+    scenes = simulate(physics, 2)
+    H, codes = measured(scenes)
+    J = INFORMATION[kind](H, codes, model_of(scenes), geometry_of(physics)).numpy()
+    for i in range(2):
+        expected = eliminate(
+            oracle_fisher(oracle_codes(oracle_scene(scenes, i, physics), codes[i]), kind), 3 * K
+        )
+        scale = np.sqrt(np.diag(expected))
+        np.testing.assert_allclose(
+            J[i] / np.outer(scale, scale), expected / np.outer(scale, scale), atol=1e-5
+        )
+        np.testing.assert_allclose(np.diag(J[i]), np.diag(expected), rtol=1e-5)
+
+
+@each_kind
+@pytest.mark.parametrize(
+    "changes",
+    [
+        *({"wavefront": w, "amplitude_taper": t} for w, t in WAVE_MODELS if w != "planar"),
+        {"symbols": "coherent"},
+        {"codebook": "dft", "phase_bits": 2},
+        {"power_control": "path_loss", "snr_values_db": (-5.0,)},
+        {"num_snapshots": 3, "num_antennas": 7, "ris_columns": 9},
+    ],
+)
+def test_scene_bounds_match_the_oracle(kind: str, changes: dict[str, Any]) -> None:
+    """Every number of the bound, from the scenes as they are stored."""
+    physics = physics_of(2, **changes)
+    scenes = simulate(physics, 2)
+    found = scene_bounds(scenes, ArrayGeometry.from_config(physics), kind)
+    for i in range(2):
+        expected = oracle_bound(oracle_scene(scenes, i, physics), kind)
+        for field in ("azimuth", "elevation", "range", "position"):
+            np.testing.assert_allclose(getattr(found, field)[i].numpy(), getattr(expected, field), rtol=1e-5)
+        scale = np.sqrt(np.diag(expected.covariance))
+        deviation = (found.covariance[i].numpy() - expected.covariance) / np.outer(scale, scale)
+        assert np.max(np.abs(deviation)) < 1e-5
+
+
+# Batches and padding
+
+
+@pytest.fixture(scope="module")
+def mixture() -> Scenes:
+    return simulate(PhysicsConfig(), 40)
+
+
+@each_kind
+def test_a_batch_is_its_scenes_one_by_one(kind: str, mixture: Scenes) -> None:
+    geometry = ArrayGeometry.from_config(PhysicsConfig())
+    together = scene_bounds(mixture, geometry, kind)
+    for i in range(12):
+        alone = scene_bounds(mixture[i : i + 1], geometry, kind)
+        for field in fields(Bounds):
+            expected, found = getattr(alone, field.name)[0].numpy(), getattr(together, field.name)[i].numpy()
+            np.testing.assert_allclose(found, expected, rtol=1e-7, equal_nan=True)
+
+
+@each_kind
+def test_bounds_are_numbers_of_sources_and_nan_elsewhere(kind: str, mixture: Scenes) -> None:
+    found = scene_bounds(mixture, ArrayGeometry.from_config(PhysicsConfig()), kind)
+    mask = mixture.source_mask
+    for name in ("azimuth", "elevation", "range", "position"):
+        value = getattr(found, name)
+        assert value.dtype == torch.float64
+        assert torch.equal(~value.isnan(), mask), name
+        assert bool((value[mask] > 0).all()), name
+    wide = mask.repeat_interleave(3, dim=1)
+    assert torch.equal(~found.covariance.isnan(), wide.unsqueeze(-1) & wide.unsqueeze(-2))
+    variances = found.covariance.diagonal(dim1=-2, dim2=-1).reshape(40, 5, 3)
+    for i, name in enumerate(("azimuth", "elevation", "range")):
+        np.testing.assert_allclose(variances[..., i].sqrt().numpy(), getattr(found, name).numpy(), rtol=1e-12)
+
+
+@each_kind
+def test_covariances_are_symmetric_and_positive(kind: str, mixture: Scenes) -> None:
+    found = scene_bounds(mixture, ArrayGeometry.from_config(PhysicsConfig()), kind)
+    for C, K in zip(found.covariance.numpy(), mixture.num_sources.tolist(), strict=True):
+        block = C[: 3 * K, : 3 * K]
+        scale = np.sqrt(np.diag(block))
+        correlation = block / np.outer(scale, scale)
+        np.testing.assert_allclose(correlation, correlation.T, atol=1e-9)
+        assert np.linalg.eigvalsh(correlation)[0] > 0
+
+
+@each_kind
+def test_the_position_bound_is_the_trace_in_cartesian_coordinates(kind: str, mixture: Scenes) -> None:
+    """Polar axes are orthogonal: ``r^2 (cos^2 t var p + var t) + var r``."""
+    found = scene_bounds(mixture, ArrayGeometry.from_config(PhysicsConfig()), kind)
+    r, c = mixture.range.double(), mixture.elevation.double().cos()
+    expected = (
+        (r * c * found.azimuth).square() + (r * found.elevation).square() + found.range.square()
+    ).sqrt()
+    np.testing.assert_allclose(found.position.numpy(), expected.numpy(), rtol=1e-9, equal_nan=True)
+
+
+def test_scenes_without_sources_have_no_bound() -> None:
+    def never(rows: Tensor, K: int) -> Bounds:
+        raise AssertionError((rows, K))
+
+    empty = bounds_by_count(torch.zeros(2, dtype=torch.int64), 3, never)
+    assert empty.covariance.shape == (2, 9, 9)
+    assert bool(empty.covariance.isnan().all())
+    assert bool(empty.position.isnan().all())
+
+
+# Scaling laws
+
+
+def scaled_noise(scenes: Scenes, factor: float) -> Scenes:
+    return replace(scenes, noise_var=scenes.noise_var * factor)
+
+
+def test_the_conditional_variance_falls_with_the_snr(mixture: Scenes) -> None:
+    geometry = ArrayGeometry.from_config(PhysicsConfig())
+    loud, faint = scene_bounds(scaled_noise(mixture, 1 / 64), geometry), scene_bounds(mixture, geometry)
+    np.testing.assert_allclose(
+        loud.covariance.numpy() * 64, faint.covariance.numpy(), rtol=1e-9, equal_nan=True
+    )
+
+
+def test_the_unconditional_variance_falls_with_the_snr_and_in_the_end_as_it() -> None:
+    """Below, it may fall slower than the noise: powers common to differing codes inform by themselves."""
+    physics = physics_of(2)
+    scenes, geometry = simulate(physics, 8), ArrayGeometry.from_config(physics)
+    steps = [
+        scene_bounds(scaled_noise(scenes, f), geometry, "unconditional") for f in (10.0, 1.0, 1e-4, 1e-5)
+    ]
+    gains = [(a.azimuth / b.azimuth).square() for a, b in pairwise(steps)]
+    assert all(bool((gain > 1.0).all()) for gain in gains)
+    assert (gains[-1] / 10.0 - 1.0).abs().max() < 1e-4
+
+
+@each_kind
+def test_information_adds_over_repeated_snapshots(kind: str) -> None:
+    physics = physics_of(3)
+    scenes, geometry = simulate(physics, 4), ArrayGeometry.from_config(physics)
+    thrice = replace(
+        scenes,
+        code_index=scenes.code_index.repeat(1, 3, 1),
+        symbols=scenes.symbols.repeat(1, 1, 3),
+        y=scenes.y.repeat(1, 3, 1),
+    )
+    once, more = (scene_bounds(s, geometry, kind).covariance.numpy() for s in (scenes, thrice))
+    np.testing.assert_allclose(3 * more, once, rtol=1e-7)
+
+
+@each_kind
+def test_the_variance_falls_as_the_snapshots(kind: str) -> None:
+    """With fresh codes and symbols, asymptotically: 128 against 512 snapshots, on the average of scenes."""
+    few, many = (physics_of(2, num_snapshots=L) for L in (128, 512))
+    ratios = []
+    for physics in (few, many):
+        scenes = replace(simulate(physics, 6), noise_var=torch.full((6,), 2.0))
+        ratios.append(scene_bounds(scenes, ArrayGeometry.from_config(physics), kind).azimuth.square())
+    assert torch.exp((ratios[0] / ratios[1]).log().mean()) == pytest.approx(4.0, rel=0.08)
+
+
+def paired(K: int, snr_db: float, codes: int = 8) -> tuple[Bounds, Bounds]:
+    """(conditional, unconditional) with amplitudes of ``x x^H = 2 diag(p)`` over each pair of equal codes."""
+    physics = physics_of(K)
+    scenes = simulate(physics, 3)
+    signs = torch.tensor([[1.0, 1.0], [1.0, -1.0]], dtype=torch.complex64)[:K]
+    scenes = replace(
+        scenes,
+        code_index=scenes.code_index[:, :codes].repeat_interleave(16 // codes, dim=1),
+        symbols=signs.repeat(1, 8).expand(3, -1, -1),
+        noise_var=scenes.noise_var * 10.0 ** ((10.0 - snr_db) / 10.0),
+    )
+    geometry = ArrayGeometry.from_config(physics)
+    return scene_bounds(scenes, geometry, "conditional"), scene_bounds(scenes, geometry, "unconditional")
+
+
+@pytest.mark.parametrize("K", [1, 2])
+def test_both_bounds_meet_at_high_snr(K: int) -> None:
+    gaps = []
+    for snr_db in (0.0, 20.0, 60.0):
+        given, blind = paired(K, snr_db)
+        gaps.append(float((blind.azimuth / given.azimuth).square().sub(1.0).abs().max()))
+    assert gaps[0] > gaps[1] > gaps[2]
+    assert gaps[2] < 1e-4
+
+
+def test_unknown_symbols_at_random_cost_more_for_one_source_and_code() -> None:
+    """Stoica and Nehorai, IEEE Trans. ASSP 38(10), 1990: one array, unknown symbol covariance."""
+    for snr_db in (-10.0, 0.0, 20.0):
+        given, blind = paired(1, snr_db, codes=1)
+        for C, U in zip(given.covariance.numpy(), blind.covariance.numpy(), strict=True):
+            scale = np.sqrt(np.diag(C))
+            assert np.linalg.eigvalsh((U - C) / np.outer(scale, scale))[0] > -1e-6
+
+
+# More sources
+
+
+@each_kind
+@pytest.mark.parametrize("K", [2, 3, 5])
+def test_another_source_never_lowers_the_bound_of_the_others(kind: str, K: int) -> None:
+    """More unknowns, and under the Gaussian model more noise: the others' covariance can only grow."""
+    physics = physics_of(K)
+    scenes, geometry = simulate(physics, 12), geometry_of(physics)
+    H, codes = measured(scenes)
+    everyone = model_of(scenes)
+    fewer = SourceModel(
+        *(getattr(everyone, f.name)[:, : K - 1] for f in fields(SourceModel) if f.name != "noise_var"),
+        noise_var=everyone.noise_var,
+    )
+    kept = 3 * (K - 1)
+    more = BOUND[kind](H, codes, everyone, geometry).covariance[:, :kept, :kept].numpy()
+    for C, less in zip(more, BOUND[kind](H, codes, fewer, geometry).covariance.numpy(), strict=True):
+        scale = np.sqrt(np.diag(less))
+        assert np.linalg.eigvalsh((C - less) / np.outer(scale, scale))[0] > -1e-7
+
+
+@each_kind
+def test_the_order_of_the_sources_does_not_matter(kind: str) -> None:
+    physics = physics_of(3)
+    scenes, geometry = simulate(physics, 4), ArrayGeometry.from_config(physics)
+    order = torch.tensor([2, 0, 1])
+    changed = ("azimuth", "elevation", "range", "power", "symbols")
+    swapped = replace(scenes, **{name: getattr(scenes, name)[:, order] for name in changed})
+    plain, other = scene_bounds(scenes, geometry, kind), scene_bounds(swapped, geometry, kind)
+    np.testing.assert_allclose(other.position.numpy(), plain.position[:, order].numpy(), rtol=1e-8)
+
+
+# Where there is no information
+
+
+def merged(separation: float, kind: str) -> Bounds:
+    """Three scenes whose second source is `separation` rad of azimuth from the first, then three as drawn."""
+    physics = physics_of(2, max_coherence=1.0)
+    scenes = simulate(physics, 6)
+    where = {name: getattr(scenes, name).double() for name in ("azimuth", "elevation", "range")}
+    for value in where.values():
+        value[:3, 1] = value[:3, 0]
+    where["azimuth"][:3, 1] += separation
+    return scene_bounds(replace(scenes, **where), ArrayGeometry.from_config(physics), kind)
+
+
+@each_kind
+def test_coincident_sources_have_an_infinite_bound(kind: str) -> None:
+    found = merged(0.0, kind)
+    for name in ("azimuth", "elevation", "range", "position"):
+        value = getattr(found, name)
+        assert bool(torch.isposinf(value[:3]).all()), name
+        assert bool(torch.isfinite(value[3:]).all()), name
+    assert not bool(found.covariance.isnan().any())
+
+
+def test_the_bound_of_near_sources_grows_as_they_approach() -> None:
+    """As the inverse of their distance."""
+    wide, near = merged(1e-3, "conditional").azimuth[:3], merged(1e-4, "conditional").azimuth[:3]
+    np.testing.assert_allclose((near / wide).numpy(), 10.0, rtol=0.01)
+
+
+@each_kind
+@pytest.mark.parametrize("separation", [1e-4, 1e-5, 1e-6, 1e-7, 1e-9])
+def test_merging_sources_are_never_promised_more(kind: str, separation: float) -> None:
+    """Rounding may turn a large bound infinite; it must not turn it small."""
+    near, nearer = merged(1e-3, kind), merged(separation, kind)
+    for name in ("azimuth", "position"):
+        value = getattr(nearer, name)
+        assert not bool(value.isnan().any()), name
+        assert bool((value[:3] >= 0.99 * getattr(near, name)[:3]).all()), name
+        np.testing.assert_allclose(value[3:].numpy(), getattr(near, name)[3:].numpy(), rtol=1e-9)
+
+
+@each_kind
+@pytest.mark.parametrize("K", [1, 2])
+def test_plane_waves_bound_the_angles_and_leave_the_range_open(kind: str, K: int) -> None:
+    """The information of the range is exactly zero; the angles have the bound of the problem without it."""
+    physics = physics_of(K, wavefront="planar")
+    scenes = simulate(physics, 3)
+    found = scene_bounds(scenes, ArrayGeometry.from_config(physics), kind)
+    assert bool(torch.isposinf(found.range).all())
+    assert bool(torch.isposinf(found.position).all())
+    for i in range(3):
+        F = oracle_fisher(oracle_scene(scenes, i, physics), kind)
+        seen = np.array([p >= 3 * K or p % 3 != 2 for p in range(len(F))])
+        angles = np.linalg.inv(eliminate(F[np.ix_(seen, seen)], 2 * K))
+        expected = np.sqrt(np.diag(angles)).reshape(K, 2)
+        np.testing.assert_allclose(found.azimuth[i].numpy(), expected[:, 0], rtol=1e-5)
+        np.testing.assert_allclose(found.elevation[i].numpy(), expected[:, 1], rtol=1e-5)
+
+
+def test_the_range_bound_grows_as_the_square_of_the_range() -> None:
+    """Once the wavefront is nearly plane the curvature 1/r is what is measured."""
+    physics = physics_of(1)
+    scenes = simulate(physics, 3)
+    ranges = [
+        scene_bounds(replace(scenes, range=torch.full((3, 1), r)), ArrayGeometry.from_config(physics)).range
+        for r in (20.0, 40.0)
+    ]
+    np.testing.assert_allclose((ranges[1] / ranges[0]).numpy(), 4.0, rtol=0.05)

@@ -1,0 +1,59 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from risctl.physics import Scenes
+from tests.physics.reference import SMALL, simulate
+
+STORED = {
+    "y": (torch.complex64, (10, 8, 6)),
+    "H": (torch.complex64, (10, 6, 12)),
+    "code_index": (torch.uint8, (10, 8, 12)),
+    "azimuth": (torch.float32, (10, 3)),
+    "elevation": (torch.float32, (10, 3)),
+    "range": (torch.float32, (10, 3)),
+    "power": (torch.float32, (10, 3)),
+    "symbols": (torch.complex64, (10, 3, 8)),
+    "num_sources": (torch.uint8, (10,)),
+    "snr_db": (torch.float32, (10,)),
+    "noise_var": (torch.float32, (10,)),
+}
+
+
+@pytest.fixture(scope="module")
+def scenes() -> Scenes:
+    return simulate(SMALL, 10)
+
+
+def equal(a: Scenes, b: Scenes) -> bool:
+    left, right = a.tensors(), b.tensors()
+    return a.phase_bits == b.phase_bits and all(torch.equal(left[name], right[name]) for name in left)
+
+
+def test_stored_tensors_have_their_types_and_shapes(scenes: Scenes) -> None:
+    found = {name: (x.dtype, tuple(x.shape)) for name, x in scenes.tensors().items()}
+    assert found == STORED
+    assert list(scenes.tensors()) == list(STORED)
+
+
+def test_rows_and_concatenation_return_the_scenes(scenes: Scenes) -> None:
+    assert len(scenes) == 10
+    parts = [scenes[:3], scenes[3:4], scenes[torch.arange(4, 10)]]
+    assert [len(part) for part in parts] == [3, 1, 6]
+    assert equal(Scenes.concatenate(parts), scenes)
+    assert equal(scenes[torch.tensor([7, 2])], Scenes.concatenate([scenes[7:8], scenes[2:3]]))
+
+
+def test_moving_keeps_everything(scenes: Scenes) -> None:
+    assert equal(scenes.to(torch.device("cpu")), scenes)
+
+
+def test_source_mask_counts_the_sources(scenes: Scenes) -> None:
+    assert torch.equal(scenes.source_mask.sum(1), scenes.num_sources.long())
+    assert torch.equal(scenes.source_mask, scenes.power > 0)
+
+
+def test_codes_are_the_stored_phases(scenes: Scenes) -> None:
+    angle = 2 * torch.pi * scenes.code_index.double() / 2**scenes.phase_bits
+    assert (scenes.codes - torch.polar(torch.ones_like(angle), angle)).abs().max() < 1e-6
