@@ -8,7 +8,6 @@ from pydantic import Field, model_validator
 
 from risctl.config.base import (
     Decibels,
-    NonNegative,
     Positive,
     SceneCount,
     Section,
@@ -30,7 +29,7 @@ class InferenceConfig(Section):
     """Newton steps of the near-field maximum-likelihood polish."""
     count_rule: Literal["evidence", "penalty"] = "evidence"
     """How counts are compared: Laplace's evidence, or the log-likelihood less a fixed price per source."""
-    count_price: Annotated[float, Field(ge=-100, le=100)] = 0.0
+    count_price: Annotated[float, Field(ge=-100, le=100)] = -1.0
     """Price of one more source, nats; on top of the Occam factor with `evidence`."""
     grid_oversampling: Annotated[float, Field(gt=0, le=16)] = 2.0
     """Grid points per beamwidth of the angle grid."""

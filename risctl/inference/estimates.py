@@ -1,0 +1,79 @@
+"""What an estimator answers, and what every estimator has in common."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Estimates:
+    """Positions found in B scenes, padded to K_max with NaN (power 0).
+
+    Attributes:
+        num_sources: K per scene, int64 [B].
+        azimuth, elevation: radians. range: metres. power: linear. All float64 [B, K_max].
+        std_azimuth, std_elevation, std_range: standard deviations from the Fisher information at the
+            estimate, same units and shape; infinite where the information is singular.
+        noise_var: estimated noise variance, float64 [B].
+    """
+
+    num_sources: Tensor
+    azimuth: Tensor
+    elevation: Tensor
+    range: Tensor
+    power: Tensor
+    std_azimuth: Tensor
+    std_elevation: Tensor
+    std_range: Tensor
+    noise_var: Tensor
+
+    def __len__(self) -> int:
+        return int(self.num_sources.shape[0])
+
+    @classmethod
+    def empty(cls, num_scenes: int, max_sources: int, device: torch.device | str = "cpu") -> Estimates:
+        """No source found anywhere."""
+        nan = torch.full((num_scenes, max_sources), torch.nan, dtype=torch.float64, device=device)
+        zero = torch.zeros_like(nan)
+        count = torch.zeros(num_scenes, dtype=torch.int64, device=device)
+        noise = torch.full((num_scenes,), torch.nan, dtype=torch.float64, device=device)
+        return cls(count, nan, nan.clone(), nan.clone(), zero, nan.clone(), nan.clone(), nan.clone(), noise)
+
+    def put(self, rows: Tensor, part: Estimates) -> None:
+        """Write the answers of `part` (at most K_max wide) into scenes `rows`, in place."""
+        width = part.azimuth.shape[1]
+        for f in fields(self):
+            target, value = getattr(self, f.name), getattr(part, f.name)
+            if target.dim() == 1:
+                target[rows] = value.to(target.dtype)
+            else:
+                target[rows, :width] = value.to(target.dtype)
+
+    @staticmethod
+    def concatenate(parts: Sequence[Estimates]) -> Estimates:
+        """Answers of all `parts` in order."""
+        names = [f.name for f in fields(Estimates)]
+        return Estimates(**{name: torch.cat([getattr(p, name) for p in parts]) for name in names})
+
+
+class Estimator(Protocol):
+    """Positions from raw measurements: the estimator sees y, H and the codes, and nothing else."""
+
+    @property
+    def name(self) -> str:
+        """Name under which it is chosen and reported."""
+        ...
+
+    def __call__(self, y: Tensor, H: Tensor, codes: Tensor, num_sources: Tensor | None = None) -> Estimates:
+        """Locate the sources of B scenes.
+
+        Args:
+            y: [B, L, M]. H: [B, M, N]. codes: [B, L, N]; complex64.
+            num_sources: K per scene, int64 [B], or None to find it.
+        """
+        ...

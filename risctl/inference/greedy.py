@@ -1,0 +1,102 @@
+"""Greedy maximum likelihood (NOMP) and the swap moves that mend its local optima.
+
+Newtonised orthogonal matching pursuit (Mamandipoor, Ramasamy and Madhow, IEEE Trans. Signal Process.
+64(19), 2016) for the near field and for a measurement matrix that changes every snapshot: detect a source on
+the polar grid, refine all sources jointly on the concentrated likelihood, repeat. Swap moves work on the
+Gaussian-symbol likelihood: its optimum is the better one at low SNR, and hypotheses can be compared in it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from risctl.inference.concentrated import fit_amplitudes
+from risctl.inference.detection import Detector
+from risctl.inference.gaussian import GaussianModel, GaussianParameters
+from risctl.inference.observation import Observation
+from risctl.inference.records import replace_rows, take
+from risctl.inference.refine import refine, refine_gaussian
+from risctl.physics.geometry import ArrayGeometry, FieldOfView
+
+GREEDY_STEPS = 4  # joint refinement after a detection: enough to clean the residual for the next one
+REST_STEPS = 3  # refinement of the sources that stay when one is dropped
+JOIN_STEPS = 5  # refinement of all after one was found in its place
+SWAP_GAIN = 0.05  # nats by which the likelihood must rise for an exchange to be kept
+
+
+@dataclass(frozen=True)
+class Hypothesis:
+    """Parameters of K sources in B scenes and the Gaussian model there."""
+
+    at: GaussianParameters
+    model: GaussianModel
+
+
+@dataclass(frozen=True)
+class Search:
+    """What every stage of the search needs: the model of the surface and where sources may be."""
+
+    geometry: ArrayGeometry
+    view: FieldOfView
+
+    def polish(self, obs: Observation, start: GaussianParameters, iterations: int) -> Hypothesis:
+        """Refine all parameters on the Gaussian-symbol likelihood."""
+        return Hypothesis(*refine_gaussian(obs, start, self.geometry, self.view, iterations))
+
+
+def greedy_step(detector: Detector, search: Search, points: Tensor) -> Tensor:
+    """One more source: points [B, k, 3] -> refined points [B, k + 1, 3]."""
+    obs = detector.obs
+    fit = fit_amplitudes(obs, points, search.geometry) if points.shape[1] else None
+    found = detector.detect(fit)
+    joint = torch.cat([points, found.unsqueeze(1)], dim=1)
+    return refine(obs, joint, search.geometry, search.view, GREEDY_STEPS)[0]
+
+
+def swap(detector: Detector, search: Search, start: Hypothesis, rounds: int) -> Hypothesis:
+    """Drop each source in turn, detect anew, polish; keep the best exchange while the likelihood rises.
+
+    Args:
+        start: K sources in B scenes. rounds: most exchanges accepted a scene.
+
+    Returns:
+        A hypothesis nowhere less likely than `start`.
+    """
+    best = start
+    B, K, _ = start.at.points.shape
+    active = torch.arange(B, device=start.at.points.device)
+    for _ in range(rounds if K > 1 else 0):
+        trial = _best_exchange(detector[active], search, best.at, active)
+        gain = trial.model.log_likelihood - best.model.log_likelihood[active]
+        better = gain > SWAP_GAIN
+        active = active[better]
+        if not len(active):
+            break
+        best = replace_rows(best, active, take(trial, better))
+    return best
+
+
+def _best_exchange(detector: Detector, search: Search, at: GaussianParameters, rows: Tensor) -> Hypothesis:
+    """The best of the K exchanges of one source in scenes `rows`, all K tried side by side."""
+    K = at.points.shape[1]
+    each = torch.arange(len(rows), device=rows.device).repeat_interleave(K)
+    many, here = detector[each], rows[each]
+    keep = ~torch.eye(K, dtype=torch.bool, device=rows.device).repeat(len(rows), 1)
+    rest = GaussianParameters(
+        at.points[here][keep].view(-1, K - 1, 3), at.log_power[here][keep].view(-1, K - 1), at.log_noise[here]
+    )
+    rest = search.polish(many.obs, rest, REST_STEPS).at
+    joint = search.polish(many.obs, _joined(many, search, rest), JOIN_STEPS)
+    winner = joint.model.log_likelihood.view(-1, K).argmax(dim=1)
+    return take(joint, torch.arange(len(rows), device=rows.device) * K + winner)
+
+
+def _joined(detector: Detector, search: Search, rest: GaussianParameters) -> GaussianParameters:
+    """`rest` and the source with the largest Gaussian gain beside it, at a little under the mean power."""
+    found = detector.detect_gaussian(rest, search.geometry).unsqueeze(1)
+    power = rest.log_power.exp().mean(1, keepdim=True).log() - 0.5
+    points, powers = torch.cat([rest.points, found], dim=1), torch.cat([rest.log_power, power], dim=1)
+    return GaussianParameters(points, powers, rest.log_noise)

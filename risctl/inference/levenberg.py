@@ -1,0 +1,71 @@
+"""Damped steps inside a box, shared by everything that is refined here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+DAMPING = 1e-2
+
+
+@dataclass(frozen=True)
+class Damping:
+    """Relative damping [B] and the factor [B] by which the next rejected step raises it.
+
+    Nielsen's rule (Damping parameter in Marquardt's method, DTU report IMM-REP-1999-05): damping follows the
+    ratio of the actual to the predicted gain smoothly, so it settles where the curvature model is off by a factor.
+    """
+
+    level: Tensor
+    growth: Tensor
+
+    @classmethod
+    def start(cls, like: Tensor) -> Damping:
+        """Initial damping for B problems."""
+        return cls(torch.full_like(like, DAMPING), torch.full_like(like, 2.0))
+
+    def updated(self, gain: Tensor, predicted: Tensor) -> Damping:
+        """Damping after a step with this gain [B] (positive: kept) where the model promised `predicted`."""
+        kept = gain > 0
+        ratio = (gain / predicted.clamp_min(torch.finfo(gain.dtype).tiny)).clamp(0.0, 2.0)
+        eased = self.level * (1.0 - (2.0 * ratio - 1.0) ** 3).clamp_min(1.0 / 6.0)
+        level = torch.where(kept, eased, self.level * self.growth)
+        return Damping(level, torch.where(kept, 2.0, self.growth * 2.0))
+
+
+def predicted_gain(gradient: Tensor, curvature: Tensor, step: Tensor) -> Tensor:
+    """Fall [B] of a function that the model ``g^T s + s^T C s / 2`` promises for step s [B, P]."""
+    curved = (curvature @ step.unsqueeze(-1)).squeeze(-1)
+    return -(step * (gradient + 0.5 * curved)).sum(-1)
+
+
+def damped_step(
+    x: Tensor, gradient: Tensor, curvature: Tensor, damping: Tensor, low: Tensor, high: Tensor, limit: Tensor
+) -> Tensor:
+    """Levenberg-Marquardt descent step of parameters x [B, P] (Marquardt, SIAM J. 11(2), 1963).
+
+    Parameters that press against their limits are held; the step is shortened as a whole so that none moves
+    further than `limit`; the curvature is scaled to unit diagonal first because units differ.
+
+    Args:
+        gradient: [B, P] of the function to be lowered. curvature: positive semidefinite [B, P, P].
+        damping: [B], relative. low, high: box [B, P]. limit: largest move [P].
+
+    Returns:
+        The step [B, P], not yet clamped to the box.
+    """
+    held = ((x <= low) & (gradient > 0)) | ((x >= high) & (gradient < 0)) | (low >= high)
+    free = (~held).to(x.dtype)
+    scale = curvature.diagonal(dim1=-2, dim2=-1)
+    scale = scale + scale.mean(-1, keepdim=True) * 1e-7 + torch.finfo(x.dtype).tiny
+    root = scale.rsqrt()
+    mask = root * free
+    normal = curvature * mask.unsqueeze(-1) * mask.unsqueeze(-2)
+    normal = normal + torch.diag_embed(damping.unsqueeze(-1) + (1.0 - free) + 1e-7)
+    solution, info = torch.linalg.solve_ex(normal, mask * gradient)
+    usable = (info == 0).unsqueeze(-1) & torch.isfinite(solution)
+    step = torch.where(usable, -mask * solution, torch.zeros_like(solution))
+    shrink = (limit / step.abs().clamp_min(1e-30)).amin(-1, keepdim=True).clamp_max(1.0)
+    return step * shrink

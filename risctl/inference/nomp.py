@@ -1,0 +1,102 @@
+"""The NOMP estimator: greedy search, swap moves, Gaussian polish, count by evidence."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from risctl.inference.count import CountRule, answers, gaussian_start
+from risctl.inference.detection import Detector
+from risctl.inference.estimates import Estimates
+from risctl.inference.greedy import Hypothesis, Search, greedy_step, swap
+from risctl.inference.grid import PolarGrid
+from risctl.inference.observation import Observation
+from risctl.inference.records import take
+
+POLISH_STEPS = 3  # before the swaps
+FINAL_STEPS = 12  # most steps until an answer has settled
+
+
+@dataclass(frozen=True)
+class NompEstimator:
+    """Newtonised orthogonal matching pursuit with swap moves.
+
+    Attributes:
+        search: geometry and field of view. grid: detection lattice. rule: how counts are compared.
+        max_sources: K_max. swap_rounds: most exchanges a scene and count; 0 leaves the greedy answer.
+        batch: scenes worked on at a time, which bounds memory and keeps working sets in cache.
+    """
+
+    search: Search
+    grid: PolarGrid
+    rule: CountRule
+    max_sources: int
+    swap_rounds: int
+    batch: int = 32
+    name: str = "nomp"
+
+    @torch.no_grad()
+    def __call__(self, y: Tensor, H: Tensor, codes: Tensor, num_sources: Tensor | None = None) -> Estimates:
+        """Locate the sources of B scenes; see :class:`risctl.inference.estimates.Estimator`."""
+        result = Estimates.empty(y.shape[0], self.max_sources, y.device)
+        order = torch.arange(y.shape[0], device=y.device)
+        if num_sources is not None:
+            order = num_sources.to(y.device).argsort(stable=True)  # scenes of one count side by side
+        for rows in torch.split(order, self.batch):
+            obs = Observation.of(y[rows], H[rows], codes[rows])
+            if num_sources is None:
+                self._blind(obs, rows, result)
+            else:
+                self._given(obs, rows, num_sources.to(y.device)[rows], result)
+        return result
+
+    def _given(self, obs: Observation, rows: Tensor, num_sources: Tensor, result: Estimates) -> None:
+        """Search for the count each scene is said to have."""
+        detector = Detector.prepare(obs, self.grid)
+        points = obs.y.real.new_empty(len(obs), 0, 3)
+        index = torch.arange(len(obs), device=rows.device)
+        for K in range(1, int(num_sources.max()) + 1):
+            points = greedy_step(detector, self.search, points)
+            here = num_sources[index] == K
+            if bool(here.any()):
+                part = detector[here]
+                start = gaussian_start(part.obs, points[here], self.search.geometry)
+                found = self.search.polish(part.obs, start, POLISH_STEPS)
+                self._finish(
+                    part.obs, swap(part, self.search, found, self.swap_rounds), rows[index[here]], result
+                )
+            if bool(here.all()):
+                return
+            index, points, detector = index[~here], points[~here], detector[~here]
+
+    def _blind(self, obs: Observation, rows: Tensor, result: Estimates) -> None:
+        """Search every count, each from the last one's answer, and keep the best-supported."""
+        hypotheses = self.hypotheses(obs)
+        scores = torch.stack([self.rule.score(h.at, h.model) for h in hypotheses], dim=1)
+        best = scores.argmax(dim=1)
+        for k, hypothesis in enumerate(hypotheses):
+            here = (best == k).nonzero().squeeze(-1)
+            if len(here):
+                chosen = take(hypothesis, here)
+                result.put(rows[here], answers(chosen.at, chosen.model))
+
+    def hypotheses(self, obs: Observation) -> list[Hypothesis]:
+        """The fitted hypotheses for K = 1, ..., K_max."""
+        detector = Detector.prepare(obs, self.grid)
+        points = obs.y.real.new_empty(len(obs), 0, 3)
+        found = []
+        for _ in range(self.max_sources):
+            points = greedy_step(detector, self.search, points)
+            start = gaussian_start(obs, points, self.search.geometry)
+            mended = swap(
+                detector, self.search, self.search.polish(obs, start, POLISH_STEPS), self.swap_rounds
+            )
+            found.append(self.search.polish(obs, mended.at, FINAL_STEPS))
+            points = found[-1].at.points
+        return found
+
+    def _finish(self, obs: Observation, hypothesis: Hypothesis, rows: Tensor, result: Estimates) -> None:
+        final = self.search.polish(obs, hypothesis.at, FINAL_STEPS)
+        result.put(rows, answers(final.at, final.model))

@@ -1,0 +1,170 @@
+"""Both likelihoods against the float64 oracle, autograd and the bounds."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from risctl.inference.concentrated import fit_amplitudes, local_model
+from risctl.inference.gaussian import GaussianParameters, gaussian_model
+from risctl.inference.observation import Observation, from_polar
+from risctl.inference.refine import pack, unpack
+from risctl.physics import ArrayGeometry, Scenes
+from risctl.physics.bounds import SourceModel, conditional_information, unconditional_information
+from tests.inference.conftest import make_scenes, observe, true_points, with_count
+from tests.oracle import Array, gaussian_log_likelihood, residual_energy
+
+COUNTS = (1, 2, 3, 5)
+
+
+@pytest.fixture(scope="module")
+def scenes() -> Scenes:
+    return make_scenes(30, seed=5, stratified=True, snr_values_db=(10.0,))[1]
+
+
+def setting(scenes: Scenes, K: int) -> tuple[Observation, torch.Tensor, torch.Tensor]:
+    """Measurements of three scenes with K sources, and points a little off the truth."""
+    rows = with_count(scenes, K)[:3]
+    return observe(scenes, rows, torch.complex128), true_points(scenes, rows, K) + 0.01, rows
+
+
+def parameters(scenes: Scenes, rows: torch.Tensor, points: torch.Tensor) -> GaussianParameters:
+    K = points.shape[1]
+    part = scenes[rows]
+    return GaussianParameters(points, part.power[:, :K].double().log(), part.noise_var.double().log())
+
+
+def oracle_positions(points: torch.Tensor) -> np.ndarray:
+    return torch.stack(from_polar(points), dim=-1).numpy()
+
+
+@pytest.mark.parametrize("K", COUNTS)
+def test_values_match_the_oracle(scenes: Scenes, geometry64: ArrayGeometry, K: int) -> None:
+    obs, points, rows = setting(scenes, K)
+    at = parameters(scenes, rows, points)
+    cost = local_model(obs, points, geometry64).cost
+    value = gaussian_model(obs, at, geometry64).log_likelihood
+    L, M = obs.y.shape[1:]
+    for b in range(len(obs)):
+        Phi, y, where = obs.Phi[b].numpy(), obs.y[b].numpy(), oracle_positions(points[b])
+        assert float(cost[b]) == pytest.approx(residual_energy(Array(), Phi, y, where), rel=1e-8)
+        power, noise = at.log_power[b].exp().numpy(), float(at.log_noise[b].exp())
+        expected = gaussian_log_likelihood(Array(), Phi, y, where, power, noise) + L * M * np.log(np.pi)
+        assert float(value[b]) == pytest.approx(expected, rel=1e-9)
+
+
+@pytest.mark.parametrize("K", COUNTS)
+def test_gradients_match_autograd(scenes: Scenes, geometry64: ArrayGeometry, K: int) -> None:
+    obs, points, rows = setting(scenes, K)
+    x = points.clone().requires_grad_()
+    model = local_model(obs, x, geometry64)
+    (expected,) = torch.autograd.grad(model.cost.sum(), x)
+    scale = expected.abs().max()
+    assert torch.allclose(model.gradient, expected.flatten(1), atol=float(1e-8 * scale))
+
+    z = pack(parameters(scenes, rows, points)).requires_grad_()
+    gaussian = gaussian_model(obs, unpack(z), geometry64)
+    (expected,) = torch.autograd.grad(gaussian.log_likelihood.sum(), z)
+    assert torch.allclose(gaussian.gradient, expected, atol=float(1e-10 * expected.abs().max()))
+
+
+@pytest.mark.parametrize("K", COUNTS)
+def test_information_matches_the_bounds(scenes: Scenes, geometry64: ArrayGeometry, K: int) -> None:
+    """Two derivations of one matrix: K x K identities in polar coordinates, M x M solves in angles."""
+    obs, points, rows = setting(scenes, K)
+    at = parameters(scenes, rows, points)
+    azimuth, elevation, range_ = from_polar(points)
+    fit = fit_amplitudes(obs, points, geometry64)
+    sources = SourceModel(
+        azimuth, elevation, range_, fit.amplitudes.mT, at.log_power.exp(), at.log_noise.exp()
+    )
+    T = polar_from_angles(azimuth, elevation, range_)
+    curvature = local_model(obs, points, geometry64).curvature / at.log_noise.exp()[:, None, None]
+    expected = conditional_information(obs.H, obs.codes, sources, geometry64)
+    assert relative(T.mT @ curvature @ T, expected) < 1e-8
+
+    J, P = gaussian_model(obs, at, geometry64).information, 3 * K
+    effective = J[:, :P, :P] - J[:, :P, P:] @ torch.linalg.solve(J[:, P:, P:], J[:, P:, :P])
+    expected = unconditional_information(obs.H, obs.codes, sources, geometry64)
+    assert relative(T.mT @ effective @ T, expected) < 1e-9
+
+
+def relative(a: torch.Tensor, b: torch.Tensor) -> float:
+    return float((a - b).abs().max() / b.abs().max())
+
+
+def polar_from_angles(azimuth: torch.Tensor, elevation: torch.Tensor, range_: torch.Tensor) -> torch.Tensor:
+    """Block-diagonal ``d(u_y, u_z, q) / d(azimuth, elevation, range)`` [B, 3K, 3K]."""
+    B, K = azimuth.shape
+    T = torch.zeros(B, K, 3, 3, dtype=azimuth.dtype)
+    T[..., 0, 0] = elevation.cos() * azimuth.cos()
+    T[..., 0, 1] = -elevation.sin() * azimuth.sin()
+    T[..., 1, 1] = elevation.cos()
+    T[..., 2, 2] = -1 / range_.square()
+    return torch.stack([torch.block_diag(*blocks) for blocks in T])
+
+
+@pytest.mark.parametrize("K", COUNTS)
+def test_batch_equals_loop(scenes: Scenes, geometry64: ArrayGeometry, K: int) -> None:
+    obs, points, rows = setting(scenes, K)
+    at = parameters(scenes, rows, points)
+    whole = gaussian_model(obs, at, geometry64)
+    for b in range(len(obs)):
+        one = torch.tensor([b])
+        alone = gaussian_model(
+            obs[one], GaussianParameters(points[one], at.log_power[one], at.log_noise[one]), geometry64
+        )
+        assert torch.allclose(alone.log_likelihood, whole.log_likelihood[one], rtol=1e-12)
+        assert torch.allclose(alone.information, whole.information[one], rtol=1e-9)
+
+
+def test_likelihoods_ignore_the_phase_and_the_order_of_snapshots(
+    scenes: Scenes, geometry64: ArrayGeometry
+) -> None:
+    obs, points, rows = setting(scenes, 3)
+    generator = torch.Generator().manual_seed(0)
+    order = torch.randperm(obs.y.shape[1], generator=generator)
+    phase = torch.exp(2j * torch.pi * torch.rand(1, len(order), 1, generator=generator, dtype=torch.float64))
+    moved = Observation.of((obs.y * phase)[:, order], obs.H, obs.codes[:, order])
+    at = parameters(scenes, rows, points)
+    before, after = (gaussian_model(o, at, geometry64).log_likelihood for o in (obs, moved))
+    assert torch.allclose(before, after, rtol=1e-12)
+    before, after = (local_model(o, points, geometry64).cost for o in (obs, moved))
+    assert torch.allclose(before, after, rtol=1e-12)
+
+
+def test_merged_sources_stay_finite(scenes: Scenes, geometry: ArrayGeometry) -> None:
+    rows = with_count(scenes, 2)[:2]
+    obs = observe(scenes, rows)
+    points = true_points(scenes, rows, 2).float()
+    points[:, 1] = points[:, 0]
+    model = local_model(obs, points, geometry)
+    assert all(bool(torch.isfinite(x).all()) for x in (model.cost, model.gradient, model.curvature))
+    at = GaussianParameters(points, torch.zeros(2, 2), torch.zeros(2))
+    gaussian = gaussian_model(obs, at, geometry)
+    assert bool(torch.isfinite(gaussian.log_likelihood).all())
+    assert bool(torch.isfinite(gaussian.information).all())
+
+
+@pytest.mark.parametrize(
+    ("y", "H", "codes", "words"),
+    [
+        ((2, 16, 16), (2, 16, 144), (2, 15, 144), "disagree"),
+        ((2, 16, 16), (1, 16, 144), (2, 16, 144), "disagree"),
+        ((16, 16), (2, 16, 144), (2, 16, 144), "expected y"),
+    ],
+)
+def test_wrong_shapes_are_named(
+    y: tuple[int, ...], H: tuple[int, ...], codes: tuple[int, ...], words: str
+) -> None:
+    with pytest.raises(ValueError, match=words):
+        Observation.of(*(torch.ones(shape, dtype=torch.complex64) for shape in (y, H, codes)))
+
+
+def test_a_value_that_is_not_finite_is_named_with_its_scene(scenes: Scenes) -> None:
+    part = scenes[:4]
+    y = part.y.clone()
+    y[2, 0, 0] = complex("nan")
+    with pytest.raises(ValueError, match="y of scene 2"):
+        Observation.of(y, part.H, part.codes)

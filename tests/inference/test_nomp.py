@@ -1,0 +1,222 @@
+"""NOMP end to end: high-SNR limits, invariances, swap moves, counting, and the reference figures."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+
+from risctl.config import CovarianceConfig, InferenceConfig, PhysicsConfig
+from risctl.inference import Estimates, build_estimator
+from risctl.inference.concentrated import fit_amplitudes
+from risctl.inference.count import gaussian_start, occam_factor
+from risctl.inference.detection import POWER_LADDER, Detector
+from risctl.inference.gaussian import GaussianParameters, gaussian_model
+from risctl.inference.greedy import greedy_step, swap
+from risctl.inference.grid import PolarGrid
+from risctl.inference.nomp import NompEstimator
+from risctl.physics import ArrayGeometry, FieldOfView, Scenes
+from risctl.physics.bounds import Bounds, scene_bounds
+from tests.inference.conftest import make_scenes, observe, true_points, with_count
+
+
+def nomp(physics: PhysicsConfig, **changes: object) -> NompEstimator:
+    estimator = build_estimator("nomp", physics, CovarianceConfig(), InferenceConfig(**changes))
+    assert isinstance(estimator, NompEstimator)
+    return estimator
+
+
+def locate(estimator: NompEstimator, scenes: Scenes, given: bool) -> Estimates:
+    known = scenes.num_sources.long() if given else None
+    return estimator(scenes.y, scenes.H, scenes.codes, known)
+
+
+def angle_errors(scenes: Scenes, found: Estimates) -> torch.Tensor:
+    """Distance [B, K_max] in degrees from each true source to the nearest estimate, NaN in empty slots."""
+    truth = torch.stack([scenes.azimuth, scenes.elevation], dim=-1).double()
+    answer = torch.stack([found.azimuth, found.elevation], dim=-1)
+    distance = (truth.unsqueeze(2) - answer.unsqueeze(1)).norm(dim=-1).nan_to_num(nan=1e9).amin(-1)
+    return torch.where(scenes.source_mask, torch.rad2deg(distance), torch.nan)
+
+
+@pytest.mark.parametrize("given", [True, False])
+def test_everything_is_found_at_high_snr(given: bool) -> None:
+    physics, scenes = make_scenes(25, seed=11, stratified=True, snr_values_db=(30.0,))
+    found = locate(nomp(physics), scenes, given)
+    assert torch.equal(found.num_sources, scenes.num_sources.long())
+    assert torch.nan_to_num(angle_errors(scenes, found)).max() < 0.7
+    used = torch.arange(5) < found.num_sources.unsqueeze(1)
+    for value in (found.azimuth, found.range, found.std_azimuth, found.std_range):
+        assert bool(torch.isfinite(value[used]).all())
+        assert bool(torch.isnan(value[~used]).all())
+    assert bool((found.power[~used] == 0).all())
+
+
+def test_noise_and_power_are_on_the_scale_of_the_data() -> None:
+    physics, scenes = make_scenes(20, seed=12, stratified=True, snr_values_db=(15.0,))
+    found = locate(nomp(physics), scenes, True)
+    ratio = found.noise_var / scenes.noise_var
+    assert 0.9 < float(ratio.median()) < 1.1
+    total = found.power.sum(1) / scenes.power.sum(1)
+    assert 0.7 < float(total.median()) < 1.4
+
+
+def test_answers_do_not_depend_on_company() -> None:
+    physics, scenes = make_scenes(12, seed=13, snr_values_db=(12.0,))
+    estimator = nomp(physics)
+    together = locate(estimator, scenes, False)
+    for size in (1, 5):
+        apart = locate(replace(estimator, batch=size), scenes, False)
+        assert torch.equal(apart.num_sources, together.num_sources)
+        assert torch.allclose(apart.azimuth, together.azimuth, atol=2e-4, equal_nan=True)
+
+
+def test_snapshot_order_and_phase_do_not_matter() -> None:
+    physics, scenes = make_scenes(10, seed=14, snr_values_db=(15.0,))
+    estimator = nomp(physics)
+    generator = torch.Generator().manual_seed(0)
+    order = torch.randperm(16, generator=generator)
+    phase = torch.exp(2j * torch.pi * torch.rand(10, 16, 1, generator=generator))
+    before = locate(estimator, scenes, False)
+    after = estimator((scenes.y * phase)[:, order], scenes.H, scenes.codes[:, order])
+    assert torch.equal(before.num_sources, after.num_sources)
+    assert torch.allclose(before.azimuth, after.azimuth, atol=2e-4, equal_nan=True)
+
+
+def test_scale_of_the_data_does_not_matter() -> None:
+    physics, scenes = make_scenes(10, seed=15, snr_values_db=(15.0,))
+    estimator = nomp(physics)
+    before = locate(estimator, scenes, False)
+    after = estimator(scenes.y * 1e-4, scenes.H, scenes.codes)
+    assert torch.equal(before.num_sources, after.num_sources)
+    assert torch.allclose(before.azimuth, after.azimuth, atol=2e-4, equal_nan=True)
+    assert torch.allclose(before.power * 1e-8, after.power, rtol=1e-2)
+
+
+@pytest.mark.parametrize(("snapshots", "antennas"), [(8, 16), (24, 8), (16, 32)])
+def test_other_sizes_of_the_array(snapshots: int, antennas: int) -> None:
+    physics, scenes = make_scenes(
+        8, seed=16, num_snapshots=snapshots, num_antennas=antennas, max_sources=2, snr_values_db=(25.0,)
+    )
+    found = locate(nomp(physics), scenes, True)
+    assert torch.nan_to_num(angle_errors(scenes, found)).median() < 0.5
+
+
+def test_swaps_mend_a_wrong_source(geometry: ArrayGeometry, view: FieldOfView) -> None:
+    """Put one source of each scene somewhere else: a round of swaps brings it back."""
+    physics, scenes = make_scenes(16, seed=17, min_sources=3, max_sources=3, snr_values_db=(20.0,))
+    estimator = nomp(physics)
+    rows = torch.arange(16)
+    obs, truth = observe(scenes, rows), true_points(scenes, rows, 3).float()
+    at_truth = estimator.search.polish(obs, gaussian_start(obs, truth, geometry), 6)
+    wrong = truth.clone()
+    wrong[:, 1, :2] = -wrong[:, 1, :2]
+    start = estimator.search.polish(obs, gaussian_start(obs, wrong, geometry), 3)
+    mended = swap(Detector.prepare(obs, estimator.grid), estimator.search, start, 3)
+    assert bool((mended.model.log_likelihood >= start.model.log_likelihood).all())
+    reached = mended.model.log_likelihood >= at_truth.model.log_likelihood - 1.0
+    assert reached.float().mean() >= 0.9
+    assert (start.model.log_likelihood < at_truth.model.log_likelihood - 10).float().mean() > 0.5
+
+
+def test_conditional_gain_is_the_true_fall_of_the_cost(geometry64: ArrayGeometry) -> None:
+    """The detector's score at a grid point equals the cost with and without a source there."""
+
+    physics, scenes = make_scenes(3, seed=18, min_sources=3, max_sources=3)
+    rows = torch.arange(3)
+    obs, truth = observe(scenes, rows, torch.complex128), true_points(scenes, rows, 3)
+    grid = PolarGrid.build(geometry64, FieldOfView.from_config(physics), 1.0, 3)
+    known = truth[:, :2]
+    fit = fit_amplitudes(obs, known, geometry64)
+    gain = Detector.prepare(obs, grid).conditional_gain(fit)
+    for g in (5, 40, 111):
+        joint = torch.cat([known, grid.points[g].expand(3, 1, 3)], dim=1)
+        fall = fit.cost - fit_amplitudes(obs, joint, geometry64).cost
+        assert torch.allclose(gain[:, g], fall, rtol=1e-3)
+
+
+def test_gaussian_gain_is_the_true_rise_of_the_likelihood(geometry64: ArrayGeometry) -> None:
+
+    physics, scenes = make_scenes(3, seed=19, min_sources=3, max_sources=3)
+    rows = torch.arange(3)
+    obs, truth = observe(scenes, rows, torch.complex128), true_points(scenes, rows, 3)
+    grid = PolarGrid.build(geometry64, FieldOfView.from_config(physics), 1.0, 3)
+    known = GaussianParameters(truth[:, :2], torch.zeros(3, 2).double(), scenes.noise_var.double().log())
+    base = gaussian_model(obs, known, geometry64).log_likelihood
+    gain = Detector.prepare(obs, grid).gaussian_gain(known, geometry64)
+    for g in (5, 40, 111):
+        joint = torch.cat([known.points, grid.points[g].expand(3, 1, 3)], dim=1)
+        rises = []
+        for step in POWER_LADDER:
+            power = torch.cat(
+                [known.log_power, torch.tensor(step, dtype=torch.float64).log().expand(3, 1)], dim=1
+            )
+            at = GaussianParameters(joint, power, known.log_noise)
+            rises.append(gaussian_model(obs, at, geometry64).log_likelihood - base)
+        assert torch.allclose(gain[:, g], torch.stack(rises).amax(0), rtol=1e-8)
+
+
+def test_occam_factor_grows_by_its_dimension_with_snr(geometry64: ArrayGeometry, view: FieldOfView) -> None:
+    """Information grows as the SNR: half its log-determinant by half of ln 10 a decade and coordinate."""
+
+    _, scenes = make_scenes(5, seed=20, min_sources=2, max_sources=2)
+    rows = torch.arange(5)
+    obs, truth = observe(scenes, rows, torch.complex128), true_points(scenes, rows, 2)
+    occam = []
+    for decade in (4.0, 5.0):
+        noise = torch.full((5,), -decade * torch.tensor(10.0).log().item(), dtype=torch.float64)
+        at = GaussianParameters(truth, torch.zeros(5, 2).double(), noise)
+        occam.append(occam_factor(at, gaussian_model(obs, at, geometry64), view, 1.0))
+    expected = 0.5 * torch.tensor(10.0).log() * 6  # six position coordinates; powers and noise are scale-free
+    assert torch.allclose(occam[1] - occam[0], expected.double(), rtol=0.02)
+
+
+def test_greedy_never_raises_the_cost(geometry: ArrayGeometry) -> None:
+
+    physics, scenes = make_scenes(10, seed=21, stratified=True, snr_values_db=(10.0,))
+    estimator = nomp(physics)
+    obs = observe(scenes, torch.arange(10))
+    detector = Detector.prepare(obs, estimator.grid)
+    points, last = obs.y.real.new_empty(10, 0, 3), obs.y.abs().square().sum((1, 2))
+    for _ in range(4):
+        points = greedy_step(detector, estimator.search, points)
+        cost = fit_amplitudes(obs, points, geometry).cost
+        assert bool((cost < last).all())
+        last = cost
+
+
+def combined(bounds: Bounds) -> torch.Tensor:
+    """Bound [B, K] on the root of the summed azimuth and elevation variances, radians."""
+    return (bounds.azimuth.square() + bounds.elevation.square()).sqrt()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("snr_db", "recall", "count"), [(10.0, 0.95, 0.92), (20.0, 0.99, 0.98), (5.0, 0.0, 0.68)]
+)
+def test_reference_figures(snr_db: float, recall: float, count: float) -> None:
+    """Recall with K given, ratio to the bound, and blind count over 60 scenes for each K = 1..5."""
+    physics, scenes = make_scenes(300, seed=1000, stratified=True, snr_values_db=(snr_db,))
+    estimator = nomp(physics)
+    given, blind = locate(estimator, scenes, True), locate(estimator, scenes, False)
+    errors = angle_errors(scenes, given)
+    real = scenes.source_mask
+    assert float((errors[real] < 5).double().mean()) >= recall
+    assert float((blind.num_sources == scenes.num_sources).double().mean()) >= count
+    bounds = scene_bounds(scenes, ArrayGeometry.from_config(physics))
+    hit = real & (errors < 5)
+    ratio = (errors[hit].square().mean() / torch.rad2deg(combined(bounds)[hit]).square().mean()).sqrt()
+    if snr_db >= 10:
+        assert float(ratio) <= 1.10
+
+
+def test_counts_given_wrongly_are_refused_nowhere_but_obeyed() -> None:
+    physics, scenes = make_scenes(6, seed=22, min_sources=2, max_sources=2, snr_values_db=(20.0,))
+    asked = torch.tensor([1, 2, 3, 1, 2, 3])
+    padded = physics.model_copy(update={"max_sources": 5})
+    found = nomp(padded)(scenes.y, scenes.H, scenes.codes, asked)
+    assert torch.equal(found.num_sources, asked)
+    rows = with_count(scenes, 2)[asked == 2]
+    assert torch.nan_to_num(angle_errors(scenes, found)[rows]).max() < 2
