@@ -39,8 +39,8 @@ class InferenceConfig(Section):
     """Rounds of swap moves after the greedy search; 0 switches them off."""
     sbl_refine_steps: Annotated[int, Field(ge=0, le=100)] = 3
     """Off-grid refinement steps after sparse Bayesian learning."""
-    sbl_iterations: Annotated[int, Field(ge=1, le=10_000)] = 100
-    """Iterations of sparse Bayesian learning."""
+    sbl_iterations: Annotated[int, Field(ge=1, le=10_000)] = 14
+    """Iterations of sparse Bayesian learning, stopped early on purpose: later ones fit the noise."""
 
 
 class EvaluationConfig(Section):

@@ -47,6 +47,9 @@ class Observation:
                 raise ValueError(
                     f"{name} of scene {int((~finite).nonzero()[0])} has a value that is not finite"
                 )
+        silent = (y.abs().amax((1, 2)) == 0) | (H.abs().amax((1, 2)) == 0) | (codes.abs().amax((1, 2)) == 0)
+        if bool(silent.any()):
+            raise ValueError(f"scene {int(silent.nonzero()[0])} has no energy in y, H or codes")
         return cls(y, H, codes, H.unsqueeze(1) * codes.unsqueeze(2))
 
     def __len__(self) -> int:

@@ -65,6 +65,7 @@ def refine_gaussian(
     nuisance = x[:, 3 * K :]
     limit = x.new_tensor([*POINT_LIMIT * K, *[LOG_LIMIT] * (K + 1)])
     damping = Damping.start(model.log_likelihood)
+    settled = torch.zeros_like(model.log_likelihood, dtype=torch.bool)  # these rest, whatever the batch does
     for _ in range(iterations):
         at = unpack(x).points
         low, high = (at, at) if hold_points else polar_limits(at, view)
@@ -76,11 +77,12 @@ def refine_gaussian(
         trial = GaussianParameters(moved, trial.log_power, trial.log_noise)
         candidate = gaussian_model(obs, trial, geometry)
         gain = candidate.log_likelihood - model.log_likelihood
-        better = gain > 0
+        better = (gain > 0) & ~settled
         damping = damping.updated(gain, predicted_gain(-model.gradient, model.information, step))
         x = torch.where(better.unsqueeze(-1), pack(trial), x)
         model = choose(better, candidate, model)
-        if bool(((gain.abs() < SETTLED) | (damping.level > STUCK)).all()):
+        settled = settled | (gain.abs() < SETTLED) | (damping.level > STUCK)
+        if bool(settled.all()):
             break
     return unpack(x), model
 

@@ -1,0 +1,139 @@
+"""The sparse Bayesian learning estimator: powers on a grid, merged peaks, off-grid refinement, count."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import accumulate
+
+import torch
+from torch import Tensor
+
+from risctl.config import InferenceConfig
+from risctl.inference.count import CountRule, answers, fit_nuisance
+from risctl.inference.estimates import Estimates
+from risctl.inference.gaussian import GaussianParameters
+from risctl.inference.greedy import Hypothesis, Search
+from risctl.inference.grid import PolarGrid
+from risctl.inference.observation import Observation, clamp_to_view
+from risctl.inference.peaks import merged_peaks
+from risctl.inference.records import take
+from risctl.inference.sbl_learning import GridPowers, grid_responses, learn
+from risctl.physics.geometry import FieldOfView
+
+OVERSAMPLING, NUM_RANGES = 2.8, 8  # about 4,300 lattice points over the default field of view
+# Grid points kept and share of the iterations spent on them.
+STAGES = ((1 << 30, 1 / 7), (1000, 2 / 7), (300, 4 / 7))
+MERGE_STEPS = (1.55, 1.55, 1.25)  # half sides in lattice steps: just over half a beam width, and one ring
+SUPPRESS_STEPS = (1.55, 1.55, 2.1)
+RESPONSE_BYTES = 1 << 26  # of one batch; about four times that is in use at the peak
+SPARE_PEAKS = 2  # more candidates than sources: the weakest fall out once powers are fitted jointly
+
+
+@dataclass(frozen=True)
+class SblEstimator:
+    """Sparse Bayesian learning on a polar grid.
+
+    The fixed point is meant to be stopped early: the marginal likelihood goes on rising while the map breaks
+    each source into spikes and fits spikes to the noise, and the peaks get worse, most of all at low SNR.
+
+    Attributes:
+        search: geometry and field of view. rule: how counts are compared. max_sources: K_max.
+        inference: of which ``sbl_iterations`` and ``sbl_refine_steps`` are read.
+        grid: the lattice.
+    """
+
+    search: Search
+    rule: CountRule
+    max_sources: int
+    inference: InferenceConfig
+    name: str = "sbl"
+    grid: PolarGrid = field(init=False)
+
+    def __post_init__(self) -> None:
+        grid = PolarGrid.build(self.search.geometry, self.search.view, OVERSAMPLING, NUM_RANGES)
+        object.__setattr__(self, "grid", grid)
+
+    @torch.no_grad()
+    def __call__(self, y: Tensor, H: Tensor, codes: Tensor, num_sources: Tensor | None = None) -> Estimates:
+        """Locate the sources of B scenes; see :class:`risctl.inference.estimates.Estimator`."""
+        result = Estimates.empty(y.shape[0], self.max_sources, y.device)
+        size = self._batch(y)
+        for start in range(0, y.shape[0], size):
+            rows = torch.arange(start, min(start + size, y.shape[0]), device=y.device)
+            obs = Observation.of(y[rows], H[rows], codes[rows])
+            powers = self.learn(obs)
+            if num_sources is None:
+                self._blind(obs, powers, rows, result)
+            else:
+                self._given(obs, powers, rows, num_sources.to(y.device)[rows], result)
+        return result
+
+    def _batch(self, y: Tensor) -> int:
+        """Scenes worked on at a time; the responses of one are L M G complex numbers."""
+        return max(1, RESPONSE_BYTES // (y.shape[1:].numel() * y.element_size() * self.grid.num_points))
+
+    def learn(self, obs: Observation) -> GridPowers:
+        """Powers on the thinned grid."""
+        stages = schedule(self.inference.sbl_iterations)
+        return learn(grid_responses(obs, self.grid), obs.y, self.grid.inside, stages)
+
+    def _given(
+        self, obs: Observation, powers: GridPowers, rows: Tensor, num_sources: Tensor, result: Estimates
+    ) -> None:
+        """The count each scene is said to have; scenes with none stay empty."""
+        for K in sorted(set(num_sources.tolist())):
+            here = (num_sources == K).nonzero().squeeze(-1)
+            if K:
+                final = list(self.hypotheses(obs[here], take(powers, here), K, K))[-1]
+                result.put(rows[here], answers(final.at, final.model))
+
+    def _blind(self, obs: Observation, powers: GridPowers, rows: Tensor, result: Estimates) -> None:
+        """Every count, nested; the best-supported is kept."""
+        hypotheses = list(self.hypotheses(obs, powers, self.max_sources, 1))
+        best = torch.stack([self.rule.score(h.at, h.model) for h in hypotheses], dim=1).argmax(dim=1)
+        for k, hypothesis in enumerate(hypotheses):
+            here = (best == k).nonzero().squeeze(-1)
+            if len(here):
+                chosen = take(hypothesis, here)
+                result.put(rows[here], answers(chosen.at, chosen.model))
+
+    def hypotheses(self, obs: Observation, powers: GridPowers, most: int, least: int) -> Iterator[Hypothesis]:
+        """Backward elimination: hypotheses of `most`, `most` - 1, ..., `least` sources from spare peaks."""
+        steps = self.inference.sbl_refine_steps
+        points = self.peaks(powers, max(most, min(most + SPARE_PEAKS, obs.y.shape[-1] - 1)))
+        at, _ = fit_nuisance(obs, points, self.search.geometry, self.search.view)
+        for k in range(points.shape[1], least - 1, -1):
+            hypothesis = self.search.polish(obs, strongest(at, k), steps)
+            at = hypothesis.at
+            if k <= most:
+                yield hypothesis
+
+    def peaks(self, powers: GridPowers, count: int) -> Tensor:
+        """Polar points [B, count, 3] of the strongest merged peaks."""
+        step = lattice_steps(self.grid, self.search.view)
+        merge, suppress = step * step.new_tensor(MERGE_STEPS), step * step.new_tensor(SUPPRESS_STEPS)
+        found = merged_peaks(powers.gamma, self.grid.points[powers.index], count, merge, suppress)
+        return clamp_to_view(found, self.search.view)
+
+
+def schedule(iterations: int) -> list[tuple[int, int]]:
+    """(points kept, iterations) of every stage; the iterations add up, the first stage has at least one."""
+    shares = accumulate(share for _, share in STAGES)
+    ends = [max(1, round(iterations * share)) for share in shares]
+    return [(keep, end - start) for (keep, _), start, end in zip(STAGES, [0, *ends], ends, strict=False)]
+
+
+def strongest(at: GaussianParameters, count: int) -> GaussianParameters:
+    """The `count` most powerful sources of every scene."""
+    order = at.log_power.topk(count, dim=1).indices
+    points = at.points.gather(1, order.unsqueeze(-1).expand(-1, -1, 3))
+    return GaussianParameters(points, at.log_power.gather(1, order), at.log_noise)
+
+
+def lattice_steps(grid: PolarGrid, view: FieldOfView) -> Tensor:
+    """Spacing [3] of the lattice in ``(u_y, u_z, q)``."""
+    points = grid.points[grid.points[:, :2].gt(0).all(dim=1)]
+    extent = [2.0 * float(points[:, 0].amin()), 2.0 * float(points[:, 1].amin())]
+    rings = (1.0 / view.range_min - 1.0 / view.range_max) / grid.shape[2]
+    return grid.points.new_tensor([*extent, rings])
