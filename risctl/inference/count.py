@@ -14,6 +14,7 @@ artefact from a source, and wide enough for a source 10 dB below the rest to sta
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -22,8 +23,14 @@ from torch import Tensor
 from risctl.config import PhysicsConfig
 from risctl.inference.concentrated import fit_amplitudes
 from risctl.inference.estimates import Estimates
-from risctl.inference.gaussian import GaussianModel, GaussianParameters, starting_parameters
+from risctl.inference.gaussian import (
+    GaussianModel,
+    GaussianParameters,
+    Hypothesis,
+    starting_parameters,
+)
 from risctl.inference.observation import Observation, from_polar, polar_direction
+from risctl.inference.records import take
 from risctl.inference.refine import refine_gaussian
 from risctl.physics.geometry import ArrayGeometry, FieldOfView
 
@@ -106,6 +113,16 @@ def gaussian_start(obs: Observation, points: Tensor, geometry: ArrayGeometry) ->
     """Starting powers and noise of sources at `points` from their least-squares amplitudes."""
     fit = fit_amplitudes(obs, points, geometry)
     return starting_parameters(fit.amplitudes, points, fit.cost, obs.y.shape[-1])
+
+
+def keep_best(hypotheses: Sequence[Hypothesis], rule: CountRule, rows: Tensor, result: Estimates) -> None:
+    """Write the best-supported of the `hypotheses` of B scenes into `rows` [B] of `result`."""
+    best = torch.stack([rule.score(h.at, h.model) for h in hypotheses], dim=1).argmax(dim=1)
+    for k, hypothesis in enumerate(hypotheses):
+        here = (best == k).nonzero().squeeze(-1)
+        if len(here):
+            chosen = take(hypothesis, here)
+            result.put(rows[here], answers(chosen.at, chosen.model))
 
 
 def answers(at: GaussianParameters, model: GaussianModel) -> Estimates:

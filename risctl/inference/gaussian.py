@@ -44,6 +44,14 @@ class GaussianModel:
 
 
 @dataclass(frozen=True)
+class Hypothesis:
+    """Parameters of K sources in B scenes and the Gaussian model there."""
+
+    at: GaussianParameters
+    model: GaussianModel
+
+
+@dataclass(frozen=True)
 class _Whitened:
     """``V^H W V``, ``V^H W^2 V`` [B,L,4K,4K] and ``V^H W y`` [B,L,4K] (W_l = R_l^-1), and traces [B,L]."""
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from risctl.inference.concentrated import fit_amplitudes
 from risctl.inference.detection import Detector
-from risctl.inference.gaussian import GaussianModel, GaussianParameters
+from risctl.inference.gaussian import GaussianParameters, Hypothesis
 from risctl.inference.observation import Observation
 from risctl.inference.records import replace_rows, take
 from risctl.inference.refine import refine, refine_gaussian
@@ -25,14 +25,6 @@ GREEDY_STEPS = 4  # joint refinement after a detection: enough to clean the resi
 REST_STEPS = 3  # refinement of the sources that stay when one is dropped
 JOIN_STEPS = 5  # refinement of all after one was found in its place
 SWAP_GAIN = 0.05  # nats by which the likelihood must rise for an exchange to be kept
-
-
-@dataclass(frozen=True)
-class Hypothesis:
-    """Parameters of K sources in B scenes and the Gaussian model there."""
-
-    at: GaussianParameters
-    model: GaussianModel
 
 
 @dataclass(frozen=True)

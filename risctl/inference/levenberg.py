@@ -15,7 +15,7 @@ class Damping:
     """Relative damping [B] and the factor [B] by which the next rejected step raises it.
 
     Nielsen's rule (Damping parameter in Marquardt's method, DTU report IMM-REP-1999-05): damping follows the
-    ratio of the actual to the predicted gain smoothly, so it settles where the curvature model is off by a factor.
+    ratio of the actual to the predicted gain smoothly, so it settles where the curvature is off by a factor.
     """
 
     level: Tensor

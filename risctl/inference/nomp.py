@@ -7,13 +7,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from risctl.inference.count import CountRule, answers, gaussian_start
+from risctl.inference.batching import batches
+from risctl.inference.count import CountRule, answers, gaussian_start, keep_best
 from risctl.inference.detection import Detector
 from risctl.inference.estimates import Estimates
-from risctl.inference.greedy import Hypothesis, Search, greedy_step, swap
+from risctl.inference.gaussian import Hypothesis
+from risctl.inference.greedy import Search, greedy_step, swap
 from risctl.inference.grid import PolarGrid
 from risctl.inference.observation import Observation
-from risctl.inference.records import take
 
 POLISH_STEPS = 3  # before the swaps
 FINAL_STEPS = 12  # most steps until an answer has settled
@@ -41,15 +42,11 @@ class NompEstimator:
     def __call__(self, y: Tensor, H: Tensor, codes: Tensor, num_sources: Tensor | None = None) -> Estimates:
         """Locate the sources of B scenes; see :class:`risctl.inference.estimates.Estimator`."""
         result = Estimates.empty(y.shape[0], self.max_sources, y.device)
-        order = torch.arange(y.shape[0], device=y.device)
-        if num_sources is not None:
-            order = num_sources.to(y.device).argsort(stable=True)  # scenes of one count side by side
-        for rows in torch.split(order, self.batch):
-            obs = Observation.of(y[rows], H[rows], codes[rows])
-            if num_sources is None:
-                self._blind(obs, rows, result)
+        for part in batches(y, H, codes, num_sources, self.max_sources, self.batch):
+            if part.num_sources is None:
+                keep_best(self.hypotheses(part.obs), self.rule, part.rows, result)
             else:
-                self._given(obs, rows, num_sources.to(y.device)[rows], result)
+                self._given(part.obs, part.rows, part.num_sources, result)
         return result
 
     def _given(self, obs: Observation, rows: Tensor, num_sources: Tensor, result: Estimates) -> None:
@@ -70,17 +67,6 @@ class NompEstimator:
             if bool(here.all()):
                 return
             index, points, detector = index[~here], points[~here], detector[~here]
-
-    def _blind(self, obs: Observation, rows: Tensor, result: Estimates) -> None:
-        """Search every count, each from the last one's answer, and keep the best-supported."""
-        hypotheses = self.hypotheses(obs)
-        scores = torch.stack([self.rule.score(h.at, h.model) for h in hypotheses], dim=1)
-        best = scores.argmax(dim=1)
-        for k, hypothesis in enumerate(hypotheses):
-            here = (best == k).nonzero().squeeze(-1)
-            if len(here):
-                chosen = take(hypothesis, here)
-                result.put(rows[here], answers(chosen.at, chosen.model))
 
     def hypotheses(self, obs: Observation) -> list[Hypothesis]:
         """The fitted hypotheses for K = 1, ..., K_max."""

@@ -10,10 +10,11 @@ import torch
 from torch import Tensor
 
 from risctl.config import InferenceConfig
-from risctl.inference.count import CountRule, answers, fit_nuisance
+from risctl.inference.batching import batches
+from risctl.inference.count import CountRule, answers, fit_nuisance, keep_best
 from risctl.inference.estimates import Estimates
-from risctl.inference.gaussian import GaussianParameters
-from risctl.inference.greedy import Hypothesis, Search
+from risctl.inference.gaussian import GaussianParameters, Hypothesis
+from risctl.inference.greedy import Search
 from risctl.inference.grid import PolarGrid
 from risctl.inference.observation import Observation, clamp_to_view
 from risctl.inference.peaks import merged_peaks
@@ -58,15 +59,13 @@ class SblEstimator:
     def __call__(self, y: Tensor, H: Tensor, codes: Tensor, num_sources: Tensor | None = None) -> Estimates:
         """Locate the sources of B scenes; see :class:`risctl.inference.estimates.Estimator`."""
         result = Estimates.empty(y.shape[0], self.max_sources, y.device)
-        size = self._batch(y)
-        for start in range(0, y.shape[0], size):
-            rows = torch.arange(start, min(start + size, y.shape[0]), device=y.device)
-            obs = Observation.of(y[rows], H[rows], codes[rows])
-            powers = self.learn(obs)
-            if num_sources is None:
-                self._blind(obs, powers, rows, result)
+        for part in batches(y, H, codes, num_sources, self.max_sources, self._batch(y)):
+            powers = self.learn(part.obs)
+            if part.num_sources is None:
+                hypotheses = list(self.hypotheses(part.obs, powers, self.max_sources, 1))
+                keep_best(hypotheses, self.rule, part.rows, result)
             else:
-                self._given(obs, powers, rows, num_sources.to(y.device)[rows], result)
+                self._given(part.obs, powers, part.rows, part.num_sources, result)
         return result
 
     def _batch(self, y: Tensor) -> int:
@@ -87,16 +86,6 @@ class SblEstimator:
             if K:
                 final = list(self.hypotheses(obs[here], take(powers, here), K, K))[-1]
                 result.put(rows[here], answers(final.at, final.model))
-
-    def _blind(self, obs: Observation, powers: GridPowers, rows: Tensor, result: Estimates) -> None:
-        """Every count, nested; the best-supported is kept."""
-        hypotheses = list(self.hypotheses(obs, powers, self.max_sources, 1))
-        best = torch.stack([self.rule.score(h.at, h.model) for h in hypotheses], dim=1).argmax(dim=1)
-        for k, hypothesis in enumerate(hypotheses):
-            here = (best == k).nonzero().squeeze(-1)
-            if len(here):
-                chosen = take(hypothesis, here)
-                result.put(rows[here], answers(chosen.at, chosen.model))
 
     def hypotheses(self, obs: Observation, powers: GridPowers, most: int, least: int) -> Iterator[Hypothesis]:
         """Backward elimination: hypotheses of `most`, `most` - 1, ..., `least` sources from spare peaks."""

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 
 import pytest
 import torch
 
 from risctl.config import CovarianceConfig, InferenceConfig, PhysicsConfig
-from risctl.inference import Estimates, build_estimator
+from risctl.inference import ESTIMATORS, Estimates, build_estimator
 from risctl.inference.concentrated import fit_amplitudes
 from risctl.inference.count import gaussian_start, occam_factor
 from risctl.inference.detection import POWER_LADDER, Detector
@@ -212,7 +211,7 @@ def test_reference_figures(snr_db: float, recall: float, count: float) -> None:
         assert float(ratio) <= 1.10
 
 
-def test_counts_given_wrongly_are_refused_nowhere_but_obeyed() -> None:
+def test_a_given_count_is_obeyed() -> None:
     physics, scenes = make_scenes(6, seed=22, min_sources=2, max_sources=2, snr_values_db=(20.0,))
     asked = torch.tensor([1, 2, 3, 1, 2, 3])
     padded = physics.model_copy(update={"max_sources": 5})
@@ -220,3 +219,22 @@ def test_counts_given_wrongly_are_refused_nowhere_but_obeyed() -> None:
     assert torch.equal(found.num_sources, asked)
     rows = with_count(scenes, 2)[asked == 2]
     assert torch.nan_to_num(angle_errors(scenes, found)[rows]).max() < 2
+
+
+@pytest.mark.parametrize("name", ESTIMATORS)
+@pytest.mark.parametrize("counts", [[1, 6], [-1, 1], [1]])
+def test_impossible_counts_are_refused(name: str, counts: list[int]) -> None:
+    physics, scenes = make_scenes(2, seed=23)
+    estimator = build_estimator(name, physics, CovarianceConfig(), InferenceConfig())
+    with pytest.raises(ValueError, match=r"2 source counts within 0\.\.5"):
+        estimator(scenes.y, scenes.H, scenes.codes, torch.tensor(counts))
+
+
+@pytest.mark.parametrize("name", ESTIMATORS)
+def test_no_source_asked_for_none_answered(name: str) -> None:
+    physics, scenes = make_scenes(3, seed=24, snr_values_db=(20.0,))
+    estimator = build_estimator(name, physics, CovarianceConfig(), InferenceConfig())
+    found = estimator(scenes.y, scenes.H, scenes.codes, torch.tensor([0, 1, 0]))
+    assert found.num_sources.tolist() == [0, 1, 0]
+    assert bool(torch.isnan(found.azimuth[[0, 2]]).all())
+    assert bool(torch.isfinite(found.azimuth[1, 0]))

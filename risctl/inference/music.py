@@ -1,0 +1,164 @@
+"""MUSIC on the sample covariance: peaks of the signal subspace in azimuth, elevation and range.
+
+Schmidt, IEEE Trans. Antennas Propag. 34(3), 1986; in the near field Huang and Barkat, IEEE Trans. Antennas
+Propag. 39(9), 1991. Sources are found one at a time on a polar lattice with those already found projected
+out, which keeps them about a beam apart, and moved to the null of the spectrum off the lattice. Each
+is then looked at along its own direction on a fine range grid and refined once more.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from risctl.config import CovarianceConfig, InferenceConfig
+from risctl.covariance import leading_subspace, snapshot_factor
+from risctl.inference.batching import batches
+from risctl.inference.count import CountRule, answers, fit_nuisance, gaussian_start
+from risctl.inference.deflation import DeflatedSubspace
+from risctl.inference.estimates import Estimates
+from risctl.inference.greedy import Search
+from risctl.inference.grid import PolarGrid
+from risctl.inference.lattice import Lattice
+from risctl.inference.nullspace import refine_nulls, search_range
+from risctl.inference.observation import Observation, polar_steering
+from risctl.physics.geometry import ArrayGeometry
+
+CANDIDATES = 3  # lattice maxima refined for every source
+PEAK_STEPS = 4  # from the lattice: enough to compare heights
+FINAL_STEPS = 8
+COUNT_STEPS = 5  # of the polish that counts are compared after
+
+
+@dataclass(frozen=True)
+class MusicSearch:
+    """Search for the peaks of a signal subspace.
+
+    Attributes:
+        search: geometry and field of view. grid: the lattice. range_grid: points of the range search.
+    """
+
+    search: Search
+    grid: PolarGrid
+    range_grid: int
+
+    @cached_property
+    def lattice(self) -> Lattice:
+        """The grid laid out as a box."""
+        return Lattice.of(self.grid)
+
+    @cached_property
+    def ranges(self) -> Tensor:
+        """The range grid in metres, evenly spaced over the field of view."""
+        view, points = self.search.view, self.grid.points
+        return torch.linspace(view.range_min, view.range_max, self.range_grid).to(points)
+
+    @cached_property
+    def fine_geometry(self) -> ArrayGeometry:
+        """The surface in double precision."""
+        return self.search.geometry.to(self.grid.points.device, torch.float64)
+
+    def locate(self, F: Tensor, K: int) -> Tensor:
+        """Polar points [B, K, 3] of K sources from covariance factors F [B, N, r], in the order found."""
+        U, _ = leading_subspace(F, K)
+        return self.sharpen(U, self.detect(U))
+
+    def detect(self, U: Tensor) -> Tensor:
+        """Polar points [B, K, 3] of the K sources whose signal subspace is U [B, N, K]."""
+        points = U.real.new_empty(len(U), 0, 3)
+        for _ in range(U.shape[-1]):
+            points = torch.cat([points, self._next_source(U, points)], dim=1)
+        return points
+
+    def sharpen(self, U: Tensor, points: Tensor) -> Tensor:
+        """Range search along the direction of each of the `points` [B, K, 3], and a final refinement.
+
+        Each source is seen with the others, where they were detected, projected out.
+        """
+        geometry, view = self.search.geometry, self.search.view
+        space = DeflatedSubspace.beside(U, points[:, other_slots(points)], geometry)
+        points = search_range(space, points, self.ranges, geometry)
+        # A null is flat: in single precision it could be told from its neighbours only to about sqrt(eps).
+        fine = refine_nulls(space.double(), points.double(), self.fine_geometry, view, FINAL_STEPS)
+        return fine.to(points.dtype)
+
+    def _next_source(self, U: Tensor, points: Tensor) -> Tensor:
+        """One more source [B, 1, 3]: the best of the strongest lattice maxima once refined."""
+        geometry, view = self.search.geometry, self.search.view
+        space = DeflatedSubspace.beside(U, points.unsqueeze(1), geometry)
+        found = self.lattice.strongest_maxima(space.on_grid(self.grid), min(CANDIDATES, self.grid.num_points))
+        found = refine_nulls(space, found, geometry, view, PEAK_STEPS)
+        best = space.along(polar_steering(found, geometry).unsqueeze(1)).squeeze(1).argmax(dim=1)
+        return found[torch.arange(len(U), device=U.device), best].unsqueeze(1)
+
+
+def other_slots(points: Tensor) -> Tensor:
+    """For each of K slots the indices of the others, int64 [K, K - 1]."""
+    K = points.shape[1]
+    slots = torch.arange(K, device=points.device)
+    return slots.expand(K, K)[slots.unsqueeze(0) != slots.unsqueeze(1)].view(K, K - 1)
+
+
+@dataclass(frozen=True)
+class MusicEstimator:
+    """MUSIC positions, with powers, noise and deviations from the likelihood at them.
+
+    The count is the one whose positions, polished on the likelihood for this purpose only, score best. Left
+    where MUSIC puts them, their errors are well above the noise at high SNR, and further sources seem to be
+    needed to explain the rest.
+
+    Attributes:
+        search: geometry and field of view. grid: detection lattice. rule: how counts are compared.
+        max_sources: K_max. covariance: the covariance pipeline. inference: size of the range grid.
+        batch: scenes worked on at a time.
+    """
+
+    search: Search
+    grid: PolarGrid
+    rule: CountRule
+    max_sources: int
+    covariance: CovarianceConfig
+    inference: InferenceConfig
+    batch: int = 32
+    name: str = "music"
+
+    @cached_property
+    def peaks(self) -> MusicSearch:
+        """The peak search on this estimator's grids."""
+        return MusicSearch(self.search, self.grid, self.inference.range_grid)
+
+    @torch.no_grad()
+    def __call__(self, y: Tensor, H: Tensor, codes: Tensor, num_sources: Tensor | None = None) -> Estimates:
+        """Locate the sources of B scenes; see :class:`risctl.inference.estimates.Estimator`."""
+        result = Estimates.empty(y.shape[0], self.max_sources, y.device)
+        for part in batches(y, H, codes, num_sources, self.max_sources, self.batch):
+            self._locate(part.obs, part.num_sources, part.rows, result)
+        return result
+
+    def _locate(self, obs: Observation, counts: Tensor | None, rows: Tensor, result: Estimates) -> None:
+        """Write the answers at the given or the best-supported counts into `rows` of `result`."""
+        F = snapshot_factor(obs.y, obs.H, obs.codes, self.covariance)
+        U, _ = leading_subspace(F, self.max_sources)
+        found: list[Tensor] = []
+        if counts is None:
+            found = [self.peaks.detect(U[..., :K]) for K in range(1, self.max_sources + 1)]
+            counts = self._count(obs, found)
+        for K in torch.unique(counts[counts > 0]).tolist():
+            here = (counts == K).nonzero().squeeze(-1)
+            V, part = U[here, :, :K], obs[here]
+            points = self.peaks.sharpen(V, found[K - 1][here] if found else self.peaks.detect(V))
+            result.put(
+                rows[here], answers(*fit_nuisance(part, points, self.search.geometry, self.search.view))
+            )
+
+    def _count(self, obs: Observation, found: list[Tensor]) -> Tensor:
+        """The best-supported count [B], given the positions [B, K, 3] for K = 1, 2, ..."""
+        scores = []
+        for points in found:
+            start = gaussian_start(obs, points, self.search.geometry)
+            polished = self.search.polish(obs, start, COUNT_STEPS)
+            scores.append(self.rule.score(polished.at, polished.model))
+        return torch.stack(scores, dim=1).argmax(dim=1) + 1
