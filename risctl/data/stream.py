@@ -104,7 +104,7 @@ def _keep_freed_memory() -> None:
     """Let the allocator reuse a block's temporaries instead of returning them to the system each time.
 
     glibc raises the size up to which it keeps freed memory to that of the largest mapped block it has seen
-    freed, 32 MiB at most; without this a sixth of the time of a block goes into page faults. Elsewhere harmless.
+    freed, 32 MiB at most; without this page faults cost about a sixth of a block's time. Elsewhere harmless.
     """
     torch.empty(31 * 2**20, dtype=torch.uint8)
 

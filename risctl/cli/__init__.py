@@ -1,0 +1,1 @@
+"""The command line: an application, a console, one file per command."""

@@ -1,0 +1,123 @@
+"""The application: which commands there are, and how a command ends.
+
+Exit status: 0 done, 1 internal error, 2 usage or bad input, 3 a check failed, 4 a damaged file, 5 disk or
+lock trouble, 130 and 143 after SIGINT and SIGTERM. Every status but 1 comes with one line on stderr; an
+internal error keeps its traceback, because someone has to mend it.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from types import FrameType
+from typing import Annotated, NoReturn
+
+import typer
+
+from risctl import __version__
+from risctl.cli.commands import register_commands
+from risctl.cli.documents import json_text, versioned
+from risctl.errors import RisctlError, StorageError, one_line
+
+SIGTERM_STATUS = 143
+SIGINT_STATUS = 130
+
+app = typer.Typer(
+    name="risctl",
+    no_args_is_help=False,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Positions of several near-field radio sources, seen through a reconfigurable intelligent surface.",
+)
+register_commands(app)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"risctl {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Positions of several near-field radio sources, seen through a reconfigurable intelligent surface."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command line and return its exit status."""
+    arguments = list(sys.argv[1:] if argv is None else argv) or ["--help"]
+    with _sigterm_raises():
+        return _run(arguments)
+
+
+@contextmanager
+def _sigterm_raises() -> Iterator[None]:
+    """Leave by an exception on SIGTERM, so that every `finally` on the way tidies up."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, _terminate)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _terminate(_number: int, _frame: FrameType | None) -> NoReturn:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    raise SystemExit(SIGTERM_STATUS)
+
+
+def _run(arguments: list[str]) -> int:
+    try:
+        status = _dispatch(arguments)
+        sys.stdout.flush()
+    except RisctlError as error:
+        return _fail(str(error), error.exit_status, arguments)
+    except typer.TyperException as error:
+        return _fail(f"{error.format_message()} (see risctl --help)", error.exit_code, arguments)
+    except BrokenPipeError:
+        return _close_stdout()
+    except OSError as error:
+        return _fail(str(error), StorageError.exit_status, arguments)
+    except SystemExit as error:
+        if error.code != SIGTERM_STATUS:
+            raise  # typer's own: a closed pipe
+        return _fail("terminated", SIGTERM_STATUS, arguments)
+    if status == SIGINT_STATUS:
+        return _fail("interrupted", SIGINT_STATUS, arguments)
+    return status
+
+
+def _dispatch(arguments: list[str]) -> int:
+    """Run the command; typer answers `Exit` and KeyboardInterrupt (130) with a number."""
+    try:
+        result = typer.main.get_command(app).main(arguments, prog_name="risctl", standalone_mode=False)
+    except KeyboardInterrupt:
+        return SIGINT_STATUS
+    return result if isinstance(result, int) else 0
+
+
+def _fail(message: str, status: int, arguments: Sequence[str]) -> int:
+    """Say in one line why the command ended; with `--json` the one document on stdout says it too."""
+    text = one_line(message)
+    print(f"risctl: {text}", file=sys.stderr)
+    if "--json" in arguments:
+        sys.stdout.write(json_text(versioned({"error": {"exit_status": status, "message": text}})))
+        sys.stdout.flush()
+    return status
+
+
+def _close_stdout() -> int:
+    """Stop quietly when the reader went away (`risctl ... | head`), at interpreter exit too."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return RisctlError.exit_status

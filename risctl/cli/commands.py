@@ -1,0 +1,24 @@
+"""The list of commands: a new command is one file and one line here."""
+
+from __future__ import annotations
+
+import typer
+
+from risctl.cli import bench, config_command, demo, doctor, eval_command, gen_data, later, locate
+
+COMMANDS = (
+    ("gen-data", gen_data.gen_data),
+    ("eval", eval_command.evaluate_command),
+    ("locate", locate.locate),
+    ("demo", demo.demo),
+    ("bench", bench.bench),
+    ("doctor", doctor.doctor),
+)
+
+
+def register_commands(app: typer.Typer) -> None:
+    """Add every command to the application, in the order of `risctl --help`."""
+    for name, function in COMMANDS:
+        app.command(name)(function)
+    app.add_typer(config_command.app, name="config")
+    later.register(app, [name for name, _ in COMMANDS] + ["config"])

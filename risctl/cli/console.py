@@ -1,0 +1,111 @@
+"""What a person reads: rich tables and bars on a terminal, plain lines every few seconds elsewhere.
+
+Everything goes through `sys.stdout` as it is at the moment of the call: `--json` moves it to stderr.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+from risctl.errors import one_line
+
+Update = Callable[[int, int], None]
+NUMBER = re.compile(r"[-+]?\d|[-–]?$|all$|nan|–")
+PLAIN_INTERVAL = 5.0  # seconds between plain progress lines
+
+
+def say(text: str = "") -> None:
+    """Print one line of human output."""
+    print(text, flush=True)
+
+
+def note(text: str) -> None:
+    """Print one line on stderr: notes that are no part of the result."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def show_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    """Print a table; columns of numbers are right-aligned, columns of text left-aligned."""
+    texts = [[one_line(str(cell)) for cell in row] for row in rows]
+    numeric = [all(_is_numeric(row[i]) for row in texts) for i in range(len(columns))]
+    if sys.stdout.isatty():
+        _rich_table(title, columns, texts, numeric)
+    else:
+        _plain_table(title, columns, texts, numeric)
+
+
+def _is_numeric(cell: str) -> bool:
+    """Whether a cell starts like a number; a dash stands for a missing one."""
+    return bool(NUMBER.match(cell))
+
+
+def _rich_table(
+    title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], numeric: Sequence[bool]
+) -> None:
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(title=escape(title), title_justify="left", header_style="bold")
+    for column, right in zip(columns, numeric, strict=True):
+        table.add_column(escape(column), justify="right" if right else "left")
+    for row in rows:
+        table.add_row(*(escape(cell) for cell in row))
+    Console(file=sys.stdout).print(table)
+
+
+def _plain_table(
+    title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], numeric: Sequence[bool]
+) -> None:
+    widths = [max(len(row[i]) for row in [columns, *rows]) for i in range(len(columns))]
+    say(title)
+    for row in [columns, *rows]:
+        cells = [
+            cell.rjust(width) if right else cell.ljust(width)
+            for cell, width, right in zip(row, widths, numeric, strict=True)
+        ]
+        say("  " + "  ".join(cells).rstrip())
+
+
+@contextmanager
+def progress(label: str) -> Iterator[Update]:
+    """Show progress on stderr; the yielded function takes (items finished, items in all)."""
+    with _rich_progress(label) if sys.stderr.isatty() else _plain_progress(label) as update:
+        yield update
+
+
+@contextmanager
+def _rich_progress(label: str) -> Iterator[Update]:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(file=sys.stderr)) as bar:
+        task = bar.add_task(label, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+@contextmanager
+def _plain_progress(label: str) -> Iterator[Update]:
+    started = last = time.monotonic()
+
+    def update(done: int, total: int) -> None:
+        nonlocal last
+        now = time.monotonic()
+        if now - last >= PLAIN_INTERVAL:
+            last = now
+            note(f"{label}: {done} of {total}, {now - started:.0f} s")
+
+    yield update
+
+
+def closing(result: object, headline: str, next_command: str) -> None:
+    """End a command: where the result is, its headline figure, what to type next."""
+    say()
+    say(f"result:   {result}")
+    say(f"headline: {headline}")
+    say(f"next:     {next_command}")

@@ -1,0 +1,162 @@
+"""`risctl demo`: everything at work on simulated scenes, offline: dataset, evaluation, measurement file."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from risctl.cli.console import closing, say, show_table
+from risctl.cli.documents import Document, versioned, write_json
+from risctl.cli.evaluation_run import Request, evaluate_into, open_source, show_figures
+from risctl.cli.gen_data import write_scenes
+from risctl.cli.locate import describe, locate_file
+from risctl.cli.machine import use_threads
+from risctl.cli.options import Common, common_options, require_range
+from risctl.errors import InputError
+
+if TYPE_CHECKING:
+    from risctl.cli.runs import RunDirectory
+    from risctl.config import Config
+    from risctl.data import SceneSource
+    from risctl.evaluation import SourceRows
+    from risctl.inference import Estimates
+    from risctl.physics import Scenes
+
+ESTIMATORS = ("nomp", "music", "sbl")
+LOCATED_COUNTS = (1, 2, 3)  # sources of the measured scenes
+COLUMNS = (
+    "scene",
+    "azimuth deg: true",
+    "found",
+    "+-",
+    "elevation deg: true",
+    "found",
+    "+-",
+    "range m: true",
+    "found",
+    "+-",
+    "off by m",
+    "bound",
+)
+
+
+@common_options
+def demo(
+    common: Common,
+    scenes: Annotated[int, typer.Option(help="Scenes evaluated, spread over SNR and source count.")] = 120,
+    workers: Annotated[int, typer.Option(help="Worker processes of one thread each.")] = 2,
+    batch: Annotated[int, typer.Option(help="Scenes estimated at once.")] = 10,
+) -> Document:
+    """Show everything at work: scenes, estimates beside the bound, pictures, a measurement file."""
+    require_range("--scenes", scenes, 1, 100_000)
+    require_range("--workers", workers, 1, 256)
+    require_range("--batch", batch, 1, 100_000)
+    if common.device not in ("auto", "cpu"):
+        raise InputError("--device", "", "cpu (eval and locate use accelerators)", common.device)
+    on_cpu = replace(common, device="cpu")
+    request = Request(on_cpu, None, ESTIMATORS, scenes, False, workers, batch, True)
+    config = request.resolve()
+    if common.dry_run:
+        return _dry_run(request, config)
+    use_threads(common.threads)
+    with _run_directory(request, config) as run:
+        return _demo(run.path, request, config)
+
+
+def _demo(run: Path, request: Request, config: Config) -> Document:
+    from risctl.evaluation import headline
+
+    say(f"[1/3] scenes: {request.scenes} simulated, written as a dataset, read back with hashes checked")
+    summary = write_scenes(config, run / "data", "test", config.evaluation.scenes)
+    config, source = open_source(replace(request, data=run / "data", scenes=None), config)
+    say(f"[2/3] estimates: {', '.join(ESTIMATORS)}, number of sources not given, beside the Cramer-Rao bound")
+    evaluation, files = evaluate_into(run, request, config, source, "cpu")
+    show_figures(evaluation)
+    say("[3/3] a measurement file (y, H and codes, nothing else): where the sources are")
+    located, written = locate_example(run, config, source, request.batch)
+    next_command = f"risctl locate {run / 'measurements.npz'} --estimator music"
+    closing(run, headline(evaluation.results), next_command)
+    return {
+        "command": "demo",
+        "run": str(run),
+        "dataset": asdict(summary) | {"directory": str(run / "data")},
+        "files": [str(path) for path in (*files, *written)],
+        "results": evaluation.results.model_dump(mode="json"),
+        "located": located,
+    }
+
+
+def locate_example(run: Path, config: Config, source: SceneSource, batch: int) -> tuple[Document, list[Path]]:
+    """Write a few scenes as a measurement file, locate their sources, show them beside the truth."""
+    from risctl.data import write_measurements
+
+    scenes = measured_scenes(source)
+    file, answer = run / "measurements.npz", run / "positions.json"
+    write_measurements(file, scenes.y, scenes.H, scenes.codes)
+    estimates = locate_file(config, file, ESTIMATORS[0], None, "cpu", batch)
+    document = {"estimator": ESTIMATORS[0], "scenes": describe(estimates)}
+    write_json(answer, versioned(document))
+    rows = beside_truth(scenes, estimates, config)
+    show_table(f"{file}: {ESTIMATORS[0]}", COLUMNS, [_row(rows, i) for i in range(len(rows))])
+    say("  +-: one standard deviation, the estimator's own; bound: Cramer-Rao bound of the position")
+    return document, [file, answer]
+
+
+def measured_scenes(source: SceneSource) -> Scenes:
+    """Return, of the highest SNR, the first scene of each of `LOCATED_COUNTS`, as far as there are."""
+    import torch
+
+    from risctl.physics import Scenes
+
+    scenes = source.scenes(0, len(source))
+    high = scenes.snr_db >= scenes.snr_db.max() - 1e-3
+    found = [(high & (scenes.num_sources == count)).nonzero().flatten()[:1] for count in LOCATED_COUNTS]
+    chosen = torch.cat(found) if any(len(rows) for rows in found) else high.nonzero().flatten()[:1]
+    return Scenes.concatenate([scenes[int(i) : int(i) + 1] for i in chosen])
+
+
+def beside_truth(scenes: Scenes, estimates: Estimates, config: Config) -> SourceRows:
+    """Return each source with the estimate assigned to it and its bound, then estimates left over."""
+    from risctl.evaluation.chunks import answers_of, truth_of
+    from risctl.evaluation.score import score
+
+    truth = truth_of(scenes, 0, config.physics)
+    return score(truth, answers_of(estimates), config.physics, config.evaluation).sources
+
+
+def _row(rows: SourceRows, i: int) -> tuple[str, ...]:
+    triples = zip(rows.truth[i], rows.estimate[i], rows.std[i], strict=True)
+    cells = (_number(value) for triple in triples for value in triple)
+    return str(rows.scene[i]), *cells, _number(rows.error[i, 3]), _number(rows.bound[i, 3])
+
+
+def _number(value: float) -> str:
+    """Three decimals; a dash for what is absent (a source not found, an estimate without a source)."""
+    return f"{value:.3f}" if value == value else "–"
+
+
+def _run_directory(request: Request, config: Config) -> RunDirectory:
+    from risctl.cli.provenance import provenance
+    from risctl.cli.runs import RunDirectory
+
+    seeds = {"data.seed": config.data.seed, "bootstrap": request.common.seed or 0}
+    record = provenance("cpu", request.common.threads, seeds, {"path": "data", "hash": None})
+    return RunDirectory.create("demo", request.common.preset, config, record)
+
+
+def _dry_run(request: Request, config: Config) -> Document:
+    from risctl.cli.evaluation_run import needs_of
+    from risctl.cli.needs import dry_run
+    from risctl.data.layout import dataset_bytes
+
+    needs = needs_of(request, config)
+    disk = dataset_bytes(config.physics, config.evaluation.scenes, config.data.shard_scenes)
+    return dry_run(
+        "demo",
+        config,
+        replace(needs, disk_bytes=needs.disk_bytes + disk),
+        "runs/demo/<utc-time>_<preset>_<id>/",
+    )

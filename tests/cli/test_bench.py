@@ -1,0 +1,74 @@
+"""`bench`: the document and the table have the right form; how fast is not for a test to say."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from risctl.cli.app import main
+from risctl.evaluation import bench
+
+Capture = pytest.CaptureFixture[str]
+SMALL = ("physics.num_snapshots=4", "physics.max_sources=2", "inference.range_rings=2")
+FIGURE_KEYS = {
+    "name",
+    "unit",
+    "value",
+    "low",
+    "high",
+    "repeats",
+    "more_is_better",
+    "target",
+    "met",
+    "reference",
+    "reference_name",
+    "times_better",
+}
+
+
+@pytest.fixture(autouse=True)
+def _tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    plan = bench.Plan(repeats=1, written_scenes=64, located_scenes=2, oversampling=0.5, covariances=2)
+    monkeypatch.setattr(bench, "QUICK", plan)
+    monkeypatch.setattr(bench, "MIN_SECONDS", 0.0)
+
+
+def test_the_document(capsys: Capture, tmp_path: Path) -> None:
+    assert main(["bench", "--quick", "--json", *SMALL]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert (document["schema_version"], document["command"], document["quick"]) == (1, "bench", True)
+    figures = {figure["name"]: figure for figure in document["figures"]}
+    assert all(set(figure) == FIGURE_KEYS for figure in figures.values())
+    assert all(0 < f["low"] <= f["value"] <= f["high"] for f in figures.values())
+    targets = [figure["target"] for figure in figures.values()]
+    assert targets == [6000.0, 25_000.0, 0.05, 0.2, 2e6, 15e6, None]
+    machine = document["machine"]
+    assert machine["threads"] == 1
+    assert machine["processor"]
+    assert machine["torch_build"]
+    assert machine["load_before"] is None or len(machine["load_before"]) == 3
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_table(capsys: Capture) -> None:
+    assert main(["bench", "--quick", *SMALL]) == 0
+    shown = capsys.readouterr().out
+    for part in ("gen-data", "NOMP without swaps", "MUSIC, 1 covariance", "6,000", "times better", "targets"):
+        assert part in shown
+    assert "risctl demo" in shown.splitlines()[-1]
+
+
+@pytest.mark.parametrize("flags", [["--threads", "2"], ["--device", "cuda"], ["--device", "cuda:0"]])
+def test_only_one_thread_of_the_processor_is_measured(flags: list[str], capsys: Capture) -> None:
+    assert main(["bench", "--quick", *flags]) == 2
+    assert flags[0] in capsys.readouterr().err
+
+
+def test_dry_run_measures_nothing(capsys: Capture) -> None:
+    assert main(["bench", "--dry-run", "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["dry_run"]
+    assert document["needs"]["disk_bytes"] > 1_000_000

@@ -1,0 +1,62 @@
+"""Tables and progress off a terminal, and JSON that stays JSON."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import pytest
+
+from risctl.cli import console
+from risctl.cli.documents import json_text, versioned
+from risctl.cli.needs import readable_bytes
+
+
+def test_plain_tables_align_numbers_right(capsys: pytest.CaptureFixture[str]) -> None:
+    console.show_table("T", ("name", "value"), [("a", 1), ("long", 10.5)])
+    assert capsys.readouterr().out.splitlines() == ["T", "  name  value", "  a         1", "  long   10.5"]
+
+
+def test_an_empty_table_is_its_header(capsys: pytest.CaptureFixture[str]) -> None:
+    console.show_table("T", ("name", "value"), [])
+    assert capsys.readouterr().out.splitlines()[0] == "T"
+
+
+def test_a_cell_cannot_forge_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+    console.show_table("T", ("a", "b"), [("x\n\x1b[31m", "y")])
+    assert "\x1b" not in capsys.readouterr().out
+
+
+def test_rich_tables_on_a_terminal(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    console.show_table("T", ("name", "[bold]"), [("a", "[red]1")])
+    shown = capsys.readouterr().out
+    assert "[red]1" in shown
+    assert "[bold]" in shown
+
+
+def test_plain_progress_goes_to_stderr_now_and_then(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = iter([0.0, 1.0, 6.0, 7.0, 12.0])
+    monkeypatch.setattr(console.time, "monotonic", lambda: next(clock))
+    with console.progress("scenes") as update:
+        for done in (1, 2, 3, 4):
+            update(done, 4)
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.splitlines() == ["scenes: 2 of 4, 6 s", "scenes: 4 of 4, 12 s"]
+
+
+def test_json_has_no_nan() -> None:
+    document = versioned({"a": math.nan, "b": [math.inf, 1.0, (2, math.nan)]})
+    assert json.loads(json_text(document)) == {"schema_version": 1, "a": None, "b": [None, 1.0, [2, None]]}
+
+
+@pytest.mark.parametrize(
+    ("count", "text"), [(0, "0 B"), (999, "999 B"), (24_000, "24.0 kB"), (2e9, "2.0 GB"), (3e12, "3.0 TB")]
+)
+def test_readable_bytes(count: float, text: str) -> None:
+    assert readable_bytes(count) == text

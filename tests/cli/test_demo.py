@@ -1,0 +1,83 @@
+"""`demo`: a complete run directory: dataset, figures, pictures, a measurement file and its answer."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from risctl.cli import demo
+from risctl.cli.app import main
+from risctl.config import PhysicsConfig, load_config
+from risctl.data import SceneStream, open_dataset
+from risctl.evaluation import read_results
+
+Capture = pytest.CaptureFixture[str]
+SMALL = (
+    "physics.num_snapshots=6",
+    "physics.max_sources=2",
+    "evaluation.snr_values_db=[10, 20]",
+    "evaluation.bootstrap=20",
+    "inference.swap_rounds=0",
+    "inference.sbl_iterations=3",
+)
+
+
+@pytest.fixture(autouse=True)
+def _own_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def test_everything_is_there(capsys: Capture) -> None:
+    assert main(["demo", "--scenes", "4", "--workers", "1", "--json", *SMALL]) == 0
+    captured = capsys.readouterr()
+    document = json.loads(captured.out)
+    run = Path(document["run"])
+    assert run.parent == Path("runs/demo")
+    assert json.loads((run / "status.json").read_text())["state"] == "done"
+    assert len(open_dataset(run / "data")) == document["dataset"]["num_scenes"] == 4
+    results = read_results(run / "eval" / "results.json")
+    assert results.estimators == demo.ESTIMATORS
+    assert results.model_dump(mode="json") == document["results"]
+    assert all(Path(file).is_file() for file in document["files"])
+    pictures = {Path(file).name for file in document["files"] if file.endswith(".png")}
+    assert pictures >= {"rmse.png", "rates.png", "confusion.png", "scene.png", "spectrum.png"}
+    answer = json.loads((run / "positions.json").read_text())
+    assert answer == {"schema_version": 1} | document["located"]
+    assert [scene["index"] for scene in answer["scenes"]] == [0, 1]
+    assert load_config(None, run / "config.json").physics == open_dataset(run / "data").physics
+
+
+def test_the_screen_shows_bound_truth_and_where_to_go_on(capsys: Capture) -> None:
+    assert main(["demo", "--scenes", "4", "--workers", "1", *SMALL]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    for part in ("[1/3]", "[2/3]", "[3/3]", "Cramer-Rao", "azimuth deg: true", "bound"):
+        assert any(part in line for line in lines), part
+    result, headline, following = lines[-3:]
+    assert "runs/demo/" in result
+    assert "bound" in headline
+    assert following.split()[1:3] == ["risctl", "locate"]
+    assert Path(following.split()[3]).is_file()
+
+
+def test_measured_scenes_are_of_the_highest_snr_and_of_several_counts() -> None:
+    physics = PhysicsConfig(num_snapshots=4, snr_values_db=(0.0, 20.0), stratified=True)
+    scenes = demo.measured_scenes(SceneStream(physics, 0, "test", 20))
+    assert scenes.num_sources.tolist() == [1, 2, 3]
+    assert scenes.snr_db.tolist() == [20.0, 20.0, 20.0]
+    many = physics.model_copy(update={"min_sources": 5})
+    assert demo.measured_scenes(SceneStream(many, 0, "test", 4)).num_sources.tolist() == [5]
+
+
+def test_dry_run_writes_nothing(capsys: Capture, tmp_path: Path) -> None:
+    assert main(["demo", "--dry-run", "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["dry_run"]
+    assert document["needs"]["disk_bytes"] > 1_000_000
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_it_runs_on_the_processor(capsys: Capture) -> None:
+    assert main(["demo", "--device", "cuda:0"]) == 2
+    assert "--device" in capsys.readouterr().err
