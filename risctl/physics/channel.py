@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from risctl.config import PhysicsConfig
+from risctl.physics.chunks import cache_sized
 from risctl.physics.geometry import ArrayGeometry
 from risctl.physics.random import complex_normal, uniform
 from risctl.physics.steering import steering_vector
@@ -33,8 +34,12 @@ def draw_channel(
     scale = (k / (k + 1)).sqrt()
     b = ula_response(arrival, M) * scale[:, :, 0]
     a = steering_vector(azimuth, elevation, distance, geometry) * math.sqrt(N)
-    H = complex_normal(rng, (n, M, N)).to(device).mul_((1.0 / (k + 1)).sqrt())
-    return H.addcmul_(b.unsqueeze(-1), a.unsqueeze(-2))
+    scattered = (1.0 / (k + 1)).sqrt()
+    H = torch.empty(n, M, N, dtype=torch.complex64, device=device)
+    for rows in cache_sized(n, device):
+        part = complex_normal(rng, H[rows].shape).to(device).mul_(scattered[rows])
+        torch.addcmul(part, b[rows].unsqueeze(-1), a[rows].unsqueeze(-2), out=H[rows])
+    return H
 
 
 def ula_response(angle: Tensor, num_antennas: int) -> Tensor:

@@ -19,6 +19,7 @@ from torch import Tensor
 from risctl.config import PhysicsConfig
 from risctl.errors import InputError
 from risctl.physics.channel import draw_channel
+from risctl.physics.chunks import cache_sized
 from risctl.physics.codebook import code_phasors, draw_code_index
 from risctl.physics.geometry import ArrayGeometry
 from risctl.physics.impairments import ImpairedSurface, draw_impairments
@@ -69,8 +70,11 @@ def simulate_scenes(
     symbols = draw_symbols(streams[4], physics, num_scenes).to(device) * mask.unsqueeze(-1)
     surface = draw_impairments(streams[6], physics, num_scenes, geometry)
     A = _true_steering(sources, surface, geometry)
-    clean = received_signal(H, code_phasors(code_index, physics.phase_bits), A, power, symbols)
-    noise = complex_normal(streams[5], clean.shape).to(device)
+    noise = complex_normal(streams[5], (num_scenes, physics.num_snapshots, physics.num_antennas)).to(device)
+    clean = torch.empty_like(noise)
+    for rows in cache_sized(num_scenes, device):
+        codes = code_phasors(code_index[rows], physics.phase_bits)
+        clean[rows] = received_signal(H[rows], codes, A[rows], power[rows], symbols[rows])
     snr_db = draw_snr(streams[5], physics, num_scenes, first_index).to(device)
     noise_var = clean.abs().square().mean((-2, -1)) / 10.0 ** (snr_db / 10.0)
     return Scenes(

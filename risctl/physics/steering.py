@@ -22,12 +22,21 @@ from risctl.physics.geometry import ArrayGeometry, direction
 
 @dataclass(frozen=True)
 class PathDifference:
-    """``delta = d - r`` [..., N] with its partial derivatives in ``w = u . p`` and ``q = 1/r``."""
+    """``delta = d - r`` [..., N] and ``s = d / r`` of the exact distance, at ``w = u . p`` and ``q = 1/r``."""
 
     delta: Tensor
-    d_projection: Tensor
-    d_curvature: Tensor
-    ratio: Tensor  # s = d / r of the exact distance
+    ratio: Tensor
+    projection: Tensor
+    curvature: Tensor
+
+    def slopes(self, geometry: ArrayGeometry) -> tuple[Tensor, Tensor]:
+        """Partial derivatives of delta in w and in q, both [..., N]."""
+        w, q, s, P = self.projection, self.curvature, self.ratio, geometry.squared_radius
+        if geometry.wavefront == "spherical":
+            return -1.0 / s, (P + w * self.delta) / (s * (1.0 + s))
+        if geometry.wavefront == "fresnel":
+            return -1.0 - q * w, ((P - w.square()) / 2.0).expand_as(w)
+        return -torch.ones_like(w), torch.zeros_like(w)
 
 
 def path_difference(projection: Tensor, curvature: Tensor, geometry: ArrayGeometry) -> PathDifference:
@@ -40,15 +49,14 @@ def path_difference(projection: Tensor, curvature: Tensor, geometry: ArrayGeomet
     """
     w, q = projection, curvature.unsqueeze(-1)
     P = geometry.squared_radius
-    s = (1.0 - 2.0 * q * w + q.square() * P).clamp_min(1e-12).sqrt()
+    bend = q * P - 2.0 * w
+    s = torch.addcmul(torch.ones((), dtype=w.dtype, device=w.device), q, bend).clamp_min_(1e-12).sqrt_()
     if geometry.wavefront == "spherical":
-        delta = (q * P - 2.0 * w) / (1.0 + s)
-        return PathDifference(delta, -1.0 / s, (P + w * delta) / (s * (1.0 + s)), s)
+        return PathDifference(bend / (1.0 + s), s, w, q)
     if geometry.wavefront == "fresnel":
-        half = (P - w.square()) / 2.0
-        return PathDifference(q * half - w, -1.0 - q * w, half, s)
+        return PathDifference(q * (P - w.square()) / 2.0 - w, s, w, q)
     if geometry.wavefront == "planar":
-        return PathDifference(-w, -torch.ones_like(w), torch.zeros_like(w), s)
+        return PathDifference(-w, s, w, q)
     raise ValueError(f"unknown wavefront {geometry.wavefront!r}")
 
 
@@ -100,7 +108,8 @@ def steering_jet(
     p = geometry.positions
     path = path_difference(u @ p.mT, curvature, geometry)
     dw, dq = d_u @ p.mT, d_curvature.unsqueeze(-1)
-    d_delta = path.d_projection.unsqueeze(-2) * dw + path.d_curvature.unsqueeze(-2) * dq
+    along_w, along_q = path.slopes(geometry)
+    d_delta = along_w.unsqueeze(-2) * dw + along_q.unsqueeze(-2) * dq
     phase = path.delta * -geometry.wavenumber
     amplitude = _amplitude(path, geometry)
     a = torch.complex(phase.cos() * amplitude, phase.sin() * amplitude)
