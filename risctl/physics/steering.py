@@ -22,7 +22,7 @@ from risctl.physics.geometry import ArrayGeometry, direction
 
 @dataclass(frozen=True)
 class PathDifference:
-    """``delta = d - r`` and ``s = d / r`` (exact distance), both [..., N], at ``w = u . p`` and ``q = 1/r``."""
+    """``delta = d - r`` and ``s = d / r`` (exact distance), [..., N], at ``w = u . p`` and ``q = 1/r``."""
 
     delta: Tensor
     ratio: Tensor

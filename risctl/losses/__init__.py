@@ -1,0 +1,1 @@
+"""Loss terms and their total. Filled by the learned estimator."""

@@ -1,0 +1,1 @@
+"""The network: encoding of measurements, backbone, heads. Filled by the learned estimator."""

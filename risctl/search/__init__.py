@@ -1,0 +1,1 @@
+"""Hyper-parameter search. Filled after training; only this layer imports optuna."""

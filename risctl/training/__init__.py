@@ -1,0 +1,1 @@
+"""Training step, loop, optimiser, schedules, averaging. Filled by the learned estimator."""
