@@ -15,15 +15,3 @@ letter    axis
 Angles are radians and lengths metres everywhere inside the library; degrees appear only at the command line
 and in reports. Complex data are complex64 on disk and in the fast path, complex128 in oracles and bounds.
 """
-
-from __future__ import annotations
-
-from typing import TYPE_CHECKING, TypeAlias
-
-if TYPE_CHECKING:
-    import torch
-
-    Tensor: TypeAlias = torch.Tensor
-    Device: TypeAlias = str | torch.device
-
-Split: TypeAlias = str

@@ -119,7 +119,9 @@ def test_the_path_of_the_manifest_will_do(tmp_path: Path) -> None:
 def test_a_directory_reached_by_a_link_is_fine(tmp_path: Path) -> None:
     write_small(tmp_path / "d")
     (tmp_path / "link").symlink_to(tmp_path / "d")
-    open_dataset(tmp_path / "link").verify()
+    store = open_dataset(tmp_path / "link")
+    store.verify()
+    assert len(store) == 600
 
 
 def test_reading_writes_nothing(tmp_path: Path) -> None:
