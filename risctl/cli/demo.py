@@ -46,7 +46,7 @@ COLUMNS = (
 @common_options
 def demo(
     common: Common,
-    scenes: Annotated[int, typer.Option(help="Scenes evaluated, spread over SNR and source count.")] = 120,
+    scenes: Annotated[int, typer.Option(help="Scenes evaluated, spread over SNR and source count.")] = 90,
     workers: Annotated[int, typer.Option(help="Worker processes of one thread each.")] = 2,
     batch: Annotated[int, typer.Option(help="Scenes estimated at once.")] = 10,
 ) -> Document:
