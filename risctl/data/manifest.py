@@ -48,7 +48,7 @@ class ShardEntry(Section):
     """Scenes in it."""
     bytes: Annotated[int, Field(ge=1)]
     """Its size."""
-    blake2b_256: Hash
+    content_hash: Hash
     """BLAKE2b hash (32 bytes) of the file's header and its tensors' own hashes, in file order."""
 
 

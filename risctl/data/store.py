@@ -1,7 +1,7 @@
 """Reading a dataset: memory-mapped, hash-checked, and refused where it is not what its manifest says.
 
 When a dataset is opened, its manifest and the size and kind of every shard file are checked. The content of a
-shard is checked (BLAKE2b hash, then values) the first time it is touched, once, on the very mapping that is
+shard is checked (content hash, then values) the first time it is touched, once, on the very mapping that is
 then read: opening stays instant, and a command that reads few scenes does not pay for all.
 `SceneStore.verify` checks all now.
 """

@@ -182,8 +182,8 @@ def _record(directory: Path, plan: Manifest, outcome: ShardOutcome) -> Manifest:
         if recorded == entry:
             return found
         if recorded is not None:
-            expected = f"{entry.file} with hash {entry.blake2b_256}, as its settings generate here"
-            raise DamagedFileError(_document(directory, found), expected, recorded.blake2b_256)
+            expected = f"{entry.file} with hash {entry.content_hash}, as its settings generate here"
+            raise DamagedFileError(_document(directory, found), expected, recorded.content_hash)
         state = found.with_shard(entry)
         if state.complete:
             _finish(directory, state)

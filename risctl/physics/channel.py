@@ -34,10 +34,10 @@ def draw_channel(
     scale = (k / (k + 1)).sqrt()
     b = ula_response(arrival, M) * scale[:, :, 0]
     a = steering_vector(azimuth, elevation, distance, geometry) * math.sqrt(N)
-    scattered = (1.0 / (k + 1)).sqrt()
+    scattered = (1.0 / (k + 1)).sqrt().cpu()
     H = torch.empty(n, M, N, dtype=torch.complex64, device=device)
     for rows in cache_sized(n, device):
-        part = complex_normal(rng, H[rows].shape).to(device).mul_(scattered[rows])
+        part = complex_normal(rng, H[rows].shape, scattered[rows]).to(device)
         torch.addcmul(part, b[rows].unsqueeze(-1), a[rows].unsqueeze(-2), out=H[rows])
     return H
 

@@ -20,14 +20,16 @@ def random_words(rng: np.random.Generator, count: int) -> Tensor:
     return torch.from_numpy(rng.integers(-(2**63), 2**63, size=count, dtype=np.int64))
 
 
-def complex_normal(rng: np.random.Generator, shape: Sequence[int]) -> Tensor:
-    """Circular complex normals CN(0, 1), complex64 of `shape`.
+def complex_normal(rng: np.random.Generator, shape: Sequence[int], scale: Tensor | None = None) -> Tensor:
+    """Circular complex normals CN(0, scale^2), complex64 of `shape`; `scale` real, broadcast, 1 if absent.
 
     Box and Muller (1958) in its complex form: ``sqrt(-ln u) exp(j 2 pi v)`` has unit mean power. One 64-bit
     word a sample: 31 bits for u in (0, 1], 32 for v.
     """
     u, v = random_words(rng, math.prod(shape)).view(torch.int32).view(2, *shape)
     radius = u.bitwise_and_(0x7FFFFFFF).float().add_(0.5).mul_(2.0**-31).log_().neg_().sqrt_()
+    if scale is not None:
+        radius.mul_(scale)
     angle = v.float().mul_(2.0 * math.pi * 2.0**-32)
     return torch.complex(angle.cos().mul_(radius), angle.sin_().mul_(radius))
 

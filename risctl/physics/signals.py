@@ -76,7 +76,8 @@ def simulate_scenes(
         codes = code_phasors(code_index[rows], physics.phase_bits)
         clean[rows] = received_signal(H[rows], codes, A[rows], power[rows], symbols[rows])
     snr_db = draw_snr(streams[5], physics, num_scenes, first_index).to(device)
-    noise_var = clean.abs().square().mean((-2, -1)) / 10.0 ** (snr_db / 10.0)
+    mean_power = torch.view_as_real(clean).square().sum((-3, -2, -1)) / clean[0].numel()
+    noise_var = mean_power / 10.0 ** (snr_db / 10.0)
     return Scenes(
         y=clean + noise * noise_var.sqrt()[:, None, None],
         H=H,
@@ -173,7 +174,7 @@ def _steering(position: Tensor, geometry: ArrayGeometry) -> Tensor:
 
 def _too_coherent(steering: Tensor, mask: Tensor, limit: float) -> Tensor:
     """Whether any two sources of a scene are more coherent than `limit`, bool [n]."""
-    gram = (steering.conj() @ steering.mT).abs()
+    gram = (steering @ steering.mH).abs()
     pairs = (mask.unsqueeze(-1) & mask.unsqueeze(-2)).triu(diagonal=1)
     return ((gram > limit) & pairs).flatten(1).any(dim=1)
 

@@ -271,7 +271,7 @@ DATASETS: dict[str, tuple[Callable[[Path], object], int]] = {
     "a manifest of another version": (_manifest(lambda v: v.update(schema_version=99)), 2),
     "an edited seed": (_manifest(lambda v: v.update(seed=1)), 4),
     "an edited digest": (_manifest(lambda v: v.update(digest="0" * 64)), 4),
-    "an edited shard hash": (_shard(blake2b_256="0" * 64), 4),
+    "an edited shard hash": (_shard(content_hash="0" * 64), 4),
     "a path out of the directory": (_shard(file="../x"), 4),
     "an absolute path": (_shard(file="/etc/passwd"), 4),
     "a missing shard": (lambda d: (d / SHARD).unlink(), 4),

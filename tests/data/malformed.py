@@ -367,7 +367,7 @@ DATASET_CASES = [
     ),
     Case(
         "hash edited",
-        _edited(lambda v: v["shards"][0].update(blake2b_256="0" * 64)),
+        _edited(lambda v: v["shards"][0].update(content_hash="0" * 64)),
         DamagedFileError,
         (MANIFEST, "edited"),
     ),

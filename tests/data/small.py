@@ -60,4 +60,4 @@ def forge_shard(directory: Path, change: Callable[[dict[str, npt.NDArray[Any]]],
     change(layout.arrays(content))
     path.write_bytes(content.tobytes())
     digest = hash_file(layout, content.data)
-    forge(directory, lambda values: values["shards"][0].update(blake2b_256=digest))
+    forge(directory, lambda values: values["shards"][0].update(content_hash=digest))

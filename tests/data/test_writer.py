@@ -69,7 +69,7 @@ def test_a_damaged_shard_is_made_anew(tmp_path: Path, damage: str) -> None:
 
 def test_a_manifest_with_hashes_of_other_scenes_is_refused_and_the_shard_kept(tmp_path: Path) -> None:
     directory = write_small(tmp_path / "d")
-    forge(directory, lambda values: values["shards"][1].update(blake2b_256="0" * 64))
+    forge(directory, lambda values: values["shards"][1].update(content_hash="0" * 64))
     before = tree(directory)
     with pytest.raises(DamagedFileError, match=r"dataset\.json.*shard-00001\.safetensors"):
         write(directory)
