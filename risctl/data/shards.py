@@ -132,8 +132,8 @@ def combine_hashes(layout: ShardLayout, digests: list[bytes]) -> str:
 
     XXH3 (128 bits) guards against damage, not against forgery, and costs a few microseconds a scene where a
     cryptographic hash took a fifth of the time of making one. A tensor's rows arrive block by block, and the
-    tensors lie one after another: hashing each on its own lets a shard of any size be written in one pass with
-    the memory of one block.
+    tensors lie one after another: hashing each on its own lets a shard of any size be written in one pass
+    with the memory of one block.
     """
     return hashlib.blake2b(layout.header + b"".join(digests), digest_size=HASH_BYTES).hexdigest()
 
