@@ -62,6 +62,7 @@ class SceneStream:
         if num_scenes is not None and num_scenes < 1:
             raise InputError("data", "num_scenes", "at least 1", num_scenes)
         self.physics, self.seed, self.split, self.num_scenes = physics, seed, split, num_scenes
+        self._last: tuple[int, Scenes] | None = None  # small batches in order make each block once
         _keep_freed_memory()
 
     def __len__(self) -> int:
@@ -76,7 +77,7 @@ class SceneStream:
         return hashlib.blake2b(repr(parts).encode(), digest_size=32).hexdigest()
 
     def scenes(self, start: int, stop: int) -> Scenes:
-        """Return scenes `start` to `stop - 1`; multiples of `BLOCK` waste nothing.
+        """Return scenes `start` to `stop - 1`, views of the block they lie in; batches in order waste nothing.
 
         Raises:
             IndexError: unless ``0 <= start < stop <= num_scenes``.
@@ -93,6 +94,11 @@ class SceneStream:
             yield low, self._block(block)[low - first : high - first]
 
     def _block(self, block: int) -> Scenes:
+        if self._last is None or self._last[0] != block:
+            self._last = (block, self._generate(block))
+        return self._last[1]
+
+    def _generate(self, block: int) -> Scenes:
         sequence = np.random.SeedSequence(entropy=self.seed, spawn_key=(SPLIT_CODES[self.split], block))
         rng = np.random.Generator(np.random.SFC64(sequence))
         with single_thread():

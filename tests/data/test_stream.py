@@ -106,3 +106,13 @@ def test_an_endless_stream_has_no_length_but_a_far_scene() -> None:
 def test_bad_arguments_are_refused(seed: int, split: str, count: int, word: str) -> None:
     with pytest.raises(InputError, match=word):
         SceneStream(SMALL, seed, split, count)
+
+
+def test_batches_in_order_make_each_block_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[int] = []
+    stream = SceneStream(SMALL, 1, "val")
+    generate = stream._generate
+    monkeypatch.setattr(stream, "_generate", lambda block: made.append(block) or generate(block))
+    for start in range(0, 2 * BLOCK, BLOCK // 4):
+        stream.scenes(start, start + BLOCK // 4)
+    assert made == [0, 1]
