@@ -77,7 +77,7 @@ class SceneStream:
         return hashlib.blake2b(repr(parts).encode(), digest_size=32).hexdigest()
 
     def scenes(self, start: int, stop: int) -> Scenes:
-        """Return scenes `start` to `stop - 1`, views of the block they lie in; batches in order waste nothing.
+        """Return scenes `start` to `stop - 1`, views of their block; batches in order waste nothing.
 
         Raises:
             IndexError: unless ``0 <= start < stop <= num_scenes``.
