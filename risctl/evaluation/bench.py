@@ -220,7 +220,8 @@ def music_grid(physics: PhysicsConfig, plan: Plan) -> PolarGrid:
 def spectrum(factors: Tensor, num_sources: int, grid: PolarGrid) -> Tensor:
     """``1 / (1 - |U^H a|^2)`` [B, G], U from the snapshot factors [B, N, L]."""
     U, _ = leading_subspace(factors, num_sources)
-    return 1.0 / (1.0 - grid.energy(U.mT)).clamp_min(torch.finfo(U.real.dtype).eps)
+    null = grid.energy(U.mT).neg_().add_(1.0)  # in place: the spectrum is larger than the caches
+    return null.clamp_min_(torch.finfo(null.dtype).eps).reciprocal_()
 
 
 def dense_spectrum(factors: Tensor, num_sources: int, A: Tensor) -> Tensor:
