@@ -29,6 +29,12 @@ class InputError(RisctlError, ValueError):
         return type(self), (self.where, self.key, self.expected, self.got)
 
 
+class MeasurementError(RisctlError, ValueError):
+    """Measurements that have no answer: of the wrong shape, not finite, or without energy (exit status 2)."""
+
+    exit_status = 2
+
+
 class CheckFailedError(RisctlError):
     """A gate or a check did not pass (exit status 3)."""
 

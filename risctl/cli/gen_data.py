@@ -65,7 +65,9 @@ def _scene_count(config: Config, split: str, scenes: int | None) -> int:
     if split not in SPLITS:
         raise InputError("--split", "", ", ".join(SPLITS), repr(split))
     require_range("--scenes", scenes, 1, MAX_SCENES)
-    return scenes or int(getattr(config.data, f"{split}_scenes"))
+    data = config.data
+    preset = {"train": data.train_scenes, "val": data.val_scenes, "test": data.test_scenes}
+    return scenes or preset[split]
 
 
 def _dry_run(config: Config, count: int, out: Path, workers: int) -> Document:

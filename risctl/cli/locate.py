@@ -14,7 +14,7 @@ from risctl.cli.documents import Document, versioned, write_json
 from risctl.cli.estimators import check_estimator, refuse_learned
 from risctl.cli.machine import resolve_device, use_threads
 from risctl.cli.options import Common, common_options, require_range
-from risctl.errors import InputError
+from risctl.errors import InputError, MeasurementError
 
 if TYPE_CHECKING:
     from risctl.config import Config
@@ -123,7 +123,7 @@ def _blame(file: Path, first: int, last: int) -> Iterator[None]:
     """Blame the file for scenes without an answer: constant snapshots, a channel that overflows."""
     try:
         yield
-    except ValueError as error:
+    except MeasurementError as error:
         expected = "measurements that have an answer"
         raise InputError(
             file, f"scenes {first} to {last}", expected, f"(counted from {first}) {error}"

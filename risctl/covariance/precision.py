@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from risctl.errors import MeasurementError
+
 
 def full_precision(x: Tensor) -> torch.autocast:
     """Context in which autocast is off on the device of `x`."""
@@ -23,8 +25,10 @@ def require_finite(x: Tensor, name: str) -> None:
     """Refuse values that are not finite.
 
     Raises:
-        ValueError: naming the first scene (first axis) at fault.
+        MeasurementError: naming the first scene (first axis) at fault.
     """
     finite = torch.isfinite(torch.view_as_real(x) if x.is_complex() else x).flatten(1).all(dim=1)
     if not bool(finite.all()):
-        raise ValueError(f"{name} of scene {int((~finite).nonzero()[0])} has a value that is not finite")
+        raise MeasurementError(
+            f"{name} of scene {int((~finite).nonzero()[0])} has a value that is not finite"
+        )

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from risctl.covariance.precision import full_precision, require_finite, widened
+from risctl.errors import MeasurementError
 
 TRACE_FLOOR = 1e-12
 
@@ -28,7 +29,7 @@ def ridge_back_projection(y: Tensor, H: Tensor, codes: Tensor, tikhonov_alpha: f
         ``a`` complex [B, L, N], at least complex64.
 
     Raises:
-        ValueError: if a system cannot be solved, as when the channel overflows; names the scene.
+        MeasurementError: if a system cannot be solved, as when the channel overflows; names the scene.
     """
     with full_precision(y):
         y, H, codes = widened(y, H, codes)
@@ -48,4 +49,6 @@ def ridge_back_projection(y: Tensor, H: Tensor, codes: Tensor, tikhonov_alpha: f
 def _require_solved(info: Tensor) -> None:
     failed = (info != 0).any(dim=1)
     if bool(failed.any()):
-        raise ValueError(f"the ridge system of scene {int(failed.nonzero()[0])} is not positive definite")
+        raise MeasurementError(
+            f"the ridge system of scene {int(failed.nonzero()[0])} is not positive definite"
+        )

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from risctl.covariance.precision import full_precision, require_finite, widened
+from risctl.errors import MeasurementError
 
 
 def sample_factor(a: Tensor, center: bool) -> Tensor:
@@ -23,8 +24,8 @@ def sample_factor(a: Tensor, center: bool) -> Tensor:
         F complex [B, N, L] with ``||F||_F^2 = N``.
 
     Raises:
-        ValueError: naming the first scene with a value that is not finite or without energy (all zero or, if
-            centred, the same in every snapshot to within rounding).
+        MeasurementError: naming the first scene with a value that is not finite or without energy (all zero
+            or, if centred, the same in every snapshot to within rounding).
     """
     with full_precision(a):
         (a,) = widened(a)
@@ -50,4 +51,6 @@ def _require_energy(energy: Tensor, before: Tensor, num_snapshots: int) -> None:
     rounding = (num_snapshots * torch.finfo(energy.dtype).eps) ** 2
     empty = energy <= before * rounding
     if bool(empty.any()):
-        raise ValueError(f"scene {int(empty.nonzero()[0])} has no energy to build a sample covariance from")
+        raise MeasurementError(
+            f"scene {int(empty.nonzero()[0])} has no energy to build a sample covariance from"
+        )

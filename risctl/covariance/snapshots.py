@@ -20,7 +20,7 @@ def snapshot_factor(y: Tensor, H: Tensor, codes: Tensor, covariance: CovarianceC
         covariance: ridge strength and centring.
 
     Raises:
-        ValueError: naming the first scene with a value that is not finite or without energy.
+        MeasurementError: naming the first scene with a value that is not finite or without energy.
     """
     for name, x in (("y", y), ("H", H), ("codes", codes)):
         require_finite(x, name)

@@ -32,6 +32,7 @@ from risctl.inference.gaussian import (
 from risctl.inference.observation import Observation, from_polar, polar_direction
 from risctl.inference.records import take
 from risctl.inference.refine import refine_gaussian
+from risctl.physics.bounds import invert_information
 from risctl.physics.geometry import ArrayGeometry, FieldOfView
 
 POWER_TOLERANCE = 2.5  # width of the power prior over the spread the configuration states
@@ -61,10 +62,8 @@ class CountRule:
     @classmethod
     def of(cls, physics: PhysicsConfig, rule: str, price: float) -> CountRule:
         """The rule for the scenes a configuration describes."""
-        spread = (
-            physics.power_spread_db / math.sqrt(3.0) * math.log(10.0) / 10.0
-        )  # of a uniform draw, in nats
-        power_std = max(LEAST_POWER_STD, POWER_TOLERANCE * spread)
+        spread = physics.power_spread_db / math.sqrt(3.0)  # standard deviation of the uniform draw, dB
+        power_std = max(LEAST_POWER_STD, POWER_TOLERANCE * spread * math.log(10.0) / 10.0)
         return cls(
             FieldOfView.from_config(physics), rule, price, power_std, physics.power_control == "path_loss"
         )
@@ -151,14 +150,15 @@ def answers(at: GaussianParameters, model: GaussianModel) -> Estimates:
 def _deviations(points: Tensor, information: Tensor) -> Tensor:
     """Standard deviations of azimuth, elevation, range [B, K, 3] from the polar information."""
     B, K, _ = points.shape
-    scale = information.diagonal(dim1=-2, dim2=-1).clamp_min(torch.finfo(points.dtype).tiny).rsqrt()
-    inverse, failed = torch.linalg.inv_ex(information * scale.unsqueeze(-1) * scale.unsqueeze(-2))
-    covariance = (inverse * scale.unsqueeze(-1) * scale.unsqueeze(-2))[:, : 3 * K, : 3 * K]
-    blocks = covariance.reshape(B, K, 3, K, 3).diagonal(dim1=1, dim2=3).permute(0, 3, 1, 2)
+    covariance, lost = invert_information(information)
+    blocks = (
+        covariance[:, : 3 * K, : 3 * K].reshape(B, K, 3, K, 3).diagonal(dim1=1, dim2=3).permute(0, 3, 1, 2)
+    )
     T = angle_jacobian(points)
-    variance = (T @ blocks @ T.mT).diagonal(dim1=-2, dim2=-1)
-    usable = (variance > 0) & (failed == 0)[:, None, None]
-    return torch.where(usable, variance.clamp_min(0.0).sqrt(), torch.inf)
+    variance = (T @ blocks @ T.mT).diagonal(dim1=-2, dim2=-1).clamp_min(0.0)
+    lost_y, lost_z, lost_q = lost[:, : 3 * K].reshape(B, K, 3).unbind(-1)
+    unknown = torch.stack([lost_y | lost_z, lost_z, lost_q], dim=-1)
+    return variance.sqrt().masked_fill(unknown, torch.inf)
 
 
 def angle_jacobian(points: Tensor) -> Tensor:

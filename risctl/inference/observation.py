@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from risctl.errors import MeasurementError
 from risctl.physics.geometry import ArrayGeometry, FieldOfView
 from risctl.physics.steering import steering_jet, steering_towards
 
@@ -30,26 +31,26 @@ class Observation:
         """Check the shapes and finiteness, and form ``Phi``.
 
         Raises:
-            ValueError: naming the axis or the first scene at fault.
+            MeasurementError: naming the axis or the first scene at fault.
         """
         if y.dim() != 3 or H.dim() != 3 or codes.dim() != 3:
-            raise ValueError(
+            raise MeasurementError(
                 f"expected y [B,L,M], H [B,M,N], codes [B,L,N], got {y.shape}, {H.shape}, {codes.shape}"
             )
         B, L, M = y.shape
         if H.shape[:2] != (B, M) or codes.shape != (B, L, H.shape[2]):
-            raise ValueError(
+            raise MeasurementError(
                 f"shapes disagree: y {tuple(y.shape)}, H {tuple(H.shape)}, codes {tuple(codes.shape)}"
             )
         for name, x in (("y", y), ("H", H), ("codes", codes)):
             finite = torch.isfinite(x.abs()).flatten(1).all(dim=1)
             if not bool(finite.all()):
-                raise ValueError(
+                raise MeasurementError(
                     f"{name} of scene {int((~finite).nonzero()[0])} has a value that is not finite"
                 )
         silent = (y.abs().amax((1, 2)) == 0) | (H.abs().amax((1, 2)) == 0) | (codes.abs().amax((1, 2)) == 0)
         if bool(silent.any()):
-            raise ValueError(f"scene {int(silent.nonzero()[0])} has no energy in y, H or codes")
+            raise MeasurementError(f"scene {int(silent.nonzero()[0])} has no energy in y, H or codes")
         return cls(y, H, codes, H.unsqueeze(1) * codes.unsqueeze(2))
 
     def __len__(self) -> int:

@@ -188,19 +188,28 @@ def _observed_jet(H: Tensor, codes: Tensor, sources: SourceModel, geometry: Arra
     return torch.einsum("bmn,bln,bjn->blmj", H, codes, columns)
 
 
-def _from_information(J: Tensor, sources: SourceModel) -> Bounds:
-    """Invert the information; what it says nothing of has an infinite bound.
+def invert_information(J: Tensor) -> tuple[Tensor, Tensor]:
+    """Covariance bound of what the information J [B, P, P] speaks of, and what it says nothing of.
 
-    Stoica and Marzetta, IEEE Trans. Signal Process. 49(1), 2001. With plane waves that is the range alone; of
-    sources that coincide it is everything.
+    Stoica and Marzetta, IEEE Trans. Signal Process. 49(1), 2001. With plane waves the second are the ranges
+    alone; for sources that coincide they are everything.
+
+    Returns:
+        Covariance [B, P, P], meaningful where both parameters are known, and the unknown ones, bool [B, P]:
+        their bound is infinite.
     """
-    B, K = sources.azimuth.shape
     scale = J.diagonal(dim1=-2, dim2=-1).clamp_min(torch.finfo(J.dtype).tiny).rsqrt()
     w, U = torch.linalg.eigh(J * scale.unsqueeze(-1) * scale.unsqueeze(-2))
     unseen = w <= RANK_TOLERANCE
     lost = (U.square() * unseen.unsqueeze(-2)).sum(-1) > UNSEEN_SHARE
     inverse = (U * torch.where(unseen, 0.0, 1.0 / w).unsqueeze(-2)) @ U.mT
-    known = inverse * scale.unsqueeze(-1) * scale.unsqueeze(-2)
+    return inverse * scale.unsqueeze(-1) * scale.unsqueeze(-2), lost
+
+
+def _from_information(J: Tensor, sources: SourceModel) -> Bounds:
+    """The bounds that the information [B, 3K, 3K] of the positions gives."""
+    B, K = sources.azimuth.shape
+    known, lost = invert_information(J)
     covariance = known.masked_fill(lost.unsqueeze(-1) | lost.unsqueeze(-2), torch.inf)
     deviations = covariance.diagonal(dim1=-2, dim2=-1).reshape(B, K, 3).sqrt()
     blocks = known.reshape(B, K, 3, K, 3).diagonal(dim1=1, dim2=3).permute(0, 3, 1, 2)
