@@ -41,6 +41,8 @@ class Request:
         """Return the configuration with the flags in it: what the run's `config.json` holds."""
         from risctl.config import Config, parse_section
 
+        if self.common.threads != 1:  # the timings and the equality over workers rest on it
+            raise InputError("--threads", "", "1 (an evaluation uses --workers)", self.common.threads)
         config = self.common.resolve()
         values = config.model_dump()
         if self.estimators is not None:

@@ -35,6 +35,7 @@ FLAGS: tuple[Arguments, ...] = (
     ["config", "show", "--seed", "-1"],
     ["config", "show", "--seed", str(2**63)],
     ["config", "show", "--threads", "0"],
+    ["eval", "--threads", "2"],
     ["config", "show", "--device", "gpu"],
     ["config", "show", "--device", "cuda:x"],
     ["config", "show", "--preset", "fast"],
