@@ -41,6 +41,12 @@ class CheckFailedError(RisctlError):
     exit_status = 3
 
 
+class DivergedError(RisctlError, ArithmeticError):
+    """A network whose output is not finite, or predicts no energy at all (exit status 3)."""
+
+    exit_status = 3
+
+
 class DamagedFileError(RisctlError, ValueError):
     """A file that exists but is not what it was when it was written (exit status 4)."""
 

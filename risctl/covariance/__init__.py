@@ -1,14 +1,32 @@
 """From snapshots to covariance factors: the only path, for training and for inference alike."""
 
+from risctl.covariance.identity import PIPELINE_VERSION, covariance_fingerprint
+from risctl.covariance.lowrank import LowRank
+from risctl.covariance.pipeline import (
+    Covariances,
+    blend_weight,
+    blended_covariance,
+    covariances,
+    predicted_covariance,
+    snapshot_factor,
+)
+from risctl.covariance.precision import full_precision
 from risctl.covariance.ridge import ridge_back_projection
-from risctl.covariance.sample import sample_covariance, sample_factor
-from risctl.covariance.snapshots import snapshot_factor
+from risctl.covariance.sample import sample_factor
 from risctl.covariance.subspace import leading_subspace
 
 __all__ = [
+    "PIPELINE_VERSION",
+    "Covariances",
+    "LowRank",
+    "blend_weight",
+    "blended_covariance",
+    "covariance_fingerprint",
+    "covariances",
+    "full_precision",
     "leading_subspace",
+    "predicted_covariance",
     "ridge_back_projection",
-    "sample_covariance",
     "sample_factor",
     "snapshot_factor",
 ]

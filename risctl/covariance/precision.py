@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from risctl.errors import MeasurementError
+from risctl.errors import DivergedError, MeasurementError
 
 
 def full_precision(x: Tensor) -> torch.autocast:
@@ -27,8 +27,36 @@ def require_finite(x: Tensor, name: str) -> None:
     Raises:
         MeasurementError: naming the first scene (first axis) at fault.
     """
-    finite = torch.isfinite(torch.view_as_real(x) if x.is_complex() else x).flatten(1).all(dim=1)
-    if not bool(finite.all()):
-        raise MeasurementError(
-            f"{name} of scene {int((~finite).nonzero()[0])} has a value that is not finite"
-        )
+    bad = first_scene(~_finite(x))
+    if bad is not None:
+        raise MeasurementError(f"{name} of scene {bad} has a value that is not finite")
+
+
+def require_predicted(F: Tensor) -> None:
+    """Refuse predicted factors [B, N, r] that are not finite or all zero.
+
+    Raises:
+        DivergedError: naming the first scene at fault.
+    """
+    bad = first_scene(~_finite(F))
+    if bad is not None:
+        raise DivergedError(f"the network's covariance factors of scene {bad} are not finite")
+    energy = torch.view_as_real(F.detach()).square().sum((-3, -2, -1))
+    bad = first_scene(~((energy > 0) & torch.isfinite(energy)))
+    if bad is not None:
+        raise DivergedError(f"the network predicts no covariance of finite energy for scene {bad}")
+
+
+def require_same_shape(predicted: tuple[int, int, int], sampled: tuple[int, int, int]) -> None:
+    """Check right before the blend, whatever the interpreter's flags, that both operands are [B, N, N]."""
+    if predicted != sampled:
+        raise AssertionError(f"R_pred is {predicted}, R_samp is {sampled}")
+
+
+def first_scene(at_fault: Tensor) -> int | None:
+    """Index of the first True of a vector [B], None if there is none."""
+    return int(at_fault.nonzero()[0]) if bool(at_fault.any()) else None
+
+
+def _finite(x: Tensor) -> Tensor:
+    return torch.isfinite(torch.view_as_real(x) if x.is_complex() else x).flatten(1).all(dim=1)

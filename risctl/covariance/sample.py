@@ -40,13 +40,6 @@ def sample_factor(a: Tensor, center: bool) -> Tensor:
         return (x * (a.shape[2] / energy).sqrt()[:, None, None]).mT
 
 
-def sample_covariance(F: Tensor) -> Tensor:
-    """``R_samp = F F^H``, exactly Hermitian, [B, N, N] with trace N."""
-    with full_precision(F):
-        R = F @ F.mH
-        return (R + R.mH) / 2.0
-
-
 def _require_energy(energy: Tensor, before: Tensor, num_snapshots: int) -> None:
     rounding = (num_snapshots * torch.finfo(energy.dtype).eps) ** 2
     empty = energy <= before * rounding

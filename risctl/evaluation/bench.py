@@ -19,12 +19,12 @@ import torch
 from torch import Tensor
 
 from risctl.config import Config, CovarianceConfig, InferenceConfig, PhysicsConfig
-from risctl.covariance import leading_subspace, sample_covariance, snapshot_factor
+from risctl.covariance import LowRank, leading_subspace, snapshot_factor
 from risctl.data import SceneStream, write_dataset
 from risctl.evaluation.workers import THREADS, one_thread
 from risctl.inference import Estimator, build_estimator
-from risctl.inference.grid import PolarGrid
 from risctl.physics import ArrayGeometry, FieldOfView, Scenes, simulate_scenes
+from risctl.physics.grid import PolarGrid
 
 SNR_DB = 10.0
 MIN_SECONDS = 0.05  # of one sample: shorter work is repeated within it
@@ -226,7 +226,7 @@ def spectrum(factors: Tensor, num_sources: int, grid: PolarGrid) -> Tensor:
 
 def dense_spectrum(factors: Tensor, num_sources: int, A: Tensor) -> Tensor:
     """``1 / |E^H a|^2`` [B, G], E the noise eigenvectors of the covariances, A steering vectors [N, G]."""
-    _, vectors = torch.linalg.eigh(sample_covariance(factors))
+    _, vectors = torch.linalg.eigh(LowRank(factors).dense())
     E = vectors[..., : A.shape[0] - num_sources]
     return 1.0 / (E.mH @ A).abs().square().sum(-2).clamp_min(torch.finfo(A.real.dtype).eps)
 

@@ -9,11 +9,11 @@ from risctl.errors import InputError
 from risctl.inference.count import CountRule
 from risctl.inference.estimates import Estimator
 from risctl.inference.greedy import Search
-from risctl.inference.grid import PolarGrid
 from risctl.inference.music import MusicEstimator
 from risctl.inference.nomp import NompEstimator
 from risctl.inference.sbl import SblEstimator
 from risctl.physics import ArrayGeometry, FieldOfView
+from risctl.physics.grid import PolarGrid
 
 ESTIMATORS = ("nomp", "music", "sbl")
 

@@ -17,8 +17,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from risctl.inference.observation import Observation, polar_jet, polar_steering
+from risctl.inference.observation import Observation
 from risctl.physics.geometry import ArrayGeometry
+from risctl.physics.polar import polar_jet, polar_steering
 
 LOAD = 10.0  # relative diagonal load of the amplitude solve in units of rounding: keeps merged sources finite
 

@@ -29,11 +29,12 @@ from risctl.inference.gaussian import (
     Hypothesis,
     starting_parameters,
 )
-from risctl.inference.observation import Observation, from_polar, polar_direction
+from risctl.inference.observation import Observation
 from risctl.inference.records import take
 from risctl.inference.refine import refine_gaussian
 from risctl.physics.bounds import invert_information
 from risctl.physics.geometry import ArrayGeometry, FieldOfView
+from risctl.physics.polar import from_polar, polar_direction
 
 POWER_TOLERANCE = 2.5  # width of the power prior over the spread the configuration states
 LEAST_POWER_STD = 0.5  # nats

@@ -15,9 +15,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from risctl.inference.grid import PolarGrid
-from risctl.inference.observation import polar_steering
 from risctl.physics.geometry import ArrayGeometry
+from risctl.physics.grid import PolarGrid
+from risctl.physics.polar import polar_steering
 
 REMAINDER_FLOOR = 0.5  # |P a|^2 below which a point counts as within the beam of another source
 

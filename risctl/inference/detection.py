@@ -21,9 +21,10 @@ from torch import Tensor
 
 from risctl.inference.concentrated import AmplitudeFit
 from risctl.inference.gaussian import GaussianParameters
-from risctl.inference.grid import PolarGrid
-from risctl.inference.observation import Observation, polar_steering
+from risctl.inference.observation import Observation
 from risctl.physics.geometry import ArrayGeometry
+from risctl.physics.grid import PolarGrid
+from risctl.physics.polar import polar_steering
 
 NORM_FLOOR = 1e-2  # least share of a candidate's own energy that must survive the projection in a snapshot
 POWER_LADDER = (0.3, 1.0, 3.0)  # candidate powers, times the mean power of the sources already found

@@ -18,8 +18,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from risctl.inference.observation import Observation, polar_jet
+from risctl.inference.observation import Observation
 from risctl.physics.geometry import ArrayGeometry
+from risctl.physics.polar import polar_jet
 
 
 @dataclass(frozen=True)

@@ -21,11 +21,12 @@ from risctl.inference.count import CountRule, answers, fit_nuisance, gaussian_st
 from risctl.inference.deflation import DeflatedSubspace
 from risctl.inference.estimates import Estimates
 from risctl.inference.greedy import Search
-from risctl.inference.grid import PolarGrid
-from risctl.inference.lattice import Lattice
 from risctl.inference.nullspace import refine_nulls, search_range
-from risctl.inference.observation import Observation, polar_steering
+from risctl.inference.observation import Observation
 from risctl.physics.geometry import ArrayGeometry
+from risctl.physics.grid import PolarGrid
+from risctl.physics.lattice import Lattice
+from risctl.physics.polar import polar_steering
 
 CANDIDATES = 3  # lattice maxima refined for every source
 PEAK_STEPS = 4  # from the lattice: enough to compare heights

@@ -13,8 +13,8 @@ from risctl.inference.detection import Detector
 from risctl.inference.estimates import Estimates
 from risctl.inference.gaussian import Hypothesis
 from risctl.inference.greedy import Search, greedy_step, swap
-from risctl.inference.grid import PolarGrid
 from risctl.inference.observation import Observation
+from risctl.physics.grid import PolarGrid
 
 POLISH_STEPS = 3  # before the swaps
 FINAL_STEPS = 12  # most steps until an answer has settled

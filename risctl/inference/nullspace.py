@@ -16,10 +16,10 @@ from torch import Tensor
 
 from risctl.inference.deflation import REMAINDER_FLOOR, DeflatedSubspace
 from risctl.inference.levenberg import Damping, damped_step, predicted_gain
-from risctl.inference.observation import clamp_to_view, polar_direction, polar_jet, polar_limits
 from risctl.inference.records import choose
 from risctl.inference.refine import POINT_LIMIT
 from risctl.physics.geometry import ArrayGeometry, FieldOfView
+from risctl.physics.polar import clamp_to_view, polar_direction, polar_jet, polar_limits
 from risctl.physics.steering import steering_towards
 
 SHARE_FLOOR = 0.1  # least factor on the Gauss-Newton matrix, so that it stays definite

@@ -11,9 +11,10 @@ from torch import Tensor
 from risctl.inference.concentrated import local_model
 from risctl.inference.gaussian import LOG_RANGE, GaussianModel, GaussianParameters, gaussian_model
 from risctl.inference.levenberg import Damping, damped_step, predicted_gain
-from risctl.inference.observation import Observation, clamp_to_view, polar_limits
+from risctl.inference.observation import Observation
 from risctl.inference.records import choose
 from risctl.physics.geometry import ArrayGeometry, FieldOfView
+from risctl.physics.polar import clamp_to_view, polar_limits
 
 POINT_LIMIT = (0.08, 0.08, 0.25)  # half a beam width in the direction cosines, one range ring in 1/r
 LOG_LIMIT = 1.5

@@ -15,12 +15,13 @@ from risctl.inference.count import CountRule, answers, fit_nuisance, keep_best
 from risctl.inference.estimates import Estimates
 from risctl.inference.gaussian import GaussianParameters, Hypothesis
 from risctl.inference.greedy import Search
-from risctl.inference.grid import PolarGrid
-from risctl.inference.observation import Observation, clamp_to_view
+from risctl.inference.observation import Observation
 from risctl.inference.peaks import merged_peaks
 from risctl.inference.records import take
 from risctl.inference.sbl_learning import GridPowers, grid_responses, learn
 from risctl.physics.geometry import FieldOfView
+from risctl.physics.grid import PolarGrid
+from risctl.physics.polar import clamp_to_view
 
 OVERSAMPLING, NUM_RANGES = 2.8, 8  # about 4,300 lattice points over the default field of view
 # Grid points kept and share of the iterations spent on them.

@@ -23,8 +23,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from risctl.inference.grid import PolarGrid
 from risctl.inference.observation import Observation
+from risctl.physics.grid import PolarGrid
 
 EXPONENT = 1.0
 NOISE_SHARE = 0.3  # of the mean received power, to start from

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from risctl.config import CovarianceConfig
-from risctl.covariance import sample_covariance, sample_factor, snapshot_factor
+from risctl.covariance import LowRank, sample_factor, snapshot_factor
 from risctl.physics import Scenes
 from tests import oracle
 
@@ -23,7 +23,7 @@ def draw(B: int = 3, L: int = 7, N: int = 12, dtype: torch.dtype = torch.complex
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.complex64, 1e-4), (torch.complex128, 1e-10)])
 def test_equals_the_sum_of_outer_products(center: bool, dtype: torch.dtype, tolerance: float) -> None:
     a = draw(dtype=dtype)
-    R = sample_covariance(sample_factor(a, center))
+    R = LowRank(sample_factor(a, center)).dense()
     assert R.dtype == dtype
     for scene, one in enumerate(a):
         expected = oracle.sample_covariance(one.numpy().astype(np.complex128), center)
@@ -31,7 +31,7 @@ def test_equals_the_sum_of_outer_products(center: bool, dtype: torch.dtype, tole
 
 
 def test_the_whole_path_equals_the_oracle(scenes: Scenes) -> None:
-    R = sample_covariance(snapshot_factor(scenes.y, scenes.H, scenes.codes, CONFIG))
+    R = LowRank(snapshot_factor(scenes.y, scenes.H, scenes.codes, CONFIG)).dense()
     for i in range(3):
         y, H, codes = (x[i].numpy().astype(np.complex128) for x in (scenes.y, scenes.H, scenes.codes))
         expected = oracle.sample_covariance(oracle.back_projection(oracle.sensing_matrices(H, codes), y))
@@ -40,7 +40,7 @@ def test_the_whole_path_equals_the_oracle(scenes: Scenes) -> None:
 
 def test_size_and_rank_on_default_data(scenes: Scenes) -> None:
     F = snapshot_factor(scenes.y, scenes.H, scenes.codes, CONFIG)
-    R = sample_covariance(F)
+    R = LowRank(F).dense()
     norm = torch.linalg.matrix_norm(R)
     assert bool(((norm > 30) & (norm < 60)).all()), norm
     torch.testing.assert_close(R.diagonal(dim1=1, dim2=2).real.sum(1), torch.full((len(R),), 144.0))
@@ -53,15 +53,15 @@ def test_centring_removes_a_constant_and_only_then() -> None:
     a = draw()
     shifted = a + 3.0 * draw(L=1)
     torch.testing.assert_close(sample_factor(a, True), sample_factor(shifted, True))
-    gap = sample_covariance(sample_factor(a, False)) - sample_covariance(sample_factor(shifted, False))
+    gap = LowRank(sample_factor(a, False)).dense() - LowRank(sample_factor(shifted, False)).dense()
     assert float(gap.abs().max()) > 0.1
 
 
 def test_the_order_of_snapshots_and_their_common_scale_do_not_matter() -> None:
     a = draw(dtype=torch.complex64)
-    R = sample_covariance(sample_factor(a, True))
+    R = LowRank(sample_factor(a, True)).dense()
     for other in (a.flip(1), a * 1e-25, a * 1e25, a * 1j):
-        torch.testing.assert_close(sample_covariance(sample_factor(other, True)), R, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(LowRank(sample_factor(other, True)).dense(), R, rtol=1e-4, atol=1e-5)
 
 
 def test_empirical_covariance_approaches_the_true_one() -> None:
@@ -73,7 +73,7 @@ def test_empirical_covariance_approaches_the_true_one() -> None:
     errors = []
     for L in (400, 6400):
         s = torch.randn(20, L, 6, dtype=torch.complex128, generator=rng)
-        errors.append(float((sample_covariance(sample_factor(s @ C.mT, True)) - R).norm(dim=(1, 2)).mean()))
+        errors.append(float((LowRank(sample_factor(s @ C.mT, True)).dense() - R).norm(dim=(1, 2)).mean()))
     assert errors[0] / errors[1] == pytest.approx(4.0, rel=0.25)
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
-import pytest
 import torch
 
 from risctl.config import PhysicsConfig
-from risctl.inference.observation import Observation, to_polar
-from risctl.physics import ArrayGeometry, FieldOfView, Scenes, simulate_scenes
+from risctl.inference.observation import Observation
+from risctl.physics import Scenes, simulate_scenes
+from risctl.physics.polar import to_polar
 
 
 def make_scenes(num_scenes: int, seed: int = 0, **changes: object) -> tuple[PhysicsConfig, Scenes]:
@@ -34,18 +34,3 @@ def true_points(scenes: Scenes, rows: torch.Tensor, K: int) -> torch.Tensor:
 def with_count(scenes: Scenes, K: int) -> torch.Tensor:
     """Indices of the scenes with K sources."""
     return (scenes.num_sources == K).nonzero().squeeze(-1)
-
-
-@pytest.fixture(scope="session")
-def view() -> FieldOfView:
-    return FieldOfView.from_config(PhysicsConfig())
-
-
-@pytest.fixture(scope="session")
-def geometry() -> ArrayGeometry:
-    return ArrayGeometry.from_config(PhysicsConfig())
-
-
-@pytest.fixture(scope="session")
-def geometry64() -> ArrayGeometry:
-    return ArrayGeometry.from_config(PhysicsConfig(), dtype=torch.float64)

@@ -8,10 +8,11 @@ import torch
 
 from risctl.inference.concentrated import fit_amplitudes, local_model
 from risctl.inference.gaussian import GaussianParameters, gaussian_model
-from risctl.inference.observation import Observation, from_polar
+from risctl.inference.observation import Observation
 from risctl.inference.refine import pack, unpack
 from risctl.physics import ArrayGeometry, Scenes
 from risctl.physics.bounds import SourceModel, conditional_information, unconditional_information
+from risctl.physics.polar import from_polar
 from tests.inference.conftest import make_scenes, observe, true_points, with_count
 from tests.oracle import Array, gaussian_log_likelihood, residual_energy
 

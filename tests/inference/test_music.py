@@ -13,13 +13,13 @@ from risctl.config import CovarianceConfig, InferenceConfig, PhysicsConfig
 from risctl.inference import Estimates, build_estimator
 from risctl.inference.deflation import DeflatedSubspace
 from risctl.inference.greedy import Search
-from risctl.inference.grid import PolarGrid
-from risctl.inference.lattice import Lattice
 from risctl.inference.music import MusicEstimator, MusicSearch
 from risctl.inference.nullspace import null_model, refine_nulls, search_range
-from risctl.inference.observation import from_polar, polar_limits, polar_steering, to_polar
 from risctl.inference.spectrum import music_pseudospectrum, range_azimuth_spectrum
 from risctl.physics import ArrayGeometry, FieldOfView, Scenes, simulate_scenes, steering_vector
+from risctl.physics.grid import PolarGrid
+from risctl.physics.lattice import Lattice
+from risctl.physics.polar import from_polar, polar_limits, polar_steering, to_polar
 from tests import oracle
 
 PHYSICS = PhysicsConfig(stratified=True, snr_values_db=(20.0,))

@@ -15,10 +15,10 @@ from risctl.inference.count import gaussian_start, occam_factor
 from risctl.inference.detection import POWER_LADDER, Detector
 from risctl.inference.gaussian import GaussianParameters, gaussian_model
 from risctl.inference.greedy import greedy_step, swap
-from risctl.inference.grid import PolarGrid
 from risctl.inference.nomp import NompEstimator
 from risctl.physics import ArrayGeometry, FieldOfView, Scenes
 from risctl.physics.bounds import scene_bounds
+from risctl.physics.grid import PolarGrid
 from tests.inference.conftest import make_scenes, observe, true_points, with_count
 
 

@@ -11,9 +11,9 @@ from risctl.inference.concentrated import local_model
 from risctl.inference.count import gaussian_start
 from risctl.inference.gaussian import gaussian_model
 from risctl.inference.levenberg import damped_step
-from risctl.inference.observation import clamp_to_view, from_polar, polar_limits
 from risctl.inference.refine import refine, refine_gaussian
 from risctl.physics import ArrayGeometry, FieldOfView
+from risctl.physics.polar import clamp_to_view, from_polar, polar_limits
 from tests.inference.conftest import make_scenes, observe, true_points, with_count
 
 

@@ -8,7 +8,6 @@ from risctl.config import InferenceConfig, PhysicsConfig
 from risctl.inference.count import CountRule
 from risctl.inference.estimates import Estimates
 from risctl.inference.greedy import Search
-from risctl.inference.grid import PolarGrid
 from risctl.inference.observation import Observation
 from risctl.inference.sbl import NUM_RANGES, OVERSAMPLING, SblEstimator, lattice_steps, schedule
 from risctl.inference.sbl_learning import (
@@ -20,6 +19,7 @@ from risctl.inference.sbl_learning import (
     prune,
 )
 from risctl.physics import ArrayGeometry, FieldOfView, simulate_scenes
+from risctl.physics.grid import PolarGrid
 
 SMALL = PhysicsConfig(ris_columns=6, ris_rows=5, num_antennas=8, num_snapshots=6, max_sources=3)
 FIELDS = ("azimuth", "elevation", "range", "power", "noise_var", "std_azimuth")

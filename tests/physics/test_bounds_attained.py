@@ -21,10 +21,11 @@ from torch import Tensor
 
 from risctl.config import PhysicsConfig
 from risctl.inference.gaussian import GaussianParameters
-from risctl.inference.observation import Observation, from_polar, to_polar
+from risctl.inference.observation import Observation
 from risctl.inference.refine import refine, refine_gaussian
 from risctl.physics import ArrayGeometry, FieldOfView, Scenes, received_signal, steering_vector
 from risctl.physics.bounds import scene_bounds
+from risctl.physics.polar import from_polar, to_polar
 from risctl.physics.random import complex_normal
 from tests.physics.reference import Array, simulate
 

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from risctl.config import PhysicsConfig
-from risctl.inference.observation import from_polar, polar_jet, polar_steering, to_polar
 from risctl.physics import ArrayGeometry, steering_derivatives, steering_vector
 from risctl.physics.geometry import direction
+from risctl.physics.polar import from_polar, polar_jet, polar_steering, to_polar
 from risctl.physics.steering import path_difference, steering_jet, steering_towards
 from tests import oracle
 from tests.physics.reference import WAVE_MODELS, Array, oracle_array, relative_error

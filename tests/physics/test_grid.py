@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from risctl.config import PhysicsConfig
-from risctl.inference.grid import PARITIES, PolarGrid, parity_parts
-from risctl.inference.observation import from_polar, polar_steering
 from risctl.physics import ArrayGeometry, FieldOfView
+from risctl.physics.grid import PARITIES, PolarGrid, parity_parts
+from risctl.physics.polar import from_polar, polar_steering
 
 SURFACES = [
     {},
@@ -49,7 +49,7 @@ def test_blocks_do_not_change_the_energy(monkeypatch: pytest.MonkeyPatch) -> Non
     grid, geometry = build({})
     X = random_vectors(3, 2, geometry.num_elements)
     whole = grid.energy(X)
-    monkeypatch.setattr("risctl.inference.grid.CACHE_FLOATS", 1)
+    monkeypatch.setattr("risctl.physics.grid.CACHE_FLOATS", 1)
     assert torch.allclose(grid.energy(X), whole, rtol=1e-13)
 
 

@@ -20,8 +20,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from risctl.inference.observation import polar_steering
 from risctl.physics.geometry import ArrayGeometry, FieldOfView
+from risctl.physics.polar import polar_steering
 
 CACHE_FLOATS = 32768  # floats of one intermediate product; a handful of them share a second-level cache
 PARITIES = ((1, 1), (-1, 1), (1, -1), (-1, -1))  # sign of the even/odd part in (y, z)
@@ -54,7 +54,7 @@ class PolarGrid:
     def build(
         cls, geometry: ArrayGeometry, view: FieldOfView, oversampling: float = 2.0, num_ranges: int = 8
     ) -> PolarGrid:
-        """Lattice over a field of view.
+        """Lattice over a field of view, as dense as the beams ask.
 
         Args:
             geometry: nominal geometry (symmetric panel [N, 3]).
@@ -62,7 +62,22 @@ class PolarGrid:
             oversampling: lattice points per beam width ``wavelength / side`` in each direction cosine.
             num_ranges: rings in ``1/r`` between the range limits.
         """
-        lattice, shape = _quadrant(geometry, view, oversampling, num_ranges)
+        columns, rows = _half_counts(geometry, view, oversampling)
+        return cls.of_size(geometry, view, 2 * columns, 2 * rows, num_ranges)
+
+    @classmethod
+    def of_size(
+        cls, geometry: ArrayGeometry, view: FieldOfView, columns: int, rows: int, num_ranges: int
+    ) -> PolarGrid:
+        """Lattice of ``columns x rows x num_ranges`` points in (u_y, u_z, q).
+
+        Raises:
+            ValueError: if `columns` or `rows` is odd; the lattice has no points on the panel's axes.
+        """
+        if columns % 2 or rows % 2:
+            raise ValueError(f"expected even numbers of columns and rows, got {columns} and {rows}")
+        shape = (columns // 2, rows // 2, num_ranges)
+        lattice = _quadrant(geometry, view, shape)
         steering = polar_steering(lattice, geometry)
         parts = parity_parts(steering, geometry.columns, geometry.rows)
         images = [lattice * lattice.new_tensor([sy, sz, 1.0]) for sy, sz in PARITIES]
@@ -145,22 +160,25 @@ def _fold(x: Tensor) -> tuple[Tensor, Tensor]:
     return (torch.cat([even, x[..., half : half + 1]], dim=-1) if n % 2 else even), odd
 
 
-def _quadrant(
-    geometry: ArrayGeometry, view: FieldOfView, oversampling: float, num_ranges: int
-) -> tuple[Tensor, tuple[int, int, int]]:
-    """Lattice points ``(u_y > 0, u_z > 0, q)`` [G', 3] at cell centres, and the lattice's shape."""
-    p = geometry.positions
-    sides = [_side(p[:, 1]), _side(p[:, 2])]
-    limits = [math.sin(view.azimuth), math.sin(view.elevation)]
-    counts = [
+def _half_counts(geometry: ArrayGeometry, view: FieldOfView, oversampling: float) -> tuple[int, int]:
+    """Lattice points of a quadrant along u_y and u_z."""
+    sides = _side(geometry.positions[:, 1]), _side(geometry.positions[:, 2])
+    limits = math.sin(view.azimuth), math.sin(view.elevation)
+    y, z = (
         max(1, math.ceil(limit * side / geometry.wavelength * oversampling))
         for side, limit in zip(sides, limits, strict=True)
-    ]
-    axes = [(torch.arange(c).to(p) + 0.5) * (limit / c) for c, limit in zip(counts, limits, strict=True)]
-    near, far = 1.0 / view.range_min, 1.0 / view.range_max
-    q = far + (torch.arange(num_ranges).to(p) + 0.5) * ((near - far) / num_ranges)
-    mesh = torch.meshgrid(*axes, q, indexing="ij")
-    return torch.stack([m.flatten() for m in mesh], dim=-1), (counts[0], counts[1], num_ranges)
+    )
+    return y, z
+
+
+def _quadrant(geometry: ArrayGeometry, view: FieldOfView, shape: tuple[int, int, int]) -> Tensor:
+    """Lattice points ``(u_y > 0, u_z > 0, q)`` [G', 3] at cell centres."""
+    limits = (math.sin(view.azimuth), math.sin(view.elevation))
+    far, near = 1.0 / view.range_max, 1.0 / view.range_min
+    unit = [(torch.arange(count).to(geometry.positions) + 0.5) / count for count in shape]
+    axes = [unit[0] * limits[0], unit[1] * limits[1], far + unit[2] * (near - far)]
+    mesh = torch.meshgrid(*axes, indexing="ij")
+    return torch.stack([m.flatten() for m in mesh], dim=-1)
 
 
 def _side(coordinate: Tensor) -> float:

@@ -1,6 +1,6 @@
 """Local maxima of a function on the polar lattice.
 
-The grid keeps its points image by image (:data:`risctl.inference.grid.PARITIES`), so that points side by side
+The grid keeps its points image by image (:data:`risctl.physics.grid.PARITIES`), so that points side by side
 in space may be far apart in the index. A permutation made once lays them out as the box (u_y, u_z, q), each
 axis ascending, where neighbours are neighbours.
 """
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import max_pool3d
 
-from risctl.inference.grid import PARITIES, PolarGrid
+from risctl.physics.grid import PARITIES, PolarGrid
 
 
 @dataclass(frozen=True)

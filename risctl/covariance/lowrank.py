@@ -1,0 +1,98 @@
+"""A covariance of low rank plus a loaded diagonal, in factor form.
+
+``R = F F^H + load I`` with F [N, r] is never formed unless asked for: trace, norms, spectrum and subspaces follow from the r x r Gram matrix ``F^H F``, which has the same non-zero eigenvalues as ``F F^H``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from risctl.covariance.precision import full_precision
+from risctl.covariance.subspace import leading_subspace
+
+
+@dataclass(frozen=True)
+class LowRank:
+    """``R = F F^H + load I`` of a batch of scenes; every method is differentiable in F.
+
+    Attributes:
+        F: factor, complex [B, N, r].
+        load: what was added to the diagonal.
+    """
+
+    F: Tensor
+    load: float = 0.0
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Shape (B, N, N) of the matrices."""
+        B, N, _ = self.F.shape
+        return int(B), int(N), int(N)
+
+    def detach(self) -> LowRank:
+        """The same matrices, cut off from the graph."""
+        return LowRank(self.F.detach(), self.load)
+
+    def to(self, dtype: torch.dtype) -> LowRank:
+        """The same matrices in another precision."""
+        return LowRank(self.F.to(dtype), self.load)
+
+    def dense(self) -> Tensor:
+        """The matrices [B, N, N], exactly Hermitian."""
+        with full_precision(self.F):
+            R = self.F @ self.F.mH
+            R = (R + R.mH) / 2.0
+            if self.load:
+                R = R + self.load * torch.eye(R.shape[-1], dtype=R.dtype, device=R.device)
+            return R
+
+    def gram(self) -> Tensor:
+        """``F^H F`` [B, r, r], exactly Hermitian."""
+        with full_precision(self.F):
+            G = self.F.mH @ self.F
+            return (G + G.mH) / 2.0
+
+    def diagonal(self) -> Tensor:
+        """Diagonal of R, real [B, N]."""
+        return _energy(self.F, -1) + self.load
+
+    def trace(self) -> Tensor:
+        """Trace of R, real [B]."""
+        return _energy(self.F, (-2, -1)) + self.load * self.shape[-1]
+
+    def norm(self) -> Tensor:
+        """Frobenius norm of R [B]."""
+        return self.inner(self).clamp_min(0.0).sqrt()
+
+    def inner(self, other: LowRank) -> Tensor:
+        """``tr(R S)`` [B], real, S the other covariance."""
+        with full_precision(self.F):
+            cross = _energy(self.F.mH @ other.F, (-2, -1))
+        mixed = other.load * _energy(self.F, (-2, -1)) + self.load * _energy(other.F, (-2, -1))
+        return cross + mixed + self.load * other.load * self.shape[-1]
+
+    def eigenvalues(self, count: int) -> Tensor:
+        """The `count` largest eigenvalues of R, descending [B, count]."""
+        with full_precision(self.F):
+            found = torch.linalg.eigvalsh(self.gram()).flip(-1)[..., : min(count, self.shape[-1])]
+            return torch.nn.functional.pad(found, (0, count - found.shape[-1])) + self.load
+
+    def subspace(self, num_vectors: int) -> Tensor:
+        """Orthonormal basis [B, N, K] of the K leading eigenvectors; zero columns past the rank of F.
+
+        For values only: the gradient of single eigenvectors is not defined where eigenvalues meet.
+        """
+        return leading_subspace(self.F, num_vectors)[0]
+
+    def music_denominator(self, A: Tensor, num_sources: int) -> Tensor:
+        """``|a|^2 - |U^H a|^2`` [B, G], U of `num_sources` columns; steering vectors A [G, N] or [B, G, N]."""
+        with full_precision(self.F):
+            inside = _energy(A.to(self.F.dtype).conj() @ self.subspace(num_sources), -1)
+            return _energy(A, -1) - inside
+
+
+def _energy(x: Tensor, dim: int | tuple[int, ...]) -> Tensor:
+    return torch.view_as_real(x.resolve_conj()).square().sum(-1).sum(dim)

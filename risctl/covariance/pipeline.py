@@ -1,0 +1,133 @@
+"""The one path from measurements and a prediction to ``R_samp``, ``R_pred`` and ``R_blend``.
+
+    R_samp  = sum_l a_l a_l^H, centred or not, scaled to trace N
+    R_pred  = A_angle A_angle^H + range_weight A_range A_range^H, scaled to trace N
+    R_blend = (1 - beta) R_pred + beta R_samp, scaled to trace N, plus eps_cov I
+
+Training, validation and inference all call :func:`covariances`; nothing in here knows which of them does.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from risctl.config import CovarianceConfig
+from risctl.covariance.lowrank import LowRank
+from risctl.covariance.precision import (
+    full_precision,
+    require_finite,
+    require_predicted,
+    require_same_shape,
+    widened,
+)
+from risctl.covariance.ridge import ridge_back_projection
+from risctl.covariance.sample import sample_factor
+
+
+@dataclass(frozen=True)
+class Covariances:
+    """The three covariances of B scenes in factor form, and what they were made with.
+
+    Attributes:
+        samp: ``R_samp``, rank about L - 1. pred: ``R_pred``, rank at most 2 K_max.
+        blend: ``R_blend``, factor [B, N, 2 K_max + L] and load eps_cov.
+        beta: weight of the sample covariance as it was used, real [B].
+        back_projection: the a_l behind ``R_samp``, complex [B, L, N].
+    """
+
+    samp: LowRank
+    pred: LowRank
+    blend: LowRank
+    beta: Tensor
+    back_projection: Tensor
+
+
+def covariances(
+    y: Tensor,
+    H: Tensor,
+    codes: Tensor,
+    A_angle: Tensor,
+    A_range: Tensor,
+    covariance: CovarianceConfig,
+    beta_offset: Tensor | None = None,
+) -> Covariances:
+    """Sample, predicted and blended covariance of B scenes.
+
+    The gradient reaches both factors and nothing that was measured.
+
+    Args:
+        y: snapshots, complex [B, L, M]. H: channel [B, M, N]. codes: [B, L, N].
+        A_angle, A_range: the network's factors, complex [B, N, K_max].
+        covariance: the knobs.
+        beta_offset: added to beta, scene by scene [B], and the sum clamped to [0, 1]: training's jitter.
+
+    Raises:
+        MeasurementError: naming the first scene whose measurements are not finite or without energy.
+        DivergedError: naming the first scene whose factors are not finite or without energy.
+    """
+    with torch.no_grad():
+        a = back_project(y, H, codes, covariance)
+        samp = LowRank(sample_factor(a, covariance.center))
+    pred = predicted_covariance(A_angle, A_range, covariance.range_weight)
+    beta = blend_weight(samp, covariance.beta, beta_offset)
+    return Covariances(samp, pred, blended_covariance(pred, samp, beta, covariance.eps_cov), beta, a)
+
+
+def back_project(y: Tensor, H: Tensor, codes: Tensor, covariance: CovarianceConfig) -> Tensor:
+    """Ridge back-projection [B, L, N] of checked measurements."""
+    for name, x in (("y", y), ("H", H), ("codes", codes)):
+        require_finite(x, name)
+    return ridge_back_projection(y, H, codes, covariance.tikhonov_alpha)
+
+
+def snapshot_factor(y: Tensor, H: Tensor, codes: Tensor, covariance: CovarianceConfig) -> Tensor:
+    """Factor F [B, N, L] of the sample covariance ``R_samp = F F^H`` (trace N) of measured scenes.
+
+    Args:
+        y: snapshots, complex [B, L, M].
+        H: channel, complex [B, M, N].
+        codes: RIS codes, complex [B, L, N].
+        covariance: ridge strength and centring.
+
+    Raises:
+        MeasurementError: naming the first scene with a value that is not finite or without energy.
+    """
+    return sample_factor(back_project(y, H, codes, covariance), covariance.center)
+
+
+def predicted_covariance(A_angle: Tensor, A_range: Tensor, range_weight: float) -> LowRank:
+    """``R_pred`` of trace N from the factors [B, N, K_max].
+
+    Raises:
+        DivergedError: naming the first scene with a value that is not finite or without energy.
+    """
+    with full_precision(A_angle):
+        A_angle, A_range = widened(A_angle, A_range)
+        F = torch.cat([A_angle, math.sqrt(range_weight) * A_range], dim=-1)
+        require_predicted(F)
+        return LowRank(_to_trace_n(F))
+
+
+def blend_weight(samp: LowRank, beta: float, beta_offset: Tensor | None) -> Tensor:
+    """Weight of the sample covariance, scene by scene, real [B]."""
+    weight = torch.full((samp.shape[0],), beta, dtype=samp.F.real.dtype, device=samp.F.device)
+    return weight if beta_offset is None else (weight + beta_offset.to(weight)).clamp(0.0, 1.0)
+
+
+def blended_covariance(pred: LowRank, samp: LowRank, beta: Tensor, eps_cov: float) -> LowRank:
+    """``R_blend`` from ``R_pred``, ``R_samp`` (through which no gradient passes) and the weight beta [B]."""
+    require_same_shape(pred.shape, samp.shape)
+    with full_precision(pred.F):
+        weight = beta[:, None, None]
+        parts = [(1.0 - weight).sqrt() * pred.F, weight.sqrt() * samp.F.detach()]
+        return LowRank(_to_trace_n(torch.cat(parts, dim=-1)), load=eps_cov)
+
+
+def _to_trace_n(F: Tensor) -> Tensor:
+    """Scale factors so that the trace of ``F F^H`` is N."""
+    energy = torch.view_as_real(F).square().sum((-3, -2, -1))
+    return F * (F.shape[-2] / energy).sqrt()[:, None, None]

@@ -1,0 +1,24 @@
+"""The default surface, which tests of several layers share."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from risctl.config import PhysicsConfig
+from risctl.physics import ArrayGeometry, FieldOfView
+
+
+@pytest.fixture(scope="session")
+def view() -> FieldOfView:
+    return FieldOfView.from_config(PhysicsConfig())
+
+
+@pytest.fixture(scope="session")
+def geometry() -> ArrayGeometry:
+    return ArrayGeometry.from_config(PhysicsConfig())
+
+
+@pytest.fixture(scope="session")
+def geometry64() -> ArrayGeometry:
+    return ArrayGeometry.from_config(PhysicsConfig(), dtype=torch.float64)
