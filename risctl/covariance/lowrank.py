@@ -1,6 +1,7 @@
 """A covariance of low rank plus a loaded diagonal, in factor form.
 
-``R = F F^H + load I`` with F [N, r] is never formed unless asked for: trace, norms, spectrum and subspaces follow from the r x r Gram matrix ``F^H F``, which has the same non-zero eigenvalues as ``F F^H``.
+``R = F F^H + load I`` with F [N, r] is never formed unless asked for: trace, norms, spectrum and subspaces
+follow from the r x r Gram matrix ``F^H F``, which has the same non-zero eigenvalues as ``F F^H``.
 """
 
 from __future__ import annotations
@@ -88,9 +89,14 @@ class LowRank:
         return leading_subspace(self.F, num_vectors)[0]
 
     def music_denominator(self, A: Tensor, num_sources: int) -> Tensor:
-        """``|a|^2 - |U^H a|^2`` [B, G], U of `num_sources` columns; steering vectors A [G, N] or [B, G, N]."""
+        """``|a|^2 - |U^H a|^2`` [B, G] of steering vectors A [G, N] or [B, G, N], U of K columns."""
         with full_precision(self.F):
-            inside = _energy(A.to(self.F.dtype).conj() @ self.subspace(num_sources), -1)
+            A, U = A.to(self.F.dtype), self.subspace(num_sources)
+            if A.dim() == 2:  # one product for the whole batch instead of B copies of A
+                rows = U.mT.flatten(0, 1).conj() @ A.mT
+                inside = _energy(rows.unflatten(0, (-1, num_sources)), 1)
+            else:
+                inside = _energy(A.conj() @ U, -1)
             return _energy(A, -1) - inside
 
 

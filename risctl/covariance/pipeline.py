@@ -18,6 +18,7 @@ from torch import Tensor
 from risctl.config import CovarianceConfig
 from risctl.covariance.lowrank import LowRank
 from risctl.covariance.precision import (
+    energy,
     full_precision,
     require_finite,
     require_predicted,
@@ -69,9 +70,8 @@ def covariances(
         MeasurementError: naming the first scene whose measurements are not finite or without energy.
         DivergedError: naming the first scene whose factors are not finite or without energy.
     """
-    with torch.no_grad():
-        a = back_project(y, H, codes, covariance)
-        samp = LowRank(sample_factor(a, covariance.center))
+    a = back_project(y, H, codes, covariance)
+    samp = LowRank(sample_factor(a, covariance.center))
     pred = predicted_covariance(A_angle, A_range, covariance.range_weight)
     beta = blend_weight(samp, covariance.beta, beta_offset)
     return Covariances(samp, pred, blended_covariance(pred, samp, beta, covariance.eps_cov), beta, a)
@@ -129,5 +129,4 @@ def blended_covariance(pred: LowRank, samp: LowRank, beta: Tensor, eps_cov: floa
 
 def _to_trace_n(F: Tensor) -> Tensor:
     """Scale factors so that the trace of ``F F^H`` is N."""
-    energy = torch.view_as_real(F).square().sum((-3, -2, -1))
-    return F * (F.shape[-2] / energy).sqrt()[:, None, None]
+    return F * (F.shape[-2] / energy(F)).sqrt()[:, None, None]

@@ -41,8 +41,8 @@ def require_predicted(F: Tensor) -> None:
     bad = first_scene(~_finite(F))
     if bad is not None:
         raise DivergedError(f"the network's covariance factors of scene {bad} are not finite")
-    energy = torch.view_as_real(F.detach()).square().sum((-3, -2, -1))
-    bad = first_scene(~((energy > 0) & torch.isfinite(energy)))
+    size = energy(F.detach())
+    bad = first_scene(~((size > 0) & torch.isfinite(size)))
     if bad is not None:
         raise DivergedError(f"the network predicts no covariance of finite energy for scene {bad}")
 
@@ -58,5 +58,22 @@ def first_scene(at_fault: Tensor) -> int | None:
     return int(at_fault.nonzero()[0]) if bool(at_fault.any()) else None
 
 
+def squared_modulus(x: Tensor) -> Tensor:
+    """``|x|^2`` without the square root that `abs` takes, real, same shape."""
+    return (x * x.conj()).real if x.is_complex() else x.square()
+
+
+def energy(x: Tensor) -> Tensor:
+    """Sum of ``|x|^2`` over all axes but the first, real [B]."""
+    return _real(x).square().flatten(1).sum(1)
+
+
 def _finite(x: Tensor) -> Tensor:
-    return torch.isfinite(torch.view_as_real(x) if x.is_complex() else x).flatten(1).all(dim=1)
+    """Which scenes are finite, bool [B]."""
+    parts = _real(x).flatten(1)
+    finite = torch.isfinite(parts.sum(1))  # one quick pass; finite values can overflow it, hence the second
+    return finite if bool(finite.all()) else torch.isfinite(parts).all(dim=1)
+
+
+def _real(x: Tensor) -> Tensor:
+    return torch.view_as_real(x.resolve_conj()) if x.is_complex() else x

@@ -10,10 +10,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from risctl.covariance.precision import full_precision, require_finite, widened
+from risctl.covariance.precision import full_precision, require_finite, squared_modulus, widened
 from risctl.errors import MeasurementError
 
 TRACE_FLOOR = 1e-12
+MODULUS_ROUNDING = 8.0  # units of rounding by which |c|^2 of unit-modulus codes may differ
 
 
 def ridge_back_projection(y: Tensor, H: Tensor, codes: Tensor, tikhonov_alpha: float) -> Tensor:
@@ -33,17 +34,37 @@ def ridge_back_projection(y: Tensor, H: Tensor, codes: Tensor, tikhonov_alpha: f
     """
     with full_precision(y):
         y, H, codes = widened(y, H, codes)
-        N = H.shape[-1]
-        gram = (H.unsqueeze(1) * codes.abs().square().unsqueeze(2)) @ H.mH.unsqueeze(1)
-        diagonal = gram.diagonal(dim1=-2, dim2=-1)
-        alpha = tikhonov_alpha * (diagonal.real.sum(-1) / N + TRACE_FLOOR)
-        diagonal += alpha.unsqueeze(-1)
+        gram, alpha = _normal_matrices(H, _code_power(codes), tikhonov_alpha)
+        gram.diagonal(dim1=-2, dim2=-1).add_(alpha.unsqueeze(-1))
         factor, info = torch.linalg.cholesky_ex(gram)
         _require_solved(info)
-        z = torch.cholesky_solve(y.unsqueeze(-1), factor).squeeze(-1)
-        a = (z @ H.conj()) * codes.conj()
+        rows = torch.cholesky_solve(_right_sides(y, len(gram[0])), factor).mT.reshape(y.shape)
+        a = (rows @ H.conj()) * codes.conj()
         require_finite(a, "back-projection")
         return a
+
+
+def _code_power(codes: Tensor) -> Tensor:
+    """``|c_l|^2`` [B, L, N]; [B, 1, N] if it is the same, to rounding, in every snapshot of every scene.
+
+    Codes of constant modulus, which phase shifters make, have one ``Phi_l Phi_l^H`` a scene, not L of them.
+    """
+    power = squared_modulus(codes)
+    first = power[:, :1]
+    rounding = MODULUS_ROUNDING * torch.finfo(power.dtype).eps
+    return first if bool(((power - first).abs() <= rounding * first).all()) else power
+
+
+def _normal_matrices(H: Tensor, power: Tensor, tikhonov_alpha: float) -> tuple[Tensor, Tensor]:
+    """``Phi_l Phi_l^H`` [B, L', M, M] and ``alpha_l`` [B, L'] for code powers [B, L', N]."""
+    gram = (H.unsqueeze(1) * power.unsqueeze(2)) @ H.mH.unsqueeze(1)
+    trace = gram.diagonal(dim1=-2, dim2=-1).real.sum(-1)
+    return gram, tikhonov_alpha * (trace / H.shape[-1] + TRACE_FLOOR)
+
+
+def _right_sides(y: Tensor, num_systems: int) -> Tensor:
+    """Snapshots [B, L, M] as right sides of one system a scene [B, 1, M, L] or a snapshot [B, L, M, 1]."""
+    return y.mT.unsqueeze(1) if num_systems == 1 else y.unsqueeze(-1)
 
 
 def _require_solved(info: Tensor) -> None:

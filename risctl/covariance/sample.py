@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from risctl.covariance.precision import full_precision, require_finite, widened
+from risctl.covariance.precision import energy, full_precision, require_finite, widened
 from risctl.errors import MeasurementError
 
 
@@ -30,19 +30,24 @@ def sample_factor(a: Tensor, center: bool) -> Tensor:
     with full_precision(a):
         (a,) = widened(a)
         require_finite(a, "back-projection")
-        size = a.abs().amax(dim=(1, 2), keepdim=True)
-        x = a / size.clamp_min(torch.finfo(size.dtype).tiny)  # squares of small data would underflow
-        before = x.abs().square().sum((1, 2))
+        size = _largest_part(a).clamp_min(torch.finfo(a.real.dtype).tiny)
+        x = a / size[:, None, None]  # squares of small data would underflow
+        before = energy(x)
         if center:
             x = x - x.mean(dim=1, keepdim=True)
-        energy = x.abs().square().sum((1, 2))
-        _require_energy(energy, before, a.shape[1])
-        return (x * (a.shape[2] / energy).sqrt()[:, None, None]).mT
+        after = energy(x)
+        _require_energy(after, before, a.shape[1])
+        return (x * (a.shape[2] / after).sqrt()[:, None, None]).mT
 
 
-def _require_energy(energy: Tensor, before: Tensor, num_snapshots: int) -> None:
-    rounding = (num_snapshots * torch.finfo(energy.dtype).eps) ** 2
-    empty = energy <= before * rounding
+def _largest_part(a: Tensor) -> Tensor:
+    """Largest real or imaginary part of every scene [B]."""
+    return torch.view_as_real(a).flatten(1).abs().amax(dim=1)
+
+
+def _require_energy(after: Tensor, before: Tensor, num_snapshots: int) -> None:
+    rounding = (num_snapshots * torch.finfo(after.dtype).eps) ** 2
+    empty = after <= before * rounding
     if bool(empty.any()):
         raise MeasurementError(
             f"scene {int(empty.nonzero()[0])} has no energy to build a sample covariance from"

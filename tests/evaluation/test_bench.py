@@ -6,9 +6,10 @@ import pytest
 import torch
 
 from risctl.config import CovarianceConfig, PhysicsConfig
-from risctl.covariance import snapshot_factor
-from risctl.evaluation import bench
-from risctl.evaluation.bench import Figure, Plan
+from risctl.covariance import LowRank, covariances, snapshot_factor
+from risctl.evaluation import bench, bench_covariance, timing
+from risctl.evaluation.bench import Plan
+from risctl.evaluation.timing import Figure
 
 
 @pytest.mark.parametrize(
@@ -34,17 +35,17 @@ def test_short_work_is_repeated_within_a_sample() -> None:
         nonlocal calls
         calls += 1
 
-    samples = bench.cpu_seconds(work, repeats=3)
+    samples = timing.cpu_seconds(work, repeats=3)
     assert len(samples) == 3
     assert calls > 1000
     assert min(samples) >= 0
-    assert max(samples) < bench.MIN_SECONDS
+    assert max(samples) < timing.MIN_SECONDS
 
 
 def test_rates_and_costs_are_medians() -> None:
-    rate = bench.speed("r", "x/s", 12, [3.0, 1.0, 2.0])
+    rate = timing.speed("r", "x/s", 12, [3.0, 1.0, 2.0])
     assert (rate.low, rate.value, rate.high, rate.more_is_better) == (4.0, 6.0, 12.0, True)
-    each = bench.cost("c", "s", 2, [3.0, 1.0, 2.0])
+    each = timing.cost("c", "s", 2, [3.0, 1.0, 2.0])
     assert (each.low, each.value, each.high, each.more_is_better) == (0.5, 1.0, 1.5, False)
 
 
@@ -63,3 +64,20 @@ def test_the_fast_spectrum_is_the_obvious_one() -> None:
     obvious = bench.dense_spectrum(factors, 2, grid.steering())
     assert fast.shape == (3, grid.num_points)
     torch.testing.assert_close(fast, obvious, rtol=1e-3, atol=1e-3)
+
+
+def test_dense_covariance_and_factors_compute_the_same() -> None:
+    physics = PhysicsConfig(ris_columns=5, ris_rows=4, max_sources=2, num_snapshots=6)
+    scenes, knobs = bench.example_scenes(physics, 3), CovarianceConfig()
+    measured = (scenes.y, scenes.H, scenes.codes)
+    dense = bench_covariance.dense_sample_covariance(*measured, knobs)
+    torch.testing.assert_close(LowRank(snapshot_factor(*measured, knobs)).dense(), dense, rtol=0, atol=1e-3)
+    A = bench_covariance.true_steering(scenes, physics)
+    blend = covariances(*measured, A, A, knobs).blend
+    R, directions = blend.dense(), bench_covariance.look_directions(physics)
+    assert directions.shape == (512, 20)
+    torch.testing.assert_close(
+        blend.eigenvalues(2), bench_covariance.dense_eigenvalues(R, 2), rtol=1e-4, atol=0
+    )
+    dense_null = bench_covariance.dense_denominator(R, directions, 2)
+    torch.testing.assert_close(blend.music_denominator(directions, 2), dense_null, rtol=1e-4, atol=1e-5)

@@ -1,0 +1,97 @@
+"""Speed of the covariance pipeline beside dense N x N algebra on the same scenes, in the same run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from risctl.config import CovarianceConfig, PhysicsConfig
+from risctl.covariance import covariances, snapshot_factor
+from risctl.evaluation.timing import Figure, cost, cpu_seconds
+from risctl.physics import ArrayGeometry, FieldOfView, Scenes, steering_vector
+from risctl.physics.grid import PolarGrid
+
+RIDGE_GAIN = 50.0  # asked of the M x M identity over N x N solves
+FACTOR_GAIN = 10.0  # asked of Gram matrices over dense eigendecompositions
+
+
+def covariance_figures(
+    scenes: Scenes, covariance: CovarianceConfig, physics: PhysicsConfig, repeats: int
+) -> Iterator[Figure]:
+    """CPU seconds a scene of ``R_samp``, and of spectrum and MUSIC denominators of ``R_blend``."""
+    measured, count = (scenes.y, scenes.H, scenes.codes), len(scenes)
+    yield beside(
+        "ridge and R_samp",
+        "N x N solves, dense R_samp",
+        count,
+        RIDGE_GAIN,
+        cpu_seconds(partial(snapshot_factor, *measured, covariance), repeats),
+        cpu_seconds(partial(dense_sample_covariance, *measured, covariance), min(repeats, 3), warm=False),
+    )
+    A = true_steering(scenes, physics)
+    blend = covariances(*measured, A, A, covariance).blend
+    R, directions = blend.dense(), look_directions(physics)
+    jobs: list[tuple[str, Callable[[], object], Callable[[], object]]] = [
+        (
+            "K_max eigenvalues of R_blend",
+            partial(blend.eigenvalues, physics.max_sources),
+            partial(dense_eigenvalues, R, physics.max_sources),
+        ),
+        (
+            "MUSIC denominators of R_blend",
+            partial(blend.music_denominator, directions, physics.max_sources),
+            partial(dense_denominator, R, directions, physics.max_sources),
+        ),
+    ]
+    for name, fast, slow in jobs:
+        seconds = cpu_seconds(fast, repeats), cpu_seconds(slow, min(repeats, 3), warm=False)
+        yield beside(name, "dense eigendecomposition", count, FACTOR_GAIN, *seconds)
+
+
+def beside(name: str, obvious: str, scenes: int, gain: float, fast: list[float], slow: list[float]) -> Figure:
+    """CPU seconds a scene whose target is the obvious way's divided by `gain`."""
+    reference = cost("", "", scenes, slow).value
+    figure = cost(name, "s/scene", scenes, fast)
+    return replace(figure, target=reference / gain, reference=reference, reference_name=obvious)
+
+
+def true_steering(scenes: Scenes, physics: PhysicsConfig) -> Tensor:
+    """Steering vectors of the true sources, zero past K, [B, N, K_max]: a stand-in for a prediction."""
+    geometry = ArrayGeometry.from_config(physics)
+    A = steering_vector(scenes.azimuth, scenes.elevation, scenes.range.clamp_min(physics.range_min), geometry)
+    return (A * scenes.source_mask.unsqueeze(-1)).mT.contiguous()
+
+
+def look_directions(physics: PhysicsConfig) -> Tensor:
+    """Steering vectors [G, N] of 32 x 16 directions at one range."""
+    geometry, view = ArrayGeometry.from_config(physics), FieldOfView.from_config(physics)
+    return PolarGrid.of_size(geometry, view, 32, 16, 1).steering().mT.contiguous()
+
+
+def dense_sample_covariance(y: Tensor, H: Tensor, codes: Tensor, covariance: CovarianceConfig) -> Tensor:
+    """``R_samp`` [B, N, N] by the definition: one N x N solve a snapshot."""
+    Phi = H.unsqueeze(1) * codes.unsqueeze(2)
+    normal = Phi.mH @ Phi
+    diagonal = normal.diagonal(dim1=-2, dim2=-1)
+    diagonal += covariance.tikhonov_alpha * (diagonal.real.mean(-1, keepdim=True) + 1e-12)
+    a = torch.linalg.solve(normal, Phi.mH @ y.unsqueeze(-1)).squeeze(-1)
+    if covariance.center:
+        a = a - a.mean(dim=1, keepdim=True)
+    R = a.mT @ a.conj()
+    R = (R + R.mH) / 2.0
+    return R * (R.shape[-1] / R.diagonal(dim1=-2, dim2=-1).real.sum(-1))[:, None, None]
+
+
+def dense_eigenvalues(R: Tensor, count: int) -> Tensor:
+    """The `count` largest eigenvalues [B, count] of dense matrices [B, N, N]."""
+    return torch.linalg.eigvalsh(R).flip(-1)[:, :count]
+
+
+def dense_denominator(R: Tensor, directions: Tensor, num_sources: int) -> Tensor:
+    """``|E^H a|^2`` [B, G] over the noise eigenvectors E of dense matrices; directions [G, N]."""
+    noise = torch.linalg.eigh(R)[1][..., : R.shape[-1] - num_sources]
+    return (noise.mH @ directions.mT).abs().square().sum(1)

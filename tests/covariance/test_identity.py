@@ -1,0 +1,37 @@
+"""The pipeline's fingerprint: the same for the same arithmetic, another for anything else."""
+
+from __future__ import annotations
+
+import pytest
+
+from risctl.config import CovarianceConfig
+from risctl.covariance import covariance_fingerprint, identity
+
+CHANGES = [
+    {"beta": 0.301},
+    {"tikhonov_alpha": 1.001e-3},
+    {"eps_cov": 1.001e-3},
+    {"range_weight": 0.3003},
+    {"center": False},
+]
+
+
+def test_every_field_is_tried() -> None:
+    assert {key for change in CHANGES for key in change} | {"normalisation"} == set(
+        CovarianceConfig.model_fields
+    )
+
+
+@pytest.mark.parametrize("change", CHANGES, ids=str)
+def test_each_knob_changes_it(change: dict[str, object]) -> None:
+    assert covariance_fingerprint(CovarianceConfig(**change)) != covariance_fingerprint(CovarianceConfig())
+
+
+def test_equal_knobs_share_it() -> None:
+    assert covariance_fingerprint(CovarianceConfig(beta=0.3)) == covariance_fingerprint(CovarianceConfig())
+
+
+def test_another_version_of_the_pipeline_changes_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = covariance_fingerprint(CovarianceConfig())
+    monkeypatch.setattr(identity, "PIPELINE_VERSION", identity.PIPELINE_VERSION + 1)
+    assert covariance_fingerprint(CovarianceConfig()) != before
