@@ -13,7 +13,10 @@ from risctl.config.schema import Config
 
 
 def load_config(
-    preset: str | None = "quick", file: str | Path | None = None, overrides: Sequence[str] = ()
+    preset: str | None = "quick",
+    file: str | Path | None = None,
+    overrides: Sequence[str] = (),
+    base: Config | None = None,
 ) -> Config:
     """Return the resolved configuration.
 
@@ -21,13 +24,15 @@ def load_config(
         preset: name of a shipped preset, or None for the schema's defaults.
         file: TOML file (or a run's `config.json`) whose values replace the preset's.
         overrides: words `section.key=value`, which replace everything else.
+        base: settings that everything above replaces, a checkpoint's own for example.
 
     Raises:
         InputError: an unknown preset or key, an unreadable file or a bad value, naming where it came from.
     """
     paths = [preset_path(preset)] if preset else []
     paths += [Path(file)] if file else []
-    layers = [(str(path), _flat_leaves(read_table(path))) for path in paths]
+    layers = [] if base is None else [("base", flatten(base.model_dump(mode="json")))]
+    layers += [(str(path), _flat_leaves(read_table(path))) for path in paths]
     layers.extend(("override", dict([parse_override(word)])) for word in overrides)
     return _resolve(layers)
 

@@ -6,13 +6,27 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from risctl.config.base import Fraction, NonNegative, Positive, Section, Seed, as_tuple, cross_field_error
+from risctl.config.base import (
+    Decibel,
+    Fraction,
+    NonNegative,
+    Positive,
+    Section,
+    Seed,
+    as_tuple,
+    cross_field_error,
+)
 
 Alphas = Annotated[
     tuple[Annotated[float, Field(gt=0, le=1e6)], ...], as_tuple, Field(min_length=1, max_length=16)
 ]
-MapSide = Annotated[int, Field(ge=1, le=512)]
+MapSide = Annotated[int, Field(ge=2, le=512, multiple_of=2)]
 Epochs = Annotated[int, Field(ge=1, le=100_000)]
+PhaseEnds = Annotated[tuple[Fraction, Fraction], as_tuple]
+PhaseSources = Annotated[
+    tuple[Annotated[int, Field(ge=1, le=64)], Annotated[int, Field(ge=1, le=64)]], as_tuple
+]
+PhaseDecibels = Annotated[tuple[Decibel, Decibel], as_tuple]
 
 
 class ModelConfig(Section):
@@ -20,20 +34,22 @@ class ModelConfig(Section):
 
     head: Literal["structured", "factors"] = "structured"
     """Covariance factors built from the slots, or emitted freely."""
-    width: Annotated[int, Field(ge=8, le=4096)] = 128
-    """Channels of the backbone."""
-    depth: Annotated[int, Field(ge=1, le=64)] = 6
-    """Blocks of the backbone."""
+    width: Annotated[int, Field(ge=8, le=512, multiple_of=8)] = 32
+    """Channels at the full resolution of the maps; doubled with every halving."""
+    depth: Annotated[int, Field(ge=1, le=6)] = 3
+    """Resolutions of the U-shaped backbone, each half the one before."""
+    blocks: Annotated[int, Field(ge=1, le=16)] = 1
+    """Residual blocks at every resolution."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.05
     """Dropout rate."""
-    map_alphas: Alphas = (1e-2, 1.0, 10.0)
+    map_alphas: Alphas = (0.1, 10.0, 50.0)
     """Ridge strengths of the detection maps, in the units of `covariance.tikhonov_alpha`."""
     map_rows: MapSide = 16
-    """Elevations of a detection map."""
+    """Cells of a detection map in elevation (its sine)."""
     map_columns: MapSide = 32
-    """Azimuths of a detection map."""
+    """Cells of a detection map in azimuth (the direction cosine)."""
     map_ranges: Annotated[int, Field(ge=1, le=64)] = 4
-    """Range planes of a detection map."""
+    """Range planes of a detection map, even in 1/range."""
 
 
 class LossConfig(Section):
@@ -73,8 +89,12 @@ class LossConfig(Section):
     """Clamp of `margin`."""
     elevation_factor: Positive = 1.5
     """Weight of elevation against azimuth in `aux`."""
+    aux_beta: Positive = 1.0
+    """Where the smooth-L1 of `aux` turns from quadratic to linear: radians, or nepers of range."""
     subspace_load: Positive = 1e-4
     """Diagonal load of the K x K solve of `subspace_align`."""
+    stencil_phase: Annotated[float, Field(gt=0, le=10)] = 1.0
+    """Step to the neighbours of `peak_contrast`: phase change across the aperture, radians rms."""
     subspace_align_start: NonNegative = 0.02
     """Weight of `subspace_align` in the first epochs."""
     subspace_align_final: NonNegative = 0.07
@@ -87,6 +107,16 @@ class LossConfig(Section):
     """Epochs of the first phase."""
     schedule_final_fraction: Fraction = 0.2
     """Share of the epochs in the last phase."""
+    own_presence: NonNegative = 0.3
+    """The network's own: focal loss of the presence map."""
+    own_offset: NonNegative = 0.5
+    """The network's own: offsets within the cells, cells."""
+    own_range: NonNegative = 0.3
+    """The network's own: log-range of the cells."""
+    own_power: NonNegative = 0.1
+    """The network's own: log-power of the cells."""
+    own_std: NonNegative = 0.02
+    """The network's own: likelihood of the cells' range error."""
 
 
 class TrainingConfig(Section):
@@ -116,14 +146,24 @@ class TrainingConfig(Section):
     """Share of the epochs at the end that are averaged; 0 switches it off."""
     swa_lr_factor: Annotated[float, Field(gt=0, le=1)] = 0.1
     """Rate during averaging over the peak rate."""
-    curriculum: bool = True
-    """Three phases: few sources at high SNR first."""
+    curriculum: bool = False
+    """Three phases: few sources at high SNR first. Validation always sees everything."""
+    curriculum_until: PhaseEnds = (0.1, 0.3)
+    """Shares of the epochs after which the first and the second phase end."""
+    curriculum_max_sources: PhaseSources = (2, 3)
+    """Most sources of a training scene in the first and the second phase."""
+    curriculum_min_snr_db: PhaseDecibels = (10.0, 0.0)
+    """Lowest SNR of a training scene in the first and the second phase."""
     early_stop_patience: Annotated[int, Field(ge=0, le=100_000)] = 25
     """Epochs without a better validation loss before stopping; 0 never stops."""
     precision: Literal["float32", "bf16", "fp16"] = "float32"
     """Arithmetic of the network; covariances are float32 or wider always."""
+    compile: bool = False
+    """Compile the backbone; on a CPU that costs minutes and runs slower, on a GPU it may pay in long runs."""
     beta_jitter: Annotated[float, Field(ge=0, le=0.5)] = 0.05
     """Half width of the uniform jitter of `covariance.beta`, in training only."""
+    checkpoint_seconds: NonNegative = 60.0
+    """Seconds between two savings of the last state; 0 saves after every step."""
     max_skipped_fraction: Fraction = 0.05
     """Share of skipped steps past which the run fails."""
     max_sanitised_fraction: Fraction = 0.05
@@ -134,4 +174,6 @@ class TrainingConfig(Section):
         if self.warmup_fraction + self.swa_fraction > 1:
             got = f"{self.warmup_fraction} + {self.swa_fraction}"
             raise cross_field_error("warmup_fraction", "warm-up and averaging to fit into the run", got)
+        if self.curriculum_until[0] > self.curriculum_until[1]:
+            raise cross_field_error("curriculum_until", "ascending shares", str(self.curriculum_until))
         return self

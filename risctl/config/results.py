@@ -15,7 +15,7 @@ from risctl.config.base import (
     cross_field_error,
 )
 
-EstimatorName = Literal["nomp", "music", "sbl"]
+EstimatorName = Literal["learned", "nomp", "music", "sbl"]
 EstimatorNames = Annotated[tuple[EstimatorName, ...], as_tuple, Field(min_length=1, max_length=8)]
 GridSide = Annotated[int, Field(ge=2, le=100_000)]
 
@@ -59,7 +59,7 @@ class EvaluationConfig(Section):
     gospa_power: Annotated[float, Field(ge=1, le=10)] = 2.0
     """GOSPA exponent p."""
     estimators: EstimatorNames = ("nomp", "music")
-    """Estimators of the sweep."""
+    """Estimators of the sweep; `learned` only where there is a run or checkpoint."""
 
     @model_validator(mode="after")
     def _check_distinct(self) -> Self:

@@ -1,1 +1,17 @@
-"""Loss terms and their total. Filled by the learned estimator."""
+"""Loss terms, one small file per family, and their total."""
+
+from risctl.losses.positions import match_slots
+from risctl.losses.total import LossValue, per_scene_terms, total_loss
+from risctl.losses.truth import Truth
+from risctl.losses.weights import TERMS, main_weights, term_weights
+
+__all__ = [
+    "TERMS",
+    "LossValue",
+    "Truth",
+    "main_weights",
+    "match_slots",
+    "per_scene_terms",
+    "term_weights",
+    "total_loss",
+]

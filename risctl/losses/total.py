@@ -1,0 +1,138 @@
+"""The twelve terms of a batch and their weighted sum.
+
+Every term is computed scene by scene in single precision or wider, autocast off, from factors and r x r Gram
+matrices; what several terms need (Gram matrices, one eigendecomposition, the energies of steering vectors
+inside the signal subspace) is computed once. R is ``R_blend`` in all of them but `cov_pred`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from risctl.config import LossConfig
+from risctl.covariance import full_precision
+from risctl.losses.count import count_cross_entropy
+from risctl.losses.covariance import covariance_nmse
+from risctl.losses.factors import slot_coherence
+from risctl.losses.moments import Moments, Reference
+from risctl.losses.music import peak_contrast, stencil_steering
+from risctl.losses.positions import direction_chamfer, matched_distance
+from risctl.losses.products import inner_products
+from risctl.losses.projector import energy_inside
+from risctl.losses.spectrum import Spectrum, eigenvalue_gap, gap_hinge, gap_target
+from risctl.losses.subspace import covariance_outside, predicted_outside
+from risctl.losses.truth import Truth
+from risctl.losses.weights import TERMS
+from risctl.model import Forward, Prediction
+from risctl.physics import ArrayGeometry, steering_vector
+
+
+@dataclass(frozen=True)
+class LossValue:
+    """A loss and what it is made of.
+
+    Attributes:
+        total: the weighted sum, scalar.
+        raw: every term, the mean over the scenes, scalars in the order of `TERMS`.
+        weighted: every term times its weight.
+    """
+
+    total: Tensor
+    raw: dict[str, Tensor]
+    weighted: dict[str, Tensor]
+
+
+def total_loss(
+    forward: Forward,
+    truth: Truth,
+    loss: LossConfig,
+    weights: Mapping[str, float],
+    geometry: ArrayGeometry,
+) -> LossValue:
+    """Weighted sum of the twelve terms, mean over the scenes.
+
+    Args:
+        forward: prediction and covariances of B scenes.
+        truth: their sources.
+        loss: shape parameters of the terms.
+        weights: weight of every term of `TERMS`; one of weight zero is logged and adds nothing.
+        geometry: the nominal surface.
+    """
+    raw = {name: x.mean() for name, x in per_scene_terms(forward, truth, loss, geometry).items()}
+    weighted = {name: weights[name] * raw[name] for name in TERMS}
+    # A term of weight zero must not reach the sum: it may be infinite.
+    counted = [weighted[name] for name in TERMS if weights[name] != 0.0]
+    return LossValue(torch.stack([torch.zeros_like(raw["cov"]), *counted]).sum(), raw, weighted)
+
+
+def per_scene_terms(
+    forward: Forward, truth: Truth, loss: LossConfig, geometry: ArrayGeometry
+) -> dict[str, Tensor]:
+    """The twelve terms of every scene, [B] each, in the order of `TERMS`."""
+    with full_precision(truth.A):
+        prediction = _single_or_wider(forward.prediction)
+        found = _slot_terms(prediction, truth, loss)
+        found |= _covariance_terms(forward, prediction, truth, loss, geometry)
+        return {name: found[name] for name in TERMS}
+
+
+def _single_or_wider(prediction: Prediction) -> Prediction:
+    """The prediction, numbers that an autocast network left in half precision widened."""
+    real = {
+        "count_logits": prediction.count_logits,
+        "position": prediction.position,
+        "power": prediction.power,
+    }
+    wide = {name: x.to(torch.promote_types(x.dtype, torch.float32)) for name, x in real.items()}
+    return Prediction(prediction.A_angle, prediction.A_range, **wide)
+
+
+def _slot_terms(prediction: Prediction, truth: Truth, loss: LossConfig) -> dict[str, Tensor]:
+    """The terms that look at no covariance."""
+    ortho, cross = slot_coherence(prediction.A_angle, prediction.A_range)
+    return {
+        "ortho": ortho,
+        "cross": cross,
+        "K": count_cross_entropy(prediction.count_logits, truth),
+        "aux": matched_distance(prediction.position, truth, loss),
+        "peak": direction_chamfer(prediction.position, prediction.power, truth),
+    }
+
+
+def _covariance_terms(
+    forward: Forward, prediction: Prediction, truth: Truth, loss: LossConfig, geometry: ArrayGeometry
+) -> dict[str, Tensor]:
+    """The errors of prediction and blend, the blend's spectrum and its signal subspace."""
+    reference, R = Reference.of(truth), forward.covariances.blend
+    gram, at_truth, at_slots, around = inner_products(
+        R.F, truth.A.mT, _steering(prediction.position, geometry), stencil_steering(truth, geometry, loss)
+    )
+    blend = Moments(R, gram, at_truth)
+    spectrum = Spectrum.of(gram)
+    gap = eigenvalue_gap(blend, spectrum, truth.num_sources)
+    b = torch.cat([at_slots, at_truth, around], dim=-1)
+    K = at_truth.shape[-1]
+    inside = energy_inside(gram, b, spectrum, truth.num_sources, most=K)
+    return {
+        "cov": covariance_nmse(blend, reference, loss),
+        "cov_pred": covariance_nmse(_predicted(forward, truth), reference, loss),
+        "gap": gap_hinge(gap, loss),
+        "margin": gap_target(gap, loss),
+        "align": predicted_outside(inside[:, :K], prediction.power),
+        "subspace_align": covariance_outside(blend, reference, loss),
+        "peak_contrast": peak_contrast(inside[:, K : 2 * K], inside[:, 2 * K :], truth),
+    }
+
+
+def _predicted(forward: Forward, truth: Truth) -> Moments:
+    R = forward.covariances.pred
+    return Moments(R, *inner_products(R.F, truth.A.mT))
+
+
+def _steering(position: Tensor, geometry: ArrayGeometry) -> Tensor:
+    """Steering vectors [B, K_max, N] at azimuth, elevation, range [B, K_max, 3]."""
+    return steering_vector(position[..., 0], position[..., 1], position[..., 2], geometry)

@@ -1,0 +1,126 @@
+"""Predictions of a stated error, and the same scenes for every loss term."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from risctl.config import CovarianceConfig, LossConfig, PhysicsConfig
+from risctl.covariance import Covariances, LowRank
+from risctl.covariance.pipeline import blended_covariance, predicted_covariance
+from risctl.losses import Truth, per_scene_terms
+from risctl.model import Forward, Prediction
+from risctl.physics import ArrayGeometry, Scenes, simulate_scenes
+
+PHYSICS = PhysicsConfig()
+SMALL = PhysicsConfig(ris_columns=4, ris_rows=3, max_sources=3, num_antennas=4, max_coherence=1.0)
+COVARIANCE = CovarianceConfig()
+LOSS = LossConfig()
+
+
+@dataclass(frozen=True)
+class Case:
+    """Leaves of the graph, from which the covariances follow as in the pipeline, and the truth."""
+
+    A_angle: Tensor
+    A_range: Tensor
+    count_logits: Tensor
+    position: Tensor
+    power: Tensor
+    samp: Tensor
+    truth: Truth
+    geometry: ArrayGeometry
+    beta: float = 0.3
+
+    LEAVES = ("A_angle", "A_range", "count_logits", "position", "power")
+
+    def leaves(self) -> tuple[Tensor, ...]:
+        return tuple(getattr(self, name) for name in self.LEAVES)
+
+    def prediction(self) -> Prediction:
+        return Prediction(*self.leaves())
+
+    def forward(self) -> Forward:
+        pred = predicted_covariance(self.A_angle, self.A_range, COVARIANCE.range_weight)
+        beta = torch.full((len(self.power),), self.beta, dtype=self.samp.real.dtype, device=self.samp.device)
+        samp = LowRank(self.samp)
+        blend = blended_covariance(pred, samp, beta, COVARIANCE.eps_cov)
+        return Forward(self.prediction(), Covariances(samp, pred, blend, beta, self.samp.mT))
+
+    def terms(self, loss: LossConfig = LOSS) -> dict[str, Tensor]:
+        return per_scene_terms(self.forward(), self.truth, loss, self.geometry)
+
+    def with_leaves(self, leaves: tuple[Tensor, ...]) -> Case:
+        return replace(self, **dict(zip(self.LEAVES, leaves, strict=True)))
+
+    def requires_grad(self) -> Case:
+        return self.with_leaves(tuple(x.detach().clone().requires_grad_() for x in self.leaves()))
+
+    def slots(self, order: list[int]) -> Case:
+        columns = {name: getattr(self, name)[..., order] for name in ("A_angle", "A_range", "power")}
+        return replace(self, **columns, position=self.position[:, order])
+
+    def scenes(self, index: slice) -> Case:
+        parts = {name: getattr(self, name)[index] for name in (*self.LEAVES, "samp")}
+        return replace(self, **parts, truth=select(self.truth, index))
+
+    def to(self, device: torch.device | str) -> Case:
+        parts = {name: getattr(self, name).to(device) for name in (*self.LEAVES, "samp")}
+        truth = Truth(**{f.name: getattr(self.truth, f.name).to(device) for f in fields(Truth)})
+        geometry = self.geometry.to(device, self.geometry.positions.dtype)
+        return replace(self, **parts, truth=truth, geometry=geometry)
+
+
+def select(truth: Truth, index: slice) -> Truth:
+    return Truth(**{f.name: getattr(truth, f.name)[index] for f in fields(Truth)})
+
+
+def simulated(physics: PhysicsConfig = PHYSICS, count: int = 8, seed: int = 5) -> Scenes:
+    return simulate_scenes(physics, np.random.Generator(np.random.SFC64(seed)), count)
+
+
+def build(
+    error: float,
+    scenes: Scenes | None = None,
+    physics: PhysicsConfig = PHYSICS,
+    dtype: torch.dtype = torch.float64,
+    beta: float = 0.3,
+    seed: int = 0,
+) -> Case:
+    """A prediction that is the truth at ``error = 0`` and drifts off it along one fixed direction."""
+    scenes = simulated(physics) if scenes is None else scenes
+    geometry = ArrayGeometry.from_config(physics, dtype=torch.float64)
+    truth = Truth.of(scenes, geometry)
+    draw = torch.Generator().manual_seed(seed)
+    noise = [torch.randn(truth.A.shape, dtype=torch.complex128, generator=draw) for _ in range(2)]
+    drift = torch.rand(truth.position.shape, dtype=torch.float64, generator=draw) - 0.5
+    logits = torch.nn.functional.one_hot(truth.num_sources - 1, physics.max_sources).double()
+    position = truth.position + error * torch.tensor([0.6, 0.4, 0.8]) * drift
+    samp = truth.covariance().F
+    samp = torch.cat([samp, torch.randn(samp.shape, dtype=samp.dtype, generator=draw)], dim=-1)
+    case = Case(
+        A_angle=truth.A * truth.power.sqrt().unsqueeze(-2) + error * noise[0],
+        A_range=error * noise[1],
+        count_logits=12.0 * (1.0 - error) * logits,
+        position=torch.cat([position[..., :2], position[..., 2:].clamp(0.3, 12.0)], dim=-1),
+        power=truth.power / truth.power.sum(-1, keepdim=True),
+        samp=samp * (geometry.num_elements / samp.abs().square().sum((-2, -1), keepdim=True)).sqrt(),
+        truth=truth,
+        geometry=geometry,
+        beta=beta,
+    )
+    return case if dtype == torch.float64 else single(case)
+
+
+def single(case: Case) -> Case:
+    """The same case in single precision."""
+
+    def narrow(x: Tensor) -> Tensor:
+        return x.to({torch.float64: torch.float32, torch.complex128: torch.complex64}.get(x.dtype, x.dtype))
+
+    parts = {name: narrow(getattr(case, name)) for name in (*Case.LEAVES, "samp")}
+    truth = Truth(**{f.name: narrow(getattr(case.truth, f.name)) for f in fields(Truth)})
+    return replace(case, **parts, truth=truth, geometry=case.geometry.to("cpu", torch.float32))
