@@ -1,0 +1,108 @@
+"""A U-shaped convolution network over the lattice, conditioned on a few scalars of the scene."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import interpolate, silu
+
+GROUP_CHANNELS = 8  # channels normalised together
+
+
+def group_norm(channels: int) -> nn.GroupNorm:
+    """Normalisation that does the same in training and in inference, whatever the batch."""
+    return nn.GroupNorm(max(1, channels // GROUP_CHANNELS), channels)
+
+
+class ResidualBlock(nn.Module):
+    """``x + f(x)``, f two 3 x 3 convolutions (pre-activation: He et al., ECCV 2016)."""
+
+    def __init__(self, channels: int, dropout: float) -> None:
+        super().__init__()
+        self.body = nn.Sequential(
+            group_norm(channels),
+            nn.SiLU(),
+            nn.Conv2d(channels, channels, 3, padding=1, bias=False),
+            group_norm(channels),
+            nn.SiLU(),
+            nn.Dropout(dropout),
+            nn.Conv2d(channels, channels, 3, padding=1),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, C, h, w] -> [B, C, h, w]."""
+        return x + self.body(x)
+
+
+class Level(nn.Module):
+    """One resolution of the U: down to the coarser ones, back up, then residual blocks.
+
+    The way down has no blocks of its own: at the finest resolution they would cost the most and see the
+    least.
+
+    Args:
+        channels: of every level from this one down.
+        blocks: residual blocks of a level.
+        dropout: rate inside the blocks.
+        scalars: number of scene scalars, added to the coarsest level's channels.
+    """
+
+    def __init__(self, channels: tuple[int, ...], blocks: int, dropout: float, scalars: int) -> None:
+        super().__init__()
+        C, *deeper = channels
+        self.blocks = nn.Sequential(*(ResidualBlock(C, dropout) for _ in range(blocks)))
+        self.coarser = Coarser(channels, blocks, dropout, scalars) if deeper else None
+        self.scene = None if deeper else nn.Linear(scalars, C)
+
+    def forward(self, x: Tensor, scalars: Tensor) -> tuple[Tensor, Tensor]:
+        """x [B, C, h, w] -> the same shape, and the coarsest level's features."""
+        if self.coarser is not None:
+            seen, deepest = self.coarser(x, scalars)
+            return self.blocks(x + seen), deepest
+        assert self.scene is not None
+        x = self.blocks(x + self.scene(scalars)[:, :, None, None])
+        return x, x
+
+
+class Coarser(nn.Module):
+    """What the levels below make of a level's features, at its resolution."""
+
+    def __init__(self, channels: tuple[int, ...], blocks: int, dropout: float, scalars: int) -> None:
+        super().__init__()
+        C, below = channels[:2]
+        self.norm = group_norm(C)
+        self.shrink = nn.Conv2d(C, below, 3, stride=2, padding=1)
+        self.level = Level(channels[1:], blocks, dropout, scalars)
+        self.widen = nn.Conv2d(below, C, 1)
+
+    def forward(self, x: Tensor, scalars: Tensor) -> tuple[Tensor, Tensor]:
+        """x [B, C, h, w] -> the same shape, and the coarsest level's features."""
+        coarse, deepest = self.level(self.shrink(silu(self.norm(x))), scalars)
+        return interpolate(self.widen(coarse), size=x.shape[-2:], mode="nearest"), deepest
+
+
+class Backbone(nn.Module):
+    """Maps and scalars to features of every cell and of the scene.
+
+    Args:
+        channels: of the input maps. scalars: number of scene scalars.
+        width: channels at full resolution; doubled with every halving.
+        depth: number of resolutions. blocks: residual blocks of each.
+        dropout: rate inside the blocks.
+    """
+
+    def __init__(
+        self, channels: int, scalars: int, width: int, depth: int, blocks: int, dropout: float
+    ) -> None:
+        super().__init__()
+        widths = tuple(width * 2**i for i in range(depth))
+        self.cell_channels, self.scene_channels = width, widths[-1]
+        self.stem = nn.Conv2d(channels, width, 3, padding=1)
+        self.levels = Level(widths, blocks, dropout, scalars)
+        self.cell_norm, self.scene_norm = group_norm(width), group_norm(widths[-1])
+
+    def forward(self, maps: Tensor, scalars: Tensor) -> tuple[Tensor, Tensor]:
+        """Cell features [B, width, rows, columns] and the coarsest level's [B, C, rows', columns']."""
+        x = self.stem(maps.contiguous(memory_format=torch.channels_last))
+        cells, deepest = self.levels(x, scalars)
+        return silu(self.cell_norm(cells)), silu(self.scene_norm(deepest))

@@ -1,0 +1,115 @@
+"""The file format of a checkpoint: named tensors and one JSON document, whole or refused.
+
+A safetensors file whose metadata holds the document under `state`. The document's `content_hash` covers the
+rest of it and every tensor's name, type, shape and bytes. A new file is written under a temporary name,
+flushed, read back and compared by hash, and only then takes the old one's place.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import safetensors.torch
+import torch
+import xxhash
+from safetensors import SafetensorError
+from torch import Tensor
+
+from risctl.data.atomic import replacing, storage_errors, write_at
+from risctl.data.mapped import read_regular
+from risctl.errors import DamagedFileError, InputError, StorageError
+
+MAX_BYTES: Final = 8 * 2**30
+DOCUMENT = "state"
+HASH = "content_hash"
+CHUNK = 2**24
+
+
+def write_container(path: Path, tensors: Mapping[str, Tensor], document: Mapping[str, Any]) -> dict[str, Any]:
+    """Write `tensors` and `document` to `path`, whole or not at all; return the document with its hash.
+
+    Raises:
+        StorageError: the file cannot be written, or reads back as something else.
+    """
+    packed = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    complete = {**document, HASH: content_hash(packed, document)}
+    text = json.dumps(complete, separators=(",", ":"), allow_nan=False)  # in the order it was given
+    content = safetensors.torch.save(packed, {DOCUMENT: text})
+    with replacing(path) as descriptor, storage_errors(path):
+        write_at(descriptor, memoryview(content), 0)
+        os.fsync(descriptor)
+        if _file_hash(descriptor) != xxhash.xxh3_128_hexdigest(content):
+            raise StorageError(f"{path}: what was written reads back as something else")
+    return complete
+
+
+def read_container(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Return the tensors and the document of `path`.
+
+    Raises:
+        InputError: a safetensors file that is no checkpoint.
+        DamagedFileError: truncated, edited, or no safetensors file at all.
+        StorageError: it cannot be read.
+    """
+    content = read_regular(path, MAX_BYTES)
+    try:
+        tensors = safetensors.torch.load(content)
+        length = int.from_bytes(content[:8], "little")
+        metadata = json.loads(content[8 : 8 + length]).get("__metadata__")
+    except (SafetensorError, KeyError, ValueError, RecursionError, OverflowError) as error:
+        raise DamagedFileError(path, "a whole safetensors file", _reason(error)) from None
+    if not isinstance(metadata, dict) or DOCUMENT not in metadata:
+        raise InputError(path, "", "a checkpoint of risctl", "a safetensors file of something else")
+    document = parse_document(path, metadata[DOCUMENT])
+    if document.get(HASH) != content_hash(tensors, document):
+        raise DamagedFileError(path, "the content its hash was taken of", "an edited file")
+    return tensors, document
+
+
+def parse_document(path: Path, text: str | bytes) -> dict[str, Any]:
+    """Return a JSON object; DamagedFileError for anything else, constants such as NaN included."""
+    try:
+        values = json.loads(text, parse_constant=_refuse)
+    except (ValueError, RecursionError):
+        raise DamagedFileError(path, "a JSON document", "something else") from None
+    if not isinstance(values, dict):
+        raise DamagedFileError(path, "a JSON object", type(values).__name__)
+    return values
+
+
+def content_hash(tensors: Mapping[str, Tensor], document: Mapping[str, Any]) -> str:
+    """XXH3 (128 bits, 32 hexadecimal digits) over the document without its hash and over all tensors."""
+    hasher = xxhash.xxh3_128(_canonical({k: v for k, v in document.items() if k != HASH}).encode())
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        hasher.update(f"{name}:{tensor.dtype}:{tuple(tensor.shape)}".encode())
+        hasher.update(_bytes(tensor))
+    return hasher.hexdigest()
+
+
+def _bytes(tensor: Tensor) -> memoryview:
+    return tensor.reshape(-1).contiguous().view(torch.uint8).numpy().data
+
+
+def _canonical(document: Mapping[str, Any]) -> str:
+    return json.dumps(document, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def _file_hash(descriptor: int) -> str:
+    hasher, offset = xxhash.xxh3_128(), 0
+    while part := os.pread(descriptor, CHUNK, offset):
+        hasher.update(part)
+        offset += len(part)
+    return hasher.hexdigest()
+
+
+def _reason(error: BaseException) -> str:
+    return str(error) or type(error).__name__
+
+
+def _refuse(text: str) -> None:
+    raise ValueError(text)

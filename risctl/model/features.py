@@ -1,0 +1,159 @@
+"""What the network looks at: energy maps of ridge back-projections on a polar lattice.
+
+With the ridge's whitening ``W = (Phi_l Phi_l^H + alpha I)^-1`` and ``b_l = Phi_l a_g`` the likelihood ratio
+of a source of random symbols at g against none is, to first order, a weighted mean over the snapshots of
+``|b_l^H W y_l|^2 / (b_l^H W b_l)``. The numerator is the energy ``|a_g^H a_l|^2`` of the back-projection; the
+weight is ``d_l / (d_l + c mean_l d_l)`` with ``d_l = b_l^H W b_l``: snapshots whose code lights g count more,
+and the less so the stronger the source. Of d_l only the part along the channel's strongest receive direction
+differs much from snapshot to snapshot, the others are replaced by their mean: one more set of correlations
+serves all ridges. At -5 dB a single source is the maximum of such a map in 70 % of scenes (alpha = 50 to
+100), of the plain energy map in 57 % at best (alpha = 10).
+
+Sums over snapshots make the maps blind to their order and to a phase of each; means in place of sums, and
+logarithms relative to the map's mean, make them blind to scales and comparable for any number of snapshots
+and antennas.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from risctl.covariance.precision import full_precision, require_finite
+from risctl.model.ridge import RidgeSolutions, ridge_solutions
+from risctl.physics.geometry import ArrayGeometry, FieldOfView
+from risctl.physics.grid import PolarGrid, parity_parts, real_rows
+from risctl.physics.lattice import box_order
+
+FLOOR = 1e-4  # relative to a map's mean: what lies below is not worth telling apart
+WEIGHTED_FROM = 5.0  # weaker ridges level the strongest direction themselves
+EVENNESS = 0.5  # the c of the weights: a weak-to-middling source
+
+
+class MapFeatures(nn.Module):
+    """Maps [B, channels, rows, columns] and scalars [B, 3 A] of measured scenes; without weights.
+
+    Rows ascend in ``u_z``, columns in ``u_y``; the range rings (ascending in ``1/r``) of A ridge strengths
+    are channels, followed by the lattice coordinates in -1..1. The scalars say how the energy of y is spread
+    over strong and weak receive directions, from which the noise can be told.
+
+    Args:
+        geometry, view: panel and field of view the lattice covers.
+        columns, rows, rings: lattice points along ``u_y``, ``u_z`` (even numbers) and ``1/r``.
+        alphas: ridge strengths in the units of the covariance pipeline.
+    """
+
+    alphas: Tensor
+    order: Tensor
+    coordinates: Tensor
+
+    def __init__(
+        self,
+        geometry: ArrayGeometry,
+        view: FieldOfView,
+        columns: int,
+        rows: int,
+        rings: int,
+        alphas: tuple[float, ...],
+    ) -> None:
+        super().__init__()
+        grid = PolarGrid.of_size(geometry, view, columns, rows, rings)
+        self.panel, self.size = (geometry.columns, geometry.rows), (rings, rows, columns)
+        self.channels = len(alphas) * rings + 2
+        self.num_scalars = 3 * len(alphas)
+        alphas = tuple(sorted(alphas))
+        self.num_plain = sum(alpha < WEIGHTED_FROM for alpha in alphas)
+        order = box_order(grid.shape).permute(2, 1, 0).flatten()
+        self.register_buffer("alphas", torch.tensor(alphas), persistent=False)
+        self.register_buffer("order", order, persistent=False)
+        self.register_buffer("coordinates", _coordinates(rows, columns), persistent=False)
+        for i, part in enumerate(grid.real_parts):
+            self.register_buffer(f"steering_{i}", part, persistent=False)
+
+    @torch.no_grad()
+    def forward(self, y: Tensor, H: Tensor, codes: Tensor) -> tuple[Tensor, Tensor]:
+        """Maps and scalars of y [B, L, M], H [B, M, N] and codes [B, L, N].
+
+        Raises:
+            MeasurementError: naming the first scene with a value that is not finite.
+        """
+        for name, x in (("y", y), ("H", H), ("codes", codes)):
+            require_finite(x, name)
+        with full_precision(y):
+            y, H, codes = (x.to(torch.complex64) for x in (y, H, codes))
+            ridges = ridge_solutions(y, H, codes, self.alphas)
+            energies = self.energies(ridges)[..., self.order]
+            energies = energies.view(*energies.shape[:2], *self.size)
+            mean = energies.mean(dim=(-3, -2, -1), keepdim=True)
+            maps = (energies / mean + FLOOR).log().flatten(1, 2)
+            coordinates = self.coordinates.expand(len(maps), -1, -1, -1)
+            return torch.cat([maps, coordinates], dim=1), _logit(ridges.shares)
+
+    def energies(self, ridges: RidgeSolutions) -> Tensor:
+        """Means of ``|a_g^H a_l|^2`` over the snapshots, up to a factor, real [B, A, G] in grid order."""
+        B, A, L, _ = ridges.a.shape
+        rows = torch.cat([ridges.strongest.unsqueeze(1), ridges.a], dim=1).flatten(1, 2)
+        real = [real_rows(x) for x in parity_parts(rows, *self.panel)]
+        work = MirrorEnergies([self.get_buffer(f"steering_{i}") for i in range(4)], real[0].shape[1])
+        out = work.first.new_empty(B, 4, A, work.first.shape[-1])
+        W = self.num_plain
+        level = ridges.level[:, W:, None, None]
+        for scene in range(B):  # one at a time: its products stay in the cache
+            energy = work([x[scene] for x in real]).view(4, A + 1, L, -1)
+            lit, plain, weighted = energy[:, :1], energy[:, 1 : 1 + W], energy[:, 1 + W :]
+            torch.mean(plain, dim=2, out=out[scene, :, :W])
+            out[scene, :, W:] = _weighted_mean(weighted, lit, level[scene])
+        return out.transpose(1, 2).flatten(2)
+
+
+class MirrorEnergies:
+    """``|x_j^H a_g|^2`` at the four mirror images of a quadrant's points, in place in a workspace of its own.
+
+    Args:
+        parts: real steering parts of the quadrant, four [2 N_p, G'].
+        rows: real rows 2 J of a call.
+    """
+
+    def __init__(self, parts: list[Tensor], rows: int) -> None:
+        self.parts = parts
+        self.first = parts[0].new_empty(4, rows, parts[0].shape[1])
+        self.second = torch.empty_like(self.first)
+        self.products = self.first.unbind()
+        self.halves = (self.first[:2], self.first[2:], self.second[:2], self.second[2:])
+        self.pairs = (self.second[::2], self.second[1::2], self.first[::2], self.first[1::2])
+        self.complex = self.first.chunk(2, dim=1)
+
+    def __call__(self, rows: list[Tensor]) -> Tensor:
+        """Real rows of the four parities [2 J, 2 N_p] to energies [4, J, G'], valid until the next call."""
+        for product, x, a in zip(self.products, rows, self.parts, strict=True):
+            torch.mm(x, a, out=product)
+        for low, high, total, difference in (self.halves, self.pairs):
+            torch.add(low, high, out=total)
+            torch.sub(low, high, out=difference)
+        self.first.mul_(self.first)
+        real, imaginary = self.complex
+        return real.add_(imaginary)
+
+
+def _weighted_mean(energy: Tensor, lit: Tensor, level: Tensor) -> Tensor:
+    """``sum_l |x_l|^2 / (d_l + e)`` over ``sum_l d_l / (d_l + e)``.
+
+    ``d = level + lit``, and e is `EVENNESS` times its mean over the snapshots.
+
+    Args:
+        energy: ``|x_l|^2`` [4, A, L, G'], overwritten. lit: [4, 1, L, G']. level: [A, 1, 1].
+    """
+    even = EVENNESS * (level + lit.mean(2, keepdim=True))
+    weight = (lit + (level + even)).reciprocal_()
+    total = energy.shape[2] - even.squeeze(2) * weight.sum(2)
+    return energy.mul_(weight).sum(2).div_(total)
+
+
+def _coordinates(rows: int, columns: int) -> Tensor:
+    """``u_y`` and ``u_z`` of every cell over their limits [1, 2, rows, columns]."""
+    y, z = ((torch.arange(n) + 0.5) * (2.0 / n) - 1.0 for n in (columns, rows))
+    return torch.stack([y.expand(rows, -1), z.unsqueeze(1).expand(-1, columns)]).unsqueeze(0)
+
+
+def _logit(share: Tensor) -> Tensor:
+    return torch.logit(share, eps=1e-4)

@@ -1,0 +1,115 @@
+"""The network: y, H and codes in, covariance factors, source count, positions and powers out."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+
+from risctl.config import ModelConfig, PhysicsConfig
+from risctl.covariance import full_precision
+from risctl.model.backbone import Backbone
+from risctl.model.features import MapFeatures
+from risctl.model.heads import CellHead, CountHead, FactorHead
+from risctl.model.prediction import Prediction
+from risctl.model.slots import PRESENCE, Slots, decode
+from risctl.physics.geometry import ArrayGeometry, FieldOfView
+from risctl.physics.polar import from_polar, polar_jet
+
+HIDDEN = 128
+TINY = 1e-12
+
+
+class RisNetwork(nn.Module):
+    """Blind estimator of where the sources are and of the covariance they make.
+
+    Energy maps on a lattice (:mod:`risctl.model.features`), a U-shaped convolution network, a detection head
+    in the manner of Zhou, Wang and Kraehenbuehl, "Objects as Points" (2019), decoded into K_max slots, and a
+    source-count head. The factors of the covariance are made of the slots (`structured`) or emitted freely
+    (`factors`).
+
+    Does the same in training and evaluation mode but for dropout. One set of weights accepts other L and M.
+
+    Args:
+        model: size and head. physics: panel, field of view and K_max.
+    """
+
+    positions: Tensor
+
+    def __init__(self, model: ModelConfig, physics: PhysicsConfig) -> None:
+        super().__init__()
+        geometry = ArrayGeometry.from_config(physics)
+        self._geometry, self.view = geometry, FieldOfView.from_config(physics)
+        self.max_sources = physics.max_sources
+        self.register_buffer("positions", geometry.positions, persistent=False)
+        self.features = MapFeatures(
+            geometry, self.view, model.map_columns, model.map_rows, model.map_ranges, model.map_alphas
+        )
+        scalars = self.features.num_scalars
+        self.backbone = Backbone(
+            self.features.channels, scalars, model.width, model.depth, model.blocks, model.dropout
+        )
+        channels = self.backbone.scene_channels
+        self.cells = CellHead(self.backbone.cell_channels)
+        self.count = CountHead(channels, scalars, self.max_sources, HIDDEN)
+        self.factors = None
+        if model.head == "factors":
+            self.factors = FactorHead(channels, physics.num_elements, self.max_sources, 2 * HIDDEN)
+
+    @property
+    def geometry(self) -> ArrayGeometry:
+        """The nominal panel, on the network's device."""
+        return replace(self._geometry, positions=self.positions)
+
+    def forward(self, y: Tensor, H: Tensor, codes: Tensor) -> Prediction:
+        """Predict from snapshots y [B, L, M], channels H [B, M, N] and codes [B, L, N].
+
+        Under autocast only convolutions and linear maps run in low precision.
+        """
+        maps, scalars = self.features(y, H, codes)
+        cells, scene = self.backbone(maps, scalars)
+        raw = self.cells(cells).float()
+        count_logits = self.count(scene, scalars, raw[:, PRESENCE]).float()
+        free = None if self.factors is None else self.factors(scene)
+        with full_precision(raw):
+            slots = decode(raw, self.max_sources, self.view)
+            power = slot_powers(slots, count_logits)
+            A_angle, A_range = free or structured_factors(slots, power, self.geometry)
+            position = torch.stack(from_polar(slots.points), dim=-1)
+        return Prediction(A_angle, A_range, count_logits, position, power, raw)
+
+    def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
+        """Every trainable parameter once: the backbone's, and the heads', which learn at their own rate."""
+        backbone = list(self.backbone.parameters())
+        known = {id(p) for p in backbone}
+        return {"backbone": backbone, "head": [p for p in self.parameters() if id(p) not in known]}
+
+
+def slot_powers(slots: Slots, count_logits: Tensor) -> Tensor:
+    """Relative powers [B, K_max] of sum 1; slot k counts as far as k sources or more are likely."""
+    likely = count_logits.softmax(dim=1).flip(1).cumsum(1).flip(1)
+    power = likely * slots.log_power.exp()
+    return power / power.sum(1, keepdim=True)
+
+
+def structured_factors(slots: Slots, power: Tensor, geometry: ArrayGeometry) -> tuple[Tensor, Tensor]:
+    """``sqrt(p_k) a_k`` and ``sqrt(p_k) rho_k t_k`` [B, N, K_max].
+
+    t is the unit-norm range tangent ``(da/dr) / |da/dr|`` and rho what an error of one standard deviation in
+    ``1/r`` makes of the steering vector, ``tanh(std |da/dq|)``. To first order ``E[a a^H]`` over such errors
+    is ``a a^H + rho^2 t t^H``. A plane wave has no range tangent: its column is zero.
+    """
+    a, jet = polar_jet(slots.points, geometry)
+    slope = -jet[..., 2, :]
+    length = torch.view_as_real(slope).square().sum((-2, -1)).add(TINY).sqrt()
+    rho = torch.tanh(slots.curvature_std * length)
+    scale = power.clamp_min(TINY).sqrt()
+    return (scale.unsqueeze(-1) * a).mT, ((scale * rho / length).unsqueeze(-1) * slope).mT
+
+
+def build_network(model: ModelConfig, physics: PhysicsConfig, seed: int) -> RisNetwork:
+    """A network whose weights follow from the seed alone; no other random state is touched."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return RisNetwork(model, physics)

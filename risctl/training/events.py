@@ -1,0 +1,183 @@
+"""What a training run reports while it goes on: one small frozen record per thing that happened.
+
+The loop yields them; whoever listens writes the lines, draws the table and keeps the curves. A listener hears
+of an event before the state behind it is saved: after a crash, records past the state that was saved can be
+dropped, and none before it can be missing. :meth:`Started.keeps` says which those are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+
+@dataclass(frozen=True)
+class Started:
+    """The run begins, or goes on where a saved state left it.
+
+    Attributes:
+        epoch: epochs finished before, validation included. step: steps done before.
+        epochs, steps_per_epoch: the whole run is ``epochs * steps_per_epoch`` steps, unless it stops early.
+        step_scenes: scenes of one step. validation_scenes: scenes of one validation.
+        parameters: trainable parameters by group.
+        resumed: whether a saved state was read.
+        processes: how many processes share every batch.
+    """
+
+    epoch: int
+    step: int
+    epochs: int
+    steps_per_epoch: int
+    step_scenes: int
+    validation_scenes: int
+    parameters: Mapping[str, int]
+    resumed: bool
+    processes: int
+
+    def keeps(self, event: Event) -> bool:
+        """Whether an earlier record of `event` still holds; the others will be made again."""
+        if isinstance(event, EpochResult):
+            return event.epoch < self.epoch
+        return isinstance(event, StepResult | FirstBatch) and event.step <= self.step
+
+
+@dataclass(frozen=True)
+class FirstBatch:
+    """What the three covariances of the very first batch look like: means over its scenes.
+
+    Attributes:
+        step: 1. ranks, norms: of ``pred``, ``samp`` and ``blend``: eigenvalues of the factor part above 1e-6
+            of the largest, and Frobenius norms.
+    """
+
+    step: int
+    ranks: Mapping[str, float]
+    norms: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """One optimiser step, taken or skipped.
+
+    Attributes:
+        epoch: its epoch, from 0. step: its number in the run, from 1, skipped ones counted.
+        terms: raw loss terms, means over the step's scenes. own: the architecture's own terms.
+        total: what was differentiated. All three empty or None where there was no finite loss.
+        lr: rate by group. grad_norm: gradient norm by group, sanitised, before clipping.
+        sanitised: gradient values that were not finite. skipped: whether the step was not taken; `message`
+            says why. moved: Euclidean length of the change of all parameters.
+        scenes: scenes of the step. seconds: wall time of drawing them and taking the step.
+    """
+
+    epoch: int
+    step: int
+    terms: Mapping[str, float]
+    own: Mapping[str, float]
+    total: float | None
+    lr: Mapping[str, float]
+    grad_norm: Mapping[str, float]
+    sanitised: int
+    skipped: bool
+    moved: float
+    scenes: int
+    seconds: float
+    message: str = ""
+
+
+@dataclass(frozen=True)
+class EpochResult:
+    """One epoch with its validation.
+
+    Attributes:
+        epoch: from 0. step: steps done so far.
+        train: raw terms and `total`, means over the steps of the epoch that had a finite loss.
+        val: the twelve raw terms and their `total` under the main phase's weights, means over the scenes.
+        metrics: `nmse_pred`, `nmse_blend`, `count_accuracy`, `median_angle_deg_high_snr`,
+            `median_range_m_high_snr` (the last two only where some source is at 10 dB or more), `norm_pred`,
+            `norm_samp`, `norm_blend`.
+        weights: which weights were validated: "raw", "ema" or "swa".
+        best: whether this is the best epoch so far. best_value, best_epoch: the best total and where it was.
+        stale_epochs: epochs since then that count towards early stopping.
+        skipped, sanitised: steps of the whole run so far that were skipped, and that had a value that was not
+            finite in their gradient.
+        phase: curriculum phase, 0 to 2 (2: every scene).
+        seconds: wall time of the validation.
+    """
+
+    epoch: int
+    step: int
+    train: Mapping[str, float]
+    val: Mapping[str, float]
+    metrics: Mapping[str, float]
+    weights: str
+    best: bool
+    best_value: float
+    best_epoch: int
+    stale_epochs: int
+    skipped: int
+    sanitised: int
+    phase: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Saved:
+    """The state after `step` steps is on the disk."""
+
+    path: Path
+    epoch: int
+    step: int
+
+
+Event = Started | FirstBatch | StepResult | EpochResult | Saved
+
+
+class Listener(Protocol):
+    """Anything that wants to hear of events (in the first process only)."""
+
+    def __call__(self, event: Event) -> None:
+        """Take note of `event`."""
+
+
+@dataclass
+class StopFlag:
+    """Set by a signal handler, looked at after every step and between batches of a validation."""
+
+    requested: int | None = None
+
+    def request(self, signal_number: int) -> None:
+        """Ask the run to save and stop; the first request counts."""
+        if self.requested is None:
+            self.requested = signal_number
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended.
+
+    Attributes:
+        best_value, best_epoch: the lowest validation total and its epoch; None before the first validation.
+        first_value: the first validation total. last: the last validation's terms and total, `metrics` its
+            metrics.
+        epochs, steps: done in all, resumed ones included. skipped, sanitised: steps in all.
+        stopped_by: the signal that ended the run early, None if none did.
+        early_stopped: whether the patience ran out. finished: whether nothing is left to do.
+        best_path, last_path: the checkpoints (`best_path` None before the first validation).
+    """
+
+    best_value: float | None
+    best_epoch: int | None
+    first_value: float | None
+    epochs: int
+    steps: int
+    skipped: int
+    sanitised: int
+    stopped_by: int | None
+    early_stopped: bool
+    finished: bool
+    best_path: Path | None
+    last_path: Path
+    last: Mapping[str, float] = field(default_factory=dict)
+    metrics: Mapping[str, float] = field(default_factory=dict)

@@ -1,0 +1,71 @@
+"""Training scenes in the sampler's order, filtered by the curriculum."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from risctl.data import SceneSource, SceneStore, dataset_bytes
+from risctl.errors import InputError
+from risctl.physics import Scenes
+from risctl.training.curriculum import Filter
+from risctl.training.plan import TrainingPlan
+from risctl.training.sampler import Sampler
+
+MAX_MEMORY = 4 * 2**30
+MAX_CANDIDATES = 2000  # tried for one accepted scene before giving up
+
+
+class Feed:
+    """Draws the scenes of each step; what it draws follows from the cursor it is given alone.
+
+    Scenes on a disk are read as they are needed, those of a stream made as they are needed. A stream that is
+    gone over again and again (`data.repeat`) is kept in memory, about 24 kB a scene at the default size.
+
+    Raises:
+        InputError: a stream to be repeated that does not fit into memory.
+    """
+
+    def __init__(self, plan: TrainingPlan) -> None:
+        self._source: SceneSource = plan.train
+        self._sampler = Sampler(plan.training.seed, plan.train_scenes if plan.repeats else None)
+        self._memory: Scenes | None = None
+        if plan.repeats and not isinstance(plan.train, SceneStore):
+            _check_memory(plan)
+            self._memory = plan.train.scenes(0, plan.train_scenes)
+
+    def draw(self, cursor: int, count: int, wanted: Filter | None) -> tuple[Scenes, int]:
+        """Return the next `count` scenes that pass, and the cursor behind the last of them.
+
+        Raises:
+            InputError: next to no scene passes the filter.
+        """
+        if wanted is None:
+            return self._fetch(self._sampler.indices(cursor, count)), cursor + count
+        parts: list[Scenes] = []
+        missing, start = count, cursor
+        while missing:
+            if cursor - start > MAX_CANDIDATES * count:
+                expected = (
+                    f"scenes of at most {wanted.max_sources} sources at {wanted.min_snr_db:g} dB or more"
+                )
+                raise InputError("training", "curriculum", expected, f"next to none in {cursor - start}")
+            candidates = self._fetch(self._sampler.indices(cursor, count))
+            places = wanted.accepts(candidates).nonzero().flatten()[:missing]
+            parts += [candidates[places]] if len(places) else []
+            missing -= len(places)
+            cursor += count if missing else int(places[-1]) + 1
+        return Scenes.concatenate(parts), cursor
+
+    def _fetch(self, indices: Tensor) -> Scenes:
+        if self._memory is not None:
+            return self._memory[indices]
+        if isinstance(self._source, SceneStore):
+            return self._source.take(indices)
+        return self._source.scenes(int(indices[0]), int(indices[-1]) + 1)
+
+
+def _check_memory(plan: TrainingPlan) -> None:
+    most = MAX_MEMORY // dataset_bytes(plan.physics, 1, 1)
+    if plan.train_scenes > most:
+        expected = f"at most {most} scenes to repeat from memory (gen-data puts more on a disk)"
+        raise InputError("data", "train_scenes", expected, plan.train_scenes)

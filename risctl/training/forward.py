@@ -1,0 +1,63 @@
+"""The forward path of a training step: network in the step's precision, covariances in single or wider."""
+
+from __future__ import annotations
+
+from typing import Literal, Protocol
+
+import torch
+from torch import Tensor
+
+from risctl.config import CovarianceConfig
+from risctl.model import Forward, Network, Prediction, predict
+
+Precision = Literal["float32", "bf16", "fp16"]
+HALF = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+class Measured(Protocol):
+    """What was measured of B scenes; a training step looks at nothing else before the loss."""
+
+    @property
+    def y(self) -> Tensor:
+        """Snapshots, complex [B, L, M]."""
+
+    @property
+    def H(self) -> Tensor:
+        """Channel, complex [B, M, N]."""
+
+    @property
+    def codes(self) -> Tensor:
+        """RIS codes, complex [B, L, N]."""
+
+
+def forward_pass(
+    network: Network,
+    measured: Measured,
+    covariance: CovarianceConfig,
+    precision: Precision = "float32",
+    beta_offset: Tensor | None = None,
+) -> Forward:
+    """Prediction and covariances of B scenes as a training step and a validation compute them.
+
+    Args:
+        network: in the caller's mode. measured: y, H and codes, on the network's device.
+        covariance: the knobs. precision: arithmetic of the network; covariances are never below single.
+        beta_offset: a training step's jitter of beta [B].
+
+    Raises:
+        MeasurementError, DivergedError: see :func:`risctl.model.predict`.
+    """
+    called = under_autocast(network, precision, measured.y.device)
+    return predict(called, measured.y, measured.H, measured.codes, covariance, beta_offset)
+
+
+def under_autocast(network: Network, precision: Precision, device: torch.device) -> Network:
+    """The network as it runs in a precision; nothing but the network runs under autocast."""
+    if precision == "float32":
+        return network
+
+    def call(y: Tensor, H: Tensor, codes: Tensor) -> Prediction:
+        with torch.autocast(device.type, dtype=HALF[precision]):
+            return network(y, H, codes)
+
+    return call

@@ -1,0 +1,224 @@
+"""Everything that changes while a run goes on, and how it becomes a checkpoint and back.
+
+What is not in here does not exist as far as a resumed run is concerned: it starts from the plan, puts this
+back, and ends where the uninterrupted run ends, to the last bit on a CPU.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, Any
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from risctl.config import parse_section
+from risctl.config.base import Section
+from risctl.errors import DamagedFileError, RisctlError
+from risctl.model.checkpoint import Checkpoint, CheckpointState, new_state
+from risctl.model.weights import check_weights
+from risctl.training.averaging import WeightAverage
+from risctl.training.generators import Generators
+from risctl.training.optimiser import build_optimiser, optimiser_tensors, restore_optimiser
+from risctl.training.plan import TrainableNetwork, TrainingPlan
+from risctl.training.schedule import RateCurve, Scheduler
+from risctl.training.world import World
+
+Count = Annotated[int, Field(ge=0, lt=2**53)]
+
+
+class Progress(Section):
+    """Where a run is: the numbers of its state, as they stand in a checkpoint.
+
+    A new object after every step, so that the one at hand is always whole.
+    """
+
+    epoch: Count = 0
+    """Epochs finished, validation included."""
+    epoch_step: Count = 0
+    """Steps done in the current epoch."""
+    step: Count = 0
+    """Steps done in the run, skipped ones included."""
+    cursor: Count = 0
+    """Place of the next scene in the sampler's sequence."""
+    skipped: Count = 0
+    """Steps that were not taken."""
+    sanitised: Count = 0
+    """Steps whose gradient had a value that was not finite."""
+    best_value: float | None = None
+    """Lowest validation total."""
+    best_epoch: Count | None = None
+    """Its epoch, from 0."""
+    first_value: float | None = None
+    """The first validation total."""
+    stale_epochs: Count = 0
+    """Epochs since the best that count towards early stopping."""
+    sums: dict[str, float] = Field(default_factory=dict)
+    """Sums of the terms over the steps of the current epoch."""
+    summed: Count = 0
+    """Steps in those sums."""
+    last: dict[str, float] = Field(default_factory=dict)
+    """The last validation's terms."""
+    metrics: dict[str, float] = Field(default_factory=dict)
+    """The last validation's metrics."""
+
+    def but(self, **changes: Any) -> Progress:
+        """Return the same progress with some numbers replaced."""
+        return self.model_copy(update=changes)
+
+
+class Saved(Section):
+    """The numbers of a checkpoint that are not tensors."""
+
+    progress: Progress
+    """Where the run is."""
+    schedule_position: Count
+    """Steps that were taken."""
+    ema_updates: Count | None
+    """States in the exponential average, None without one."""
+    swa_updates: Count | None
+    """States in the plain average, None before it begins."""
+    scaler: dict[str, float | int]
+    """State of the loss scaler, empty without one."""
+
+
+@dataclass
+class TrainState:
+    """The moving parts of a run.
+
+    Attributes:
+        network: the weights being trained. groups: its trainable parameters by group.
+        optimiser, scheduler, scaler: what moves them.
+        ema, swa: their averages, None if there is none (yet).
+        generators: dropout and jitter.
+        progress: the numbers.
+    """
+
+    network: TrainableNetwork
+    groups: Mapping[str, list[nn.Parameter]]
+    optimiser: torch.optim.Optimizer
+    scheduler: Scheduler
+    scaler: torch.amp.GradScaler
+    ema: WeightAverage | None
+    generators: Generators
+    swa: WeightAverage | None = None
+    progress: Progress = field(default_factory=Progress)
+
+    @property
+    def parameters(self) -> list[nn.Parameter]:
+        """Every trainable parameter."""
+        return [parameter for group in self.groups.values() for parameter in group]
+
+    @property
+    def weights(self) -> str:
+        """Which weights validation and inference use."""
+        if self.swa is not None:
+            return "swa"
+        return "raw" if self.ema is None or not self.ema.updates else "ema"
+
+    def inference_network(self) -> TrainableNetwork:
+        """The network with those weights."""
+        chosen = {"swa": self.swa, "ema": self.ema, "raw": None}[self.weights]
+        return self.network if chosen is None else chosen.network
+
+
+def new_train_state(plan: TrainingPlan, network: TrainableNetwork, world: World) -> TrainState:
+    """Return the state of a run before its first step; `network` is on the device already."""
+    training = plan.training
+    optimiser = build_optimiser(network, training)
+    return TrainState(
+        network=network,
+        groups={name: list(group) for name, group in network.parameter_groups().items()},
+        optimiser=optimiser,
+        scheduler=Scheduler(optimiser, RateCurve.of(training, plan.steps_per_epoch)),
+        scaler=torch.amp.GradScaler(world.device.type, enabled=training.precision == "fp16"),
+        ema=WeightAverage(network) if training.ema_decay else None,
+        generators=Generators(training.seed, world),
+    )
+
+
+def collect(
+    state: TrainState, config: Mapping[str, Any], world: World
+) -> tuple[dict[str, Tensor], CheckpointState]:
+    """Return tensors and document of a checkpoint; called by all processes together."""
+    names = {id(parameter): name for name, parameter in state.network.named_parameters()}
+    groups = {
+        "raw": state.network.state_dict(),
+        "ema": state.ema.network.state_dict() if state.ema else {},
+        "swa": state.swa.network.state_dict() if state.swa else {},
+        "optimiser": optimiser_tensors(state.optimiser, names),
+        "generator": state.generators.tensors(world),
+    }
+    tensors = {f"{group}/{name}": x for group, found in groups.items() for name, x in found.items()}
+    saved = Saved(
+        progress=state.progress,
+        schedule_position=state.scheduler.position,
+        ema_updates=state.ema.updates if state.ema else None,
+        swa_updates=state.swa.updates if state.swa else None,
+        scaler=state.scaler.state_dict(),
+    )
+    progress = state.progress
+    document = new_state(
+        config,
+        state.weights,
+        progress.epoch,
+        progress.step,
+        progress.best_value,
+        saved.model_dump(mode="json"),
+    )
+    return tensors, document
+
+
+def restore(state: TrainState, checkpoint: Checkpoint, world: World) -> None:
+    """Put a checkpoint's content into `state`, which was made by the same plan.
+
+    Raises:
+        DamagedFileError: it does not hold what the plan asks for.
+    """
+    path = checkpoint.path
+    try:
+        saved = parse_section(Saved, checkpoint.state.training, path)
+    except RisctlError as error:
+        raise DamagedFileError(path, "the state of a training run", error) from None
+    _load(state.network, checkpoint, "raw")
+    if state.ema is not None:
+        _load(state.ema.network, checkpoint, "ema")
+        state.ema.updates = _present(checkpoint, "ema_updates", saved.ema_updates)
+    state.swa = None
+    if saved.swa_updates is not None:
+        state.swa = WeightAverage(state.network)
+        _load(state.swa.network, checkpoint, "swa")
+        state.swa.updates = saved.swa_updates
+    _restore_optimiser(state, checkpoint, saved)
+    state.scheduler.move_to(saved.schedule_position)
+    if state.scaler.is_enabled():
+        state.scaler.load_state_dict(saved.scaler)
+    state.generators.restore(checkpoint.group("generator"), world, path)
+    state.progress = saved.progress
+
+
+def _load(network: TrainableNetwork, checkpoint: Checkpoint, name: str) -> None:
+    weights = checkpoint.group(name)
+    check_weights(checkpoint.path, weights, network.state_dict())
+    network.load_state_dict(weights)
+
+
+def _restore_optimiser(state: TrainState, checkpoint: Checkpoint, saved: Saved) -> None:
+    named = dict(state.network.named_parameters())
+    tensors = checkpoint.group("optimiser")
+    for key, value in tensors.items():
+        name, _, quantity = key.rpartition("/")
+        fits = name in named and (quantity == "step" or value.shape == named[name].shape)
+        if not fits or quantity not in ("step", "exp_avg", "exp_avg_sq"):
+            raise DamagedFileError(checkpoint.path, "the optimiser's state of its network", key)
+    if saved.schedule_position and not tensors:
+        raise DamagedFileError(checkpoint.path, "an optimiser's state", "none")
+    restore_optimiser(state.optimiser, named, tensors)
+
+
+def _present(checkpoint: Checkpoint, key: str, value: int | None) -> int:
+    if value is None:
+        raise DamagedFileError(checkpoint.path, f"training.{key}", "none")
+    return value

@@ -1,0 +1,92 @@
+"""Validation: the twelve-term total under the main phase's weights, and the figures people read.
+
+Every process fills its rows of one table of all scenes; the sum of the tables is the same numbers whatever
+the number of processes, so all of them draw the same conclusions.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from risctl.errors import DivergedError
+from risctl.losses import Truth
+from risctl.physics import ArrayGeometry, Scenes
+from risctl.training.forward import forward_pass
+from risctl.training.metrics import scene_figures, source_figures, summary
+from risctl.training.objective import Objective
+from risctl.training.plan import TrainableNetwork, TrainingPlan
+from risctl.training.world import World
+
+
+@dataclass(frozen=True)
+class Validation:
+    """Means over the validation scenes: `terms` raw, with their weighted `total`, and `metrics`."""
+
+    terms: dict[str, float]
+    metrics: dict[str, float]
+
+
+class Validator:
+    """Holds a network against the validation scenes, always all of them, unfiltered and without jitter.
+
+    Args:
+        plan: the run. objective: its losses. world: the processes.
+    """
+
+    def __init__(self, plan: TrainingPlan, objective: Objective, world: World) -> None:
+        self._plan, self._objective, self._world = plan, objective, world
+        self._geometry = ArrayGeometry.from_config(plan.physics, world.device)
+
+    @torch.no_grad()
+    def __call__(self, network: TrainableNetwork, stopping: Callable[[], bool]) -> Validation | None:
+        """Return the figures of `network`, None if `stopping` said yes between two batches."""
+        table: dict[str, Tensor] = {}
+        batch, count = self._plan.training.batch, self._plan.validation_scenes
+        starts = range(0, count, batch)
+        for turn in range(-(-len(starts) // self._world.size)):
+            if stopping():
+                return None
+            place = turn * self._world.size + self._world.rank
+            # A process with nothing left in the last turn computes rows that are not its own and drops them.
+            start = starts[min(place, len(starts) - 1)]
+            rows = self._rows(network, self._scenes(start, min(start + batch, count)))
+            _store(table, rows if place < len(starts) else {k: v[:0] for k, v in rows.items()}, start, count)
+        return self._concluded({name: self._world.total(values) for name, values in table.items()})
+
+    def _scenes(self, start: int, stop: int) -> Scenes:
+        return self._plan.validation.scenes(start, stop).to(self._world.device)
+
+    def _rows(self, network: TrainableNetwork, scenes: Scenes) -> dict[str, Tensor]:
+        forward = forward_pass(network, scenes, self._plan.covariance)
+        truth = Truth.of(scenes, self._geometry)
+        terms = self._objective.terms(forward, truth)
+        named = {f"term/{name}": value for name, value in terms.items()}
+        figures = {f"figure/{name}": value for name, value in scene_figures(forward, truth).items()}
+        return named | figures | source_figures(forward, truth)
+
+    def _concluded(self, table: dict[str, Tensor]) -> Validation:
+        means = {name: float(values.mean()) for name, values in table.items() if values.ndim == 1}
+        terms = _under("term/", means)
+        weights = self._objective.weights()
+        terms["total"] = sum(weights[name] * value for name, value in terms.items())
+        if not math.isfinite(terms["total"]):
+            bad = ", ".join(name for name, value in terms.items() if not math.isfinite(value))
+            raise DivergedError(f"the validation loss is not finite ({bad})")
+        return Validation(terms, _under("figure/", means) | summary(table))
+
+
+def _store(table: dict[str, Tensor], rows: dict[str, Tensor], start: int, count: int) -> None:
+    """Put `rows` into the table, which is made on the first call."""
+    for name, values in rows.items():
+        if name not in table:
+            table[name] = torch.zeros((count, *values.shape[1:]), dtype=torch.float64, device=values.device)
+        table[name][start : start + len(values)] = values
+
+
+def _under(prefix: str, values: dict[str, float]) -> dict[str, float]:
+    return {k.removeprefix(prefix): v for k, v in values.items() if k.startswith(prefix)}

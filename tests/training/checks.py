@@ -1,0 +1,148 @@
+"""What must hold of a training, as functions: the tests run them, and run them again under planted faults."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from risctl.data import SceneStream
+from risctl.physics import ArrayGeometry, Scenes
+from risctl.training import EpochResult, Event, Started, StepResult, StopFlag, TrainingPlan
+from risctl.training.state import TrainState, new_train_state
+from risctl.training.step import StepParts, take_step
+from risctl.training.world import World
+from tests.training.small import CLOCKS, PHYSICS, Recorder, SmallNetwork, small_plan, state_hash, train_small
+
+
+class StopAt:
+    """A listener that asks the run to stop after a step, or at its next validation."""
+
+    def __init__(self, step: int) -> None:
+        self.stop, self.step = StopFlag(), step
+
+    def __call__(self, event: Event) -> None:
+        if isinstance(event, StepResult) and event.step == self.step:
+            self.stop.request(15)
+
+
+class Log:
+    """What a log file would hold: on a new start, records past the saved state go."""
+
+    def __init__(self) -> None:
+        self.records: list[Event] = []
+
+    def __call__(self, event: Event) -> None:
+        if isinstance(event, Started):
+            self.records = [record for record in self.records if event.keeps(record)]
+        elif isinstance(event, StepResult | EpochResult):
+            self.records.append(event)
+
+    def values(self) -> list[dict[str, Any]]:
+        """The records, without what a clock said."""
+        return [{k: v for k, v in asdict(r).items() if k not in CLOCKS} for r in self.records]
+
+
+def resumes_to_the_same_end(directory: Path, step: int = 6, **settings: Any) -> None:
+    """Stopped after `step` and resumed, a run ends with the state and the records of an undisturbed one."""
+    reference, log = Log(), Log()
+    train_small(directory / "reference", reference, **settings)
+    stopper = StopAt(step)
+    outcome = train_small(directory / "other", log, stopper, stop=stopper.stop, **settings)
+    assert outcome.stopped_by == 15
+    assert outcome.steps == step
+    torch.manual_seed(step)  # a new process begins with another global state
+    outcome = train_small(directory / "other", log, resume=True, **settings)
+    assert outcome.finished
+    assert state_hash(directory / "other") == state_hash(directory / "reference")
+    assert log.values() == reference.values()
+
+
+def best_value_follows_the_lowest_validation(directory: Path) -> None:
+    recorder = Recorder()
+    outcome = train_small(directory, recorder, epochs=4, lr=3e-3)
+    totals = [result.val["total"] for result in recorder.of(EpochResult)]
+    assert min(totals) < totals[0]
+    assert outcome.best_value == min(totals)
+    for epoch, result in enumerate(recorder.of(EpochResult)):
+        assert result.best_value == min(totals[: epoch + 1])
+        assert result.best == (result.val["total"] == result.best_value)
+
+
+class Poisoned(SmallNetwork):
+    """Gradients (never outputs) of the head's bias become `value` in the steps listed."""
+
+    def __init__(self, value: float, steps: Sequence[int]) -> None:
+        super().__init__(dropout=0.0)
+        self.value, self.steps, self.done = value, set(steps), 0
+        self.head.bias.register_hook(self._poison)
+
+    def _poison(self, gradient: Tensor) -> Tensor:
+        self.done += 1
+        return torch.full_like(gradient, self.value) if self.done in self.steps else gradient
+
+
+class Bench:
+    """A state and what one step needs, to call steps by hand."""
+
+    def __init__(self, network: Any = None, **settings: Any) -> None:
+        self.plan: TrainingPlan = small_plan(network=network, **settings)
+        world = World()
+        assert self.plan.network is not None
+        assert self.plan.objective is not None
+        self.state: TrainState = new_train_state(self.plan, self.plan.network, world)
+        geometry = ArrayGeometry.from_config(PHYSICS)
+        self.parts = StepParts(self.plan.covariance, self.plan.training, self.plan.objective, world, geometry)
+        self._scenes = SceneStream(PHYSICS, 3, "train")
+        self._next = 0
+
+    def batches(self) -> list[Scenes]:
+        """The next step's batches."""
+        size, count = self.plan.training.batch, self.plan.training.accumulate
+        found = [
+            self._scenes.scenes(self._next + i * size, self._next + (i + 1) * size) for i in range(count)
+        ]
+        self._next += size * count
+        return found
+
+    def step(self) -> Any:
+        return take_step(self.state, self.parts, self.batches(), 0)
+
+    def weights(self) -> Tensor:
+        return torch.cat([p.detach().reshape(-1) for p in self.state.parameters])
+
+
+def a_nonfinite_gradient_is_counted() -> None:
+    for value in (math.nan, math.inf, -math.inf):
+        bench = Bench(Poisoned(value, [2]))
+        assert bench.step().sanitised == 0
+        report = bench.step()
+        assert report.sanitised == bench.state.network.head.bias.numel()
+        assert not report.skipped  # the rest of the gradient is good, and that of the bias bounded
+        assert bool(torch.isfinite(bench.weights()).all())
+
+
+def a_skipped_step_changes_nothing(network: Any) -> None:
+    """The second step is skipped; weights, optimiser, schedule and averages stay as they were."""
+    bench = Bench(network)
+    assert not bench.step().skipped
+    state = bench.state
+    assert state.ema is not None
+    before = (bench.weights(), state.scheduler.position, state.ema.updates, str(state.optimiser.state_dict()))
+    ema = [p.clone() for p in state.ema.network.parameters()]
+    report = bench.step()
+    assert report.skipped
+    assert report.message
+    assert report.moved == 0
+    after = (bench.weights(), state.scheduler.position, state.ema.updates, str(state.optimiser.state_dict()))
+    assert torch.equal(before[0], after[0])
+    assert before[1:] == after[1:]
+    assert all(torch.equal(a, b) for a, b in zip(ema, state.ema.network.parameters(), strict=True))
+    assert all(p.grad is None for p in state.parameters)
+    assert not bench.step().skipped
+    assert state.scheduler.position == before[1] + 1

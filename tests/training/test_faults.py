@@ -1,0 +1,184 @@
+"""Faults planted on purpose: each must make the check fail that stands against it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import risctl.training.loop as loop
+import risctl.training.state as state
+import risctl.training.step as step
+from risctl.training.generators import Generators
+from tests.training.checks import (
+    a_nonfinite_gradient_is_counted,
+    a_skipped_step_changes_nothing,
+    best_value_follows_the_lowest_validation,
+    resumes_to_the_same_end,
+)
+from tests.training.test_step import Diverging
+
+Patch = Callable[[pytest.MonkeyPatch], None]
+
+
+def drop_generators(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Generators, "restore", lambda *_: None)
+
+
+def _keep(patch: pytest.MonkeyPatch, key: str) -> None:
+    """Restore everything but one state of the generators."""
+    original = Generators.restore
+
+    def restore(self: Generators, tensors: Any, world: Any, path: Any) -> None:
+        fresh = self.tensors(world)
+        original(self, {**tensors, key: fresh[key]}, world, path)
+
+    patch.setattr(Generators, "restore", restore)
+
+
+def drop_dropout(patch: pytest.MonkeyPatch) -> None:
+    _keep(patch, "dropout")
+
+
+def drop_jitter(patch: pytest.MonkeyPatch) -> None:
+    _keep(patch, "jitter")
+
+
+def drop_ema(patch: pytest.MonkeyPatch) -> None:
+    original = state._load
+
+    def load(network: Any, checkpoint: Any, name: str) -> None:
+        original(network, checkpoint, "raw" if name == "ema" else name)
+
+    patch.setattr(state, "_load", load)
+
+
+def drop_swa(patch: pytest.MonkeyPatch) -> None:
+    original = state._load
+
+    def load(network: Any, checkpoint: Any, name: str) -> None:
+        original(network, checkpoint, "raw" if name == "swa" else name)
+
+    patch.setattr(state, "_load", load)
+
+
+def drop_optimiser(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(state, "_restore_optimiser", lambda *_: None)
+
+
+def _forget(patch: pytest.MonkeyPatch, **values: Any) -> None:
+    """Restore the progress, but with other numbers."""
+    original = state.parse_section
+
+    def parse(model: Any, found: Any, where: Any) -> Any:
+        return original(model, {**found, "progress": {**found["progress"], **values}}, where)
+
+    patch.setattr(state, "parse_section", parse)
+
+
+def drop_sampler_position(patch: pytest.MonkeyPatch) -> None:
+    _forget(patch, cursor=0)
+
+
+def drop_best_value(patch: pytest.MonkeyPatch) -> None:
+    _forget(patch, best_value=None, best_epoch=None)
+
+
+def drop_epoch_means(patch: pytest.MonkeyPatch) -> None:
+    _forget(patch, sums={}, summed=0)
+
+
+def drop_schedule(patch: pytest.MonkeyPatch) -> None:
+    original = state.parse_section
+    patch.setattr(state, "parse_section", lambda m, v, w: original(m, {**v, "schedule_position": 0}, w))
+
+
+RESTORED = [
+    (drop_generators, 6),
+    (drop_dropout, 6),
+    (drop_jitter, 6),
+    (drop_ema, 6),
+    (drop_swa, 10),
+    (drop_optimiser, 6),
+    (drop_sampler_position, 6),
+    (drop_best_value, 6),
+    (drop_epoch_means, 6),
+    (drop_schedule, 6),
+]
+
+
+@pytest.mark.parametrize(("fault", "stopped_at"), RESTORED, ids=lambda x: x.__name__ if callable(x) else "")
+def test_a_state_that_is_not_restored_is_caught(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: Patch, stopped_at: int
+) -> None:
+    fault(monkeypatch)
+    with pytest.raises(AssertionError):
+        resumes_to_the_same_end(tmp_path, stopped_at)
+
+
+def test_a_schedule_that_moves_on_a_skipped_step_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    original = step.take_step
+
+    def take_step(moving: Any, *args: Any) -> Any:
+        report = original(moving, *args)
+        if report.skipped:
+            moving.scheduler.step()
+        return report
+
+    monkeypatch.setattr("tests.training.checks.take_step", take_step)
+    with pytest.raises(AssertionError):
+        a_skipped_step_changes_nothing(Diverging(float("nan"), {2}))
+
+
+def test_an_average_that_moves_on_a_skipped_step_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    original = step.take_step
+
+    def take_step(moving: Any, *args: Any) -> Any:
+        report = original(moving, *args)
+        if report.skipped:
+            moving.ema.update_exponential(moving.network, 0.999)
+        return report
+
+    monkeypatch.setattr("tests.training.checks.take_step", take_step)
+    with pytest.raises(AssertionError):
+        a_skipped_step_changes_nothing(Diverging(float("nan"), {2}))
+
+
+def test_sanitising_before_the_record_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    original = step.count_nonfinite
+
+    def count(parameters: Any) -> int:
+        step.sanitise(parameters)
+        return original(parameters)
+
+    monkeypatch.setattr(step, "count_nonfinite", count)
+    with pytest.raises(AssertionError):
+        a_nonfinite_gradient_is_counted()
+
+
+def test_not_sanitising_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(step, "sanitise", lambda _parameters: None)
+    with pytest.raises(AssertionError):
+        a_nonfinite_gradient_is_counted()
+
+
+def test_a_best_value_that_is_not_updated_is_caught(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    original = loop.close_epoch
+
+    def close(before: Any, *args: Any, **options: Any) -> Any:
+        after = original(before, *args, **options)
+        return after if before.best_value is None else after.but(best_value=before.best_value)
+
+    monkeypatch.setattr(loop, "close_epoch", close)
+    with pytest.raises(AssertionError):
+        best_value_follows_the_lowest_validation(tmp_path)
+
+
+def test_without_a_fault_the_checks_pass(tmp_path: Path) -> None:
+    resumes_to_the_same_end(tmp_path / "a", 6)
+    resumes_to_the_same_end(tmp_path / "b", 10)
+    best_value_follows_the_lowest_validation(tmp_path / "c")
+    a_nonfinite_gradient_is_counted()
+    a_skipped_step_changes_nothing(Diverging(float("nan"), {2}))

@@ -1,0 +1,199 @@
+"""One step: its order, what is counted, and what a step that does not happen leaves alone."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+import risctl.training.step as step_module
+from risctl.model import Prediction
+from tests.training.checks import (
+    Bench,
+    Poisoned,
+    a_nonfinite_gradient_is_counted,
+    a_skipped_step_changes_nothing,
+)
+from tests.training.small import SmallNetwork, TwoTerms
+
+
+class Diverging(SmallNetwork):
+    """Its factors are `value` in the forward passes listed."""
+
+    def __init__(self, value: float, calls: set[int]) -> None:
+        super().__init__(dropout=0.0)
+        self.value, self.calls, self.done = value, calls, 0
+
+    def forward(self, y: Tensor, H: Tensor, codes: Tensor) -> Prediction:
+        self.done += 1
+        out = super().forward(y, H, codes)
+        if self.done not in self.calls:
+            return out
+        return Prediction(
+            out.A_angle * self.value, out.A_range * 0, out.count_logits, out.position, out.power
+        )
+
+
+class Silent(SmallNetwork):
+    """The head gets no gradient in the second step."""
+
+    done = 0
+
+    def forward(self, y: Tensor, H: Tensor, codes: Tensor) -> Prediction:
+        self.done += 1
+        if self.done == 2:
+            for parameter in self.head.parameters():
+                parameter.requires_grad_(False)
+        try:
+            return super().forward(y, H, codes)
+        finally:
+            for parameter in self.head.parameters():
+                parameter.requires_grad_(True)
+
+
+def test_the_order_of_a_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The contract's order, call by call."""
+    bench, calls = Bench(precision="fp16"), []
+    state = bench.state
+
+    def record(owner: Any, name: str, label: str) -> None:
+        original = getattr(owner, name)
+
+        def call(*args: Any, **options: Any) -> Any:
+            calls.append(label)
+            return original(*args, **options)
+
+        monkeypatch.setattr(owner, name, call)
+
+    record(torch.autograd, "backward", "backward")
+    record(state.scaler, "unscale_", "unscale")
+    record(step_module, "count_nonfinite", "record")
+    record(step_module, "sanitise", "sanitise")
+    record(step_module, "clip_gradients", "clip")
+    record(step_module, "refusal", "check")
+    record(state.optimiser, "step", "step")
+    record(state.scaler, "update", "scaler")
+    record(state.optimiser, "zero_grad", "zero")
+    record(state.scheduler, "step", "schedule")
+    record(state.ema, "update_exponential", "average")
+    assert not bench.step().skipped
+    expected = "backward unscale record sanitise clip check step scaler zero schedule average"
+    assert calls == expected.split()
+
+
+def test_a_nonfinite_gradient_is_counted() -> None:
+    a_nonfinite_gradient_is_counted()
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, 0.0])
+def test_a_network_that_diverges_skips_the_step(value: float) -> None:
+    a_skipped_step_changes_nothing(Diverging(value, {2}))
+
+
+def test_a_group_without_a_gradient_skips_the_step() -> None:
+    a_skipped_step_changes_nothing(Silent(dropout=0.0))
+
+
+def test_a_loss_that_is_not_finite_skips_the_step() -> None:
+    class Bad(TwoTerms):
+        def training(self, forward: Any, truth: Any, epoch: int) -> Any:
+            loss = super().training(forward, truth, epoch)
+            return type(loss)(loss.total * math.inf, {**loss.terms, "K": loss.terms["K"] * math.nan})
+
+    bench = Bench(objective=Bad())
+    before = bench.weights()
+    report = bench.step()
+    assert report.skipped
+    assert "K" in report.message
+    assert report.means is None
+    assert torch.equal(before, bench.weights())
+
+
+def test_sanitised_values() -> None:
+    weight = torch.nn.Parameter(torch.zeros(4))
+    weight.grad = torch.tensor([math.nan, math.inf, -math.inf, 0.25])
+    assert step_module.count_nonfinite([weight]) == 3
+    step_module.sanitise([weight])
+    assert weight.grad.tolist() == [0.0, 1.0, -1.0, 0.25]
+
+
+def test_an_overflow_under_a_scaler_skips_and_lowers_the_scale() -> None:
+    bench = Bench(Poisoned(math.inf, [2]), precision="fp16")
+    assert not bench.step().skipped
+    scale, before = bench.state.scaler.get_scale(), bench.weights()
+    report = bench.step()
+    assert report.skipped
+    assert report.sanitised > 0
+    assert "overflow" in report.message
+    assert bench.state.scaler.get_scale() == scale / 2
+    assert torch.equal(before, bench.weights())
+    assert bench.state.scheduler.position == 1
+    assert not bench.step().skipped
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_half_precision_stays_close_to_single(precision: str) -> None:
+    single, half = Bench(SmallNetwork(dropout=0.0)), Bench(SmallNetwork(dropout=0.0), precision=precision)
+    for _ in range(3):
+        a, b = single.step().means.total, half.step().means.total
+        assert a != b
+        assert b == pytest.approx(a, rel=0.05)
+
+
+def test_clipping_bounds_the_gradient_all_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    bench, seen = Bench(clip=1e-3), []
+    original = bench.state.optimiser.step
+
+    def step(*args: Any) -> Any:
+        norms = [p.grad.norm() for p in bench.state.parameters if p.grad is not None]
+        seen.append(float(torch.stack(norms).norm()))
+        return original(*args)
+
+    monkeypatch.setattr(bench.state.optimiser, "step", step)
+    report = bench.step()
+    assert math.hypot(*report.grad_norm.values()) > 0.1
+    assert seen == pytest.approx([1e-3], rel=1e-3)
+
+
+def test_accumulation_is_one_large_batch() -> None:
+    large = Bench(SmallNetwork(dropout=0.0), batch=16, beta_jitter=0.0)
+    small = Bench(SmallNetwork(dropout=0.0), batch=4, accumulate=4, beta_jitter=0.0)
+    for _ in range(3):
+        a, b = large.step(), small.step()
+        assert a.means.total == pytest.approx(b.means.total, rel=1e-5)
+        assert a.means.terms == pytest.approx(b.means.terms, rel=1e-5)
+        assert a.grad_norm == pytest.approx(b.grad_norm, rel=1e-4)
+    assert torch.allclose(large.weights(), small.weights(), atol=1e-5)
+
+
+def test_movement_is_the_length_of_the_change() -> None:
+    bench = Bench()
+    before = bench.weights()
+    report = bench.step()
+    assert report.moved == pytest.approx(float((bench.weights() - before).norm()), rel=1e-5)
+    assert report.moved > 0
+
+
+def test_the_jitter_is_drawn_per_scene_and_only_when_asked_for() -> None:
+    bench = Bench(beta_jitter=0.05)
+    offsets = bench.state.generators.beta_offsets(4000, 0.05)
+    assert offsets is not None
+    assert offsets.abs().max() <= 0.05
+    assert float(offsets.std()) == pytest.approx(0.05 / math.sqrt(3), rel=0.05)
+    assert len(offsets.unique()) > 3000
+    assert bench.state.generators.beta_offsets(4, 0.0) is None
+    wide, narrow = (
+        Bench(SmallNetwork(dropout=0.0), beta_jitter=0.3),
+        Bench(SmallNetwork(dropout=0.0), beta_jitter=0.0),
+    )
+    assert wide.step().means.total != narrow.step().means.total
+
+
+def test_training_leaves_the_callers_random_state_alone() -> None:
+    bench = Bench()
+    before = torch.get_rng_state()
+    bench.step()
+    assert torch.equal(before, torch.get_rng_state())

@@ -1,0 +1,164 @@
+"""Validation: every scene once, the main phase's weights, the network inference would use."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from risctl.config import LossConfig, PhysicsConfig
+from risctl.covariance import LowRank
+from risctl.data import SceneStream
+from risctl.errors import CheckFailedError, DivergedError
+from risctl.losses import TERMS, Truth, main_weights, total_loss
+from risctl.model import Forward, Prediction, predict
+from risctl.physics import ArrayGeometry
+from risctl.training import EpochResult, FirstBatch
+from risctl.training.metrics import great_circle, nmse, scene_figures, source_figures
+from risctl.training.validation import Validator
+from risctl.training.world import World
+from tests.training.checks import Bench
+from tests.training.small import PHYSICS, Recorder, SmallNetwork, small_plan, train_small, twelve_terms
+
+
+def _validate(plan: Any) -> Any:
+    network = plan.network.eval()
+    return Validator(plan, plan.objective, World())(network, lambda: False)
+
+
+def test_the_total_is_the_main_phases_over_all_scenes() -> None:
+    """The mean over the scenes, whatever the batches: the same as the loss of all of them at once."""
+    plan = small_plan(objective=twelve_terms(), val_scenes=21)
+    found = _validate(plan)
+    scenes, geometry = plan.validation.scenes(0, 21), ArrayGeometry.from_config(PHYSICS)
+    truth, loss = Truth.of(scenes, geometry), LossConfig()
+    with torch.no_grad():
+        forward = predict(plan.network.eval(), scenes.y, scenes.H, scenes.codes, plan.covariance)
+        expected = total_loss(forward, truth, loss, main_weights(loss), geometry)
+    assert found.terms["total"] == pytest.approx(float(expected.total), rel=1e-5)
+    assert set(found.terms) == {*TERMS, "total"}
+    for name in TERMS:
+        assert found.terms[name] == pytest.approx(float(expected.raw[name]), rel=1e-4, abs=1e-6)
+
+
+def test_batches_do_not_matter() -> None:
+    a, b = (_validate(small_plan(batch=batch, val_scenes=21)) for batch in (4, 8))
+    assert a.terms == pytest.approx(b.terms, rel=1e-6)
+    assert a.metrics == pytest.approx(b.metrics, rel=1e-6)
+
+
+def test_a_run_validates_the_average_without_dropout(tmp_path: Path) -> None:
+    recorder = Recorder()
+    outcome = train_small(tmp_path, recorder, epochs=2, swa_fraction=0.0)
+    assert [result.weights for result in recorder.of(EpochResult)] == ["ema", "ema"]
+    assert outcome.metrics == recorder.of(EpochResult)[-1].metrics
+    assert outcome.last == recorder.of(EpochResult)[-1].val
+    assert outcome.first_value == recorder.of(EpochResult)[0].val["total"]
+
+
+def test_validation_is_never_filtered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[tuple[int, int]] = []
+    original = SceneStream.scenes
+
+    def scenes(self: SceneStream, start: int, stop: int) -> Any:
+        if self.split == "val":
+            seen.append((start, stop))
+        return original(self, start, stop)
+
+    monkeypatch.setattr(SceneStream, "scenes", scenes)
+    train_small(tmp_path, epochs=1, curriculum=True)
+    assert seen == [(0, 8), (8, 16)]
+
+
+def test_a_network_that_diverges_ends_the_run(tmp_path: Path) -> None:
+    class Diverging(SmallNetwork):
+        def forward(self, y: Tensor, H: Tensor, codes: Tensor) -> Prediction:
+            out = super().forward(y, H, codes)
+            bad = out if self.training else out.A_angle * math.nan
+            return out if self.training else Prediction(bad, bad, out.count_logits, out.position, out.power)
+
+    with pytest.raises(DivergedError, match="not finite"):
+        train_small(tmp_path, network=Diverging())
+
+
+def test_too_many_skipped_steps_end_the_run(tmp_path: Path) -> None:
+    class Failing(SmallNetwork):
+        done = 0
+
+        def forward(self, y: Tensor, H: Tensor, codes: Tensor) -> Prediction:
+            out = super().forward(y, H, codes)
+            self.done += self.training
+            nothing = out.A_angle * 0.0
+            bad = self.training and self.done > 1
+            return Prediction(nothing, nothing, out.count_logits, out.position, out.power) if bad else out
+
+    with pytest.raises(CheckFailedError, match=r"3 of 4 steps were skipped.*0\.05"):
+        train_small(tmp_path / "a", network=Failing())
+    assert train_small(tmp_path / "b", network=Failing(), max_skipped_fraction=1.0).skipped == 11
+
+
+def test_too_many_sanitised_steps_end_the_run(tmp_path: Path) -> None:
+    class Poisoned(SmallNetwork):
+        def __init__(self) -> None:
+            super().__init__()
+            self.head.bias.register_hook(lambda g: g * math.nan)
+
+    with pytest.raises(CheckFailedError, match=r"3 of 3 steps were sanitised"):
+        train_small(tmp_path / "a", network=Poisoned())
+    assert train_small(tmp_path / "b", network=Poisoned(), max_sanitised_fraction=1.0).sanitised == 12
+
+
+def test_the_first_batch_is_described_once(tmp_path: Path) -> None:
+    recorder = Recorder()
+    train_small(tmp_path, recorder)
+    (found,) = recorder.of(FirstBatch)
+    N, L, K = PHYSICS.num_elements, PHYSICS.num_snapshots, PHYSICS.max_sources
+    assert found.ranks == {"pred": 2 * K, "samp": L - 1, "blend": N}  # 2 K + L - 1 > N here
+    bench = Bench(SmallNetwork())
+    for name, norm in found.norms.items():
+        assert math.sqrt(N) <= norm <= 1.1 * N, name  # between the identity and rank one
+    assert bench.plan.physics == PHYSICS
+
+
+def test_angles_of_directions() -> None:
+    generator = torch.Generator().manual_seed(0)
+    a = torch.rand(200, 3, generator=generator, dtype=torch.float64) - 0.5
+    b = torch.rand(200, 3, generator=generator, dtype=torch.float64) - 0.5
+    phi, theta = a[:, 0] - b[:, 0], torch.stack([a[:, 1], b[:, 1]])
+    cosine = theta.sin().prod(0) + theta.cos().prod(0) * phi.cos()
+    assert torch.allclose(great_circle(a, b), torch.arccos(cosine), atol=1e-9)
+    near = a + torch.tensor([1e-7, 0.0, 0.0], dtype=torch.float64)
+    assert torch.allclose(great_circle(a, near), 1e-7 * a[:, 1].cos(), rtol=1e-5)
+    assert torch.equal(great_circle(a, a), torch.zeros(200, dtype=torch.float64))
+
+
+def test_nmse_is_that_of_the_dense_matrices() -> None:
+    generator = torch.Generator().manual_seed(0)
+    F, G = (torch.randn(4, 9, r, dtype=torch.complex128, generator=generator) for r in (3, 5))
+    R, S = LowRank(F, 0.1), LowRank(G)
+    expected = (R.dense() - S.dense()).abs().square().sum((1, 2)) / S.dense().abs().square().sum((1, 2))
+    assert torch.allclose(nmse(R, S), expected)
+    assert torch.allclose(nmse(S, S), torch.zeros(4, dtype=torch.float64), atol=1e-12)
+
+
+def test_a_prediction_of_the_truth_has_no_error() -> None:
+    """Slots in any order, spare ones anywhere."""
+    physics = PhysicsConfig()
+    scenes, geometry = SceneStream(physics, 1, "val").scenes(0, 64), ArrayGeometry.from_config(physics)
+    truth = Truth.of(scenes, geometry)
+    order = torch.tensor([3, 0, 4, 1, 2])
+    A = truth.A * truth.power.sqrt().unsqueeze(1)
+    logits = torch.nn.functional.one_hot(truth.num_sources - 1, 5).float()
+    prediction = Prediction(A, A * 0, logits, truth.position[:, order], truth.power[:, order])
+    made = predict(lambda *_: prediction, scenes.y, scenes.H, scenes.codes, small_plan().covariance)
+    figures = scene_figures(made, truth)
+    assert figures["nmse_pred"].abs().max() < 1e-5
+    assert bool((figures["count_accuracy"] == 1).all())
+    errors = source_figures(Forward(prediction, made.covariances), truth)
+    assert errors["angle"][truth.mask].max() < 1e-3
+    assert errors["range"][truth.mask].max() < 1e-4
+    assert torch.equal(errors["counts"] > 0, truth.mask & (scenes.snr_db >= 10).unsqueeze(1))
