@@ -44,8 +44,7 @@ class LowRank:
     def dense(self) -> Tensor:
         """The matrices [B, N, N], exactly Hermitian."""
         with full_precision(self.F):
-            R = self.F @ self.F.mH
-            R = (R + R.mH) / 2.0
+            R = hermitian_part(self.F @ self.F.mH)
             if self.load:
                 R = R + self.load * torch.eye(R.shape[-1], dtype=R.dtype, device=R.device)
             return R
@@ -53,8 +52,7 @@ class LowRank:
     def gram(self) -> Tensor:
         """``F^H F`` [B, r, r], exactly Hermitian."""
         with full_precision(self.F):
-            G = self.F.mH @ self.F
-            return (G + G.mH) / 2.0
+            return hermitian_part(self.F.mH @ self.F)
 
     def diagonal(self) -> Tensor:
         """Diagonal of R, real [B, N]."""
@@ -98,6 +96,11 @@ class LowRank:
             else:
                 inside = _energy(A.conj() @ U, -1)
             return _energy(A, -1) - inside
+
+
+def hermitian_part(R: Tensor) -> Tensor:
+    """``(R + R^H) / 2``: products of floating-point numbers are not Hermitian to the last bit."""
+    return (R + R.mH) / 2.0
 
 
 def _energy(x: Tensor, dim: int | tuple[int, ...]) -> Tensor:

@@ -123,7 +123,7 @@ def blended_covariance(pred: LowRank, samp: LowRank, beta: Tensor, eps_cov: floa
     require_same_shape(pred.shape, samp.shape)
     with full_precision(pred.F):
         weight = beta[:, None, None]
-        parts = [(1.0 - weight).sqrt() * pred.F, weight.sqrt() * samp.F.detach()]
+        parts = [(1.0 - weight).sqrt() * pred.F, weight.sqrt() * samp.detach().F]
         return LowRank(_to_trace_n(torch.cat(parts, dim=-1)), load=eps_cov)
 
 

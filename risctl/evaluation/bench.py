@@ -20,6 +20,7 @@ from risctl.config import Config, CovarianceConfig, InferenceConfig, PhysicsConf
 from risctl.covariance import LowRank, leading_subspace, snapshot_factor
 from risctl.data import SceneStream, write_dataset
 from risctl.evaluation.bench_covariance import covariance_figures
+from risctl.evaluation.bench_training import training_figures
 from risctl.evaluation.timing import Figure, cost, cpu_seconds, speed
 from risctl.evaluation.workers import THREADS, one_thread
 from risctl.inference import Estimator, build_estimator
@@ -39,6 +40,7 @@ class Plan:
     located_scenes: int = 40
     oversampling: float = 8.0  # 40,320 points of the default surface and field of view
     covariances: int = 64
+    training_batch: int = 64
 
 
 QUICK = Plan(repeats=3, written_scenes=2048, located_scenes=10)
@@ -55,6 +57,7 @@ def benchmarks(config: Config, plan: Plan) -> Iterator[Figure]:
         yield from covariance_figures(
             example_scenes(config.physics, plan.covariances), config.covariance, config.physics, plan.repeats
         )
+        yield from training_figures(config, plan.training_batch, plan.repeats)
         yield from nomp_figures(config, plan)
         yield from music_figures(config.physics, config.covariance, plan)
 

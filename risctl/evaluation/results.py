@@ -156,6 +156,12 @@ class Results(Record):
     seed: int
     """Seed of the bootstrap."""
     bound: Literal["conditional"]
+    covariance_fingerprint: str | None = None
+    """Name of the covariance pipeline's knobs and version; null in files of before it was recorded."""
+    pipeline_version: int | None = None
+    """Version of the covariance pipeline."""
+    checkpoint: str | None = None
+    """The trained model that answered as `learned`."""
     timings: tuple[Timing, ...]
     cells: tuple[Cell, ...]
     confusion: tuple[Confusion, ...]

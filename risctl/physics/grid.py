@@ -112,7 +112,7 @@ class PolarGrid:
     def energy(self, X: Tensor) -> Tensor:
         """``sum_j |x_j^H a_g|^2``: X complex [..., J, N] -> real [..., G]."""
         lead, J = X.shape[:-2], X.shape[-2]
-        rows = [_real_rows(x) for x in self.parities(X.reshape(-1, J, X.shape[-1]))]
+        rows = [real_rows(x) for x in self.parities(X.reshape(-1, J, X.shape[-1]))]
         quadrant = self.parts[0].shape[-1]
         out = torch.empty(rows[0].shape[0], 4, quadrant, dtype=rows[0].dtype, device=X.device)
         block = max(64, CACHE_FLOATS // rows[0].shape[:2].numel())
@@ -128,7 +128,7 @@ class PolarGrid:
         return parity_parts(X, self.columns, self.rows)
 
 
-def _real_rows(x: Tensor) -> Tensor:
+def real_rows(x: Tensor) -> Tensor:
     """Rows [..., 2J, 2n] whose products with ``[Re a; Im a]`` are Re and Im of ``x^H a``; x [..., J, n]."""
     return torch.cat([torch.cat([x.real, x.imag], dim=-1), torch.cat([-x.imag, x.real], dim=-1)], dim=-2)
 

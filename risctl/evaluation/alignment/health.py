@@ -1,0 +1,100 @@
+"""Ranks, norms, traces and the like of the three covariances, beside what they have to be."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from risctl.config import CovarianceConfig
+from risctl.covariance import LowRank
+from risctl.evaluation.alignment.report import Finding, number
+from risctl.evaluation.alignment.subject import Side
+
+GROUP = "health"
+RANK_TOLERANCE = 1e-6  # of the largest eigenvalue, from factors in double precision
+TRACE_TOLERANCE = 1e-4
+EPS_TOLERANCE = 1e-4  # of the smallest eigenvalue, absolute: rounding of entries near one
+NORM_BAND = (30.0, 60.0)  # Frobenius norm of R_samp on the default surface, 16 snapshots, centred
+BAND_SURFACE = (144, 16, True)
+
+
+@torch.no_grad()
+def health_findings(side: Side, stated: CovarianceConfig) -> list[Finding]:
+    """Figures of one side's covariances, the worst over the batch.
+
+    Args:
+        side: what it computed. stated: the knobs it should have used.
+    """
+    made, center = side.forward.covariances, stated.center
+    N, L = made.samp.F.shape[1:]
+    K_max = side.forward.prediction.A_angle.shape[-1]
+    limits = {
+        "R_samp": (made.samp, min(N, L - 1 if center else L)),
+        "R_pred": (made.pred, min(N, 2 * K_max)),
+        "R_blend": (made.blend, min(N, 2 * K_max + L)),
+    }
+    findings = [_finite(side)]
+    for name, (R, most) in limits.items():
+        findings += [_rank(side, name, R, most), _trace(side, name, R), _hermitian(side, name)]
+    findings += [_probe(side), _norm(side, (N, L, center)), _smallest(side, stated.eps_cov)]
+    return findings
+
+
+def _finding(side: Side, name: str, got: str | float, expected: str, passed: bool) -> Finding:
+    shown = float(number(got)) if isinstance(got, float) else got
+    return Finding(GROUP, name, shown, expected, passed, side.name)
+
+
+def _finite(side: Side) -> Finding:
+    values = torch.cat([torch.view_as_real(R).flatten() for R in side.matrices.values()])
+    share = float((~torch.isfinite(values)).double().mean())
+    return _finding(side, "share of NaN and Inf", share, "0", share == 0.0)
+
+
+def _rank(side: Side, name: str, R: LowRank, most: int) -> Finding:
+    values = LowRank(R.F.to(torch.complex128)).eigenvalues(R.F.shape[-1])
+    rank = (values > RANK_TOLERANCE * values[:, :1]).sum(dim=1)
+    text = f"{int(rank.min())} to {int(rank.max())}"
+    good = bool((rank <= most).all() and (rank > 0).all())
+    return _finding(side, f"rank of {name}", text, f"at most {most}", good)
+
+
+def _trace(side: Side, name: str, R: LowRank) -> Finding:
+    N = R.shape[-1]
+    want = N * (1.0 + R.load)
+    traces = _diagonal(side.matrices[name]).sum(-1)
+    worst = traces[(traces - want).abs().argmax()]
+    good = bool(((traces - want).abs() <= TRACE_TOLERANCE * want).all())
+    return _finding(side, f"trace of {name}", float(worst), f"{want:g}", good)
+
+
+def _hermitian(side: Side, name: str) -> Finding:
+    R = side.matrices[name]
+    error = float((R - R.mH).abs().max())
+    return _finding(side, f"Hermitian error of {name}", error, "0", error == 0.0)
+
+
+def _probe(side: Side) -> Finding:
+    error = side.hermitian_error
+    return _finding(side, "Hermitian error of a skewed probe", error, "0", error == 0.0)
+
+
+def _norm(side: Side, surface: tuple[int, int, bool]) -> Finding:
+    N, L, _ = surface
+    norms = torch.linalg.matrix_norm(side.matrices["R_samp"])
+    low, high = NORM_BAND if surface == BAND_SURFACE else (N / L**0.5, float(N))
+    text = f"{number(float(norms.min()))} to {number(float(norms.max()))}"
+    slack = 1.0 + TRACE_TOLERANCE
+    good = bool(((norms >= low / slack) & (norms <= high * slack)).all())
+    return _finding(side, "norm of R_samp", text, f"{low:.4g} to {high:.4g}", good)
+
+
+def _smallest(side: Side, eps_cov: float) -> Finding:
+    values = torch.linalg.eigvalsh(side.matrices["R_blend"].to(torch.complex128))[:, 0]
+    worst = values[(values - eps_cov).abs().argmax()]
+    good = bool((values >= eps_cov - EPS_TOLERANCE).all())
+    return _finding(side, "smallest eigenvalue of R_blend", float(worst), f"at least {eps_cov:g}", good)
+
+
+def _diagonal(R: Tensor) -> Tensor:
+    return R.diagonal(dim1=1, dim2=2).real.double()

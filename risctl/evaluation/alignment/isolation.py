@@ -1,0 +1,95 @@
+"""What may pass through the covariances and what may not: gradients, and the truth."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from risctl.evaluation.alignment.report import Finding, number
+from risctl.evaluation.alignment.subject import SIDES, Measurements, Subject
+from risctl.model import Prediction
+from risctl.physics import Scenes
+from risctl.training.forward import Measured
+
+GROUP = "isolation"
+
+
+@dataclass(frozen=True)
+class FixedPrediction:
+    """A network that says the same whatever it is shown: what it is shown can then matter in R_samp only."""
+
+    prediction: Prediction
+
+    def __call__(self, y: Tensor, H: Tensor, codes: Tensor) -> Prediction:
+        """The prediction, whatever was measured."""
+        return self.prediction
+
+
+def gradient_findings(subject: Subject, measured: Measured, weights: Sequence[Tensor]) -> list[Finding]:
+    """Gradient of ``|R_blend|^2`` on the training side.
+
+    It has to reach the weights and both factors, in every scene, and nothing measured by way of ``R_samp``.
+    """
+    side = subject.run("training", measured)
+    said = side.forward.prediction
+    found = torch.autograd.grad(_energy(side.matrices), weights, allow_unused=True)
+    findings = [_reaches("the weights", torch.cat([g.flatten() for g in found if g is not None])[None])]
+    factors = [x.detach().clone().requires_grad_() for x in (said.A_angle, said.A_range)]
+    fixed = FixedPrediction(replace(said, A_angle=factors[0], A_range=factors[1]))
+    inputs = Measurements.of(measured).map(lambda x: x.detach().clone().requires_grad_())
+    again = subject.with_network("training", fixed).run("training", inputs)
+    leaves = [*factors, inputs.y, inputs.H, inputs.codes]
+    through = torch.autograd.grad(_energy(again.matrices), leaves, allow_unused=True)
+    findings += [
+        _reaches(name, gradient) for name, gradient in zip(("A_angle", "A_range"), through[:2], strict=True)
+    ]
+    findings += [
+        _stops(name, gradient) for name, gradient in zip(("y", "H", "codes"), through[2:], strict=True)
+    ]
+    return findings
+
+
+def leakage_findings(subject: Subject, scenes: Scenes) -> list[Finding]:
+    """``R_blend`` of both sides, to the bit, after the truth of the scenes was replaced by another."""
+    other = replace(
+        scenes,
+        azimuth=scenes.azimuth.flip(0) * 0.5,
+        elevation=scenes.elevation.flip(0) * 0.5,
+        range=scenes.range.flip(0) + 1.0,
+        power=scenes.power.flip(0) * 3.0,
+        symbols=scenes.symbols.flip(0),
+        num_sources=scenes.num_sources.flip(0) % scenes.azimuth.shape[1] + 1,
+        snr_db=scenes.snr_db + 7.0,
+        noise_var=scenes.noise_var * 2.0,
+    )
+    findings = []
+    for name in SIDES:
+        before, after = (subject.run(name, x).matrices["R_blend"] for x in (scenes, other))
+        same = before.shape == after.shape and torch.equal(before, after)
+        text = "unchanged" if same else "changed"
+        findings.append(Finding(GROUP, "R_blend under another truth", text, "unchanged", same, name))
+    return findings
+
+
+def _energy(matrices: object) -> Tensor:
+    assert isinstance(matrices, dict)
+    R: Tensor = matrices["R_blend"]
+    return torch.view_as_real(R).square().sum()
+
+
+def _reaches(name: str, gradient: Tensor | None) -> Finding:
+    """The gradient has to be there, finite, and non-zero in every row."""
+    label, expected = f"gradient of R_blend to {name}", "finite, not zero"
+    if gradient is None:
+        return Finding(GROUP, label, "none", expected, False)
+    size = gradient.flatten(1).abs().amax(dim=1)
+    good = bool((torch.isfinite(size) & (size > 0)).all())
+    return Finding(GROUP, label, f"{number(float(size.min()))} or more", expected, good)
+
+
+def _stops(name: str, gradient: Tensor | None) -> Finding:
+    got = "none" if gradient is None else number(float(gradient.abs().max()))
+    return Finding(GROUP, f"gradient of R_blend to {name} through R_samp", got, "none", gradient is None)

@@ -1,0 +1,95 @@
+"""The pipeline's knobs as a side used them, measured from the numbers that it produced.
+
+No configuration is read: beta and the load are the least-squares coefficients of ``R_blend`` in ``R_pred``,
+``R_samp`` and I; alpha is the one with which the back-projection solves its own normal equations; the range
+weight is the ratio of the two parts of the predicted factor; centring and scaling are seen on the factors.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from risctl.config import CovarianceConfig
+from risctl.evaluation.alignment.report import Finding, number
+from risctl.evaluation.alignment.subject import Side
+from risctl.training.forward import Measured
+
+# How far rounding in single precision may move a measured knob, relative. Smaller differences between the
+# sides show in the matrices; this says which knob it was, and notices when both sides err alike.
+TOLERANCE = {"beta": 1e-4, "tikhonov_alpha": 2e-2, "eps_cov": 1e-3, "range_weight": 1e-3, "trace": 1e-4}
+CENTRED = 1e-4  # norm of the mean snapshot over that of the snapshots
+
+
+@torch.no_grad()
+def measure_knobs(side: Side, measured: Measured) -> dict[str, float | bool]:
+    """Knobs of one side, means over the batch."""
+    made = side.forward.covariances
+    beta, load = blend_coefficients(side)
+    return {
+        "beta": beta,
+        "tikhonov_alpha": ridge_strength(made.back_projection, measured),
+        "eps_cov": load,
+        "range_weight": range_weight(side),
+        "center": centred(made.samp.F),
+        "trace": float(made.samp.trace().double().mean()) / made.samp.shape[-1],
+    }
+
+
+def knob_findings(side: Side, measured: Measured, stated: CovarianceConfig) -> list[Finding]:
+    """Each measured knob beside the stated one."""
+    expected = stated.model_dump() | {"trace": 1.0}
+    findings = []
+    for name, got in measure_knobs(side, measured).items():
+        want = expected[name]
+        label = "trace / N" if name == "trace" else name
+        if isinstance(want, bool):
+            findings.append(Finding("knobs", label, got, str(want), got == want, side.name))
+            continue
+        near = abs(got - want) <= TOLERANCE[name] * abs(want) + TOLERANCE[name] * (name == "beta")
+        text = f"{want:g} (to {TOLERANCE[name]:g})"
+        findings.append(Finding("knobs", label, float(number(got)), text, bool(near), side.name))
+    return findings
+
+
+def blend_coefficients(side: Side) -> tuple[float, float]:
+    """beta and the load: least squares of ``R_blend`` on (``R_pred``, ``R_samp``, I), scene by scene."""
+    pred, samp, blend = (side.matrices[name].to(torch.complex128) for name in ("R_pred", "R_samp", "R_blend"))
+    eye = torch.eye(pred.shape[-1], dtype=pred.dtype, device=pred.device).expand_as(pred)
+    X = torch.stack([pred, samp, eye], dim=-1).flatten(1, 2)
+    x = torch.linalg.solve(X.mH @ X, X.mH @ blend.flatten(1).unsqueeze(-1)).squeeze(-1).real
+    beta = x[:, 1] / (x[:, 0] + x[:, 1])
+    return float(beta.mean()), float(x[:, 2].mean())
+
+
+def ridge_strength(a: Tensor, measured: Measured) -> float:
+    """alpha over the mean eigenvalue of ``Phi^H Phi``, from ``Phi^H Phi a + alpha a = Phi^H y``."""
+    a, y, H, codes = (x.to(torch.complex128) for x in (a, measured.y, measured.H, measured.codes))
+    H = H.unsqueeze(1)
+    y = y[:, : a.shape[1]].unsqueeze(-1)
+    codes = codes[:, : a.shape[1]].unsqueeze(-1)
+    a = a.unsqueeze(-1)
+    residual = y - H @ (codes * a)
+    gradient = codes.conj() * (H.mH @ residual)
+    alpha = (a.conj() * gradient).real.sum((-2, -1)) / a.abs().square().sum((-2, -1))
+    mean = (H.abs().square() @ codes.abs().square()).sum((-2, -1)) / a.shape[-2]
+    return float((alpha / mean).mean())
+
+
+def range_weight(side: Side) -> float:
+    """Weight of ``A_range A_range^H`` over that of ``A_angle A_angle^H`` in ``R_pred``, from the factor."""
+    prediction, F = side.forward.prediction, side.forward.covariances.pred.F.to(torch.complex128)
+    parts = [x.to(torch.complex128) for x in (prediction.A_angle, prediction.A_range)]
+    K = parts[0].shape[-1]
+    angle, range_ = (
+        (x.conj() * f).real.sum((-2, -1)) / x.abs().square().sum((-2, -1))
+        for x, f in zip(parts, (F[..., :K], F[..., K:]), strict=True)
+    )
+    return float((range_ / angle).square().mean())
+
+
+def centred(F: Tensor) -> bool:
+    """Whether the snapshots behind a sample factor [B, N, L] have no mean."""
+    mean = F.mean(dim=-1).abs().square().sum(-1).sqrt()
+    size = F.abs().square().mean(-1).sum(-1).sqrt()
+    return bool((mean <= CENTRED * size).all())

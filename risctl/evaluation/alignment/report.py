@@ -1,0 +1,55 @@
+"""What the alignment check found."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the report.
+
+    Attributes:
+        group: which part of the check. name: what was looked at.
+        got: the value found. expected: what it has to be, in words. passed: whether it is.
+        side: which side's figure it is; None if it is about both.
+    """
+
+    group: str
+    name: str
+    got: str | float | int | bool | None
+    expected: str
+    passed: bool
+    side: str | None = None
+
+    @property
+    def label(self) -> str:
+        """Name with the side."""
+        return self.name if self.side is None else f"{self.side}: {self.name}"
+
+
+@dataclass(frozen=True)
+class Report:
+    """Everything the check found about one network and one batch."""
+
+    findings: tuple[Finding, ...]
+
+    @property
+    def passed(self) -> bool:
+        """Whether every line passed."""
+        return all(finding.passed for finding in self.findings)
+
+    @property
+    def failures(self) -> tuple[Finding, ...]:
+        """The lines that did not pass."""
+        return tuple(finding for finding in self.findings if not finding.passed)
+
+    def document(self) -> dict[str, Any]:
+        """The report as JSON-ready tables."""
+        return {"passed": self.passed, "findings": [asdict(finding) for finding in self.findings]}
+
+
+def number(value: float) -> str:
+    """A figure with as many digits as a comparison to one part in ten thousand needs."""
+    return f"{value:.5g}"

@@ -1,0 +1,137 @@
+"""The check passes where both sides are one path, and each of its lines can fail."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from risctl.config import Config, CovarianceConfig
+from risctl.covariance import LowRank, pipeline
+from risctl.errors import CheckFailedError
+from risctl.evaluation.alignment import Report, Subject, check, check_alignment, spot_check
+from risctl.evaluation.alignment.health import health_findings
+from risctl.evaluation.alignment.knobs import measure_knobs
+from risctl.evaluation.alignment.subject import Side, relative_difference
+from risctl.physics import Scenes
+from tests.evaluation.alignment.linear import LinearNetwork
+
+KNOBS = [
+    CovarianceConfig(),
+    CovarianceConfig(beta=0.71, tikhonov_alpha=0.2, eps_cov=0.05, range_weight=1.7, center=False),
+]
+
+
+def run(subject: Subject, scenes: Scenes, network: LinearNetwork) -> Report:
+    return check_alignment(subject, scenes, list(network.parameters()))
+
+
+def failed(report: Report) -> set[str]:
+    return {finding.label for finding in report.failures}
+
+
+def test_both_sides_are_one_path(subject: Subject, scenes: Scenes, network: LinearNetwork) -> None:
+    report = run(subject, scenes, network)
+    assert report.passed, report.failures
+    assert {f.group for f in report.findings} == {
+        "equality",
+        "knobs",
+        "health",
+        "isolation",
+        "tolerance",
+        "refusal",
+    }
+    assert report.document()["passed"] is True
+
+
+@pytest.mark.parametrize("knobs", KNOBS, ids=["default", "others"])
+def test_knobs_are_measured_from_the_matrices(
+    subject: Subject, scenes: Scenes, knobs: CovarianceConfig
+) -> None:
+    side = subject.with_knobs("inference", knobs).run("inference", scenes)
+    measured = measure_knobs(side, scenes)
+    assert measured.pop("trace") == pytest.approx(1.0, rel=1e-5)
+    assert measured.pop("center") is knobs.center
+    for name, value in measured.items():
+        assert value == pytest.approx(getattr(knobs, name), rel=1e-2), name
+
+
+def test_both_sides_wrong_alike_is_noticed_too(
+    subject: Subject, scenes: Scenes, network: LinearNetwork
+) -> None:
+    """Two sides that agree on other knobs than the stated ones are equal, and still refused."""
+    other = CovarianceConfig(beta=0.301)
+    both = subject.with_knobs("training", other).with_knobs("inference", other)
+    assert failed(run(both, scenes, network)) == {"training: beta", "inference: beta"}
+
+
+def test_other_weights_are_noticed(subject: Subject, scenes: Scenes, network: LinearNetwork) -> None:
+    other = LinearNetwork(6, 24, 2)
+    with torch.no_grad():
+        other.weight.mul_(1.0 + 1e-3 * torch.rand(other.weight.shape))
+    names = failed(run(subject.with_network("inference", other), scenes, network))
+    assert "R_pred: largest relative difference" in names
+
+
+def test_a_network_without_gradient_is_noticed(
+    subject: Subject, scenes: Scenes, network: LinearNetwork, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = pipeline.predicted_covariance
+    monkeypatch.setattr(pipeline, "predicted_covariance", lambda A, B, w: original(A, B.detach(), w))
+    assert failed(run(subject, scenes, network)) == {"gradient of R_blend to A_range"}
+
+
+def test_the_spot_check_names_what_is_wrong(subject: Subject, scenes: Scenes) -> None:
+    assert spot_check(subject, scenes).passed
+    altered = subject.with_knobs("inference", CovarianceConfig(beta=0.3003))
+    with pytest.raises(CheckFailedError, match="not aligned: R_blend"):
+        spot_check(altered, scenes)
+
+
+def test_differences_of_other_shapes_and_of_nan() -> None:
+    a = torch.ones(2, 3)
+    assert relative_difference(a, a) == 0.0
+    assert relative_difference(a, torch.ones(2, 4)) == float("inf")
+    bad = a.clone()
+    bad[0, 0] = float("nan")
+    assert not relative_difference(a, bad) <= 1.0
+
+
+@pytest.mark.parametrize(
+    ("change", "name"),
+    [
+        (lambda R: R * float("nan"), "share of NaN and Inf"),
+        (lambda R: 1.01 * R, "trace of R_blend"),
+        (lambda R: R + 1e-3j, "Hermitian error of R_blend"),
+        (lambda R: R - 1e-3 * torch.eye(R.shape[-1]), "smallest eigenvalue of R_blend"),
+    ],
+)
+def test_a_sick_blend_is_noticed(subject: Subject, scenes: Scenes, change: object, name: str) -> None:
+    side = subject.run("inference", scenes)
+    assert callable(change)
+    blend = change(side.matrices["R_blend"])
+    if name == "share of NaN and Inf":
+        blend = torch.where(torch.eye(24, dtype=torch.bool), blend, side.matrices["R_blend"])
+        side = replace(side, matrices={**side.matrices, "R_pred": blend})
+    else:
+        side = replace(side, matrices={**side.matrices, "R_blend": blend})
+    assert f"inference: {name}" in {f.label for f in health_findings(side, subject.stated) if not f.passed}
+
+
+def test_too_high_a_rank_is_noticed(subject: Subject, scenes: Scenes) -> None:
+    side = subject.run("inference", scenes)
+    made = side.forward.covariances
+    noise = 0.1 * torch.randn(4, 24, 9, dtype=torch.complex64, generator=torch.Generator().manual_seed(0))
+    swollen = replace(made, pred=LowRank(torch.cat([made.pred.F, noise], dim=-1)))
+    sick = Side(side.name, replace(side.forward, covariances=swollen), side.matrices, 0.0)
+    names = {f.label for f in health_findings(sick, subject.stated) if not f.passed}
+    assert "inference: rank of R_pred" in names
+
+
+def test_the_refusal_line_fails_if_nothing_is_refused(
+    monkeypatch: pytest.MonkeyPatch, config: Config
+) -> None:
+    assert check.refusal_finding().passed
+    monkeypatch.setattr(check, "parse_section", lambda *_: config)
+    assert not check.refusal_finding().passed

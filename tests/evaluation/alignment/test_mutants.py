@@ -1,0 +1,54 @@
+"""The check has teeth: every alteration of one side is noticed."""
+
+from __future__ import annotations
+
+import pytest
+
+from risctl.evaluation.alignment import Report, Subject, Verdict, check_alignment, mutants, self_test
+from risctl.physics import Scenes
+from tests.evaluation.alignment.linear import LinearNetwork
+
+ASKED = {
+    "beta by one part in a thousand",
+    "tikhonov_alpha by one part in a thousand",
+    "eps_cov by one part in a thousand",
+    "range_weight by one part in a thousand",
+    "centring flipped",
+    "beta jitter left on",
+    "trace scaled to 1",
+    "R_true in place of R_samp",
+    "detach of R_samp removed",
+    "Hermitisation dropped",
+    "loading added twice",
+    "codes conjugated",
+    "last snapshot dropped",
+}
+
+
+@pytest.fixture(scope="module")
+def verdicts(subject: Subject, scenes: Scenes, network: LinearNetwork) -> list[Verdict]:
+    return list(self_test(subject, scenes, list(network.parameters())))
+
+
+def test_every_alteration_is_noticed(subject: Subject, scenes: Scenes, verdicts: list[Verdict]) -> None:
+    assert {v.mutant for v in verdicts} >= ASKED
+    assert len(verdicts) == mutants.count_mutants(subject, scenes) >= 24
+    assert [f"{v.mutant} ({v.side})" for v in verdicts if not v.caught] == []
+
+
+@pytest.mark.usefixtures("verdicts")
+def test_nothing_stays_altered(subject: Subject, scenes: Scenes, network: LinearNetwork) -> None:
+    assert check_alignment(subject, scenes, list(network.parameters())).passed
+
+
+def test_the_slipped_in_truth_is_a_leak(verdicts: list[Verdict]) -> None:
+    caught = {(v.mutant, v.side): {f.label for f in v.caught_by} for v in verdicts}
+    for side in ("training", "inference"):
+        assert f"{side}: R_blend under another truth" in caught["R_true in place of R_samp", side]
+
+
+def test_a_blind_check_lets_mutants_survive(
+    subject: Subject, scenes: Scenes, network: LinearNetwork, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mutants, "check_alignment", lambda *_: Report(()))
+    assert not any(v.caught for v in self_test(subject, scenes, list(network.parameters())))
