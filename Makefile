@@ -1,5 +1,5 @@
 # Two commands on a machine with Python >= 3.11 and make:
-#   make demo    environment, installation, then scenes -> estimates -> table against the bound -> pictures
+#   make demo    environment, installation, then a short training -> estimates -> table against the bound -> pictures
 #   make test    environment, installation, quick test suite
 # PYTHON chooses the interpreter that makes the environment: make test PYTHON=python3.12
 

@@ -20,7 +20,7 @@ import typer
 
 from risctl import __version__
 from risctl.cli.commands import register_commands
-from risctl.cli.documents import json_text, versioned
+from risctl.cli.documents import EndedError, json_text, versioned
 from risctl.errors import RisctlError, StorageError, one_line
 
 SIGTERM_STATUS = 143
@@ -81,6 +81,8 @@ def _run(arguments: list[str]) -> int:
     try:
         status = _dispatch(arguments)
         sys.stdout.flush()
+    except EndedError as error:
+        return _fail(str(error), error.exit_status, ())  # its document is on stdout already
     except RisctlError as error:
         return _fail(str(error), error.exit_status, arguments)
     except typer.TyperException as error:

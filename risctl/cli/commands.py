@@ -4,12 +4,27 @@ from __future__ import annotations
 
 import typer
 
-from risctl.cli import bench, config_command, demo, doctor, eval_command, gen_data, later, locate
+from risctl.cli import (
+    bench,
+    check_alignment,
+    config_command,
+    demo,
+    doctor,
+    eval_command,
+    gen_data,
+    later,
+    locate,
+    overfit,
+    train,
+)
 
 COMMANDS = (
     ("gen-data", gen_data.gen_data),
+    ("train", train.train),
+    ("overfit", overfit.overfit),
     ("eval", eval_command.evaluate_command),
     ("locate", locate.locate),
+    ("check-alignment", check_alignment.check_alignment_command),
     ("demo", demo.demo),
     ("bench", bench.bench),
     ("doctor", doctor.doctor),

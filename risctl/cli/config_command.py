@@ -44,7 +44,7 @@ def show(common: Common) -> Document:
     config = common.resolve()
     say(to_toml(config).rstrip("\n"))
     return {
-        "preset": common.preset,
+        "preset": common.preset_name,
         "fingerprint": fingerprint(config),
         "config": config.model_dump(mode="json"),
     }

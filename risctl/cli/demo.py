@@ -1,4 +1,4 @@
-"""`risctl demo`: everything at work on simulated scenes, offline: dataset, evaluation, measurement file."""
+"""`risctl demo`: everything at work, offline: a short training, an evaluation, a measurement file."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from risctl.cli.console import closing, say, show_table
-from risctl.cli.documents import Document, versioned, write_json
+from risctl.cli.documents import Document, Ending, versioned, write_json
+from risctl.cli.estimators import LEARNED, make_estimator
 from risctl.cli.evaluation_run import Request, evaluate_into, open_source, show_figures
 from risctl.cli.gen_data import write_scenes
 from risctl.cli.locate import describe, locate_file
@@ -19,13 +20,15 @@ from risctl.errors import InputError
 
 if TYPE_CHECKING:
     from risctl.cli.runs import RunDirectory
+    from risctl.cli.training_report import Trained
     from risctl.config import Config
     from risctl.data import SceneSource
     from risctl.evaluation import SourceRows
     from risctl.inference import Estimates
     from risctl.physics import Scenes
 
-ESTIMATORS = ("nomp", "music", "sbl")
+CLASSICAL = ("nomp", "music", "sbl")
+ESTIMATORS = (LEARNED, *CLASSICAL)
 LOCATED_COUNTS = (1, 2, 3)  # sources of the measured scenes
 COLUMNS = (
     "scene",
@@ -49,44 +52,78 @@ def demo(
     scenes: Annotated[int, typer.Option(help="Scenes evaluated, spread over SNR and source count.")] = 90,
     workers: Annotated[int, typer.Option(help="Worker processes of one thread each.")] = 2,
     batch: Annotated[int, typer.Option(help="Scenes estimated at once.")] = 10,
-) -> Document:
-    """Show everything at work: scenes, estimates beside the bound, pictures, a measurement file."""
+    epochs: Annotated[
+        int | None, typer.Option(help="Epochs of the training; the preset's if absent (minutes).")
+    ] = None,
+) -> Document | Ending:
+    """Show everything at work: a short training, estimates beside the bound, pictures, a measurement file."""
     require_range("--scenes", scenes, 1, 100_000)
     require_range("--workers", workers, 1, 256)
     require_range("--batch", batch, 1, 100_000)
+    require_range("--epochs", epochs, 1, 100_000)
     if common.device not in ("auto", "cpu"):
         raise InputError("--device", "", "cpu (eval and locate use accelerators)", common.device)
     on_cpu = replace(common, device="cpu")
+    if epochs is not None:
+        on_cpu = on_cpu.with_override(f"training.epochs={epochs}")
     request = Request(on_cpu, None, ESTIMATORS, scenes, False, workers, batch, True)
     config = request.resolve()
     if common.dry_run:
         return _dry_run(request, config)
     use_threads(common.threads)
     with _run_directory(request, config) as run:
-        return _demo(run.path, request, config)
+        return _demo(run, request, config)
 
 
-def _demo(run: Path, request: Request, config: Config) -> Document:
+def _demo(run: RunDirectory, request: Request, config: Config) -> Document | Ending:
     from risctl.evaluation import headline
 
-    say(f"[1/3] scenes: {request.scenes} simulated, written as a dataset, read back with hashes checked")
-    summary = write_scenes(config, run / "data", "test", config.evaluation.scenes)
-    config, source = open_source(replace(request, data=run / "data", scenes=None), config)
-    say(f"[2/3] estimates: {', '.join(ESTIMATORS)}, number of sources not given, beside the Cramer-Rao bound")
-    evaluation, files = evaluate_into(run, request, config, source, "cpu")
+    say(f"[1/4] scenes: {request.scenes} simulated, written as a dataset, read back with hashes checked")
+    summary = write_scenes(config, run.path / "data", "test", config.evaluation.scenes)
+    say(f"[2/4] training: {config.training.epochs} epochs of scenes made on the way, none of those above")
+    trained = train_network(request.common)
+    if isinstance(trained, Ending):
+        run.end("interrupted", trained.exit_status, trained.message)
+        return trained
+    request = replace(request, target=trained["run"])
+    config, source = open_source(replace(request, data=run.path / "data", scenes=None), request.resolve())
+    say(f"[3/4] estimates: {', '.join(ESTIMATORS)}, number of sources not given, beside the Cramer-Rao bound")
+    evaluation, files = evaluate_into(run.path, request, config, source)
     show_figures(evaluation)
-    say("[3/3] a measurement file (y, H and codes, nothing else): where the sources are")
-    located, written = locate_example(run, config, source, request.batch)
-    next_command = f"risctl locate {run / 'measurements.npz'} --estimator music"
-    closing(run, headline(evaluation.results), next_command)
+    say("[4/4] a measurement file (y, H and codes, nothing else): where the sources are")
+    located, written = locate_example(run.path, config, source, request.batch)
+    closing(
+        run.path,
+        headline(evaluation.results),
+        f"risctl locate {run.path / 'measurements.npz'} --model {trained['run']}",
+    )
     return {
         "command": "demo",
-        "run": str(run),
-        "dataset": asdict(summary) | {"directory": str(run / "data")},
-        "files": [str(path) for path in (*files, *written)],
+        "run": str(run.path),
+        "dataset": asdict(summary) | {"directory": str(run.path / "data")},
+        "training": trained,
+        "files": [*trained["files"], *(str(path) for path in (*files, *written))],
         "results": evaluation.results.model_dump(mode="json"),
         "located": located,
     }
+
+
+def train_network(common: Common) -> Document | Ending:
+    """Train in a run of its own, under `runs/train`; return its document."""
+    from risctl.cli.training_run import TrainingRequest, prepare, train_into_run
+
+    wanted = TrainingRequest(common, "train")
+    return train_into_run(wanted, prepare(wanted), _trained)
+
+
+def _trained(trained: Trained) -> Document:
+    from risctl.cli.training_report import draw_curves, outcome_document, outcome_sentence
+
+    curves = draw_curves(trained)
+    say(f"      {outcome_sentence(trained)}")
+    say(f"      curves: {curves}")
+    say()
+    return outcome_document(trained, (curves,))
 
 
 def locate_example(run: Path, config: Config, source: SceneSource, batch: int) -> tuple[Document, list[Path]]:
@@ -96,11 +133,12 @@ def locate_example(run: Path, config: Config, source: SceneSource, batch: int) -
     scenes = measured_scenes(source)
     file, answer = run / "measurements.npz", run / "positions.json"
     write_measurements(file, scenes.y, scenes.H, scenes.codes)
-    estimates = locate_file(config, file, ESTIMATORS[0], None, "cpu", batch)
-    document = {"estimator": ESTIMATORS[0], "scenes": describe(estimates)}
+    estimator = make_estimator(CLASSICAL[0], config, None, "cpu")
+    estimates = locate_file(config, file, estimator, None, "cpu", batch)
+    document = {"estimator": CLASSICAL[0], "scenes": describe(estimates)}
     write_json(answer, versioned(document))
     rows = beside_truth(scenes, estimates, config)
-    show_table(f"{file}: {ESTIMATORS[0]}", COLUMNS, [_row(rows, i) for i in range(len(rows))])
+    show_table(f"{file}: {CLASSICAL[0]}", COLUMNS, [_row(rows, i) for i in range(len(rows))])
     say("  +-: one standard deviation, the estimator's own; bound: Cramer-Rao bound of the position")
     return document, [file, answer]
 
@@ -144,19 +182,22 @@ def _run_directory(request: Request, config: Config) -> RunDirectory:
 
     seeds = {"data.seed": config.data.seed, "bootstrap": request.common.seed or 0}
     record = provenance("cpu", request.common.threads, seeds, {"path": "data", "hash": None})
-    return RunDirectory.create("demo", request.common.preset, config, record)
+    return RunDirectory.create("demo", request.common.preset_name, config, record)
 
 
 def _dry_run(request: Request, config: Config) -> Document:
     from risctl.cli.evaluation_run import needs_of
-    from risctl.cli.needs import dry_run
+    from risctl.cli.needs import Needs, dry_run
+    from risctl.cli.training_needs import needs_of_training
+    from risctl.cli.training_run import TrainingRequest, prepare
     from risctl.data.layout import dataset_bytes
 
-    needs = needs_of(request, config)
+    evaluation = needs_of(request, config)
+    training = needs_of_training(prepare(TrainingRequest(request.common, "train")).plan())
     disk = dataset_bytes(config.physics, config.evaluation.scenes, config.data.shard_scenes)
-    return dry_run(
-        "demo",
-        config,
-        replace(needs, disk_bytes=needs.disk_bytes + disk),
-        "runs/demo/<utc-time>_<preset>_<id>/",
+    needs = Needs(
+        disk_bytes=evaluation.disk_bytes + training.disk_bytes + disk,
+        memory_bytes=max(evaluation.memory_bytes, training.memory_bytes),
+        parameters=training.parameters,
     )
+    return dry_run("demo", config, needs, "runs/demo/<utc-time>_<preset>_<id>/, runs/train/...")

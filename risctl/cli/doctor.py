@@ -14,7 +14,7 @@ from risctl.cli.options import Common, common_options
 from risctl.errors import CheckFailedError, RisctlError
 
 FREE_BYTES = 1_000_000_000
-OPTIONAL = ("optuna",)
+OPTIONAL = ("optuna", "tensorboard")
 
 
 @common_options

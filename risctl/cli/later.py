@@ -17,10 +17,7 @@ class NotInThisVersionError(RisctlError):
 
 
 LATER = {
-    "train": "Train the network (not in this version).",
-    "overfit": "Check that the network can learn 512 scenes by heart (not in this version).",
     "hpo": "Search the hyper-parameters (not in this version).",
-    "check-alignment": "Prove that training and inference compute the same (not in this version).",
 }
 
 

@@ -9,19 +9,23 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from risctl.cli.alignment import spot_check_estimator
 from risctl.cli.console import closing, progress, show_table
 from risctl.cli.documents import Document, versioned, write_json
-from risctl.cli.estimators import check_estimator, refuse_learned
+from risctl.cli.estimators import LEARNED, check_estimator, make_estimator
 from risctl.cli.machine import resolve_device, use_threads
+from risctl.cli.models import config_over_model, load_model
 from risctl.cli.options import Common, common_options, require_range
 from risctl.errors import InputError, MeasurementError
 
 if TYPE_CHECKING:
     from risctl.config import Config
     from risctl.data import Measurements
-    from risctl.inference import Estimates
+    from risctl.inference import Estimates, Estimator
+    from risctl.model.load import LoadedModel
 
 COLUMNS = ("scene", "azimuth deg", "+-", "elevation deg", "+-", "range m", "+-", "power dB")
+CLASSICAL = "nomp"  # where there is no model
 KEYS = (
     "azimuth_deg",
     "std_azimuth_deg",
@@ -37,26 +41,34 @@ KEYS = (
 def locate(
     common: Common,
     file: Annotated[Path, typer.Argument(metavar="FILE", help="Measurements: .npz, .safetensors or .mat.")],
-    estimator: Annotated[str, typer.Option(help="nomp, music or sbl.")] = "nomp",
+    estimator: Annotated[
+        str | None,
+        typer.Option(help="learned, nomp, music or sbl; absent: learned with --model, else nomp."),
+    ] = None,
     num_sources: Annotated[
         int | None, typer.Option(help="Sources in every scene; counted if absent.")
     ] = None,
     out: Annotated[Path | None, typer.Option(help="JSON file to write.")] = None,
-    model: Annotated[str | None, typer.Option(metavar="RUN|CHECKPOINT", help="Not in this version.")] = None,
+    model: Annotated[
+        str | None, typer.Option(metavar="RUN|CHECKPOINT", help="Trained model: the learned estimator.")
+    ] = None,
     batch: Annotated[int, typer.Option(help="Scenes estimated at once.")] = 16,
 ) -> Document:
     """Estimate source positions from a measurement file with y, H and codes."""
-    config = common.resolve()
-    refuse_learned("--model", model)
-    check_estimator("--estimator", estimator)
+    name = estimator or (CLASSICAL if model is None else LEARNED)
+    check_estimator("--estimator", name, model is not None)
+    _check_out(out)
+    use_threads(common.threads)
+    device = resolve_device(common.device)
+    loaded = None if model is None else load_model(model, device)
+    config = common.resolve() if loaded is None else config_over_model(common, loaded)
     require_range("--num-sources", num_sources, 1, config.physics.max_sources)
     require_range("--batch", batch, 1, 100_000)
-    _check_out(out)
     if common.dry_run:
         return _dry_run(config, file, out)
-    use_threads(common.threads)
-    estimates = locate_file(config, file, estimator, num_sources, resolve_device(common.device), batch)
-    document = {"estimator": estimator, "scenes": describe(estimates)}
+    made = make_estimator(name, config, loaded, device)
+    estimates = locate_file(config, file, made, num_sources, device, batch, loaded)
+    document = {"estimator": name, "scenes": describe(estimates)}
     _report(document, file, out)
     return document
 
@@ -97,23 +109,35 @@ def read(config: Config, file: Path, num_sources: int | None) -> Measurements:
 
 
 def locate_file(
-    config: Config, file: Path, name: str, num_sources: int | None, device: str, batch: int
+    config: Config,
+    file: Path,
+    estimator: Estimator,
+    num_sources: int | None,
+    device: str,
+    batch: int,
+    loaded: LoadedModel | None = None,
 ) -> Estimates:
-    """Estimate the sources of every scene of a measurement file, showing progress."""
+    """Estimate the sources of every scene of a measurement file, showing progress.
+
+    With a trained model the first batch must come out as in its training.
+    """
     import torch
 
-    from risctl.inference import Estimates, build_estimator
+    from risctl.data import Measurements
+    from risctl.inference import Estimates
 
     data = read(config, file, num_sources)
-    estimator = build_estimator(name, config.physics, config.covariance, config.inference, device=device)
     total = len(data)
     parts = []
     with progress("scenes") as update:
         for start in range(0, total, batch):
-            y, H, codes = (part[start : start + batch].to(device) for part in (data.y, data.H, data.codes))
-            known = None if num_sources is None else torch.full((len(y),), num_sources, device=device)
-            with _blame(file, start, start + len(y) - 1):
-                parts.append(estimator(y, H, codes, known))
+            rows = slice(start, start + batch)
+            part = Measurements(*(tensor[rows].to(device) for tensor in (data.y, data.H, data.codes)))
+            known = None if num_sources is None else torch.full((len(part),), num_sources, device=device)
+            with _blame(file, start, start + len(part) - 1):
+                if start == 0 and loaded is not None:
+                    spot_check_estimator(estimator, loaded.network, config, part)
+                parts.append(estimator(part.y, part.H, part.codes, known))
             update(min(start + batch, total), total)
     return Estimates.concatenate(parts)
 

@@ -27,7 +27,7 @@ def dry_run(command: str, config: Config, needs: Needs, writes: str | None) -> D
     say(to_toml(config))
     say(f"# {command}: nothing was written")
     say(f"# would write  {writes or 'nothing'}")
-    say(f"# parameters   {needs.parameters} (classical estimators have none)")
+    say(f"# parameters   {needs.parameters or '0 (classical estimators have none)'}")
     say(f"# disk         {readable_bytes(needs.disk_bytes)}")
     say(f"# memory       about {readable_bytes(needs.memory_bytes)}")
     return {

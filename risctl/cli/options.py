@@ -13,21 +13,22 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from risctl.cli.documents import Document, json_text, versioned
+from risctl.cli.documents import Document, EndedError, Ending, json_text, versioned
 from risctl.errors import InputError
 
 if TYPE_CHECKING:
     from risctl.config import Config
 
 PANEL = "Options of every command"
+DEFAULT_PRESET = "quick"
 SEED_LIMIT = 2**63
 
 
 @dataclass(frozen=True)
 class Common:
-    """The values of the options that every command has."""
+    """The values of the options that every command has; `preset` is None where none was named."""
 
-    preset: str
+    preset: str | None
     config_file: Path | None
     overrides: tuple[str, ...]
     json: bool
@@ -36,16 +37,38 @@ class Common:
     dry_run: bool
     threads: int
 
+    @property
+    def preset_name(self) -> str:
+        """The preset that is meant: `quick` where none was named."""
+        return self.preset or DEFAULT_PRESET
+
     def resolve(self) -> Config:
         """Return the configuration: defaults < preset < file < override words < `--seed`."""
         from risctl.config import load_config
 
+        return load_config(self.preset_name, self.config_file, self.words)
+
+    def resolve_over(self, base: Config) -> Config:
+        """Return the configuration on the base of a run's own, which a named preset replaces as a whole."""
+        from risctl.config import load_config
+
+        if self.preset is not None:
+            return self.resolve()
+        return load_config(None, self.config_file, self.words, base=base)
+
+    @property
+    def words(self) -> list[str]:
+        """The override words, those that `--seed` stands for last."""
         seeds = [] if self.seed is None else [f"data.seed={self.seed}", f"training.seed={self.seed}"]
-        return load_config(self.preset, self.config_file, [*self.overrides, *seeds])
+        return [*self.overrides, *seeds]
 
     def with_override(self, word: str) -> Common:
         """Return these options with one more override word in front."""
         return replace(self, overrides=(word, *self.overrides))
+
+    def with_preset(self, name: str) -> Common:
+        """Return these options with the preset `name` where none was named."""
+        return self if self.preset is not None else replace(self, preset=name)
 
 
 def _shared_parameters(
@@ -55,8 +78,12 @@ def _shared_parameters(
         typer.Argument(metavar="SECTION.KEY=VALUE", help="Settings that replace the preset's."),
     ] = None,
     preset: Annotated[
-        str, typer.Option(help="Shipped preset to start from.", rich_help_panel=PANEL)
-    ] = "quick",
+        str | None,
+        typer.Option(
+            help="Shipped preset to start from; quick, or what a run or checkpoint was made with, if absent.",
+            rich_help_panel=PANEL,
+        ),
+    ] = None,
     config: Annotated[
         Path | None,
         typer.Option(help="TOML file, or a run's config.json, over the preset.", rich_help_panel=PANEL),
@@ -92,10 +119,11 @@ def require_range(flag: str, value: int | None, low: int, high: int) -> None:
         raise InputError(flag, "", f"{low} to {high}", value)
 
 
-def common_options(command: Callable[..., Document]) -> Callable[..., None]:
+def common_options(command: Callable[..., Document | Ending]) -> Callable[..., None]:
     """Give `command(common, ...)` the shared options.
 
     With `--json` the document it returns is printed on stdout, and everything else it prints goes to stderr.
+    An `Ending` is shown the same way, and then ends the command with its own status.
     """
     own = list(inspect.signature(command, eval_str=True).parameters.values())[1:]
     shared = list(inspect.signature(_shared_parameters, eval_str=True).parameters.values())
@@ -105,10 +133,13 @@ def common_options(command: Callable[..., Document]) -> Callable[..., None]:
     def wrapper(**values: Any) -> None:
         common = _shared_parameters(**{name: values.pop(name) for name in names})
         with redirect_stdout(sys.stderr) if common.json else nullcontext():
-            document = command(common, **values)
+            result = command(common, **values)
         if common.json:
+            document = result.document if isinstance(result, Ending) else result
             sys.stdout.write(json_text(versioned(document)))
             sys.stdout.flush()
+        if isinstance(result, Ending) and result.exit_status:
+            raise EndedError(result.message, result.exit_status)
 
     parameters = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in own + shared]
     wrapper.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]

@@ -13,7 +13,18 @@ from risctl import __version__
 from risctl.cli.documents import Document, versioned
 from risctl.cli.machine import hardware
 
-PACKAGES = ("torch", "numpy", "scipy", "safetensors", "pydantic", "typer", "rich", "matplotlib", "optuna")
+PACKAGES = (
+    "torch",
+    "numpy",
+    "scipy",
+    "safetensors",
+    "pydantic",
+    "typer",
+    "rich",
+    "matplotlib",
+    "optuna",
+    "tensorboard",
+)
 CHECKOUT = Path(__file__).resolve().parents[2]
 
 

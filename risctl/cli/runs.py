@@ -2,31 +2,40 @@
 
 from __future__ import annotations
 
+import json
 import secrets
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Self, TypeAlias
 
 from risctl.cli.documents import Document, versioned, write_json
-from risctl.errors import RisctlError, StorageError, one_line
+from risctl.errors import DamagedFileError, RisctlError, StorageError, one_line
 
 if TYPE_CHECKING:
     from risctl.config import Config
 
 RUNS = Path("runs")
+CONFIG, PROVENANCE, STATUS = "config.json", "provenance.json", "status.json"
+PROGRESS = ("epochs", "steps", "best_value")
+Ending: TypeAlias = tuple[str, int, str | None]  # state, exit status, message
 
 
 class RunDirectory:
     """A run's directory, whose `status.json` always says how far it came.
 
-    As a context manager it turns from `running` to `done`, `failed` or `interrupted`.
+    As a context manager it turns from `running` to `done`, `failed` or `interrupted`; `end` says so
+    beforehand where no exception will. Made for an earlier run's directory it writes nothing before
+    `go_on`: a run that turns out to be another process's stays as it is.
     """
 
     def __init__(self, path: Path, command: str) -> None:
         self.path = path
         self._command = command
         self._started = _now()
+        self.announced = False
+        self._progress: Document = {}
+        self._ending: Ending = outcome(None)
 
     @classmethod
     def create(cls, command: str, preset: str, config: Config, provenance: Document) -> Self:
@@ -38,13 +47,33 @@ class RunDirectory:
         except OSError as error:
             raise StorageError(one_line(f"{path}: cannot make the run directory: {error.strerror}")) from None
         run = cls(path, command)
-        write_json(path / "config.json", config.model_dump(mode="json"))
-        write_json(path / "provenance.json", provenance)
+        write_json(path / CONFIG, config.model_dump(mode="json"))
+        write_json(path / PROVENANCE, provenance)
         run.write_status("running", None, None)
         return run
 
+    def go_on(self, provenance: Document) -> None:
+        """Go on in an earlier run's directory, once it is this process's: its record joins those before."""
+        before = read_document(self.path / STATUS)
+        self._started = str(before.get("started", self._started))
+        self._progress = {key: before[key] for key in PROGRESS if key in before}
+        record = read_document(self.path / PROVENANCE)
+        record["resumed"] = [*record.get("resumed", []), provenance]
+        write_json(self.path / PROVENANCE, record)
+        self.write_status("running", None, None)
+
+    def note_progress(self, epochs: int, steps: int, best_value: float | None) -> None:
+        """Keep in `status.json` how far the run is."""
+        self._progress = dict(zip(PROGRESS, (epochs, steps, best_value), strict=True))
+        self.write_status("running", None, None)
+
+    def end(self, state: str, exit_status: int, message: str | None) -> None:
+        """Say how the run ends, if no exception says otherwise."""
+        self._ending = state, exit_status, message
+
     def write_status(self, state: str, exit_status: int | None, message: str | None) -> None:
         """Replace `status.json`."""
+        self.announced = True
         status = {
             "command": self._command,
             "state": state,
@@ -52,8 +81,9 @@ class RunDirectory:
             "updated": _now(),
             "exit_status": exit_status,
             "message": message,
+            **self._progress,
         }
-        write_json(self.path / "status.json", versioned(status))
+        write_json(self.path / STATUS, versioned(status))
 
     def __enter__(self) -> Self:
         return self
@@ -61,10 +91,22 @@ class RunDirectory:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.write_status(*outcome(error))
+        if self.announced:
+            self.write_status(*(self._ending if error is None else outcome(error)))
 
 
-def outcome(error: BaseException | None) -> tuple[str, int, str | None]:
+def read_document(path: Path) -> Document:
+    """Read a JSON object of a run; `DamagedFileError` for anything else."""
+    try:
+        document = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError) as error:
+        raise DamagedFileError(path, "a JSON document of a run", type(error).__name__) from None
+    if not isinstance(document, dict):
+        raise DamagedFileError(path, "a JSON object", type(document).__name__)
+    return document
+
+
+def outcome(error: BaseException | None) -> Ending:
     """Return state, exit status and message of a run that ended with `error`."""
     if error is None:
         return "done", 0, None

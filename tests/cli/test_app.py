@@ -19,7 +19,7 @@ from risctl.cli.app import main
 from risctl.cli.later import LATER
 from risctl.errors import CheckFailedError, DamagedFileError, RisctlError, StorageError
 
-COMMANDS = ("gen-data", "eval", "locate", "config", "doctor", *LATER)
+COMMANDS = ("gen-data", "train", "overfit", "eval", "locate", "check-alignment", "config", "doctor", *LATER)
 
 
 def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
@@ -40,7 +40,7 @@ def test_every_command_has_help(name: str, capsys: pytest.CaptureFixture[str]) -
     assert capsys.readouterr().out
 
 
-@pytest.mark.parametrize("name", ["gen-data", "eval", "locate", "doctor"])
+@pytest.mark.parametrize("name", ["gen-data", "train", "overfit", "eval", "locate", "doctor"])
 def test_shared_options_are_everywhere(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     main([name, "--help"])
     shown = capsys.readouterr().out

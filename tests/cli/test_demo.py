@@ -12,9 +12,12 @@ from risctl.cli.app import main
 from risctl.config import PhysicsConfig, load_config
 from risctl.data import SceneStream, open_dataset
 from risctl.evaluation import read_results
+from tests.cli.tiny import LENGTH, NETWORK
 
 Capture = pytest.CaptureFixture[str]
 SMALL = (
+    *NETWORK,
+    *LENGTH,
     "physics.num_snapshots=6",
     "physics.max_sources=2",
     "evaluation.snr_values_db=[10, 20]",
@@ -42,7 +45,7 @@ def test_everything_is_there(capsys: Capture) -> None:
     assert results.model_dump(mode="json") == document["results"]
     assert all(Path(file).is_file() for file in document["files"])
     pictures = {Path(file).name for file in document["files"] if file.endswith(".png")}
-    assert pictures >= {"rmse.png", "rates.png", "confusion.png", "scene.png", "spectrum.png"}
+    assert pictures >= {"curves.png", "rmse.png", "rates.png", "confusion.png", "scene.png", "spectrum.png"}
     answer = json.loads((run / "positions.json").read_text())
     assert answer == {"schema_version": 1} | document["located"]
     assert [scene["index"] for scene in answer["scenes"]] == [0, 1]
@@ -52,13 +55,15 @@ def test_everything_is_there(capsys: Capture) -> None:
 def test_the_screen_shows_bound_truth_and_where_to_go_on(capsys: Capture) -> None:
     assert main(["demo", "--scenes", "4", "--workers", "1", *SMALL]) == 0
     lines = capsys.readouterr().out.splitlines()
-    for part in ("[1/3]", "[2/3]", "[3/3]", "Cramer-Rao", "azimuth deg: true", "bound"):
+    for part in ("[1/4]", "[2/4]", "[3/4]", "[4/4]", "(first ", "Cramer-Rao", "azimuth deg: true", "bound"):
         assert any(part in line for line in lines), part
     result, headline, following = lines[-3:]
     assert "runs/demo/" in result
     assert "bound" in headline
     assert following.split()[1:3] == ["risctl", "locate"]
     assert Path(following.split()[3]).is_file()
+    assert following.split()[4] == "--model"
+    assert (Path(following.split()[5]) / "checkpoints" / "best.safetensors").is_file()
 
 
 def test_measured_scenes_are_of_the_highest_snr_and_of_several_counts() -> None:
@@ -75,6 +80,7 @@ def test_dry_run_writes_nothing(capsys: Capture, tmp_path: Path) -> None:
     document = json.loads(capsys.readouterr().out)
     assert document["dry_run"]
     assert document["needs"]["disk_bytes"] > 1_000_000
+    assert document["needs"]["parameters"] > 10_000
     assert list(tmp_path.iterdir()) == []
 
 

@@ -1,0 +1,129 @@
+"""Going on with a run: in its own directory with its own settings, or as a fork with others."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from risctl.cli.runs import CONFIG, PROVENANCE, STATUS, read_document
+from risctl.errors import InputError
+
+if TYPE_CHECKING:
+    from risctl.cli.documents import Document
+    from risctl.cli.options import Common
+    from risctl.config import Config
+
+COMMANDS = ("train", "overfit")
+FORKED_FROM = "forked_from"
+# What the stored weights were made for, in a fork as well.
+FORK_KEEPS = ("model", "physics.max_sources", "physics.ris_columns", "physics.ris_rows", "training.ema_decay")
+PARTS = ("train", "validation")
+
+
+@dataclass(frozen=True)
+class Earlier:
+    """A run that was started before: its directory, its command and what it was made from.
+
+    `fresh_fork` says that its last state is still the one that it was forked from, with that run's settings.
+    """
+
+    path: Path
+    command: str
+    config: Config
+    provenance: Document
+    fresh_fork: bool = False
+
+    @classmethod
+    def read(cls, path: Path) -> Earlier:
+        """Read a run's directory; the settings are those of its last saved state, if there is one.
+
+        Raises:
+            InputError: there is no run, or not one of a training.
+            DamagedFileError: its files are not what was written.
+        """
+        from risctl.config import load_config
+
+        if not (path / CONFIG).is_file():
+            raise InputError(path, "", f"a run directory of a training ({CONFIG})", _what_is_there(path))
+        command = read_document(path / STATUS).get("command")
+        if command not in COMMANDS:
+            raise InputError(path, "command", f"a run of {' or '.join(COMMANDS)}", repr(command))
+        stated, stored = load_config(None, path / CONFIG), _stored_config(path)
+        provenance = read_document(path / PROVENANCE)
+        if stored is None:  # it ended before anything was saved, and begins anew
+            return cls(path, command, stated, provenance)
+        fresh = FORKED_FROM in provenance and stored != stated
+        return cls(path, command, stated if fresh else stored, provenance, fresh)
+
+    @property
+    def last(self) -> Path:
+        """The file of its last saved state."""
+        from risctl.model.checkpoint import CHECKPOINTS, LAST
+
+        return self.path / CHECKPOINTS / LAST
+
+    def data_paths(self) -> tuple[Path | None, Path | None]:
+        """Return the datasets it trains and validates on; None for scenes made on the way."""
+        train, validation = (self._data(part).get("path") for part in PARTS)
+        return train and Path(train), None if validation in (None, train) else Path(validation)
+
+    def data_hashes(self) -> dict[str, str | None]:
+        """Return the hashes of its scenes."""
+        return {part: self._data(part).get("hash") for part in PARTS}
+
+    def _data(self, part: str) -> Document:
+        found: Document = (self.provenance.get("dataset") or {}).get(part) or {}
+        return found
+
+
+def _what_is_there(path: Path) -> str:
+    if path.is_dir():
+        return "a directory without one"
+    return "a file" if path.exists() else "nothing there"
+
+
+def _stored_config(path: Path) -> Config | None:
+    """Return the settings in a run's last saved state, None if nothing was saved."""
+    from risctl.config import Config, parse_section
+    from risctl.model.checkpoint import CHECKPOINTS, LAST, read_checkpoint
+
+    last = path / CHECKPOINTS / LAST
+    return parse_section(Config, read_checkpoint(last).state.config, last) if last.exists() else None
+
+
+def config_over_run(common: Common, earlier: Earlier, fork: bool) -> Config:
+    """Return the settings to go on with; other science than the run's own is refused unless it forks.
+
+    Raises:
+        InputError: naming the first key that differs and both values.
+    """
+    config = common.resolve_over(earlier.config)
+    refuse_changes(earlier, config, fork)
+    return config
+
+
+def refuse_changes(earlier: Earlier, config: Config, fork: bool) -> None:
+    """Refuse settings that would make a run's second half another experiment than its first.
+
+    A fork is another experiment, but of the same network.
+    """
+    from risctl.config.toml import toml_value
+    from risctl.training import changed_keys
+
+    changed = changed_keys(earlier.config.model_dump(mode="json"), config.model_dump(mode="json"))
+    for key, (stored, wanted) in changed.items():
+        if fork and key not in FORK_KEEPS and key.partition(".")[0] not in FORK_KEEPS:
+            continue
+        why = (
+            "which its weights were made for" if fork else "which the run began with (--fork begins another)"
+        )
+        raise InputError(earlier.path, key, f"{toml_value(stored)}, {why}", toml_value(wanted))
+
+
+def refuse_other_data(earlier: Earlier, hashes: dict[str, str]) -> None:
+    """Refuse scenes other than those the run began with."""
+    for part, stored in earlier.data_hashes().items():
+        if stored is not None and stored != hashes[part]:
+            expected = f"the {part} scenes the run began with (hash {stored[:12]})"
+            raise InputError(earlier.path, "data", expected, f"hash {hashes[part][:12]}")

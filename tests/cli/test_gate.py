@@ -1,0 +1,109 @@
+"""The verdict of the overfit gate, and whether a verdict is known for a network."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from risctl.cli.documents import write_json
+from risctl.cli.gate import fingerprints, gate_document, judge, largest_rise, passed_gate
+from risctl.config import load_config
+from risctl.training import Outcome
+
+GOOD = {"nmse_blend": 0.2, "count_accuracy": 0.99, "median_angle_deg_high_snr": 0.4}
+OUTCOME = Outcome(
+    best_value=0.4,
+    best_epoch=1,
+    first_value=2.0,
+    epochs=2,
+    steps=32,
+    skipped=0,
+    sanitised=0,
+    stopped_by=None,
+    early_stopped=False,
+    finished=True,
+    best_path=Path("best.safetensors"),
+    last_path=Path("last.safetensors"),
+)
+
+
+def _epochs(totals: list[float | None], **changed: float | None) -> list[dict[str, Any]]:
+    return [
+        {"epoch": i, "val": {"total": total}, "metrics": GOOD | changed} for i, total in enumerate(totals)
+    ]
+
+
+def test_everything_met_is_ready() -> None:
+    gate = judge(OUTCOME, _epochs([2.0, 0.4]))
+    assert gate.verdict == "ready"
+    assert gate.missed == ""
+    assert all(check.met for check in gate.checks)
+
+
+@pytest.mark.parametrize(
+    ("loss", "verdict"), [(0.499, "ready"), (0.5, "debug"), (0.99, "debug"), (1.01, "broken")]
+)
+def test_the_loss_decides(loss: float, verdict: str) -> None:
+    assert judge(replace(OUTCOME, best_value=loss), _epochs([2.0, loss])).verdict == verdict
+
+
+@pytest.mark.parametrize(
+    ("figure", "value"),
+    [
+        ("nmse_blend", 0.25),
+        ("median_angle_deg_high_snr", 1.0),
+        ("median_angle_deg_high_snr", None),
+        ("count_accuracy", 0.95),
+    ],
+)
+def test_one_figure_missed_is_debug(figure: str, value: float | None) -> None:
+    gate = judge(OUTCOME, _epochs([2.0, 0.4], **{figure: value}))
+    assert gate.verdict == "debug"
+    assert [check.met for check in gate.checks].count(False) == 1
+
+
+@pytest.mark.parametrize("changed", [{"skipped": 1}, {"sanitised": 1}, {"best_value": None}])
+def test_trouble_is_broken(changed: dict[str, Any]) -> None:
+    assert judge(replace(OUTCOME, **changed), _epochs([2.0, 0.4])).verdict == "broken"
+
+
+@pytest.mark.parametrize("totals", [[0.4, 2.1], [2.0, 0.4, None], [2.0, 0.4, math.nan]])
+def test_an_explosion_is_broken(totals: list[float | None]) -> None:
+    assert judge(OUTCOME, _epochs(totals)).verdict == "broken"
+
+
+def test_the_figures_are_those_of_the_best_epoch() -> None:
+    epochs = _epochs([2.0, 0.4, 0.45])
+    epochs[2]["metrics"] = GOOD | {"nmse_blend": 0.9}
+    assert judge(OUTCOME, epochs).verdict == "ready"
+
+
+def test_rises() -> None:
+    assert largest_rise([3.0, 1.0, 2.0, 0.5, 1.5]) == 3.0
+    assert largest_rise([3.0, 2.0]) == 1.0
+    assert largest_rise([]) == 1.0
+
+
+def test_a_passed_gate_is_known_for_its_network_alone(tmp_path: Path) -> None:
+    config = load_config("overfit")
+    (tmp_path / "overfit" / "a").mkdir(parents=True)
+    path = tmp_path / "overfit" / "a" / "overfit.json"
+    assert passed_gate(config, tmp_path) is None
+    write_json(path, gate_document(judge(OUTCOME, _epochs([2.0, 0.4])), config, OUTCOME))
+    assert passed_gate(config, tmp_path) == path
+    for word in ("model.head=factors", "covariance.beta=0.31", "loss.cov=2.0"):
+        assert passed_gate(load_config("overfit", None, [word]), tmp_path) is None
+    assert passed_gate(load_config("overfit", None, ["model.dropout=0.1"]), tmp_path) == path
+    write_json(path, gate_document(judge(OUTCOME, _epochs([2.0, 0.4], nmse_blend=0.3)), config, OUTCOME))
+    assert passed_gate(config, tmp_path) is None
+
+
+def test_fingerprints_tell_networks_losses_and_covariances_apart() -> None:
+    base = fingerprints(load_config("overfit"))
+    assert set(base) == {"model", "loss", "covariance"}
+    changed = fingerprints(load_config("overfit", None, ["covariance.beta=0.31"]))
+    assert [key for key in base if base[key] != changed[key]] == ["covariance"]
