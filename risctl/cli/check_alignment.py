@@ -21,7 +21,8 @@ from risctl.errors import CheckFailedError, DamagedFileError
 if TYPE_CHECKING:
     from risctl.config import Config
     from risctl.evaluation.alignment import Finding, Report, Subject, Verdict
-    from risctl.model.load import LoadedModel, RisNetwork
+    from risctl.model import RisNetwork
+    from risctl.model.load import LoadedModel
     from risctl.physics import Scenes
 
 COLUMNS = ("part", "what", "training", "inference", "expected", "")

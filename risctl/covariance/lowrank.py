@@ -92,7 +92,7 @@ class LowRank:
             A, U = A.to(self.F.dtype), self.subspace(num_sources)
             if A.dim() == 2:  # one product for the whole batch instead of B copies of A
                 rows = U.mT.flatten(0, 1).conj() @ A.mT
-                inside = _energy(rows.unflatten(0, (-1, num_sources)), 1)
+                inside = _energy(rows.view(-1, num_sources, A.shape[0]), 1)
             else:
                 inside = _energy(A.conj() @ U, -1)
             return _energy(A, -1) - inside

@@ -62,9 +62,8 @@ def _network_alone(network: RisNetwork, scenes: Scenes) -> None:
     """Maps, forward and backward of the network for a gradient of every output."""
     said = network(scenes.y, scenes.H, scenes.codes)
     outputs = [*_differentiable(said).values(), *([] if said.maps is None else [said.maps])]
-    torch.stack(
-        [torch.view_as_real(x).sum() if x.is_complex() else x.sum() for x in outputs]
-    ).sum().backward()
+    sums = [(x.real + x.imag).sum() if x.is_complex() else x.sum() for x in outputs]
+    torch.autograd.backward(torch.stack(sums).sum())
 
 
 def _rest_alone(parts: StepParts, network: RisNetwork, scenes: Scenes) -> Callable[[], None]:
@@ -78,7 +77,7 @@ def _rest_alone(parts: StepParts, network: RisNetwork, scenes: Scenes) -> Callab
         forward = forward_pass(lambda y, H, codes: fixed, scenes, parts.covariance)
         truth = Truth.of(scenes, parts.geometry)
         loss = parts.objective.training(forward, truth, 0)
-        loss.total.backward()
+        torch.autograd.backward(loss.total)
 
     return work
 

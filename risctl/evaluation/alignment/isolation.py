@@ -43,9 +43,9 @@ def gradient_findings(subject: Subject, measured: Measured, weights: Sequence[Te
     again = subject.with_network("training", fixed).run("training", inputs)
     leaves = [*factors, inputs.y, inputs.H, inputs.codes]
     through = torch.autograd.grad(_energy(again.matrices), leaves, allow_unused=True)
-    findings += [
-        _reaches(name, gradient) for name, gradient in zip(("A_angle", "A_range"), through[:2], strict=True)
-    ]
+    findings.append(_reaches("A_angle", through[0]))
+    if subject.stated.range_weight and bool(said.A_range.detach().abs().sum()):  # plane waves have none
+        findings.append(_reaches("A_range", through[1]))
     findings += [
         _stops(name, gradient) for name, gradient in zip(("y", "H", "codes"), through[2:], strict=True)
     ]

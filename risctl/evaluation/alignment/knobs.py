@@ -18,12 +18,13 @@ from risctl.training.forward import Measured
 # How far rounding in single precision may move a measured knob, relative. Smaller differences between the
 # sides show in the matrices; this says which knob it was, and notices when both sides err alike.
 TOLERANCE = {"beta": 1e-4, "tikhonov_alpha": 2e-2, "eps_cov": 1e-3, "range_weight": 1e-3, "trace": 1e-4}
+ABSOLUTE = {"beta": 1e-5, "tikhonov_alpha": 0.0, "eps_cov": 1e-6, "range_weight": 1e-6, "trace": 0.0}
 CENTRED = 1e-4  # norm of the mean snapshot over that of the snapshots
 
 
 @torch.no_grad()
-def measure_knobs(side: Side, measured: Measured) -> dict[str, float | bool]:
-    """Knobs of one side, means over the batch."""
+def measure_knobs(side: Side, measured: Measured) -> dict[str, float | bool | None]:
+    """Knobs of one side, means over the batch; None for one that made no difference to the numbers."""
     made = side.forward.covariances
     beta, load = blend_coefficients(side)
     return {
@@ -43,10 +44,13 @@ def knob_findings(side: Side, measured: Measured, stated: CovarianceConfig) -> l
     for name, got in measure_knobs(side, measured).items():
         want = expected[name]
         label = "trace / N" if name == "trace" else name
+        if got is None:
+            findings.append(Finding("knobs", label, "no range factor", "any", True, side.name))
+            continue
         if isinstance(want, bool):
             findings.append(Finding("knobs", label, got, str(want), got == want, side.name))
             continue
-        near = abs(got - want) <= TOLERANCE[name] * abs(want) + TOLERANCE[name] * (name == "beta")
+        near = abs(got - want) <= TOLERANCE[name] * abs(want) + ABSOLUTE[name]
         text = f"{want:g} (to {TOLERANCE[name]:g})"
         findings.append(Finding("knobs", label, float(number(got)), text, bool(near), side.name))
     return findings
@@ -76,10 +80,15 @@ def ridge_strength(a: Tensor, measured: Measured) -> float:
     return float((alpha / mean).mean())
 
 
-def range_weight(side: Side) -> float:
-    """Weight of ``A_range A_range^H`` over that of ``A_angle A_angle^H`` in ``R_pred``, from the factor."""
+def range_weight(side: Side) -> float | None:
+    """Weight of ``A_range A_range^H`` over that of ``A_angle A_angle^H`` in ``R_pred``, from the factor.
+
+    None where a scene has no range factor, as under plane waves.
+    """
     prediction, F = side.forward.prediction, side.forward.covariances.pred.F.to(torch.complex128)
     parts = [x.to(torch.complex128) for x in (prediction.A_angle, prediction.A_range)]
+    if not bool((parts[1].abs().square().sum((-2, -1)) > 0).all()):
+        return None
     K = parts[0].shape[-1]
     angle, range_ = (
         (x.conj() * f).real.sum((-2, -1)) / x.abs().square().sum((-2, -1))

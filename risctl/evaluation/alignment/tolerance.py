@@ -32,7 +32,7 @@ def tolerance_findings(subject: Subject, measured: Measured, whole: Side) -> lis
 
 def batch_size_finding(subject: Subject, inputs: Measurements, whole: Side) -> Finding:
     """The batch at once against scene by scene."""
-    rows = torch.arange(len(inputs.y), device=inputs.y.device).split(1)
+    rows = torch.split(torch.arange(len(inputs.y), device=inputs.y.device), 1)
     singles = [
         subject.run("inference", Measurements(inputs.y[i], inputs.H[i], inputs.codes[i])).matrices["R_blend"]
         for i in rows

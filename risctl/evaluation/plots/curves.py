@@ -28,9 +28,9 @@ class Curves:
     """What a training recorded.
 
     Attributes:
-        steps: one entry a recorded step: `step`, `total`, and `lr` and `grad_norm` by parameter group.
-        epochs: one entry a validated epoch: `step`, `train` and `val` by term, `metrics` by name. `val` has
-            the raw terms and their weighted `total`.
+        steps: one entry a recorded step: `step`, raw `terms`, and `lr` and `grad_norm` by parameter group.
+        epochs: one entry a validated epoch: `step`, raw terms in `train` and `val`, `metrics` by name; `val`
+            has its weighted `total`, too.
         weights: of the terms in the validation total.
         gate: validation loss to get below, None where there is none.
     """
@@ -58,12 +58,15 @@ def curves_figure(curves: Curves, title: str) -> Figure:
 
 
 def _loss(axes: Axes, curves: Curves) -> None:
+    """Draw the same twelve terms under the same weights throughout, whatever was differentiated."""
     dress(axes, "step", "loss (twelve terms)", "Total")
     _log(axes)
     steps = [entry["step"] for entry in curves.steps]
-    axes.plot(steps, _values(curves.steps, "total"), color=FAINT, linewidth=0.7, alpha=0.7, label="each step")
+    each = _totals(curves.steps, "terms", curves.weights)
+    axes.plot(steps, each, color=FAINT, linewidth=0.7, alpha=0.7, label="each step")
     at = [entry["step"] for entry in curves.epochs]
-    axes.plot(at, _values(curves.epochs, "train", "total"), color=COLOURS[1], linewidth=1.4, label="training")
+    training = _totals(curves.epochs, "train", curves.weights)
+    axes.plot(at, training, color=COLOURS[1], linewidth=1.4, label="training")
     val = _values(curves.epochs, "val", "total")
     axes.plot(at, val, color=COLOURS[0], marker="o", markersize=3, linewidth=1.6, label="validation")
     finite = [(value, step) for value, step in zip(val, at, strict=True) if value == value]
@@ -87,7 +90,7 @@ def _terms(axes: Axes, curves: Curves) -> None:
 
 
 def _rates(axes: Axes, curves: Curves) -> None:
-    dress(axes, "step", "share", "Covariance error and source count, validation")
+    dress(axes, "step", "share", "Covariances and count, validation")
     at = [entry["step"] for entry in curves.epochs]
     for i, (name, label) in enumerate(RATES.items()):
         values = _values(curves.epochs, "metrics", name)
@@ -127,7 +130,18 @@ def _groups(axes: Axes, curves: Curves, key: str) -> None:
 
 def _log(axes: Axes) -> None:
     """Draw on a logarithmic scale; zero and below, which it lacks, leave gaps."""
+    from matplotlib.ticker import LogFormatter
+
     axes.set_yscale("log", nonpositive="mask")
+    axes.yaxis.set_major_formatter(LogFormatter())
+    axes.yaxis.set_minor_formatter(LogFormatter(minor_thresholds=(1.2, 0.5)))
+    axes.tick_params(axis="y", which="minor", labelsize=7, colors=INK)
+
+
+def _totals(entries: Sequence[Entry], key: str, weights: Mapping[str, float]) -> list[float]:
+    """Weighted sums of raw terms."""
+    terms = [[weight * _value(entry, (key, name)) for name, weight in weights.items()] for entry in entries]
+    return [sum(row) for row in terms]
 
 
 def _values(entries: Sequence[Entry], *path: str) -> list[float]:
