@@ -143,6 +143,7 @@ def test_an_edited_beta_is_a_damaged_file(run: Path, capsys: Capture, tmp_path: 
     edited = content.replace(b'\\"beta\\":0.25', b'\\"beta\\":0.26')
     assert edited != content
     target.write_bytes(edited)
-    for arguments in (["eval", str(target)], ["locate", "m.npz", "--model", str(target)]):
+    locate = ["locate", "m.npz", "--model", str(target)]
+    for arguments in (["eval", str(target)], locate, ["check-alignment", str(target)]):
         assert main(arguments) == 4
         assert str(target) in capsys.readouterr().err

@@ -1,0 +1,124 @@
+"""What is read off R_blend, with a network that knows the answer and with one that does not."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pytest
+import torch
+from torch import Tensor
+
+from risctl.config import CovarianceConfig, InferenceConfig, ModelConfig, PhysicsConfig
+from risctl.covariance import leading_subspace, snapshot_factor
+from risctl.inference import Estimates, LearnedEstimator, build_learned
+from risctl.model import Prediction, build_network
+from risctl.physics import ArrayGeometry, Scenes, steering_vector
+from tests.inference.conftest import make_scenes
+
+QUICK = InferenceConfig(range_grid=121, nf_mle_iters=3)
+CONFIG = CovarianceConfig()
+
+
+@dataclass(frozen=True)
+class Oracle:
+    """A network that was told the truth about one batch, and recognises the scenes by their snapshots."""
+
+    scenes: Scenes
+    geometry: ArrayGeometry
+
+    def __call__(self, y: Tensor, H: Tensor, codes: Tensor) -> Prediction:
+        rows = (y[:, None, 0, 0] == self.scenes.y[None, :, 0, 0]).long().argmax(dim=1)
+        s = self.scenes[rows]
+        A = steering_vector(s.azimuth, s.elevation, s.range.clamp_min(0.5), self.geometry)
+        A = (A * (s.power.sqrt() * s.source_mask).unsqueeze(-1)).mT.to(torch.complex64)
+        K = A.shape[-1]
+        logits = torch.nn.functional.one_hot(s.num_sources.long() - 1, K).float() * 10.0
+        position = torch.stack([s.azimuth, s.elevation, s.range], dim=-1)
+        return Prediction(A, torch.zeros_like(A), logits, position, s.power)
+
+
+def told(
+    num_scenes: int = 20,
+    inference: InferenceConfig = QUICK,
+    covariance: CovarianceConfig = CONFIG,
+    **changes: object,
+) -> tuple[LearnedEstimator, Scenes]:
+    physics, scenes = make_scenes(num_scenes, seed=5, **changes)
+    oracle = Oracle(scenes, ArrayGeometry.from_config(physics))
+    return build_learned(oracle, covariance, physics, inference), scenes
+
+
+def errors_deg(found: Estimates, scenes: Scenes) -> Tensor:
+    """Azimuth error of every true source to the nearest estimate, degrees."""
+    gap = (found.azimuth.unsqueeze(1) - scenes.azimuth.double().unsqueeze(2)).abs()
+    return torch.rad2deg(gap.nan_to_num(torch.inf).amin(dim=2)[scenes.source_mask])
+
+
+def test_a_network_that_knows_finds_everything() -> None:
+    estimator, scenes = told(snr_min_db=15.0)
+    found = estimator(scenes.y, scenes.H, scenes.codes)
+    assert torch.equal(found.num_sources, scenes.num_sources.long())
+    assert float(errors_deg(found, scenes).median()) < 0.2
+    assert float((errors_deg(found, scenes) < 5.0).double().mean()) > 0.97
+
+
+def test_the_polish_brings_peaks_of_the_snapshots_nearer() -> None:
+    medians, of_snapshots = [], CovarianceConfig(beta=1.0)
+    for steps in (0, 3):
+        inference = QUICK.model_copy(update={"nf_mle_iters": steps})
+        estimator, scenes = told(30, inference, of_snapshots, snr_min_db=15.0)
+        medians.append(float(errors_deg(estimator(scenes.y, scenes.H, scenes.codes), scenes).median()))
+    assert medians[1] < 0.6 * medians[0], medians
+
+
+def test_counts_that_are_given_are_kept() -> None:
+    estimator, scenes = told()
+    given = torch.arange(20) % 6
+    found = estimator(scenes.y, scenes.H, scenes.codes, given)
+    assert torch.equal(found.num_sources, given)
+    assert torch.equal((~found.azimuth.isnan()).sum(1), given)
+
+
+def test_scenes_are_worked_on_alone() -> None:
+    estimator, scenes = told()
+    together = estimator(scenes.y, scenes.H, scenes.codes)
+    for i in (0, 7, 19):
+        one = scenes[i : i + 1]
+        alone = estimator(one.y, one.H, one.codes)
+        torch.testing.assert_close(
+            alone.azimuth[0], together.azimuth[i], equal_nan=True, rtol=1e-4, atol=1e-4
+        )
+
+
+def test_nothing_keeps_a_graph() -> None:
+    physics = PhysicsConfig()
+    network = build_network(ModelConfig(width=8, depth=1), physics, seed=0).eval()
+    estimator = build_learned(network, CONFIG, physics, QUICK)
+    _, scenes = make_scenes(2)
+    forward = estimator.forward(scenes.y, scenes.H, scenes.codes)
+    assert not forward.covariances.blend.F.requires_grad
+    assert not forward.prediction.position.requires_grad
+
+
+def test_a_fresh_network_still_answers_within_the_field_of_view() -> None:
+    physics = PhysicsConfig()
+    network = build_network(ModelConfig(width=8, depth=1), physics, seed=0).eval()
+    _, scenes = make_scenes(6)
+    found = build_learned(network, CONFIG, physics, QUICK)(scenes.y, scenes.H, scenes.codes)
+    here = ~found.azimuth.isnan()
+    assert bool((here.sum(1) == found.num_sources).all())
+    assert bool((torch.rad2deg(found.azimuth[here]).abs() <= 60.0 + 1e-3).all())
+    assert bool((found.range[here] <= 10.0 + 1e-3).all())
+
+
+@pytest.mark.parametrize("beta", [0.0, 1.0])
+def test_beta_decides_whose_subspace_is_read(beta: float) -> None:
+    """At beta 0 the blend is the prediction, at beta 1 the snapshots, the load apart."""
+    knobs = CovarianceConfig(beta=beta)
+    estimator, scenes = told(4, covariance=knobs)
+    made = estimator.forward(scenes.y, scenes.H, scenes.codes).covariances
+    U, _ = leading_subspace(made.blend.F, 1)
+    other = made.pred.F if beta == 0.0 else snapshot_factor(scenes.y, scenes.H, scenes.codes, knobs)
+    V, _ = leading_subspace(other, 1)
+    overlap = (U.mH @ V).abs().flatten()
+    torch.testing.assert_close(overlap, torch.ones(4), rtol=1e-4, atol=1e-4)
