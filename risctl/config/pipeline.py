@@ -25,7 +25,7 @@ class DataConfig(Section):
     source: Literal["stream", "store"] = "stream"
     """Scenes made as they are needed, or read from a dataset directory."""
     repeat: bool = False
-    """Go over the same training scenes in every epoch; otherwise each epoch takes new ones from the stream."""
+    """Go over the same training scenes in every epoch, instead of new ones from the stream."""
     validate_on: Literal["val", "train"] = "val"
     """Split that validation uses; `train` is the overfit gate's deliberate choice."""
 

@@ -76,7 +76,7 @@ def own_weights(loss: LossConfig) -> dict[str, float]:
 
 
 def own_terms(prediction: Prediction, truth: Truth, view: FieldOfView) -> dict[str, Tensor]:
-    """The raw terms, scalars, means over the scenes of means over their sources; none if the network has no maps.
+    """The raw terms, scalars, means over scenes of means over their sources; none if the network has no maps.
 
     Args:
         prediction: with its cell maps [B, 6, rows, columns].
@@ -105,7 +105,7 @@ def own_terms(prediction: Prediction, truth: Truth, view: FieldOfView) -> dict[s
 
 
 def focal_loss(logits: Tensor, target: Tensor, hit: Tensor) -> Tensor:
-    """``-(1-p)^2 log p`` where `hit`, ``-(1-target)^4 p^2 log(1-p)`` elsewhere, over the scene's hits; mean over scenes."""
+    """``-(1-p)^2 log p`` where `hit`, ``-(1-target)^4 p^2 log(1-p)`` elsewhere, per hit; mean over scenes."""
     p = logits.sigmoid()
     positive = (1.0 - p).pow(FOCUS) * logsigmoid(logits)
     negative = (1.0 - target).pow(EASE) * p.pow(FOCUS) * logsigmoid(-logits)

@@ -28,6 +28,7 @@ from risctl.physics.lattice import box_order
 FLOOR = 1e-4  # relative to a map's mean: what lies below is not worth telling apart
 WEIGHTED_FROM = 5.0  # weaker ridges level the strongest direction themselves
 EVENNESS = 0.5  # the c of the weights: a weak-to-middling source
+CPU_SCENES, OTHER_SCENES = 1, 64  # in one go: products of one scene stay in a processor's cache
 
 
 class MapFeatures(nn.Module):
@@ -94,16 +95,22 @@ class MapFeatures(nn.Module):
         B, A, L, _ = ridges.a.shape
         rows = torch.cat([ridges.strongest.unsqueeze(1), ridges.a], dim=1).flatten(1, 2)
         real = [real_rows(x) for x in parity_parts(rows, *self.panel)]
-        work = MirrorEnergies([self.get_buffer(f"steering_{i}") for i in range(4)], real[0].shape[1])
-        out = work.first.new_empty(B, 4, A, work.first.shape[-1])
+        parts = [self.get_buffer(f"steering_{i}") for i in range(4)]
+        out = real[0].new_empty(4, B, A, parts[0].shape[1])
+        level = ridges.level[:, self.num_plain :, None, None]
+        chunk = min(B, CPU_SCENES if out.device.type == "cpu" else OTHER_SCENES)
+        work = MirrorEnergies(parts, chunk, real[0].shape[1])
+        for start in range(0, B, chunk):
+            scenes = slice(start, min(start + chunk, B))
+            energy = work([x[scenes] for x in real]).view(4, -1, A + 1, L, out.shape[-1])
+            self._average(energy, level[scenes], out[:, scenes])
+        return out.movedim(0, 2).flatten(2)
+
+    def _average(self, energy: Tensor, level: Tensor, out: Tensor) -> None:
+        """Energies [4, B, 1 + A, L, G'], those of the strongest direction first, to ``out`` [4, B, A, G']."""
         W = self.num_plain
-        level = ridges.level[:, W:, None, None]
-        for scene in range(B):  # one at a time: its products stay in the cache
-            energy = work([x[scene] for x in real]).view(4, A + 1, L, -1)
-            lit, plain, weighted = energy[:, :1], energy[:, 1 : 1 + W], energy[:, 1 + W :]
-            torch.mean(plain, dim=2, out=out[scene, :, :W])
-            out[scene, :, W:] = _weighted_mean(weighted, lit, level[scene])
-        return out.transpose(1, 2).flatten(2)
+        torch.mean(energy[:, :, 1 : 1 + W], dim=3, out=out[:, :, :W])
+        out[:, :, W:] = _weighted_mean(energy[:, :, 1 + W :], energy[:, :, :1], level)
 
 
 class MirrorEnergies:
@@ -111,27 +118,25 @@ class MirrorEnergies:
 
     Args:
         parts: real steering parts of the quadrant, four [2 N_p, G'].
-        rows: real rows 2 J of a call.
+        scenes: at most so many in a call. rows: real rows 2 J of each.
     """
 
-    def __init__(self, parts: list[Tensor], rows: int) -> None:
+    def __init__(self, parts: list[Tensor], scenes: int, rows: int) -> None:
         self.parts = parts
-        self.first = parts[0].new_empty(4, rows, parts[0].shape[1])
+        self.first = parts[0].new_empty(4, scenes, rows, parts[0].shape[1])
         self.second = torch.empty_like(self.first)
-        self.products = self.first.unbind()
-        self.halves = (self.first[:2], self.first[2:], self.second[:2], self.second[2:])
-        self.pairs = (self.second[::2], self.second[1::2], self.first[::2], self.first[1::2])
-        self.complex = self.first.chunk(2, dim=1)
 
     def __call__(self, rows: list[Tensor]) -> Tensor:
-        """Real rows of the four parities [2 J, 2 N_p] to energies [4, J, G'], valid until the next call."""
-        for product, x, a in zip(self.products, rows, self.parts, strict=True):
-            torch.mm(x, a, out=product)
-        for low, high, total, difference in (self.halves, self.pairs):
-            torch.add(low, high, out=total)
-            torch.sub(low, high, out=difference)
-        self.first.mul_(self.first)
-        real, imaginary = self.complex
+        """Real rows of the parities [B, 2 J, 2 N_p] to energies [4, B, J, G'], valid until the next call."""
+        B = rows[0].shape[0]
+        first, second = self.first[:, :B], self.second[:, :B]
+        for product, x, a in zip(first.unbind(), rows, self.parts, strict=True):
+            torch.mm(x.flatten(0, 1), a, out=product.view(-1, a.shape[1]))
+        torch.add(first[:2], first[2:], out=second[:2])
+        torch.sub(first[:2], first[2:], out=second[2:])
+        torch.add(second[::2], second[1::2], out=first[::2])
+        torch.sub(second[::2], second[1::2], out=first[1::2])
+        real, imaginary = first.mul_(first).chunk(2, dim=2)
         return real.add_(imaginary)
 
 
@@ -141,12 +146,12 @@ def _weighted_mean(energy: Tensor, lit: Tensor, level: Tensor) -> Tensor:
     ``d = level + lit``, and e is `EVENNESS` times its mean over the snapshots.
 
     Args:
-        energy: ``|x_l|^2`` [4, A, L, G'], overwritten. lit: [4, 1, L, G']. level: [A, 1, 1].
+        energy: ``|x_l|^2`` [4, B, A, L, G'], overwritten. lit: [4, B, 1, L, G']. level: [B, A, 1, 1].
     """
-    even = EVENNESS * (level + lit.mean(2, keepdim=True))
+    even = EVENNESS * (level + lit.mean(3, keepdim=True))
     weight = (lit + (level + even)).reciprocal_()
-    total = energy.shape[2] - even.squeeze(2) * weight.sum(2)
-    return energy.mul_(weight).sum(2).div_(total)
+    total = energy.shape[3] - even.squeeze(3) * weight.sum(3)
+    return energy.mul_(weight).sum(3).div_(total)
 
 
 def _coordinates(rows: int, columns: int) -> Tensor:

@@ -15,7 +15,8 @@ from risctl.model.heads import CellHead, CountHead, FactorHead
 from risctl.model.prediction import Prediction
 from risctl.model.slots import PRESENCE, Slots, decode
 from risctl.physics.geometry import ArrayGeometry, FieldOfView
-from risctl.physics.polar import from_polar, polar_jet
+from risctl.physics.polar import from_polar, polar_direction
+from risctl.physics.steering import steering_jet
 
 HIDDEN = 128
 TINY = 1e-12
@@ -100,8 +101,10 @@ def structured_factors(slots: Slots, power: Tensor, geometry: ArrayGeometry) -> 
     ``1/r`` makes of the steering vector, ``tanh(std |da/dq|)``. To first order ``E[a a^H]`` over such errors
     is ``a a^H + rho^2 t t^H``. A plane wave has no range tangent: its column is zero.
     """
-    a, jet = polar_jet(slots.points, geometry)
-    slope = -jet[..., 2, :]
+    u, q = polar_direction(slots.points), slots.points[..., 2]
+    still, ones = torch.zeros_like(u).unsqueeze(-2), torch.ones_like(q).unsqueeze(-1)
+    a, jet = steering_jet(u, q, still, ones, geometry)
+    slope = -jet.squeeze(-2)
     length = torch.view_as_real(slope).square().sum((-2, -1)).add(TINY).sqrt()
     rho = torch.tanh(slots.curvature_std * length)
     scale = power.clamp_min(TINY).sqrt()

@@ -26,6 +26,7 @@ from risctl.training.plan import TrainableNetwork, TrainingPlan
 from risctl.training.schedule import RateCurve, Scheduler
 from risctl.training.world import World
 
+MOMENTS = ("exp_avg", "exp_avg_sq")
 Count = Annotated[int, Field(ge=0, lt=2**53)]
 
 
@@ -206,15 +207,19 @@ def _load(network: TrainableNetwork, checkpoint: Checkpoint, name: str) -> None:
 
 
 def _restore_optimiser(state: TrainState, checkpoint: Checkpoint, saved: Saved) -> None:
+    """Put the moments back; a parameter has all of them, or none if it never had a gradient."""
     named = dict(state.network.named_parameters())
     tensors = checkpoint.group("optimiser")
-    for key, value in tensors.items():
-        name, _, quantity = key.rpartition("/")
-        fits = name in named and (quantity == "step" or value.shape == named[name].shape)
-        if not fits or quantity not in ("step", "exp_avg", "exp_avg_sq"):
-            raise DamagedFileError(checkpoint.path, "the optimiser's state of its network", key)
-    if saved.schedule_position and not tensors:
+    stepped = [name for name in named if any(key.startswith(f"{name}/") for key in tensors)]
+    wanted = {f"{name}/{quantity}": named[name].shape for name in stepped for quantity in MOMENTS}
+    wanted |= {f"{name}/step": torch.Size() for name in stepped}
+    if saved.schedule_position and not stepped:
         raise DamagedFileError(checkpoint.path, "an optimiser's state", "none")
+    for key in sorted(wanted.keys() ^ tensors.keys()):
+        raise DamagedFileError(checkpoint.path, "the optimiser's state of its network", key)
+    for key, shape in wanted.items():
+        if tensors[key].shape != shape or not bool(torch.isfinite(tensors[key]).all()):
+            raise DamagedFileError(checkpoint.path, f"finite moments of {tuple(shape)}", key)
     restore_optimiser(state.optimiser, named, tensors)
 
 

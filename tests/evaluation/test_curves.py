@@ -18,7 +18,7 @@ def make_curves(epochs: int = 4, each: int = 5) -> Curves:
     steps: list[dict[str, Any]] = [
         {
             "step": step,
-            "total": 3.0 / step,
+            "terms": dict.fromkeys(WEIGHTS, 3.0 / step),
             "lr": {"backbone": 1e-4 * step, "head": 4e-4 * step},
             "grad_norm": {"backbone": 1.0, "head": 2.0},
             "skipped": step == 3,
@@ -29,7 +29,7 @@ def make_curves(epochs: int = 4, each: int = 5) -> Curves:
     ends: list[dict[str, Any]] = [
         {
             "step": epoch * each,
-            "train": {"total": 2.0 / epoch},
+            "train": dict.fromkeys(WEIGHTS, 2.0 / epoch),
             "val": dict.fromkeys(WEIGHTS, 1.0 / epoch) | {"total": 2.5 / epoch},
             "metrics": {"nmse_blend": 0.5, "nmse_pred": None, "count_accuracy": 0.8},
         }
@@ -46,7 +46,9 @@ def test_the_panels_hold_the_records() -> None:
     assert list(lines["validation"].get_xdata()) == [5, 10, 15, 20]
     assert (lines["best 0.625"].get_xdata()[0], lines["best 0.625"].get_ydata()[0]) == (20, 0.625)
     assert lines["gate 0.5"].get_ydata()[0] == 0.5
-    assert len(lines["each step"].get_ydata()) == 20
+    whole = sum(WEIGHTS.values())
+    assert list(lines["each step"].get_ydata()) == pytest.approx([3 * whole / n for n in range(1, 21)])
+    assert list(lines["training"].get_ydata()) == pytest.approx([2 * whole / n for n in range(1, 5)])
     weighted = {line.get_label(): line.get_ydata()[1] for line in terms.get_lines()}
     assert weighted == {name: pytest.approx(weight / 2) for name, weight in WEIGHTS.items()}
     assert {line.get_label() for line in lr.get_lines()} == {"backbone", "head"}

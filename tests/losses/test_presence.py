@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
@@ -155,17 +155,29 @@ def test_empty_slots_leave_no_target(truth: Truth, view: FieldOfView) -> None:
         torch.testing.assert_close(x, other[name], rtol=0.0, atol=0.0)
 
 
+def test_a_batch_is_the_mean_of_its_parts(truth: Truth, view: FieldOfView) -> None:
+    """However many sources each part has: batches are shared between processes, or accumulated."""
+    maps = torch.randn(len(truth.power), NUM_CHANNELS, *SHAPE, generator=torch.Generator().manual_seed(2))
+    whole = own_terms(_prediction(maps), truth, view)
+    parts = []
+    for rows in (slice(0, 6), slice(6, 12)):
+        part = Truth(**{field.name: getattr(truth, field.name)[rows] for field in fields(truth)})
+        parts.append(own_terms(_prediction(maps[rows]), part, view))
+    for name, value in whole.items():
+        assert float(value) == pytest.approx(sum(float(part[name]) for part in parts) / 2, rel=1e-5)
+
+
 def test_focal_loss_limits() -> None:
-    logits = torch.tensor([0.0, 20.0, -20.0, 0.0])
-    hit = torch.tensor([True, True, False, False])
-    target = torch.tensor([1.0, 1.0, 0.0, 0.0])
+    logits = torch.tensor([[[0.0, 20.0, -20.0, 0.0]]])
+    hit = torch.tensor([[[True, True, False, False]]])
+    target = torch.tensor([[[1.0, 1.0, 0.0, 0.0]]])
     # Sure and right costs nothing; p = 1/2 costs (1/2)^2 log 2 either way.
     assert float(focal_loss(logits, target, hit)) == pytest.approx(2 * 0.25 * math.log(2.0) / 2, rel=1e-5)
-    near = focal_loss(torch.zeros(1), torch.tensor([0.9]), torch.tensor([False]))
-    far = focal_loss(torch.zeros(1), torch.tensor([0.0]), torch.tensor([False]))
+    near = focal_loss(torch.zeros(1, 1, 1), torch.tensor([[[0.9]]]), torch.tensor([[[False]]]))
+    far = focal_loss(torch.zeros(1, 1, 1), torch.tensor([[[0.0]]]), torch.tensor([[[False]]]))
     assert float(near) == pytest.approx(1e-4 * float(far), rel=1e-3)
-    extreme = torch.tensor([200.0, -200.0], requires_grad=True)
-    focal_loss(extreme, torch.tensor([0.0, 1.0]), torch.tensor([False, True])).backward()
+    extreme = torch.tensor([[[200.0, -200.0]]], requires_grad=True)
+    focal_loss(extreme, torch.tensor([[[0.0, 1.0]]]), torch.tensor([[[False, True]]])).backward()
     assert extreme.grad is not None
     assert bool(torch.isfinite(extreme.grad).all())
 

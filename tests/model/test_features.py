@@ -162,3 +162,12 @@ def test_no_gradient_is_kept() -> None:
     maps, scalars = _maps(physics)(y, scenes.H, scenes.codes)
     assert not maps.requires_grad
     assert not scalars.requires_grad
+
+
+@pytest.mark.parametrize("scenes_at_once", [1, 2, 64])
+def test_the_size_of_the_chunks_changes_nothing(scenes_at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    physics, scenes = make_scenes(5)
+    expected, _ = _maps(physics)(*_measured(scenes))
+    monkeypatch.setattr("risctl.model.features.CPU_SCENES", scenes_at_once)
+    found, _ = _maps(physics)(*_measured(scenes))
+    torch.testing.assert_close(found, expected, rtol=0.0, atol=1e-5)

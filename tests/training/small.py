@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -85,15 +86,21 @@ class TwoTerms:
         return {"cov": 1.0, "K": 1.0}
 
 
-def real_network(seed: int = 0) -> RisNetwork:
+def real_network(dropout: float = 0.1) -> RisNetwork:
     """The real network at its smallest."""
-    return build_network(MODEL, PHYSICS, seed)
+    return build_network(MODEL.model_copy(update={"dropout": dropout}), PHYSICS, seed=0)
 
 
 def twelve_terms(physics: PhysicsConfig = PHYSICS) -> TwelveTerms:
     """The real objective."""
     geometry, view = ArrayGeometry.from_config(physics), FieldOfView.from_config(physics)
     return TwelveTerms(LossConfig(), geometry, view, epochs=3)
+
+
+@cache
+def _stream(physics: PhysicsConfig, seed: int, split: str, length: int | None) -> SceneStream:
+    """One stream for all trainings of a process: their scenes are made once."""
+    return SceneStream(physics, seed, split, length)
 
 
 def small_plan(
@@ -121,8 +128,8 @@ def small_plan(
         loss=LossConfig(),
         training=TrainingConfig(**training),
         data=section,
-        train=SceneStream(physics, section.seed, "train", length),
-        validation=SceneStream(physics, section.seed, "val", section.val_scenes),
+        train=_stream(physics, section.seed, "train", length),
+        validation=_stream(physics, section.seed, "val", section.val_scenes),
         network=SmallNetwork() if network is None else network,
         objective=TwoTerms() if objective is None else objective,
     )

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 import risctl.training.loop as loop
+import risctl.training.run as run
 import risctl.training.state as state
 import risctl.training.step as step
 from risctl.training.generators import Generators
@@ -91,8 +92,13 @@ def drop_epoch_means(patch: pytest.MonkeyPatch) -> None:
 
 
 def drop_schedule(patch: pytest.MonkeyPatch) -> None:
-    original = state.parse_section
-    patch.setattr(state, "parse_section", lambda m, v, w: original(m, {**v, "schedule_position": 0}, w))
+    original = run.restore
+
+    def restore(moving: Any, *args: Any) -> None:
+        original(moving, *args)
+        moving.scheduler.move_to(0)
+
+    patch.setattr(run, "restore", restore)
 
 
 RESTORED = [

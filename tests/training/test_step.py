@@ -55,7 +55,7 @@ class Silent(SmallNetwork):
 
 
 def test_the_order_of_a_step(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The contract's order, call by call."""
+    """Nothing before its turn, call by call."""
     bench, calls = Bench(precision="fp16"), []
     state = bench.state
 

@@ -40,14 +40,18 @@ def _records(directory: Path) -> list[dict[str, Any]]:
 def _curve(directory: Path) -> list[float]:
     found = []
     for record in _records(directory):
-        values = record["terms"] if record["kind"] == "StepResult" else record["val"] | record["metrics"]
+        values = (
+            record["terms"] | record["own"]
+            if record["kind"] == "StepResult"
+            else record["val"] | record["metrics"]
+        )
         found += [*values.values(), *record.get("grad_norm", {}).values()]
     return found
 
 
 @pytest.mark.parametrize(
     "settings",
-    [{}, {"accumulate": 2, "batch": 4}, {"curriculum": True, "repeat": False}, {"twelve": True}],
+    [{}, {"accumulate": 2, "batch": 4}, {"curriculum": True, "repeat": False}, {"real": True, "lr": 1e-3}],
     ids=str,
 )
 def test_two_processes_have_the_curve_of_one(

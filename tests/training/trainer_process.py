@@ -22,7 +22,7 @@ import torch
 import risctl.training.run as run_module
 from risctl.training import EpochResult, Event, Started, StepResult, StopFlag, run_training
 from risctl.training.validation import Validator
-from tests.training.small import CLOCKS, SmallNetwork, small_plan, train_small, twelve_terms
+from tests.training.small import CLOCKS, SmallNetwork, real_network, small_plan, train_small, twelve_terms
 
 KINDS = {kind.__name__: kind for kind in (StepResult, EpochResult)}
 
@@ -76,8 +76,8 @@ def train(request: dict[str, Any]) -> int:
         announce_phases(directory)
     if "dropout" in request:
         request["network"] = SmallNetwork(dropout=request.pop("dropout"))
-    if request.pop("twelve", False):
-        request["objective"] = twelve_terms()
+    if request.pop("real", False):
+        request |= {"network": real_network(dropout=0.0), "objective": twelve_terms()}
     records = Records(directory / "records.jsonl")
     outcome = run_training(small_plan(**request), directory, [records], stop, resume=True)
     (directory / "outcome.json").write_text(
@@ -107,7 +107,9 @@ def start(request: dict[str, Any]) -> list[int]:
 
 def main() -> None:
     torch.set_num_threads(1)
-    train_small(Path(sys.argv[1]), epochs=1)  # everything is imported and warm after this
+    train_small(
+        Path(sys.argv[1]), epochs=1, train_scenes=24, val_scenes=8
+    )  # everything is imported and warm after this
     for line in sys.stdin:
         request = json.loads(line)
         if "start" in request:
