@@ -27,7 +27,7 @@ class Scene:
         return np.sqrt(self.powers)[:, None] * self.symbols
 
     @property
-    def Phi(self) -> np.ndarray:  # noqa: N802
+    def Phi(self) -> np.ndarray:
         """[L,M,N]: H diag(c_l)."""
         return sensing_matrices(self.H, self.codes)
 
