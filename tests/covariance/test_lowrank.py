@@ -22,7 +22,7 @@ def dense(R: LowRank) -> Tensor:
     return F @ F.mH + R.load * torch.eye(F.shape[1], dtype=F.dtype)
 
 
-def close(got: Tensor, expected: Tensor, tolerance: float) -> None:
+def assert_near(got: Tensor, expected: Tensor, tolerance: float) -> None:
     scale = float(expected.abs().max())
     torch.testing.assert_close(got.to(expected.dtype), expected, rtol=tolerance, atol=tolerance * scale)
 
@@ -34,20 +34,20 @@ class TestAgainstTheDenseMatrix:
         R = LowRank(draw(dtype=dtype), load)
         expected = dense(R)
         assert R.shape == tuple(expected.shape)
-        close(R.dense(), expected, tolerance)
-        close(R.diagonal(), expected.diagonal(dim1=1, dim2=2).real, tolerance)
-        close(R.trace(), expected.diagonal(dim1=1, dim2=2).real.sum(1), tolerance)
-        close(R.norm(), torch.linalg.matrix_norm(expected), tolerance)
+        assert_near(R.dense(), expected, tolerance)
+        assert_near(R.diagonal(), expected.diagonal(dim1=1, dim2=2).real, tolerance)
+        assert_near(R.trace(), expected.diagonal(dim1=1, dim2=2).real.sum(1), tolerance)
+        assert_near(R.norm(), torch.linalg.matrix_norm(expected), tolerance)
 
     def test_inner_product(self, load: float, dtype: torch.dtype, tolerance: float) -> None:
         R, S = LowRank(draw(dtype=dtype), load), LowRank(draw(r=3, dtype=dtype, seed=5), 0.7)
         expected = (dense(R) @ dense(S)).diagonal(dim1=1, dim2=2).real.sum(1)
-        close(R.inner(S), expected, tolerance)
+        assert_near(R.inner(S), expected, tolerance)
 
     @pytest.mark.parametrize("count", [1, 6, 9])
     def test_eigenvalues(self, load: float, dtype: torch.dtype, tolerance: float, count: int) -> None:
         R = LowRank(draw(dtype=dtype), load)
-        close(R.eigenvalues(count), torch.linalg.eigvalsh(dense(R)).flip(-1)[:, :count], tolerance)
+        assert_near(R.eigenvalues(count), torch.linalg.eigvalsh(dense(R)).flip(-1)[:, :count], tolerance)
 
     @pytest.mark.parametrize("K", [1, 5])
     def test_music_denominator(self, load: float, dtype: torch.dtype, tolerance: float, K: int) -> None:
@@ -55,7 +55,7 @@ class TestAgainstTheDenseMatrix:
         A = torch.randn(7, 20, dtype=dtype, generator=torch.Generator().manual_seed(8))
         noise = torch.linalg.eigh(dense(R))[1][..., : 20 - K]
         expected = (noise.mH @ A.mT.to(torch.complex128)).abs().square().sum(1)
-        close(R.music_denominator(A, K), expected, tolerance)
+        assert_near(R.music_denominator(A, K), expected, tolerance)
 
 
 def test_the_dense_matrix_is_hermitian_to_the_last_bit() -> None:
@@ -65,8 +65,8 @@ def test_the_dense_matrix_is_hermitian_to_the_last_bit() -> None:
 
 def test_more_columns_than_rows() -> None:
     R = LowRank(draw(N=3, r=8), 0.5)
-    close(R.eigenvalues(5)[:, :3], torch.linalg.eigvalsh(dense(R)).flip(-1), 1e-10)
-    close(R.eigenvalues(5)[:, 3:], torch.full((4, 2), 0.5, dtype=torch.float64), 1e-10)
+    assert_near(R.eigenvalues(5)[:, :3], torch.linalg.eigvalsh(dense(R)).flip(-1), 1e-10)
+    assert_near(R.eigenvalues(5)[:, 3:], torch.full((4, 2), 0.5, dtype=torch.float64), 1e-10)
 
 
 def test_gradients() -> None:
