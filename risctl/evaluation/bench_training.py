@@ -42,7 +42,8 @@ def training_figures(config: Config, batch: int, repeats: int) -> Iterator[Figur
 
 
 def _assemble(config: Config) -> tuple[TrainingPlan, StepParts]:
-    stream = SceneStream(config.physics, config.data.seed, "train")
+    data = config.data
+    stream = SceneStream(config.physics, data.seed, "train", data.train_scenes if data.repeat else None)
     plan = TrainingPlan(
         physics=config.physics,
         covariance=config.covariance,

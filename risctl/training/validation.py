@@ -22,6 +22,8 @@ from risctl.training.objective import Objective
 from risctl.training.plan import TrainableNetwork, TrainingPlan
 from risctl.training.world import World
 
+VALIDATION_BATCH = 64  # scenes at a time at least: small batches cost more a scene
+
 
 @dataclass(frozen=True)
 class Validation:
@@ -46,7 +48,7 @@ class Validator:
     def __call__(self, network: TrainableNetwork, stopping: Callable[[], bool]) -> Validation | None:
         """Return the figures of `network`, None if `stopping` said yes between two batches."""
         table: dict[str, Tensor] = {}
-        batch, count = self._plan.training.batch, self._plan.validation_scenes
+        batch, count = max(VALIDATION_BATCH, self._plan.training.batch), self._plan.validation_scenes
         starts = range(0, count, batch)
         for turn in range(-(-len(starts) // self._world.size)):
             if stopping():

@@ -50,3 +50,11 @@ def trainer_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Traine
         yield trainer
         assert trainer.process.stdin is not None
         trainer.process.stdin.close()
+
+
+@pytest.fixture(autouse=True)
+def _several_batches_a_validation() -> Iterator[None]:
+    """Validations of a few scenes are to have several batches, as those of many scenes do."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("risctl.training.validation.VALIDATION_BATCH", 8)
+        yield
