@@ -69,7 +69,8 @@ def locate(
     made = make_estimator(name, config, loaded, device)
     estimates = locate_file(config, file, made, num_sources, device, batch, loaded)
     document = {"estimator": name, "scenes": describe(estimates)}
-    _report(document, file, out)
+    again = f"risctl locate {file}" + (f" --model {model}" if model else f" --estimator {name}")
+    _report(document, file, out, again)
     return document
 
 
@@ -154,7 +155,7 @@ def _blame(file: Path, first: int, last: int) -> Iterator[None]:
         ) from None
 
 
-def _report(document: Document, file: Path, out: Path | None) -> None:
+def _report(document: Document, file: Path, out: Path | None, command: str) -> None:
     rows = [
         (scene["index"], *(_number(source[key]) for key in KEYS))
         for scene in document["scenes"]
@@ -166,8 +167,8 @@ def _report(document: Document, file: Path, out: Path | None) -> None:
     headline = (
         f"{len(rows)} sources in {len(document['scenes'])} scenes; +- is one standard deviation (Fisher)"
     )
-    again = "risctl eval --preset quick" if out else f"risctl locate {file} --out positions.json"
-    closing(out or "not written (--out FILE)", headline, again)
+    following = "risctl eval --preset quick" if out else f"{command} --out positions.json"
+    closing(out or "not written (--out FILE)", headline, following)
 
 
 def _number(value: float) -> str:
