@@ -24,6 +24,7 @@ def alignment_subject(network: RisNetwork, config: Config, device: str) -> Subje
         estimator=estimator,
         physics=config.physics,
         stated=config.covariance,
+        precision=config.training.precision,
     )
 
 

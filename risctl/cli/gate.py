@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 READY_BELOW, BROKEN_ABOVE = 0.5, 1.0
 MAX_EPOCHS = 30
+GATE_SCENES = 512
 LARGEST_RISE = 5.0  # of the validation loss over the lowest before it: more is an explosion
 VERDICT_FILE = "overfit.json"
 
@@ -50,18 +51,19 @@ class Gate:
         return ", ".join(f"{c.name} {_number(c.value)} (wanted {c.wanted})" for c in self.checks if not c.met)
 
 
-def judge(outcome: Outcome, epochs: Sequence[Mapping[str, Any]]) -> Gate:
-    """Judge a finished run.
+def judge(outcome: Outcome, epochs: Sequence[Mapping[str, Any]], failure: str | None = None) -> Gate:
+    """Judge a run.
 
     Args:
         outcome: how it ended.
         epochs: its validations as recorded, in order.
+        failure: the error that ended it before its end, None if none did.
     """
     best = [entry for entry in epochs if entry["epoch"] == outcome.best_epoch]
     figures: Mapping[str, float | None] = best[0]["metrics"] if best else {}
     totals = [entry["val"]["total"] for entry in epochs]
     rise = largest_rise(totals)
-    checks = (
+    checks: tuple[Check, ...] = (
         _limit("validation loss", outcome.best_value, READY_BELOW, _below, fatal_beyond=BROKEN_ABOVE),
         _limit("NMSE of R_blend", figures.get("nmse_blend"), 0.25, _below),
         _limit("median angle error, deg, >= 10 dB", figures.get("median_angle_deg_high_snr"), 1.0, _below),
@@ -70,6 +72,8 @@ def judge(outcome: Outcome, epochs: Sequence[Mapping[str, Any]]) -> Gate:
         Check("steps sanitised", outcome.sanitised, "0", outcome.sanitised == 0, fatal=True),
         Check("largest rise", rise, f"below {LARGEST_RISE:g} times", rise < LARGEST_RISE, fatal=True),
     )
+    if failure is not None:
+        checks += (Check("training", None, "without an error", met=False, fatal=True),)
     missed = [check for check in checks if not check.met]
     verdict: Verdict = "ready" if not missed else "broken" if any(c.fatal for c in missed) else "debug"
     return Gate(verdict, checks)
@@ -109,10 +113,23 @@ def _limit(
     return Check(name, value, wanted, met=holds(value, limit), fatal=fatal)
 
 
-def fingerprints(config: Config) -> dict[str, str]:
-    """Return what a verdict holds for: the network without its dropout, the losses, the covariances.
+def departures(config: Config) -> list[str]:
+    """Return, in words, in what a run under these settings differs from the gate; empty if in nothing."""
+    from risctl.config import LossConfig
 
-    Dropout is left out because the gate trains without it, and it adds nothing that could be learned.
+    scenes, found = config.data.train_scenes, []
+    if scenes != GATE_SCENES:
+        found.append(f"{scenes} scenes instead of {GATE_SCENES}")
+    if config.loss != LossConfig():
+        found.append("loss weights other than the defaults")
+    return found
+
+
+def fingerprints(config: Config, scenes: int) -> dict[str, str]:
+    """Return what a verdict holds for: network without its dropout, losses, covariances, surface, scenes.
+
+    Dropout is left out because the gate trains without it, and it adds nothing that could be learned. The
+    number of scenes is that of the gate, not of the training it stands before.
     """
     from risctl.config import fingerprint
     from risctl.covariance import covariance_fingerprint
@@ -121,34 +138,44 @@ def fingerprints(config: Config) -> dict[str, str]:
         "model": fingerprint(config.model.model_copy(update={"dropout": 0.0})),
         "loss": fingerprint(config.loss),
         "covariance": covariance_fingerprint(config.covariance),
+        "physics": fingerprint(config.physics),
+        "scenes": str(scenes),
     }
 
 
-def gate_document(gate: Gate, config: Config, outcome: Outcome) -> dict[str, Any]:
+def gate_document(gate: Gate, config: Config, outcome: Outcome, failure: str | None = None) -> dict[str, Any]:
     """Return what `overfit.json` holds."""
+    differs = departures(config)
     return {
         "verdict": gate.verdict,
+        "reason": failure,
+        "is_gate": not differs,
+        "departures": differs,
         "checks": [asdict(check) for check in gate.checks],
         "scenes": config.data.train_scenes,
         "epochs": outcome.epochs,
         "head": config.model.head,
-        "fingerprints": fingerprints(config),
+        "fingerprints": fingerprints(config, config.data.train_scenes),
         "checkpoint": None if outcome.best_path is None else str(outcome.best_path),
     }
 
 
 def passed_gate(config: Config, runs: Path = Path("runs")) -> Path | None:
-    """Return the newest `overfit.json` that found this network with these losses ready; None if none did."""
+    """Return the newest `overfit.json` that found this network, losses and surface ready; None if none did.
+
+    Runs that were not the gate (`is_gate`) never count.
+    """
     from risctl.cli.runs import read_document
     from risctl.errors import DamagedFileError
 
-    wanted = fingerprints(config)
+    wanted = fingerprints(config, GATE_SCENES)
     for path in sorted(runs.glob(f"overfit/*/{VERDICT_FILE}"), reverse=True):
         try:
             found = read_document(path)
         except DamagedFileError:
             continue
-        if found.get("verdict") == "ready" and found.get("fingerprints") == wanted:
+        ready = found.get("verdict") == "ready" and found.get("is_gate") is True
+        if ready and found.get("fingerprints") == wanted:
             return path
     return None
 

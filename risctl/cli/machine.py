@@ -21,12 +21,17 @@ def check_device_name(name: str) -> None:
 
 
 def use_threads(threads: int) -> None:
-    """Pin the thread count; call before numpy and torch are imported, so that BLAS sees it too."""
+    """Pin the thread count; call before numpy and torch are imported, so that BLAS sees it too.
+
+    Products of 19 bits (TF32), which accelerators may use for single precision, are off from here on.
+    """
     for variable in THREAD_VARIABLES:
         os.environ[variable] = str(threads)
     import torch
 
     torch.set_num_threads(threads)
+    torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cudnn.allow_tf32 = False
 
 
 def resolve_device(name: str) -> str:
@@ -53,7 +58,15 @@ def hardware(device: str) -> dict[str, Any]:
         "memory_bytes": memory_bytes(),
         "device": device,
         "accelerator": _accelerator(device),
+        "tf32": _tf32(),
     }
+
+
+def _tf32() -> bool:
+    """Return whether single-precision products may be rounded to TF32."""
+    import torch
+
+    return bool(torch.backends.cuda.matmul.allow_tf32 or torch.backends.cudnn.allow_tf32)
 
 
 def memory_bytes() -> int | None:

@@ -26,7 +26,10 @@ SEED_LIMIT = 2**63
 
 @dataclass(frozen=True)
 class Common:
-    """The values of the options that every command has; `preset` is None where none was named."""
+    """The values of the options that every command has; `preset` is None where none was named.
+
+    `threads_stated` says whether `threads` was given; `device` is `auto` where it was not.
+    """
 
     preset: str | None
     config_file: Path | None
@@ -36,6 +39,7 @@ class Common:
     seed: int | None
     dry_run: bool
     threads: int
+    threads_stated: bool = False
 
     @property
     def preset_name(self) -> str:
@@ -101,7 +105,13 @@ def _shared_parameters(
             "--dry-run", help="Print what would run and what it needs; write nothing.", rich_help_panel=PANEL
         ),
     ] = False,
-    threads: Annotated[int, typer.Option(help="CPU threads of a process.", rich_help_panel=PANEL)] = 1,
+    threads: Annotated[
+        int | None,
+        typer.Option(
+            help="CPU threads of a process; 1, or those of the run that goes on, if absent.",
+            rich_help_panel=PANEL,
+        ),
+    ] = None,
 ) -> Common:
     """Collect the shared options, after checking what needs no configuration."""
     from risctl.cli.machine import check_device_name
@@ -110,7 +120,9 @@ def _shared_parameters(
         raise InputError("--seed", "", f"0 to {SEED_LIMIT - 1}", seed)
     require_range("--threads", threads, 1, 1024)
     check_device_name(device)
-    return Common(preset, config, tuple(overrides or ()), json, device, seed, dry_run, threads)
+    used = 1 if threads is None else threads
+    words = tuple(overrides or ())
+    return Common(preset, config, words, json, device, seed, dry_run, used, threads is not None)
 
 
 def require_range(flag: str, value: int | None, low: int, high: int) -> None:

@@ -7,15 +7,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from risctl.cli.runs import CONFIG, PROVENANCE, STATUS, read_document
-from risctl.errors import InputError
+from risctl.errors import DamagedFileError, InputError
 
 if TYPE_CHECKING:
     from risctl.cli.documents import Document
     from risctl.cli.options import Common
     from risctl.config import Config
+    from risctl.model.checkpoint import CheckpointState
 
 COMMANDS = ("train", "overfit")
-FORKED_FROM = "forked_from"
+FORKED_FROM, FORKED_STATE = "forked_from", "forked_state"
 # What the stored weights were made for, in a fork as well.
 FORK_KEEPS = ("model", "physics.max_sources", "physics.ris_columns", "physics.ris_rows", "training.ema_decay")
 PARTS = ("train", "validation")
@@ -26,6 +27,7 @@ class Earlier:
     """A run that was started before: its directory, its command and what it was made from.
 
     `fresh_fork` says that its last state is still the one that it was forked from, with that run's settings.
+    `done` are the epochs that this state has finished, None if nothing was saved.
     """
 
     path: Path
@@ -33,6 +35,7 @@ class Earlier:
     config: Config
     provenance: Document
     fresh_fork: bool = False
+    done: int | None = None
 
     @classmethod
     def read(cls, path: Path) -> Earlier:
@@ -42,26 +45,40 @@ class Earlier:
             InputError: there is no run, or not one of a training.
             DamagedFileError: its files are not what was written.
         """
-        from risctl.config import load_config
+        from risctl.config import Config, load_config, parse_section
 
         if not (path / CONFIG).is_file():
             raise InputError(path, "", f"a run directory of a training ({CONFIG})", _what_is_there(path))
         command = read_document(path / STATUS).get("command")
         if command not in COMMANDS:
             raise InputError(path, "command", f"a run of {' or '.join(COMMANDS)}", repr(command))
-        stated, stored = load_config(None, path / CONFIG), _stored_config(path)
+        stated, state = load_config(None, path / CONFIG), _stored_state(path)
         provenance = read_document(path / PROVENANCE)
-        if stored is None:  # it ended before anything was saved, and begins anew
+        if state is None:  # it ended before anything was saved, and begins anew
             return cls(path, command, stated, provenance)
-        fresh = FORKED_FROM in provenance and stored != stated
-        return cls(path, command, stated if fresh else stored, provenance, fresh)
+        copied = provenance.get(FORKED_STATE)
+        if copied is not None and copied == state_hash(_last(path).read_bytes()):
+            return cls(path, command, stated, provenance, True, state.epoch)
+        stored = parse_section(Config, state.config, _last(path))
+        return cls(path, command, stored, provenance, False, state.epoch)
 
     @property
     def last(self) -> Path:
         """The file of its last saved state."""
-        from risctl.model.checkpoint import CHECKPOINTS, LAST
+        return _last(self.path)
 
-        return self.path / CHECKPOINTS / LAST
+    def machine(self) -> tuple[int, str]:
+        """Return the threads and the device that it was last trained with.
+
+        Raises:
+            DamagedFileError: its provenance does not say.
+        """
+        try:
+            latest = (self.provenance.get("resumed") or [self.provenance])[-1]
+            return int(latest["threads"]), str(latest["hardware"]["device"])
+        except (KeyError, TypeError, ValueError) as error:
+            found = f"{type(error).__name__}: {error}"
+            raise DamagedFileError(self.path / PROVENANCE, "threads and hardware.device", found) from None
 
     def data_paths(self) -> tuple[Path | None, Path | None]:
         """Return the datasets it trains and validates on; None for scenes made on the way."""
@@ -83,13 +100,40 @@ def _what_is_there(path: Path) -> str:
     return "a file" if path.exists() else "nothing there"
 
 
-def _stored_config(path: Path) -> Config | None:
-    """Return the settings in a run's last saved state, None if nothing was saved."""
-    from risctl.config import Config, parse_section
-    from risctl.model.checkpoint import CHECKPOINTS, LAST, read_checkpoint
+def _last(path: Path) -> Path:
+    from risctl.model.checkpoint import CHECKPOINTS, LAST
 
-    last = path / CHECKPOINTS / LAST
-    return parse_section(Config, read_checkpoint(last).state.config, last) if last.exists() else None
+    return path / CHECKPOINTS / LAST
+
+
+def _stored_state(path: Path) -> CheckpointState | None:
+    """Return the document of a run's last saved state, None if nothing was saved."""
+    from risctl.model.checkpoint import read_checkpoint
+
+    return read_checkpoint(_last(path)).state if _last(path).exists() else None
+
+
+def state_hash(content: bytes) -> str:
+    """Return the hash by which a fork knows the state that was copied into it."""
+    import xxhash
+
+    return xxhash.xxh3_128_hexdigest(content)
+
+
+def refuse_other_command(earlier: Earlier, command: str) -> None:
+    """Refuse to go on with another command's run: the status and the verdict in it would be overwritten."""
+    if earlier.command != command:
+        found = f"one of {earlier.command} (go on with: risctl {earlier.command} --resume {earlier.path})"
+        raise InputError(earlier.path, "command", f"a run of {command}", found)
+
+
+def refuse_empty_fork(earlier: Earlier, config: Config) -> None:
+    """Refuse a fork that has nothing to begin with, or nothing left to train."""
+    if earlier.done is None:
+        raise InputError(earlier.path, "", "a run with a saved state to fork from", "none saved yet")
+    if config.training.epochs <= earlier.done:
+        expected = f"more than {earlier.done} (already done)"
+        raise InputError(earlier.path, "training.epochs", expected, config.training.epochs)
 
 
 def config_over_run(common: Common, earlier: Earlier, fork: bool) -> Config:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import secrets
+import shutil
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -38,19 +41,45 @@ class RunDirectory:
         self._ending: Ending = outcome(None)
 
     @classmethod
-    def create(cls, command: str, preset: str, config: Config, provenance: Document) -> Self:
-        """Make the directory and write `config.json`, `provenance.json` and `status.json`."""
+    def create(
+        cls,
+        command: str,
+        preset: str,
+        config: Config,
+        provenance: Document,
+        files: Mapping[Path, bytes] | None = None,
+    ) -> Self:
+        """Make the directory with `config.json`, `provenance.json`, `status.json` and the `files` given.
+
+        It has its name only once it is complete: a process killed before leaves a hidden directory.
+
+        Raises:
+            StorageError: it cannot be made; nothing of it is left.
+        """
         stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
         path = RUNS / command / f"{stamp}_{preset}_{secrets.token_hex(3)}"
+        run = cls(path.with_name(f".{path.name}.tmp"), command)
         try:
-            path.mkdir(parents=True)
-        except OSError as error:
+            run._fill(config, provenance, files or {})
+            os.rename(run.path, path)
+        except BaseException as error:
+            shutil.rmtree(run.path, ignore_errors=True)
+            if isinstance(error, StorageError) or not isinstance(error, OSError):
+                raise
             raise StorageError(one_line(f"{path}: cannot make the run directory: {error.strerror}")) from None
-        run = cls(path, command)
-        write_json(path / CONFIG, config.model_dump(mode="json"))
-        write_json(path / PROVENANCE, provenance)
-        run.write_status("running", None, None)
+        run.path = path
         return run
+
+    def _fill(self, config: Config, provenance: Document, files: Mapping[Path, bytes]) -> None:
+        from risctl.data import write_atomically
+
+        self.path.mkdir(parents=True)
+        write_json(self.path / CONFIG, config.model_dump(mode="json"))
+        write_json(self.path / PROVENANCE, provenance)
+        for name, content in files.items():
+            (self.path / name).parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(self.path / name, content)
+        self.write_status("running", None, None)
 
     def go_on(self, provenance: Document) -> None:
         """Go on in an earlier run's directory, once it is this process's: its record joins those before."""

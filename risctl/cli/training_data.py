@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,10 +12,12 @@ from risctl.errors import InputError
 
 if TYPE_CHECKING:
     from risctl.cli.documents import Document
+    from risctl.cli.options import Common
     from risctl.config import Config
     from risctl.data import SceneSource, SceneStore
 
 MANIFEST = "dataset.json"
+COUNTS = frozenset({"data.train_scenes", "data.val_scenes"})
 
 
 @dataclass(frozen=True)
@@ -59,8 +61,17 @@ def stream_sources(config: Config) -> Sources:
     return Sources(train, SceneStream(config.physics, data.seed, "val", data.val_scenes))
 
 
+def stated_keys(common: Common) -> frozenset[str]:
+    """Return the settings `section.key` that the command line states: as words, or in its `--config` file."""
+    from risctl.config import flatten
+    from risctl.config.parse import read_table
+
+    table = {} if common.config_file is None else flatten(read_table(common.config_file))
+    return frozenset(table) | {word.partition("=")[0].strip() for word in common.words}
+
+
 def stored_sources(
-    config: Config, train_path: Path, validation_path: Path | None, words: Sequence[str]
+    config: Config, train_path: Path, validation_path: Path | None, stated: Collection[str]
 ) -> tuple[Config, Sources]:
     """Open datasets; the configuration gets the physics and the numbers of scenes that they have.
 
@@ -70,7 +81,7 @@ def stored_sources(
     Args:
         config: the configuration so far.
         train_path, validation_path: directories.
-        words: override words; one that states a number of scenes stands.
+        stated: settings that were asked for (`stated_keys`); a number of scenes among them stands.
 
     Raises:
         InputError: scenes that were made for something else, or for another surface.
@@ -79,11 +90,11 @@ def stored_sources(
 
     train = _open(train_path, "train")
     changes = {"source": "store", "seed": train.seed, "repeat": True}
-    changes |= _count("train_scenes", train, words)
+    changes |= _count("train_scenes", train, stated)
     if config.data.validate_on == "train":
         if validation_path is not None:
             raise InputError("--val-data", "", 'none with data.validate_on = "train"', validation_path)
-        changes |= {} if _states(words, "val_scenes") else {"val_scenes": len(train)}
+        changes |= _count("val_scenes", train, stated)
         return _with_dataset(config, train, changes), Sources(train, train, train_path, train_path)
     if validation_path is None:
         config = _with_dataset(config, train, changes)
@@ -91,7 +102,7 @@ def stored_sources(
         return config, Sources(train, stream, train_path)
     validation = _open(validation_path, "val")
     refuse_other_surface(train.physics, validation.physics, validation_path, f"as in {train_path}")
-    config = _with_dataset(config, train, changes | _count("val_scenes", validation, words))
+    config = _with_dataset(config, train, changes | _count("val_scenes", validation, stated))
     return config, Sources(train, validation, train_path, validation_path)
 
 
@@ -105,12 +116,8 @@ def _open(path: Path, split: str) -> SceneStore:
     return store
 
 
-def _count(key: str, store: SceneStore, words: Sequence[str]) -> dict[str, int]:
-    return {} if _states(words, key) else {key: len(store)}
-
-
-def _states(words: Sequence[str], key: str) -> bool:
-    return any(word.partition("=")[0].strip() == f"data.{key}" for word in words)
+def _count(key: str, store: SceneStore, stated: Collection[str]) -> dict[str, int]:
+    return {} if f"data.{key}" in stated else {key: len(store)}
 
 
 def _with_dataset(config: Config, store: SceneStore, changes: Mapping[str, object]) -> Config:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Mapping
 from dataclasses import asdict
 from io import TextIOWrapper
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Self
 from risctl.cli.documents import finite
 
 if TYPE_CHECKING:
-    from risctl.training import Event, Started, StepResult
+    from risctl.training import Event, Outcome, Started, StepResult
 
 METRICS = "metrics.jsonl"
 STEPS_KEPT_PER_EPOCH = 200
@@ -27,7 +28,8 @@ class MetricsFile:
 
     Of long epochs every k-th step is kept; steps that were skipped or sanitised are kept all. A training that
     goes on makes again what was lost after its last saved state: lines that this state does not cover are
-    dropped, so that the file reads as if nothing had happened.
+    dropped, so that the file reads as if nothing had happened. A line is on the disk before the next event,
+    and so before the state that covers it: none is missing after a power failure either.
     """
 
     def __init__(self, path: Path) -> None:
@@ -61,18 +63,24 @@ class MetricsFile:
         return event.skipped or event.sanitised > 0 or event.step % self._every == 0
 
     def _write(self, kind: str, event: Event) -> None:
+        from risctl.data.atomic import storage_errors
+
         assert self._stream is not None, "an event before the start"
-        self._stream.write(_line({"event": kind, **asdict(event)}))
-        self._stream.flush()
+        with storage_errors(self._path):
+            self._stream.write(_line({"event": kind, **asdict(event)}))
+            self._stream.flush()
+            os.fsync(self._stream.fileno())
 
     def _open(self, started: Started) -> TextIOWrapper:
-        from risctl.data.atomic import storage_errors, write_atomically
+        from risctl.data.atomic import flush_directory, storage_errors, write_atomically
 
         if self._path.exists():
             kept = [record for record in read_metrics(self._path) if _still_holds(record, started)]
             write_atomically(self._path, "".join(map(_line, kept)).encode())
         with storage_errors(self._path):
-            return self._path.open("a", encoding="utf-8")
+            stream = self._path.open("a", encoding="utf-8")
+            flush_directory(self._path.parent)
+        return stream
 
 
 def _still_holds(record: Record, started: Started) -> bool:
@@ -107,3 +115,29 @@ def read_metrics(path: Path) -> list[Record]:
 def of_kind(records: list[Record], kind: str) -> list[Record]:
     """Return the records of one kind of event."""
     return [record for record in records if record.get("event") == kind]
+
+
+def recorded_outcome(run: Path, records: list[Record]) -> Outcome:
+    """Return how far a training came that an error ended, from its records (skipped steps are kept all)."""
+    from risctl.model.checkpoint import BEST, CHECKPOINTS, LAST
+    from risctl.training import Outcome
+
+    steps, epochs = of_kind(records, STEP), of_kind(records, EPOCH)
+    latest = epochs[-1] if epochs else {}
+    best = run / CHECKPOINTS / BEST
+    return Outcome(
+        best_value=latest.get("best_value"),
+        best_epoch=latest.get("best_epoch"),
+        first_value=epochs[0]["val"]["total"] if epochs else None,
+        epochs=len(epochs),
+        steps=max((record["step"] for record in steps), default=0),
+        skipped=sum(record["skipped"] for record in steps),
+        sanitised=sum(record["sanitised"] > 0 for record in steps),
+        stopped_by=None,
+        early_stopped=False,
+        finished=False,
+        best_path=best if best.exists() else None,
+        last_path=run / CHECKPOINTS / LAST,
+        last=latest.get("val", {}),
+        metrics=latest.get("metrics", {}),
+    )

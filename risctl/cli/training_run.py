@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -14,11 +13,27 @@ from risctl.cli.console import note
 from risctl.cli.documents import Document, Ending
 from risctl.cli.machine import resolve_device, use_threads
 from risctl.cli.options import Common
-from risctl.cli.resume import FORKED_FROM, Earlier, config_over_run, refuse_other_data
+from risctl.cli.resume import (
+    FORKED_FROM,
+    FORKED_STATE,
+    Earlier,
+    config_over_run,
+    refuse_empty_fork,
+    refuse_other_command,
+    refuse_other_data,
+    state_hash,
+)
 from risctl.cli.runs import RunDirectory
 from risctl.cli.signals import SIGNAL_STATUS, stop_on_signals
 from risctl.cli.tensorboard import require_tensorboard, tensorboard_listener
-from risctl.cli.training_data import Sources, dataset_paths, stored_sources, stream_sources
+from risctl.cli.training_data import (
+    COUNTS,
+    Sources,
+    dataset_paths,
+    stated_keys,
+    stored_sources,
+    stream_sources,
+)
 from risctl.cli.training_records import EPOCH, METRICS, MetricsFile, of_kind, read_metrics
 from risctl.cli.training_report import Trained, interrupted
 from risctl.cli.training_screen import training_screen
@@ -48,13 +63,14 @@ class TrainingRequest:
 
 @dataclass(frozen=True)
 class Prepared:
-    """A training before it starts: settings, scenes, device, and the run it goes on from."""
+    """A training before it starts: settings, scenes, machine, and the run it goes on from."""
 
     config: Config
     sources: Sources
     device: str
     earlier: Earlier | None
     fork: bool = False
+    threads: int = 1
 
     @property
     def resumes(self) -> dict[str, bool]:
@@ -98,21 +114,41 @@ class Prepared:
 
 def prepare(request: TrainingRequest) -> Prepared:
     """Resolve settings, scenes and device; refuse what does not fit together."""
-    use_threads(request.common.threads)
     if request.tensorboard:
         require_tensorboard()
     if request.fork and request.resume is None:
         raise InputError("--fork", "", "--resume RUN beside it", "none")
-    device = resolve_device(request.common.device)
-    earlier = None if request.resume is None else Earlier.read(request.resume)
+    earlier = None if request.resume is None else _earlier(request, request.resume)
+    threads, device = _machine(request, earlier)
+    use_threads(threads)
     common = request.common
     config = common.resolve() if earlier is None else config_over_run(common, earlier, request.fork)
+    if earlier is not None and request.fork:
+        refuse_empty_fork(earlier, config)
     config, sources = _sources(request, config, earlier)
     if earlier is not None and not request.fork:
         refuse_other_data(earlier, {name: part["hash"] for name, part in sources.record().items()})
-    prepared = Prepared(config, sources, device, earlier, request.fork)
+    prepared = Prepared(config, sources, device, earlier, request.fork, threads)
     _ = prepared.plan().steps_per_epoch  # refused here, before anything is written, if a step is longer
     return prepared
+
+
+def _earlier(request: TrainingRequest, path: Path) -> Earlier:
+    earlier = Earlier.read(path)
+    if not request.fork:
+        refuse_other_command(earlier, request.command)
+    return earlier
+
+
+def _machine(request: TrainingRequest, earlier: Earlier | None) -> tuple[int, str]:
+    """Return threads and device: those asked for, else those of the run that goes on, to the same bits."""
+    common = request.common
+    threads, device = common.threads, common.device
+    if earlier is not None and not request.fork:
+        its_threads, its_device = earlier.machine()
+        threads = threads if common.threads_stated else its_threads
+        device = its_device if device == "auto" else device
+    return threads, resolve_device(device)
 
 
 def _sources(request: TrainingRequest, config: Config, earlier: Earlier | None) -> tuple[Config, Sources]:
@@ -127,7 +163,14 @@ def _sources(request: TrainingRequest, config: Config, earlier: Earlier | None) 
         return config, stream_sources(config)
     if any(word.startswith("physics.") for word in request.common.overrides):
         raise InputError("--data", "", "no physics.* override (a dataset has its own physics)", "one")
-    return stored_sources(config, train, validation, request.common.words)
+    return stored_sources(config, train, validation, _stated(request, earlier))
+
+
+def _stated(request: TrainingRequest, earlier: Earlier | None) -> frozenset[str]:
+    """Return the settings that a dataset does not decide; a run that goes on has its numbers of scenes."""
+    common = request.common
+    anew = request.fork and (request.data is not None or common.preset is not None)
+    return stated_keys(common) | (frozenset() if earlier is None or anew else COUNTS)
 
 
 def train_into_run(request: TrainingRequest, prepared: Prepared, finish: Finish) -> Document | Ending:
@@ -201,26 +244,26 @@ def _run_directory(request: TrainingRequest, prepared: Prepared) -> Iterator[tup
 
     config, earlier = prepared.config, prepared.earlier
     seeds = {"data.seed": config.data.seed, "training.seed": config.training.seed}
-    record = provenance(prepared.device, request.common.threads, seeds, prepared.sources.record())
+    record = provenance(prepared.device, prepared.threads, seeds, prepared.sources.record())
     if earlier is not None and not request.fork:
         with RunDirectory(earlier.path, earlier.command) as run:
             yield run, record
         return
     name = request.common.preset_name if earlier is None else "fork"
-    if earlier is not None:
-        record[FORKED_FROM] = str(earlier.path.absolute())
-    with RunDirectory.create(request.command, name, config, record) as run:
+    files = {} if earlier is None else _forked_state(earlier, record)
+    with RunDirectory.create(request.command, name, config, record, files) as run:
         note(f"run: {run.path}")
-        if earlier is not None:
-            _fork(earlier, run.path)
         yield run, record
 
 
-def _fork(earlier: Earlier, run: Path) -> None:
-    """Give a new run the earlier one's last state; the trainer lets it go on under the new settings."""
-    from risctl.model.checkpoint import CHECKPOINTS, LAST
+def _forked_state(earlier: Earlier, record: Document) -> dict[Path, bytes]:
+    """Return the earlier run's last state as a file of a new run, and note it in the new run's `record`.
 
-    if not earlier.last.exists():
-        raise InputError(earlier.path, "", "a run with a saved state to fork from", "none saved yet")
-    (run / CHECKPOINTS).mkdir()
-    shutil.copyfile(earlier.last, run / CHECKPOINTS / LAST)
+    The trainer lets it go on under the new settings, for as long as it is still this copy.
+    """
+    from risctl.data.atomic import storage_errors
+
+    with storage_errors(earlier.last):
+        content = earlier.last.read_bytes()
+    record |= {FORKED_FROM: str(earlier.path.absolute()), FORKED_STATE: state_hash(content)}
+    return {earlier.last.relative_to(earlier.path): content}

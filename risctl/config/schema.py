@@ -27,6 +27,14 @@ class Config(Section):
     search: SearchConfig = SearchConfig()
 
     @model_validator(mode="after")
+    def _check_cells(self) -> Self:
+        cells = self.model.map_rows * self.model.map_columns
+        if cells < self.physics.max_sources:
+            expected = f"at least the {self.physics.max_sources} sources of physics.max_sources"
+            raise cross_field_error("model.map_rows", expected, f"{cells} cells")
+        return self
+
+    @model_validator(mode="after")
     def _check_centring(self) -> Self:
         if not self.covariance.center:
             return self

@@ -17,7 +17,9 @@ from risctl.covariance.subspace import leading_subspace
 
 @dataclass(frozen=True)
 class LowRank:
-    """``R = F F^H + load I`` of a batch of scenes; every method is differentiable in F.
+    """``R = F F^H + load I`` of a batch of scenes.
+
+    Differentiable in F, but for what looks at single eigenvectors: `subspace` and `music_denominator`.
 
     Attributes:
         F: factor, complex [B, N, r].
@@ -76,9 +78,11 @@ class LowRank:
     def eigenvalues(self, count: int) -> Tensor:
         """The `count` largest eigenvalues of R, descending [B, count]."""
         with full_precision(self.F):
-            found = torch.linalg.eigvalsh(self.gram()).flip(-1)[..., : min(count, self.shape[-1])]
+            small = self.gram() if self.F.shape[-1] <= self.shape[-1] else hermitian_part(self.F @ self.F.mH)
+            found = torch.linalg.eigvalsh(small).flip(-1)[..., :count]
             return torch.nn.functional.pad(found, (0, count - found.shape[-1])) + self.load
 
+    @torch.no_grad()
     def subspace(self, num_vectors: int) -> Tensor:
         """Orthonormal basis [B, N, K] of the K leading eigenvectors; zero columns past the rank of F.
 

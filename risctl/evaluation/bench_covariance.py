@@ -30,7 +30,7 @@ def covariance_figures(
         count,
         RIDGE_GAIN,
         cpu_seconds(partial(snapshot_factor, *measured, covariance), repeats),
-        cpu_seconds(partial(dense_sample_covariance, *measured, covariance), min(repeats, 3), warm=False),
+        cpu_seconds(partial(dense_sample_covariance, *measured, covariance), min(repeats, 3)),
     )
     A = true_steering(scenes, physics)
     blend = covariances(*measured, A, A, covariance).blend
@@ -48,7 +48,7 @@ def covariance_figures(
         ),
     ]
     for name, fast, slow in jobs:
-        seconds = cpu_seconds(fast, repeats), cpu_seconds(slow, min(repeats, 3), warm=False)
+        seconds = cpu_seconds(fast, repeats), cpu_seconds(slow, min(repeats, 3))
         yield beside(name, "dense eigendecomposition", count, FACTOR_GAIN, *seconds)
 
 

@@ -1,7 +1,8 @@
 """Checkpoints: what they say about themselves, and the network they hold.
 
-`X.safetensors` is authoritative; `X.json` beside it repeats its document for people, and is refused where it
-contradicts the file. What a checkpoint holds besides the weights of a network is the trainer's business.
+`X.safetensors` is authoritative; `X.json` beside it repeats its document for people, with a hash of its own.
+A copy left by a process that died before it could renew it is whole but of an older state, and ignored; one
+that was edited is refused. What a checkpoint holds besides a network's weights is the trainer's business.
 """
 
 from __future__ import annotations
@@ -21,14 +22,14 @@ from risctl.covariance import PIPELINE_VERSION, covariance_fingerprint
 from risctl.data import write_atomically
 from risctl.data.mapped import read_regular
 from risctl.errors import DamagedFileError, InputError
-from risctl.model.container import HASH, parse_document, read_container, write_container
+from risctl.model.container import HASH, content_hash, parse_document, read_container, write_container
 
 SCHEMA_VERSION: Final = 1
 KIND: Final = "risctl checkpoint"
 MAX_JSON_BYTES: Final = 16_000_000
 CHECKPOINTS = "checkpoints"
 BEST, LAST = "best.safetensors", "last.safetensors"
-SAME_IN_COPY = ("config", "covariance", "covariance_fingerprint", "pipeline_version")
+COPY_HASH: Final = "copy_hash"
 
 S = TypeVar("S", bound=Section)
 Fingerprint = Annotated[str, Field(pattern="^[0-9a-f]{16}$")]
@@ -117,7 +118,7 @@ def save_checkpoint(path: Path, tensors: Mapping[str, Tensor], state: Checkpoint
         StorageError: disk full, permission denied, and the like; what was there before stays.
     """
     document = write_container(path, tensors, state.model_dump(mode="json"))
-    text = json.dumps(document, indent=1, allow_nan=False)
+    text = json.dumps({**document, COPY_HASH: _copy_hash(document)}, indent=1, allow_nan=False)
     write_atomically(path.with_suffix(".json"), f"{text}\n".encode())
 
 
@@ -165,11 +166,25 @@ def _section(model: type[S], config: Mapping[str, Any], name: str, path: Path) -
 
 
 def _check_copy(path: Path, document: Mapping[str, Any]) -> None:
-    """Refuse an edited `.json`: somebody meant something by it, and it would be ignored."""
+    """Refuse an edited `.json`: somebody meant something by it, and it would be ignored.
+
+    A whole copy of another state is no contradiction: it is what a crash between the two writes leaves.
+    """
     copy = path.with_suffix(".json")
     if not copy.exists():
         return
     values = parse_document(copy, read_regular(copy.resolve(), MAX_JSON_BYTES))
-    for key in SAME_IN_COPY:
-        if values.get(key) != document.get(key):
-            raise DamagedFileError(copy, f"{key} as in {path.name}", "something else")
+    stored = values.pop(COPY_HASH, None)
+    try:
+        found = _copy_hash(values)
+    except (ValueError, RecursionError):  # a number beyond the range of floats
+        raise DamagedFileError(copy, "a JSON document", "numbers that are not finite") from None
+    if stored != found:
+        raise DamagedFileError(copy, "the content its hash was taken of", "an edited file")
+    if values.get(HASH) == document[HASH] and values != document:
+        raise DamagedFileError(copy, f"the document of {path.name}", "something else")
+
+
+def _copy_hash(document: Mapping[str, Any]) -> str:
+    """Hash of a whole document, its own hash included."""
+    return content_hash({}, {"copy": dict(document)})

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 TINY = 1e-20
+TRACE_FLOOR = 1e-12
 SAME_MODULUS = 1e-5  # relative difference of squared moduli below which snapshots share a decomposition
 
 
@@ -54,7 +55,8 @@ def ridge_solutions(y: Tensor, H: Tensor, codes: Tensor, alphas: Tensor) -> Ridg
     V = U.mH @ H.unsqueeze(1)
     C = codes.view(B, S, L // S, N)
     seen = y.view(B, S, L // S, M) @ U.conj()  # U^H y
-    load = alphas.view(1, -1, 1, 1) * (eigenvalues.sum(-1, keepdim=True) / N).unsqueeze(1)
+    mean = eigenvalues.sum(-1, keepdim=True) / N + TRACE_FLOOR  # a snapshot with the surface off has none
+    load = alphas.view(1, -1, 1, 1) * mean.unsqueeze(1)
     weight = 1.0 / (eigenvalues.unsqueeze(1) + load)  # [B, A, S, M]
     a = ((seen.unsqueeze(1) * weight.unsqueeze(3)) @ V.conj().unsqueeze(1)) * C.conj().unsqueeze(1)
     rest = (weight * eigenvalues.unsqueeze(1))[..., :-1].sum(-1) / N
@@ -69,7 +71,7 @@ def ridge_solutions(y: Tensor, H: Tensor, codes: Tensor, alphas: Tensor) -> Ridg
 def _groups(codes: Tensor) -> tuple[int, Tensor]:
     """Number S of groups of snapshots with the same squared moduli, 1 or L, and these [B, S, N]."""
     power = _squared(codes)
-    same = bool((power - power[:, :1]).abs().amax() <= SAME_MODULUS)
+    same = bool(((power - power[:, :1]).abs() <= SAME_MODULUS * power[:, :1]).all())
     return (1, power[:, :1]) if same else (codes.shape[1], power)
 
 

@@ -27,6 +27,13 @@ from risctl.training.schedule import RateCurve, Scheduler
 from risctl.training.world import World
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
+SCALER_LIMITS: Mapping[str, tuple[float, float] | tuple[int, int]] = {
+    "scale": (0.0, 3e38),
+    "growth_factor": (1.0, 1e9),
+    "backoff_factor": (0.0, 1.0),
+    "growth_interval": (1, 2**31 - 1),
+    "_growth_tracker": (0, 2**31 - 1),
+}
 Count = Annotated[int, Field(ge=0, lt=2**53)]
 
 
@@ -194,8 +201,7 @@ def restore(state: TrainState, checkpoint: Checkpoint, world: World) -> None:
         state.swa.updates = saved.swa_updates
     _restore_optimiser(state, checkpoint, saved)
     state.scheduler.move_to(saved.schedule_position)
-    if state.scaler.is_enabled():
-        state.scaler.load_state_dict(saved.scaler)
+    _restore_scaler(state, checkpoint, saved)
     state.generators.restore(checkpoint.group("generator"), world, path)
     state.progress = saved.progress
 
@@ -221,6 +227,22 @@ def _restore_optimiser(state: TrainState, checkpoint: Checkpoint, saved: Saved) 
         if tensors[key].shape != shape or not bool(torch.isfinite(tensors[key]).all()):
             raise DamagedFileError(checkpoint.path, f"finite moments of {tuple(shape)}", key)
     restore_optimiser(state.optimiser, named, tensors)
+
+
+def _restore_scaler(state: TrainState, checkpoint: Checkpoint, saved: Saved) -> None:
+    """Put the loss scale back; a run forked from one without a scaler keeps its fresh one."""
+    scaler = saved.scaler
+    if not scaler:
+        return
+    if scaler.keys() != SCALER_LIMITS.keys():
+        raise DamagedFileError(checkpoint.path, f"a loss scaler's {sorted(SCALER_LIMITS)}", sorted(scaler))
+    for key, (low, high) in SCALER_LIMITS.items():
+        if not isinstance(scaler[key], type(low)) or not low <= scaler[key] <= high:
+            raise DamagedFileError(
+                checkpoint.path, f"a loss scaler's {key} in {low:g}..{high:g}", scaler[key]
+            )
+    if state.scaler.is_enabled():
+        state.scaler.load_state_dict(scaler)
 
 
 def _present(checkpoint: Checkpoint, key: str, value: int | None) -> int:

@@ -102,8 +102,43 @@ def test_a_passed_gate_is_known_for_its_network_alone(tmp_path: Path) -> None:
     assert passed_gate(config, tmp_path) is None
 
 
-def test_fingerprints_tell_networks_losses_and_covariances_apart() -> None:
-    base = fingerprints(load_config("overfit"))
-    assert set(base) == {"model", "loss", "covariance"}
-    changed = fingerprints(load_config("overfit", None, ["covariance.beta=0.31"]))
-    assert [key for key in base if base[key] != changed[key]] == ["covariance"]
+def test_a_run_that_is_not_the_gate_never_passes(tmp_path: Path) -> None:
+    (tmp_path / "overfit" / "a").mkdir(parents=True)
+    path = tmp_path / "overfit" / "a" / "overfit.json"
+    for word, part in (
+        ("data.train_scenes=16", "16 scenes instead of 512"),
+        ("loss.cov=2.0", "loss weights"),
+    ):
+        config = load_config("overfit", None, [word])
+        document = gate_document(judge(OUTCOME, _epochs([2.0, 0.4])), config, OUTCOME)
+        assert (document["verdict"], document["is_gate"]) == ("ready", False)
+        assert [part in text for text in document["departures"]] == [True]
+        write_json(path, document)
+        assert passed_gate(config, tmp_path) is None
+        write_json(path, document | {"is_gate": True})
+        assert (passed_gate(config, tmp_path) is None) == (config.data.train_scenes == 16)
+
+
+def test_a_gate_holds_for_a_training_on_more_scenes(tmp_path: Path) -> None:
+    config = load_config("overfit")
+    (tmp_path / "overfit" / "a").mkdir(parents=True)
+    path = tmp_path / "overfit" / "a" / "overfit.json"
+    write_json(path, gate_document(judge(OUTCOME, _epochs([2.0, 0.4])), config, OUTCOME))
+    assert passed_gate(load_config("overfit", None, ["data.train_scenes=50000"]), tmp_path) == path
+    assert passed_gate(load_config("overfit", None, ["physics.wavelength=0.31"]), tmp_path) is None
+
+
+def test_a_failure_is_broken_however_good_the_figures() -> None:
+    gate = judge(OUTCOME, _epochs([2.0, 0.4]), "the loss is not finite")
+    assert gate.verdict == "broken"
+    document = gate_document(gate, load_config("overfit"), OUTCOME, "the loss is not finite")
+    assert document["reason"] == "the loss is not finite"
+
+
+def test_fingerprints_tell_networks_losses_covariances_and_surfaces_apart() -> None:
+    base = fingerprints(load_config("overfit"), 512)
+    assert set(base) == {"model", "loss", "covariance", "physics", "scenes"}
+    for word, key in (("covariance.beta=0.31", "covariance"), ("physics.wavelength=0.31", "physics")):
+        changed = fingerprints(load_config("overfit", None, [word]), 512)
+        assert [name for name in base if base[name] != changed[name]] == [key]
+    assert base["scenes"] != fingerprints(load_config("overfit"), 16)["scenes"]

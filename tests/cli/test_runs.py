@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from risctl.cli import runs
+from risctl.cli.documents import write_json
 from risctl.cli.machine import resolve_device
 from risctl.cli.provenance import provenance
 from risctl.cli.runs import RunDirectory, outcome
@@ -74,3 +76,30 @@ def test_devices() -> None:
     assert resolve_device("cpu") == "cpu"
     with pytest.raises(InputError, match="cuda:999"):
         resolve_device("cuda:999")
+
+
+@pytest.mark.parametrize("file", ["config.json", "provenance.json", "status.json"])
+def test_a_run_has_its_name_only_once_it_is_complete(
+    file: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    seen: list[list[str]] = []
+
+    def write(path: Path, document: object) -> None:
+        seen.append([found.name for found in Path("runs/eval").glob("[!.]*")])
+        if path.name == file:
+            raise StorageError("disk full")
+        write_json(path, document)
+
+    monkeypatch.setattr(runs, "write_json", write)
+    with pytest.raises(StorageError, match="disk full"):
+        RunDirectory.create("eval", "quick", load_config("quick"), {})
+    assert all(not names for names in seen)
+    assert not list(Path("runs/eval").iterdir())
+
+
+def test_a_new_run_has_the_files_it_was_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    made = RunDirectory.create("eval", "quick", load_config("quick"), {}, {Path("a/b.bin"): b"xyz"})
+    assert (made.path / "a" / "b.bin").read_bytes() == b"xyz"
+    assert (made.path / "status.json").is_file()

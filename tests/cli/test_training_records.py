@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
-from risctl.cli.training_records import EPOCH, STEP, MetricsFile, of_kind, read_metrics
+import pytest
+
+from risctl.cli.training_records import EPOCH, STEP, MetricsFile, of_kind, read_metrics, recorded_outcome
 from risctl.training import Event
 from tests.cli.events import STEPS, epoch, first_batch, started, step, training
 
@@ -66,3 +69,33 @@ def test_what_is_not_finite_is_null(tmp_path: Path) -> None:
     lines = [json.loads(line) for line in path.read_text().splitlines()]
     assert lines[1]["total"] is None
     assert lines[2]["val"]["total"] is None
+
+
+def test_every_line_is_on_the_disk_before_the_state_that_covers_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, flushed = tmp_path / "metrics.jsonl", [0]
+    original = os.fsync
+
+    def fsync(descriptor: int) -> None:
+        original(descriptor)
+        if path.exists() and os.path.samestat(os.fstat(descriptor), path.stat()):
+            flushed.append(os.fstat(descriptor).st_size)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    with MetricsFile(path) as listen:
+        for event in training():
+            listen(event)
+            assert flushed[-1] == path.stat().st_size > 0
+
+
+def test_what_was_recorded_says_how_far_a_training_came(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    _write(path, *training(epochs=2), step(9, skipped=True, total=None), step(10, sanitised=3))
+    found = recorded_outcome(tmp_path, read_metrics(path))
+    assert (found.epochs, found.steps, found.skipped, found.sanitised) == (2, 10, 1, 1)
+    assert (found.first_value, found.best_value, found.best_epoch) == (2.0, 1.0, 1)
+    assert found.best_path is None
+    assert not found.finished
+    nothing = recorded_outcome(tmp_path, [])
+    assert (nothing.epochs, nothing.steps, nothing.best_value) == (0, 0, None)

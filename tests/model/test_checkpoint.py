@@ -308,6 +308,24 @@ def test_a_copy_of_an_older_state_is_no_contradiction(path: Path, tensors: dict[
     assert load_checkpoint(path).step == 10
 
 
+def test_a_copy_of_an_older_state_under_other_settings_is_no_contradiction(
+    path: Path, tensors: dict[str, Tensor]
+) -> None:
+    """A run that goes on may have other settings; an edit of its old copy is refused all the same."""
+    copy = path.with_suffix(".json")
+    older = copy.read_text()
+    config = _config(training={"checkpoint_seconds": 7.0}).model_dump(mode="json")
+    save_checkpoint(path, tensors, new_state(config, "ema", 3, 12, 0.25, {}))
+    copy.write_text(older)
+    assert load_checkpoint(path).step == 12
+    edits = ('"beta": 0.3', '"beta": 0.4'), ('"step": 9', '"step": 12'), ('"epoch": 2', '"epoch": 1e999')
+    for old, new in edits:
+        assert old in older
+        copy.write_text(older.replace(old, new))
+        with pytest.raises(DamagedFileError, match=r"best\.json"):
+            load_checkpoint(path)
+
+
 @pytest.mark.parametrize("preset", ["full", "quick", "overfit", "search"])
 def test_every_presets_network_can_be_stored(tmp_path: Path, preset: str) -> None:
     config = load_config(preset)

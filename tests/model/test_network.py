@@ -270,6 +270,17 @@ def test_silence_is_refused() -> None:
         predict(make_network(physics), y, scenes.H, scenes.codes, CovarianceConfig())
 
 
+@pytest.mark.parametrize("off", [slice(0, 1), slice(1, None)], ids=["one", "all but one"])
+def test_a_snapshot_with_the_surface_off_is_no_trouble(off: slice) -> None:
+    physics, scenes = make_scenes(2)
+    codes = scenes.codes.clone()
+    codes[:, off] = 0.0
+    found = make_network(physics)(scenes.y, scenes.H, codes)
+    assert found.maps is not None
+    for x in (found.maps, found.count_logits, found.position, found.power):
+        assert torch.isfinite(x).all()
+
+
 def test_a_few_steps_learn(view: FieldOfView) -> None:
     physics, scenes = make_scenes(16, max_sources=2, snr_values_db=(20.0,))
     network = make_network(physics, width=8).train()

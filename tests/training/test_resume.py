@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import torch
 
-from risctl.errors import InputError, StorageError
-from risctl.model.checkpoint import read_checkpoint
+from risctl.errors import DamagedFileError, InputError, StorageError
+from risctl.model.checkpoint import read_checkpoint, save_checkpoint
 from risctl.training import EpochResult, StopFlag
 from risctl.training.validation import Validator
 from tests.training.checks import (
@@ -155,6 +155,27 @@ def test_a_fork_may_change_it(tmp_path: Path) -> None:
     assert outcome.steps == 6 + 3 * 2  # from the start of the second epoch, of two steps now
     assert [result.epoch for result in recorder.of(EpochResult)] == [1, 2, 3]
     assert recorder.of(EpochResult)[0].best
+
+
+def test_a_fork_may_bring_a_loss_scaler(tmp_path: Path) -> None:
+    stopper = StopAt(6)
+    train_small(tmp_path, stopper, stop=stopper.stop)
+    assert train_small(tmp_path, resume=True, fork=True, precision="fp16").finished
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [{"scale": float("1e39")}, {"scale": -1.0}, {"_growth_tracker": 0.5}, {"growth_interval": 0}, {"x": 1}],
+    ids=str,
+)
+def test_a_malformed_loss_scaler_is_refused(tmp_path: Path, changed: dict[str, Any]) -> None:
+    stopper = StopAt(6)
+    train_small(tmp_path, stopper, stop=stopper.stop, precision="fp16")
+    found = read_checkpoint(tmp_path / "checkpoints/last.safetensors")
+    training = found.state.training | {"scaler": found.state.training["scaler"] | changed}
+    save_checkpoint(found.path, found.tensors, found.state.model_copy(update={"training": training}))
+    with pytest.raises(DamagedFileError, match="loss scaler"):
+        train_small(tmp_path, resume=True, precision="fp16")
 
 
 def test_two_runs_cannot_share_a_directory(tmp_path: Path) -> None:

@@ -14,16 +14,16 @@ GROUP = "health"
 RANK_TOLERANCE = 1e-6  # of the largest eigenvalue, from factors in double precision
 TRACE_TOLERANCE = 1e-4
 EPS_TOLERANCE = 1e-4  # of the smallest eigenvalue, absolute: rounding of entries near one
-NORM_BAND = (30.0, 60.0)  # Frobenius norm of R_samp on the default surface, 16 snapshots, centred
-BAND_SURFACE = (144, 16, True)
+NORM_BAND = (30.0, 60.0)  # Frobenius norm of R_samp on default data
 
 
 @torch.no_grad()
-def health_findings(side: Side, stated: CovarianceConfig) -> list[Finding]:
+def health_findings(side: Side, stated: CovarianceConfig, default_data: bool = False) -> list[Finding]:
     """Figures of one side's covariances, the worst over the batch.
 
     Args:
         side: what it computed. stated: the knobs it should have used.
+        default_data: whether the scenes are of the default physics, whose norms are known.
     """
     made, center = side.forward.covariances, stated.center
     N, L = made.samp.F.shape[1:]
@@ -36,7 +36,11 @@ def health_findings(side: Side, stated: CovarianceConfig) -> list[Finding]:
     findings = [_finite(side)]
     for name, (R, most) in limits.items():
         findings += [_rank(side, name, R, most), _trace(side, name, R), _hermitian(side, name)]
-    findings += [_probe(side), _norm(side, (N, L, center)), _smallest(side, stated.eps_cov)]
+    findings += [
+        _probe(side),
+        _norm(side, NORM_BAND if default_data else (N / L**0.5, float(N))),
+        _smallest(side, stated.eps_cov),
+    ]
     return findings
 
 
@@ -79,10 +83,9 @@ def _probe(side: Side) -> Finding:
     return _finding(side, "Hermitian error of a skewed probe", error, "0", error == 0.0)
 
 
-def _norm(side: Side, surface: tuple[int, int, bool]) -> Finding:
-    N, L, _ = surface
+def _norm(side: Side, band: tuple[float, float]) -> Finding:
     norms = torch.linalg.matrix_norm(side.matrices["R_samp"])
-    low, high = NORM_BAND if surface == BAND_SURFACE else (N / L**0.5, float(N))
+    low, high = band
     text = f"{number(float(norms.min()))} to {number(float(norms.max()))}"
     slack = 1.0 + TRACE_TOLERANCE
     good = bool(((norms >= low / slack) & (norms <= high * slack)).all())

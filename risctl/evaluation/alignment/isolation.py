@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from risctl.evaluation.alignment.report import Finding, number
-from risctl.evaluation.alignment.subject import SIDES, Measurements, Subject
+from risctl.evaluation.alignment.subject import SIDES, Measurements, Side, Subject
 from risctl.model import Prediction
 from risctl.physics import Scenes
 from risctl.training.forward import Measured
@@ -35,17 +35,16 @@ def gradient_findings(subject: Subject, measured: Measured, weights: Sequence[Te
     """
     side = subject.run("training", measured)
     said = side.forward.prediction
-    found = torch.autograd.grad(_energy(side.matrices), weights, allow_unused=True)
-    findings = [_reaches("the weights", torch.cat([g.flatten() for g in found if g is not None])[None])]
+    has_range = bool(subject.stated.range_weight) and bool(said.A_range.detach().abs().sum())  # planes: none
+    names = ("A_angle", "A_range")[: 1 + has_range] if subject.stated.beta < 1.0 else ()  # 1: R_samp alone
+    findings = [_by_way_of(name, getattr(said, name), side, weights) for name in names]
     factors = [x.detach().clone().requires_grad_() for x in (said.A_angle, said.A_range)]
     fixed = FixedPrediction(replace(said, A_angle=factors[0], A_range=factors[1]))
     inputs = Measurements.of(measured).map(lambda x: x.detach().clone().requires_grad_())
     again = subject.with_network("training", fixed).run("training", inputs)
     leaves = [*factors, inputs.y, inputs.H, inputs.codes]
     through = torch.autograd.grad(_energy(again.matrices), leaves, allow_unused=True)
-    findings.append(_reaches("A_angle", through[0]))
-    if subject.stated.range_weight and bool(said.A_range.detach().abs().sum()):  # plane waves have none
-        findings.append(_reaches("A_range", through[1]))
+    findings += [_reaches(name, gradient) for name, gradient in zip(names, through, strict=False)]
     findings += [
         _stops(name, gradient) for name, gradient in zip(("y", "H", "codes"), through[2:], strict=True)
     ]
@@ -72,6 +71,21 @@ def leakage_findings(subject: Subject, scenes: Scenes) -> list[Finding]:
         text = "unchanged" if same else "changed"
         findings.append(Finding(GROUP, "R_blend under another truth", text, "unchanged", same, name))
     return findings
+
+
+def _by_way_of(name: str, factor: Tensor, side: Side, weights: Sequence[Tensor]) -> Finding:
+    """Gradient to the weights through one factor alone."""
+    loss = _energy(side.matrices)
+    arriving: tuple[Tensor | None, ...] = torch.autograd.grad(
+        loss, factor, retain_graph=True, allow_unused=True
+    )
+    if arriving[0] is None:
+        return _reaches(f"the weights by way of {name}", None)
+    parts: tuple[Tensor | None, ...] = torch.autograd.grad(
+        factor, weights, arriving[0], retain_graph=True, allow_unused=True
+    )
+    found = [g.flatten() for g in parts if g is not None]
+    return _reaches(f"the weights by way of {name}", torch.cat(found)[None] if found else None)
 
 
 def _energy(matrices: object) -> Tensor:

@@ -14,7 +14,7 @@ from risctl.config import CovarianceConfig, PhysicsConfig
 from risctl.covariance import Covariances, lowrank
 from risctl.inference.learned import LearnedEstimator
 from risctl.model import Forward, Network
-from risctl.training.forward import Measured, forward_pass
+from risctl.training.forward import Measured, Precision, forward_pass
 
 SideName = Literal["training", "inference"]
 SIDES: tuple[SideName, ...] = ("training", "inference")
@@ -53,6 +53,7 @@ class Subject:
         estimator: the predictor of `eval` and `locate`, with its own network and knobs.
         physics: of the scenes.
         stated: the knobs as the checkpoint or the preset states them.
+        precision: of the network in the training step; the exact comparison is in single precision.
         around: a context in which a side runs: how the self-test alters one side. feed: what a side is given
             in place of the scenes, likewise.
     """
@@ -62,18 +63,19 @@ class Subject:
     estimator: LearnedEstimator
     physics: PhysicsConfig
     stated: CovarianceConfig
+    precision: Precision = "float32"
     around: Mapping[str, Around] = field(default_factory=dict)
     feed: Mapping[str, Feed] = field(default_factory=dict)
 
-    def run(self, name: SideName, measured: Measured) -> Side:
-        """Run one side on a batch, of which it may use what was measured only."""
+    def run(self, name: SideName, measured: Measured, precision: Precision = "float32") -> Side:
+        """Run one side on a batch, of which it may use what was measured only; `precision` of training."""
         with self.around[name](measured) if name in self.around else nullcontext():
             given = self.feed[name](measured) if name in self.feed else measured
-            forward = self._training(given) if name == "training" else self._inference(given)
+            forward = self._training(given, precision) if name == "training" else self._inference(given)
             return Side(name, forward, dense(forward.covariances), hermitian_probe(measured.y.device))
 
-    def _training(self, given: Measured) -> Forward:
-        return forward_pass(self.network, given, self.training_covariance)
+    def _training(self, given: Measured, precision: Precision) -> Forward:
+        return forward_pass(self.network, given, self.training_covariance, precision)
 
     def _inference(self, given: Measured) -> Forward:
         return self.estimator.forward(given.y, given.H, given.codes)

@@ -15,7 +15,8 @@ from risctl.training.forward import Measured
 
 GROUP = "tolerance"
 BATCH_TOLERANCE = 1e-3  # of R_blend: other batch sizes add numbers up in another order, in the network too
-SAME_FACTORS_TOLERANCE = 1e-4  # of all three, from the same predicted factors
+SAME_FACTORS_TOLERANCE = 1e-4  # of all three, from the same predicted factors, unless the ridge says more
+ROUNDINGS = 16.0  # units of rounding, times the condition of the ridge system
 
 
 def tolerance_findings(subject: Subject, measured: Measured, whole: Side) -> list[Finding]:
@@ -27,7 +28,25 @@ def tolerance_findings(subject: Subject, measured: Measured, whole: Side) -> lis
     )
     if torch.cuda.is_available() and inputs.y.device.type == "cpu":
         found += _same_factors(subject, inputs, whole, "CPU and CUDA", lambda x: x.to("cuda"))
+    if subject.precision != "float32":
+        found.append(_half_precision(subject, inputs, whole))
     return found
+
+
+def ridge_condition(inputs: Measurements, alpha: float) -> float:
+    """Largest condition number of ``Phi_l Phi_l^H + alpha_l I``, the moduli of the codes averaged."""
+    H, power = inputs.H.to(torch.complex128), inputs.codes.abs().square().double().mean(1, keepdim=True)
+    values = torch.linalg.eigvalsh((H * power) @ H.mH)
+    load = alpha * values.sum(-1) / H.shape[-1]
+    return float(((values[:, -1] + load) / (values[:, 0].clamp_min(0.0) + load)).max())
+
+
+def _half_precision(subject: Subject, inputs: Measurements, whole: Side) -> Finding:
+    """How far half precision moves the training step's blend: reported, for inference never uses it."""
+    R = subject.run("training", inputs, subject.precision).matrices["R_blend"]
+    worst = relative_difference(whole.matrices["R_blend"], R)
+    name = f"R_blend, network in {subject.precision} and float32"
+    return Finding(GROUP, name, float(number(worst)), "finite", worst < float("inf"))
 
 
 def batch_size_finding(subject: Subject, inputs: Measurements, whole: Side) -> Finding:
@@ -47,8 +66,10 @@ def _same_factors(
     said = whole.forward.prediction
     fixed = FixedPrediction(replace(said, A_angle=change(said.A_angle), A_range=change(said.A_range)))
     changed = subject.with_network("inference", fixed).run("inference", inputs.map(change))
+    rounding = ROUNDINGS * torch.finfo(torch.float32).eps
+    limit = max(SAME_FACTORS_TOLERANCE, rounding * ridge_condition(inputs, subject.stated.tikhonov_alpha))
     return [
-        _finding(f"{name}, {what}", relative_difference(whole.matrices[name], R), SAME_FACTORS_TOLERANCE)
+        _finding(f"{name}, {what}", relative_difference(whole.matrices[name], R), limit)
         for name, R in changed.matrices.items()
     ]
 

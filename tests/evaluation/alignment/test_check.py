@@ -7,14 +7,17 @@ from dataclasses import replace
 import pytest
 import torch
 
-from risctl.config import Config, CovarianceConfig
+from risctl.config import Config, CovarianceConfig, parse_section
 from risctl.covariance import LowRank, pipeline
+from risctl.data import SceneStream
 from risctl.errors import CheckFailedError
-from risctl.evaluation.alignment import Report, Subject, check, check_alignment, spot_check
+from risctl.evaluation.alignment import Report, Subject, check, check_alignment, self_test, spot_check
 from risctl.evaluation.alignment.health import health_findings
 from risctl.evaluation.alignment.knobs import measure_knobs
-from risctl.evaluation.alignment.subject import Side, relative_difference
+from risctl.evaluation.alignment.subject import Measurements, Side, relative_difference
+from risctl.inference import build_learned
 from risctl.physics import Scenes
+from tests.evaluation.alignment.conftest import SMALL
 from tests.evaluation.alignment.linear import LinearNetwork
 
 KNOBS = [
@@ -79,7 +82,10 @@ def test_a_network_without_gradient_is_noticed(
 ) -> None:
     original = pipeline.predicted_covariance
     monkeypatch.setattr(pipeline, "predicted_covariance", lambda A, B, w: original(A, B.detach(), w))
-    assert failed(run(subject, scenes, network)) == {"gradient of R_blend to A_range"}
+    assert failed(run(subject, scenes, network)) == {
+        "gradient of R_blend to A_range",
+        "gradient of R_blend to the weights by way of A_range",
+    }
 
 
 def test_the_spot_check_names_what_is_wrong(subject: Subject, scenes: Scenes) -> None:
@@ -135,3 +141,42 @@ def test_the_refusal_line_fails_if_nothing_is_refused(
     assert check.refusal_finding().passed
     monkeypatch.setattr(check, "parse_section", lambda *_: config)
     assert not check.refusal_finding().passed
+
+
+@pytest.mark.parametrize("center", [True, False])
+def test_centring_that_makes_no_difference_is_not_judged(
+    subject: Subject, scenes: Scenes, center: bool
+) -> None:
+    """Snapshots whose back-projections have no mean look alike centred and plain."""
+    codes = scenes.codes[:, :1].expand(-1, 8, -1)
+    quiet = replace(Measurements.of(scenes), y=scenes.y - scenes.y.mean(dim=1, keepdim=True), codes=codes)
+    knobs = CovarianceConfig(center=center)
+    both = subject.with_knobs("training", knobs).with_knobs("inference", knobs)
+    side = both.run("inference", quiet)
+    assert measure_knobs(side, quiet)["center"] is None
+    assert spot_check(replace(both, stated=knobs), quiet).passed
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        {"covariance": {"beta": 1.0}},
+        {"covariance": {"beta": 0.0}},
+        {"covariance": {"eps_cov": 0.0}},
+        {"covariance": {"range_weight": 0.0}},
+        {"covariance": {"tikhonov_alpha": 1e-6}},
+        {"physics": {"codebook": "hadamard"}},
+        {"physics": {"num_snapshots": 2}},
+    ],
+    ids=str,
+)
+def test_settings_at_their_limits_pass_and_keep_the_teeth(words: dict[str, dict[str, object]]) -> None:
+    values = {name: {**SMALL.get(name, {}), **words.get(name, {})} for name in ("physics", "covariance")}
+    config = parse_section(Config, values | {"inference": SMALL["inference"]}, "test")
+    batch = SceneStream(config.physics, 0, "val", 3).scenes(0, 3)
+    network = LinearNetwork(6, 24, 2)
+    estimator = build_learned(network, config.covariance, config.physics, config.inference)
+    subject = Subject(network, config.covariance, estimator, config.physics, config.covariance)
+    report = run(subject, batch, network)
+    assert report.passed, report.failures
+    assert all(v.caught for v in self_test(subject, batch, list(network.parameters())))
