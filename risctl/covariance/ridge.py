@@ -34,7 +34,7 @@ def ridge_back_projection(y: Tensor, H: Tensor, codes: Tensor, tikhonov_alpha: f
     """
     with full_precision(y):
         y, H, codes = widened(y, H, codes)
-        gram, alpha = _normal_matrices(H, _code_power(codes), tikhonov_alpha)
+        gram, alpha = _normal_matrices(H, code_power(codes), tikhonov_alpha)
         gram.diagonal(dim1=-2, dim2=-1).add_(alpha.unsqueeze(-1))
         factor, info = torch.linalg.cholesky_ex(gram)
         _require_solved(info)
@@ -44,7 +44,7 @@ def ridge_back_projection(y: Tensor, H: Tensor, codes: Tensor, tikhonov_alpha: f
         return a
 
 
-def _code_power(codes: Tensor) -> Tensor:
+def code_power(codes: Tensor) -> Tensor:
     """``|c_l|^2`` [B, L, N]; [B, 1, N] if it is the same, to rounding, in every snapshot of every scene.
 
     Codes of constant modulus, which phase shifters make, have one ``Phi_l Phi_l^H`` a scene, not L of them.

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from risctl.covariance.ridge import code_power
+
 TINY = 1e-20
 TRACE_FLOOR = 1e-12
-SAME_MODULUS = 1e-5  # relative difference of squared moduli below which snapshots share a decomposition
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,8 @@ def ridge_solutions(y: Tensor, H: Tensor, codes: Tensor, alphas: Tensor) -> Ridg
     B, L, M = y.shape
     N = H.shape[-1]
     y, H, codes = (_unit_size(x) for x in (y, H, codes))
-    S, power = _groups(codes)
+    power = code_power(codes)
+    S = power.shape[1]
     gram = (H.unsqueeze(1) * power.unsqueeze(2)) @ H.mH.unsqueeze(1)
     eigenvalues, U = torch.linalg.eigh(gram)  # [B, S, M] and [B, S, M, M]
     V = U.mH @ H.unsqueeze(1)
@@ -66,13 +68,6 @@ def ridge_solutions(y: Tensor, H: Tensor, codes: Tensor, alphas: Tensor) -> Ridg
         level=rest.mean(2) / weight[..., -1].mean(2),
         shares=_shares(seen, eigenvalues, weight * load),
     )
-
-
-def _groups(codes: Tensor) -> tuple[int, Tensor]:
-    """Number S of groups of snapshots with the same squared moduli, 1 or L, and these [B, S, N]."""
-    power = _squared(codes)
-    same = bool(((power - power[:, :1]).abs() <= SAME_MODULUS * power[:, :1]).all())
-    return (1, power[:, :1]) if same else (codes.shape[1], power)
 
 
 def _unit_size(x: Tensor) -> Tensor:

@@ -126,7 +126,7 @@ def _complex(codes: Tensor) -> bool:
     return bool(codes.imag.abs().max() > 1e-3 * codes.abs().max())
 
 
-_sample_weight, _blend, _back_project = (
+_blend_weight, _blend, _back_project = (
     pipeline.blend_weight,
     pipeline.blended_covariance,
     pipeline.back_project,
@@ -177,7 +177,7 @@ def _fed(change: Callable[[Measured], Measured], subject: Subject, side: SideNam
 
 def _jittered(samp: LowRank, beta: float, beta_offset: Tensor | None) -> Tensor:
     offset = -JITTER if beta > 0.5 else JITTER
-    return _sample_weight(samp, beta, torch.full(samp.F.shape[:1], offset, device=samp.F.device))
+    return _blend_weight(samp, beta, torch.full(samp.F.shape[:1], offset, device=samp.F.device))
 
 
 def _to_trace_one(F: Tensor) -> Tensor:
