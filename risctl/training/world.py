@@ -12,6 +12,7 @@ and accumulation needs no special case.
 
 from __future__ import annotations
 
+import importlib
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -121,6 +122,10 @@ def join_world(device: torch.device) -> Iterator[World]:
     if device.type == "cuda":
         device = torch.device("cuda", local)
         torch.cuda.set_device(device)
+    # Its functions have the group of the moment of the import as default argument. Imported later (an
+    # optimiser's first step does), they would keep the group and its threads beyond the end of the
+    # interpreter, which kills the process every now and then.
+    importlib.import_module("torch.distributed.nn.functional")
     backend = "nccl" if device.type == "cuda" else "gloo"
     dist.init_process_group(backend, rank=rank, world_size=size, timeout=JOIN_TIMEOUT)
     try:

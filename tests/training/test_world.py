@@ -82,13 +82,18 @@ def test_two_processes_resume_together(tmp_path: Path, trainer_process: TrainerP
 
 
 def test_started_by_torchrun(tmp_path: Path) -> None:
-    """The real launcher; its processes name different directories, and the first one's counts."""
+    """The real launcher; its processes name different directories, and the first one's counts.
+
+    None of the group's threads is left behind: at the end of the interpreter it could kill the process.
+    """
     code = (
         "import os, sys\n"
         "from pathlib import Path\n"
         "from tests.training.small import train_small\n"
         "from risctl.training import launched_rank\n"
         f"train_small(Path({str(tmp_path)!r}) / str(launched_rank()), epochs=1)\n"
+        "threads = [path.read_text().strip() for path in Path('/proc/self/task').glob('*/comm')]\n"
+        "sys.exit([name for name in threads if 'gloo' in name] or 0)\n"
     )
     script = tmp_path / "script.py"
     script.write_text(code)
