@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 RUNS = Path("runs")
 CONFIG, PROVENANCE, STATUS = "config.json", "provenance.json", "status.json"
 PROGRESS = ("epochs", "steps", "best_value")
+SEARCH_PROGRESS = ("finished", "trials", "best_value")
 Ending: TypeAlias = tuple[str, int, str | None]  # state, exit status, message
 
 
@@ -85,7 +86,7 @@ class RunDirectory:
         """Go on in an earlier run's directory, once it is this process's: its record joins those before."""
         before = read_document(self.path / STATUS)
         self._started = str(before.get("started", self._started))
-        self._progress = {key: before[key] for key in PROGRESS if key in before}
+        self._progress = {key: before[key] for key in (*PROGRESS, *SEARCH_PROGRESS) if key in before}
         record = read_document(self.path / PROVENANCE)
         record["resumed"] = [*record.get("resumed", []), provenance]
         write_json(self.path / PROVENANCE, record)
@@ -94,6 +95,11 @@ class RunDirectory:
     def note_progress(self, epochs: int, steps: int, best_value: float | None) -> None:
         """Keep in `status.json` how far the run is."""
         self._progress = dict(zip(PROGRESS, (epochs, steps, best_value), strict=True))
+        self.write_status("running", None, None)
+
+    def note_trials(self, finished: int, trials: int, best_value: float | None) -> None:
+        """Keep in `status.json` how far a search is."""
+        self._progress = dict(zip(SEARCH_PROGRESS, (finished, trials, best_value), strict=True))
         self.write_status("running", None, None)
 
     def end(self, state: str, exit_status: int, message: str | None) -> None:

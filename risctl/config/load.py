@@ -57,12 +57,13 @@ def _resolve(layers: list[tuple[str, dict[str, Any]]]) -> Config:
 
 
 def _origin(key: str, origin: dict[str, str], last: str) -> str:
-    """Return where `key` was set; `key` may point into an array (`physics.snr_values_db.2`)."""
+    """Return where `key` was set; it may point into an array (`physics.snr_values_db.2`) or name a table."""
+    below = [where for name, where in origin.items() if name.startswith(f"{key}.")]
     while key:
         if key in origin:
             return origin[key]
         key = key.rpartition(".")[0]
-    return last
+    return below[-1] if below else last
 
 
 def _nest(flat: dict[str, Any]) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from risctl.errors import InputError
 Model = TypeVar("Model", bound=BaseModel)
 BARE_WORD = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
 MAX_FILE_BYTES = 1_000_000
+OPEN_TABLES = ("search.spaces.",)  # what is below has names of the user's own; the schema checks it
 
 
 def read_table(path: Path) -> dict[str, Any]:
@@ -102,7 +103,7 @@ def check_keys(flat: Mapping[str, Any], model: type[BaseModel], where: str) -> N
         if key in tables:
             if value != {}:
                 raise InputError(where, key, "a table", _shorten(repr(value)))
-        elif key not in leaves:
+        elif key not in leaves and not key.startswith(OPEN_TABLES):
             nearest = nearest_key(key, leaves if "." in key else tables)
             raise InputError(where, key, f"a known key (nearest: {nearest})", repr(key.rpartition(".")[2]))
 

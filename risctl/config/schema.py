@@ -10,7 +10,8 @@ from risctl.config.base import Section, cross_field_error
 from risctl.config.network import LossConfig, ModelConfig, TrainingConfig
 from risctl.config.physics import ImpairmentConfig, PhysicsConfig
 from risctl.config.pipeline import CovarianceConfig, DataConfig
-from risctl.config.results import EvaluationConfig, InferenceConfig, SearchConfig
+from risctl.config.results import EvaluationConfig, InferenceConfig
+from risctl.config.search import SearchConfig, check_spaces
 
 
 class Config(Section):
@@ -44,6 +45,11 @@ class Config(Section):
         if self.physics.num_snapshots < 2:
             expected = "false with one snapshot (centring leaves nothing)"
             raise cross_field_error("covariance.center", expected, "true")
+        return self
+
+    @model_validator(mode="after")
+    def _check_spaces(self) -> Self:
+        check_spaces(self, self.search)
         return self
 
 

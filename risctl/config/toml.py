@@ -3,24 +3,38 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 from risctl.config.schema import Config
 
+INLINE_BELOW = 3  # dots in the name of a table: [search.spaces.wide.training] has its tables in one line each
+
 
 def to_toml(config: Config) -> str:
     """Return every setting, one table a section."""
-    return "\n".join(_table(name, values) for name, values in config.model_dump(mode="json").items())
+    return tables_to_toml(config.model_dump(mode="json"))
+
+
+def tables_to_toml(tables: Mapping[str, dict[str, Any]]) -> str:
+    """Return sections of JSON values as TOML."""
+    return "\n".join(_table(name, values) for name, values in tables.items())
 
 
 def _table(name: str, values: dict[str, Any]) -> str:
-    plain = [f"{key} = {toml_value(value)}\n" for key, value in values.items() if not isinstance(value, dict)]
-    below = [
-        f"\n{_table(f'{name}.{key}', value)}" for key, value in values.items() if isinstance(value, dict)
-    ]
-    return f"[{name}]\n{''.join(plain)}{''.join(below)}"
+    """Return a table and those below it, from the fourth level on in their line."""
+    inline = name.count(".") >= INLINE_BELOW
+    plain, below = "", ""
+    for key, value in values.items():
+        if inline or not isinstance(value, dict):
+            plain += f"{key} = {toml_value(value)}\n"
+        else:
+            below += f"\n{_table(f'{name}.{key}', value)}"
+    return f"[{name}]\n{plain}{below}" if plain or not below else below.removeprefix("\n")
 
 
 def toml_value(value: Any) -> str:
-    """Return a number, truth value, string or list as TOML; JSON's notation is TOML's for all of them."""
+    """Return a value in a line; JSON's notation is TOML's for all but tables."""
+    if isinstance(value, dict):
+        return f"{{ {', '.join(f'{key} = {toml_value(item)}' for key, item in value.items())} }}"
     return json.dumps(value)

@@ -16,10 +16,9 @@ import typer
 
 from risctl.cli import app as application
 from risctl.cli.app import main
-from risctl.cli.later import LATER
 from risctl.errors import CheckFailedError, DamagedFileError, RisctlError, StorageError
 
-COMMANDS = ("gen-data", "train", "overfit", "eval", "locate", "check-alignment", "config", "doctor", *LATER)
+COMMANDS = ("gen-data", "train", "overfit", "eval", "locate", "check-alignment", "config", "doctor", "hpo")
 
 
 def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
@@ -40,22 +39,12 @@ def test_every_command_has_help(name: str, capsys: pytest.CaptureFixture[str]) -
     assert capsys.readouterr().out
 
 
-@pytest.mark.parametrize("name", ["gen-data", "train", "overfit", "eval", "locate", "doctor"])
+@pytest.mark.parametrize("name", ["gen-data", "train", "overfit", "hpo", "eval", "locate", "doctor"])
 def test_shared_options_are_everywhere(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     main([name, "--help"])
     shown = capsys.readouterr().out
     for option in ("--preset", "--config", "--json", "--device", "--seed", "--dry-run", "--threads"):
         assert option in shown
-
-
-@pytest.mark.parametrize("name", LATER)
-def test_later_commands_say_so_in_one_line(name: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main([name, "--preset", "full", "data.seed=1", "RUN"]) == 2
-    captured = capsys.readouterr()
-    assert captured.out == ""
-    assert captured.err.count("\n") == 1
-    assert f"risctl: {name}: this version does not contain" in captured.err
-    assert "gen-data" in captured.err
 
 
 def test_with_json_an_error_is_the_one_document(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,0 +1,119 @@
+"""Worker processes, seen from the process that owns the study."""
+
+from __future__ import annotations
+
+import json
+import signal
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from multiprocessing import connection, get_context, resource_tracker
+from typing import Any
+
+from risctl.search.worker import LOG, TrialJob, work
+
+# What a worker needs; the second one, which optimisers load when first made, takes as long as all the rest.
+PRELOADED = [work.__module__, "torch._dynamo"]
+LAST_WORDS = 4096  # bytes at the end of a log in which the last line is looked for
+
+
+class Worker:
+    """A process that trains trial `number`, on place `slot`.
+
+    Workers are forked from a server process that has imported everything and run nothing: they start in
+    milliseconds, without threads or open databases of this process.
+    """
+
+    def __init__(self, number: int, slot: int, job: TrialJob) -> None:
+        self.number, self.slot = number, slot
+        self.stopping = False
+        self._job = job
+        context = get_context("forkserver")
+        # What the compiler imports on machines with an accelerator may look for it, which no process that is
+        # forked from does: there its seconds are paid by every worker.
+        context.set_forkserver_preload(PRELOADED if job.device == "cpu" else PRELOADED[:1])
+        self._pipe, theirs = context.Pipe()
+        # Not a daemon: it may have children of its own, which make scenes.
+        self._process = context.Process(target=work, args=(job, theirs))
+        with _unterminated():
+            self._process.start()
+        theirs.close()
+
+    @property
+    def pid(self) -> int | None:
+        """Its process id."""
+        return self._process.pid
+
+    @property
+    def waits(self) -> tuple[Any, int]:
+        """What becomes ready when it has something to say, or has ended."""
+        return self._pipe, self._process.sentinel
+
+    def line(self) -> dict[str, Any] | None:
+        """Return what it says, None if nothing.
+
+        Raises:
+            EOFError: it has ended, and everything it said was read.
+        """
+        # In this order: what it said before it ended is read first.
+        ended = bool(connection.wait([self._process.sentinel], 0))
+        try:
+            if self._pipe.poll():
+                line: dict[str, Any] = json.loads(self._pipe.recv_bytes())
+                return line
+        except OSError:
+            raise EOFError from None
+        if ended:
+            raise EOFError
+        return None
+
+    def answer(self, word: str) -> None:
+        """Tell it `go`, `prune` or `stop`; one that has ended hears nothing."""
+        self.stopping |= word == "stop"
+        try:
+            self._pipe.send_bytes(json.dumps(word).encode())
+        except OSError:
+            return
+
+    def ending(self) -> str:
+        """Return how it ended, if without a last line."""
+        self._process.join()
+        status = self._process.exitcode or 0
+        if status < 0:
+            return f"its process was killed by signal {-status}"
+        words = self._last_words()
+        return f"its process ended with status {status}{': ' if words else ''}{words}"
+
+    def _last_words(self) -> str:
+        """Return the last line of its log: that of a traceback names the error."""
+        try:
+            text = (self._job.directory / LOG).read_bytes()[-LAST_WORDS:].decode(errors="replace")
+        except OSError:
+            return ""
+        return text.rstrip().rpartition("\n")[2].strip()
+
+    def close(self) -> None:
+        """End it if it has not, and let go of it."""
+        self._process.kill()
+        self._process.join()
+        self._process.close()
+        self._pipe.close()
+
+
+@contextmanager
+def _unterminated() -> Iterator[None]:
+    """Have what is started inside the block inherit that SIGTERM waits.
+
+    A batch system sends it to all processes at once; the server of the workers would end, and with it the
+    news of how they end, before they have saved.
+    """
+    resource_tracker.ensure_running()  # its start, which else comes with the first worker's, lifts the mask
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def wait(workers: Iterable[Worker], seconds: float) -> None:
+    """Wait until a worker has something to say or has ended, `seconds` at most."""
+    connection.wait([thing for worker in workers for thing in worker.waits], seconds)

@@ -1,0 +1,87 @@
+"""A search in its directory: the study, its lock, and what it comes to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+from risctl.data.atomic import exclusive_lock, storage_errors
+from risctl.errors import InputError
+from risctl.search.events import SearchListener
+from risctl.search.plan import SearchOutcome, SearchPlan
+from risctl.search.records import best_of
+from risctl.search.storage import STUDY_FILE, open_storage
+from risctl.search.study import Study
+from risctl.search.supervisor import Supervisor
+from risctl.search.trial import preset_parameters
+from risctl.training import StopFlag
+from risctl.training.run import LOCK, LOCK_SECONDS
+
+
+def run(
+    plan: SearchPlan,
+    directory: Path,
+    listeners: Sequence[SearchListener],
+    stop: StopFlag | None,
+    resume: bool,
+) -> SearchOutcome:
+    """See `risctl.search.run_search`."""
+    _check(plan)
+    directory, stop = directory.absolute(), stop or StopFlag()  # workers may have another working directory
+    with _locked(directory):
+        if not resume and (directory / STUDY_FILE).exists():
+            raise InputError(
+                directory, STUDY_FILE, "none, in a directory of its own", "that of another search"
+            )
+        with _opened(plan, directory) as study:
+            Supervisor(plan, directory, study, listeners, stop).run()
+            return _outcome(plan, study, stop.requested)
+
+
+def outcome_so_far(plan: SearchPlan, directory: Path) -> SearchOutcome:
+    """See `risctl.search.read_outcome`."""
+    if plan.storage_url is None and not (directory / STUDY_FILE).exists():
+        raise InputError(directory, STUDY_FILE, "the study of a search", "none")
+    with _opened(plan, directory) as study:
+        return _outcome(plan, study, None)
+
+
+@contextmanager
+def _opened(plan: SearchPlan, directory: Path) -> Iterator[Study]:
+    with closing(open_storage(plan, directory)) as storage:
+        yield Study(plan, storage)
+
+
+def _outcome(plan: SearchPlan, study: Study, stopped_by: int | None) -> SearchOutcome:
+    records = study.records()
+    own = preset_parameters(plan.config)
+    baseline = next((r for r in records if r.number == 0 and own is not None), None)
+    return SearchOutcome(
+        trials=records,
+        best=best_of(records),
+        stopped_by=stopped_by,
+        study_name=plan.study_name,
+        storage_url=study.url,
+        baseline=baseline,
+        gave_up=study.gave_up,
+    )
+
+
+def _check(plan: SearchPlan) -> None:
+    search = plan.config.search
+    if not search.parameters:
+        raise InputError("search", "space", "a space of [search.spaces]", repr(search.space))
+    if plan.config.data.source == "store":
+        raise InputError("data", "source", "stream: trials make their scenes", "store")
+    for name, value in (("trials", plan.trials), ("workers", plan.workers), ("threads", plan.threads)):
+        if value < 1:
+            raise InputError("search", name, "at least 1", value)
+
+
+@contextmanager
+def _locked(directory: Path) -> Iterator[None]:
+    with storage_errors(directory):
+        directory.mkdir(parents=True, exist_ok=True)
+    with storage_errors(directory), exclusive_lock(directory / LOCK, LOCK_SECONDS):
+        yield

@@ -1,0 +1,40 @@
+"""Which settings make a study what it is: all whose change would make its trials incomparable."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from risctl.config import flatten
+from risctl.errors import InputError
+from risctl.search.plan import SearchPlan
+from risctl.search.trial import trial_config
+from risctl.training.resume import FREE
+
+SECTIONS = ("physics", "covariance", "model", "loss", "training", "data", "inference", "search")
+MAY_CHANGE = FREE | {"search.trials", "search.space", "data.ahead"}
+
+
+def settings_of(plan: SearchPlan) -> dict[str, Any]:
+    """Return `{"section.key": value}`, as it comes back from JSON; of the spaces only the chosen one."""
+    config = trial_config(plan.config, {})
+    dumped = config.model_dump(mode="json")
+    flat = {
+        key: value
+        for key, value in flatten({name: dumped[name] for name in SECTIONS}).items()
+        if key not in MAY_CHANGE and not key.startswith("search.spaces.")
+    }
+    space = {
+        f"search.space.{key}": parameter.model_dump(mode="json")
+        for key, parameter in config.search.parameters.items()
+    }
+    return dict(json.loads(json.dumps(flat | space | {"seed": plan.seed})))
+
+
+def check_settings(stored: Mapping[str, Any], wanted: Mapping[str, Any], where: str) -> None:
+    """Raise `InputError` for the first setting in which they differ."""
+    for key in sorted(stored.keys() | wanted.keys()):
+        if stored.get(key) != wanted.get(key):
+            expected = f"{stored.get(key)!r}, as the search began"
+            raise InputError(where, key, expected, wanted.get(key))

@@ -1,0 +1,70 @@
+"""The search space: from settings to distributions, and from the values drawn to a configuration."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import optuna
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
+from optuna.samplers import TPESampler
+from optuna.trial import FrozenTrial, Trial, TrialState
+
+from risctl.config import Config
+from risctl.config.search import Parameter, setting
+from risctl.search.plan import Params, SearchPlan
+from risctl.search.trial import preset_parameters
+
+
+def distributions(config: Config) -> dict[str, BaseDistribution]:
+    """Return what the chosen space draws from, by setting; whole numbers where it is one."""
+    space = config.search.parameters
+    return {key: _distribution(parameter, setting(config, key)) for key, parameter in space.items()}
+
+
+def _distribution(parameter: Parameter, own: object) -> BaseDistribution:
+    if parameter.choices is not None:
+        return CategoricalDistribution(parameter.choices)
+    low, high = parameter.bounds
+    if isinstance(own, int):
+        return IntDistribution(int(low), int(high), log=parameter.log, step=int(parameter.step or 1))
+    return FloatDistribution(low, high, log=parameter.log, step=parameter.step)
+
+
+def draw(plan: SearchPlan, space: Mapping[str, BaseDistribution], trials: Sequence[FrozenTrial]) -> Params:
+    """Return the parameters of the next trial: the preset's own, then what the trials before suggest.
+
+    They follow from the seed, the number of the trial, and what is known when it begins. No two trials of a
+    study, on whatever machine, draw from the same random numbers.
+    """
+    own = preset_parameters(plan.config)
+    if not trials and own is not None:
+        return own
+    sequence = np.random.SeedSequence(plan.seed, spawn_key=(len(trials),))
+    sampler = TPESampler(
+        n_startup_trials=plan.config.search.startup_trials,
+        multivariate=True,
+        seed=int(sequence.generate_state(1)[0]),
+    )
+    study = optuna.create_study(sampler=sampler, direction="minimize")
+    study.add_trials([trial for trial in trials if trial.state != TrialState.WAITING])
+    return _suggest(study.ask(), space)
+
+
+def _suggest(trial: Trial, space: Mapping[str, BaseDistribution]) -> Params:
+    for name, distribution in space.items():
+        if isinstance(distribution, FloatDistribution):
+            low, high = distribution.low, distribution.high
+            trial.suggest_float(name, low, high, step=distribution.step, log=distribution.log)
+        elif isinstance(distribution, IntDistribution):
+            whole = distribution.low, distribution.high
+            trial.suggest_int(name, *whole, step=distribution.step, log=distribution.log)
+        else:
+            assert isinstance(distribution, CategoricalDistribution)
+            trial.suggest_categorical(name, distribution.choices)
+    return trial.params

@@ -1,0 +1,141 @@
+"""A worker: a process that trains one trial, and ends with it or with the process that started it.
+
+What goes through the pipe are lines of JSON. The worker says `epoch` after every validation and waits for the
+answer `go` or `prune`; `stop` may come at any time. Its last line is `done`, `stopped`, `pruned` or `failed`.
+Without one it was killed, or met an error that nobody foresaw, whose traceback is in `worker.log`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import signal
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from risctl.config import Config
+from risctl.data.atomic import exclusive_lock, storage_errors
+from risctl.errors import DamagedFileError, RisctlError, StorageError
+from risctl.model.checkpoint import CHECKPOINTS
+from risctl.search.trial import trial_plan
+from risctl.training import EpochResult, Event, Outcome, StopFlag, run_training
+from risctl.training.run import LOCK
+
+LOG = "worker.log"
+BEFORE_SECONDS = 30.0
+Line = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class TrialJob:
+    """What a worker is to train: `config` is the trial's own, `directory` where its checkpoints are."""
+
+    config: Config
+    directory: Path
+    device: str
+    threads: int
+
+
+class _PrunedError(Exception):
+    """Leaves a training that is not worth going on with."""
+
+
+def work(job: TrialJob, pipe: Connection) -> None:
+    """Train a trial, from its last checkpoint if there is one, and tell `pipe` about it."""
+    # Ctrl-C and a batch system's SIGTERM reach the whole process group; only the parent answers them.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
+    job.directory.mkdir(parents=True, exist_ok=True)
+    _write_to(job.directory / LOG)
+    torch.set_num_threads(job.threads)
+    torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cudnn.allow_tf32 = False
+    _send(pipe, _train(job, _Desk(pipe)))
+
+
+def _train(job: TrialJob, desk: _Desk) -> Line:
+    """Return the last line."""
+    try:
+        outcome = _resumed(job, desk)
+    except _PrunedError:
+        return {"kind": "pruned"} | desk.clock
+    except RisctlError as error:
+        # What is wrong with the settings or the numbers stays wrong; the disk may have been full just now.
+        again = isinstance(error, StorageError)
+        return {"kind": "failed", "reason": str(error), "again": again} | desk.clock
+    if outcome.stopped_by is not None and not outcome.finished:
+        return {"kind": "stopped"} | desk.clock
+    return {"kind": "done", "value": outcome.best_value} | desk.clock
+
+
+def _resumed(job: TrialJob, desk: _Desk) -> Outcome:
+    """Train to the end; a checkpoint that cannot be read is as good as none."""
+    plan = trial_plan(job.config, job.device)
+    with storage_errors(job.directory), exclusive_lock(job.directory / LOCK, BEFORE_SECONDS):
+        pass  # a worker of a search that was killed just now may need a moment to notice
+    try:
+        return run_training(plan, job.directory, [desk.hear], desk.stop, resume=True)
+    except DamagedFileError:
+        for path in (job.directory / CHECKPOINTS).iterdir():
+            path.unlink()
+        return run_training(plan, job.directory, [desk.hear], desk.stop)
+
+
+class _Desk:
+    """The worker's end of the pipe: sends lines, and reads answers in a thread of its own."""
+
+    def __init__(self, pipe: Connection) -> None:
+        self.stop = StopFlag()
+        self._pipe, self._begin = pipe, time.monotonic()
+        self._answers: queue.SimpleQueue[str] = queue.SimpleQueue()
+        threading.Thread(target=self._read, daemon=True).start()
+
+    @property
+    def clock(self) -> dict[str, float]:
+        """Seconds of this process."""
+        return {"seconds": time.monotonic() - self._begin}
+
+    def hear(self, event: Event) -> None:
+        """Report a validation, and leave the training if the answer is to prune it."""
+        if not isinstance(event, EpochResult):
+            return
+        figures = {"epoch": event.epoch, "value": event.val["total"], "best": event.best}
+        _send(self._pipe, {"kind": "epoch", "metrics": dict(event.metrics)} | figures | self.clock)
+        if self._answers.get() == "prune":
+            raise _PrunedError
+
+    def _read(self) -> None:
+        while True:
+            try:
+                word = json.loads(self._pipe.recv_bytes())
+            except (EOFError, OSError):  # the parent is gone, and nobody would hear the end of this
+                os._exit(1)
+            if word == "stop":
+                self.stop.request(signal.SIGTERM)
+            else:
+                self._answers.put(word)
+
+
+def _send(pipe: Connection, line: Line) -> None:
+    try:
+        pipe.send_bytes(json.dumps(line).encode())
+    except OSError:  # the parent is gone
+        os._exit(1)
+
+
+def _write_to(path: Path) -> None:
+    """Let everything that this process prints go to the end of `path`."""
+    with storage_errors(path):
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+    for standard in (1, 2):
+        os.dup2(descriptor, standard)
+    os.close(descriptor)

@@ -1,0 +1,146 @@
+"""Search spaces are data: what is accepted, what is refused in one line, and how they are written down."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from risctl.config import Config, diff_configs, load_config
+from risctl.config.search import Parameter, setting
+from risctl.config.toml import to_toml
+from risctl.errors import InputError
+
+SPACE = "[search]\nspace = 'mine'\n[search.spaces.mine]\n"
+
+
+def _load(tmp_path: Path, lines: str) -> Config:
+    path = tmp_path / "mine.toml"
+    path.write_text(SPACE + lines)
+    return load_config("search", path)
+
+
+def test_the_shipped_spaces() -> None:
+    wide = load_config("search").search
+    assert {key: str(parameter) for key, parameter in wide.parameters.items()} == {
+        "inference.nf_mle_iters": "one of 0, 2",
+        "inference.range_grid": "one of 121, 161",
+        "model.depth": "2 to 4",
+        "model.dropout": "0 to 0.2",
+        "model.width": "16 to 48 in steps of 8",
+        "training.batch": "one of 64, 80",
+        "training.lr": "0.0001 to 0.0004, even in the logarithm",
+    }
+    narrow = load_config("search", overrides=["search.space=narrow"]).search
+    assert set(narrow.parameters) == {"training.lr", "training.weight_decay", "model.dropout"}
+
+
+@pytest.mark.parametrize("space", ["wide", "narrow"])
+def test_the_preset_lies_in_its_own_spaces(space: str) -> None:
+    config = load_config("search", overrides=[f"search.space={space}"])
+    for key, parameter in config.search.parameters.items():
+        assert parameter.holds(setting(config, key)), key
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "training.weight_decay = { low = 1e-3, high = 1e-1, log = true }",
+        "'model.dropout' = { low = 0.0, high = 0.5, step = 0.1 }",
+        "model.head = { choices = ['structured', 'factors'] }",
+        "model.blocks = { low = 1, high = 3 }",
+        "covariance.beta = { low = 0.1, high = 0.5 }",
+        "training.compile = { choices = [false, true] }",
+    ],
+)
+def test_a_parameter_is_added_by_a_line_of_a_file(line: str, tmp_path: Path) -> None:
+    key = line.partition(" ")[0].strip("'")
+    assert set(_load(tmp_path, line).search.parameters) == {key}
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("training.lrr = { low = 1e-4, high = 1e-3 }", "nearest: training.lr"),
+        ("loss.K = { low = 0.1, high = 0.5 }", "a setting of covariance, model, training, inference"),
+        ("data.seed = { low = 1, high = 2 }", "a setting of covariance, model, training, inference"),
+        ("training.epochs = { low = 1, high = 2 }", "see search.epochs"),
+        ("training.lr = { low = -1.0, high = 1.0 }", "greater than 0"),
+        ("training.batch = { low = 8.5, high = 16.5 }", "training.batch takes"),
+        ("model.width = { low = 16, high = 20, step = 4 }", "a multiple of 8"),
+        ("model.width = { low = 16, high = 36, step = 8 }", "whole number of steps"),
+        ("model.head = { choices = ['structured', 'flat'] }", "model.head takes"),
+        ("training.lr = { low = 1e-3, high = 1e-4 }", "more than low"),
+        ("training.lr = { low = 1e-3 }", "low and high, or choices"),
+        ("training.lr = { low = 1e-4, high = 1e-3, choices = [1e-3] }", "a range or choices"),
+        ("training.lr = { low = 0.0, high = 1e-3, log = true }", "above 0 with log"),
+        ("training.lr = { low = 1e-4, high = 1e-3, log = true, step = 1e-4 }", "none with log"),
+        ("training.batch = { choices = [64, 64] }", "distinct values"),
+        ("training.batch = { choices = [] }", "at least 1 item"),
+        ("training.lr = { low = 1e-4, high = nan }", "training.lr.high: expected a finite number, got nan"),
+        ("training.lr = { low = 1e-4, high = 1e-3, size = 3 }", "a known key"),
+        ("training.lr = { low = 1e-4, high = true }", "a finite number"),
+        ("training.batch = { choices = [64, [80]] }", "a finite number"),
+    ],
+)
+def test_what_trials_cannot_take_is_refused_with_its_file(line: str, said: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError) as error:
+        _load(tmp_path, line)
+    assert said in str(error.value)
+    assert error.value.exit_status == 2
+    assert "search.spaces.mine" in str(error.value)
+    assert str(tmp_path / "mine.toml") in str(error.value)
+
+
+def test_an_unknown_space_is_refused_with_those_there_are() -> None:
+    with pytest.raises(InputError, match="one of narrow, wide"):
+        load_config("search", overrides=["search.space=wild"])
+
+
+def test_a_word_changes_one_end_of_a_range() -> None:
+    config = load_config("search", overrides=["search.spaces.wide.training.lr.low=5e-5"])
+    assert config.search.parameters["training.lr"].bounds == (5e-5, 4e-4)
+
+
+def test_a_space_survives_being_written_down(tmp_path: Path) -> None:
+    config = load_config("search")
+    path = tmp_path / "all.toml"
+    path.write_text(to_toml(config))
+    assert load_config("quick", path) == config
+    assert "lr = { low = 0.0001, high = 0.0004, log = true }" in path.read_text()
+
+
+def test_a_difference_of_spaces_is_named_though_one_lacks_it() -> None:
+    found = diff_configs(load_config("quick"), load_config("search"))
+    assert found["search.spaces.narrow.training.lr.high"] == (None, 3e-4)
+    assert "search.spaces.narrow.training.lr.high" in diff_configs(
+        load_config("search"), load_config("quick")
+    )
+
+
+def test_presets_without_a_space_have_no_parameters() -> None:
+    assert load_config("quick").search.parameters == {}
+
+
+@pytest.mark.parametrize(
+    ("parameter", "inside", "outside"),
+    [
+        (Parameter(low=16, high=48, step=8), [16, 24, 48], [8, 20, 56, True, "16"]),
+        (Parameter(low=1e-4, high=4e-4, log=True), [1e-4, 2e-4, 4e-4], [9e-5, 5e-4, float("nan")]),
+        (Parameter(low=0.0, high=0.3, step=0.1), [0.0, 0.1, 0.2, 0.3], [0.15]),
+        (Parameter(choices=(64, 80)), [64, 80], [72, 64.0, "64"]),
+        (Parameter(choices=(True, False)), [True], [1, 0]),
+    ],
+)
+def test_a_parameter_knows_its_values(
+    parameter: Parameter, inside: list[object], outside: list[object]
+) -> None:
+    assert all(parameter.holds(value) for value in inside)
+    assert not any(parameter.holds(value) for value in outside)
+    assert all(parameter.holds(value) for value in parameter.probes)
+
+
+def test_a_parameter_is_frozen() -> None:
+    with pytest.raises(ValidationError):
+        Parameter(low=1, high=2).low = 3  # type: ignore[misc]

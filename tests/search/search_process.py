@@ -1,0 +1,96 @@
+"""A process that searches on request, so that tests can kill searches without paying for each start.
+
+Reads one JSON request a line. `{"start": {"directory": ..., settings...}}` forks a search and answers with
+its process id; `{"wait": pid}` answers with its exit status (negative: the signal); `{"server": null}`
+answers with the id of the process whose children all the workers are. A search resumes what is there, and
+writes what it reports into `events.jsonl`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from dataclasses import asdict
+from multiprocessing import forkserver, get_context
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import torch
+
+import risctl.search.run  # noqa: F401  (imported before anything is forked)
+from risctl.errors import RisctlError
+from risctl.search import SearchEvent, run_search
+from risctl.search.pool import PRELOADED
+from risctl.training import StopFlag
+from tests.search.clerk import Clerk
+from tests.search.small import small_config, small_plan
+
+
+class Log:
+    """Keeps the events of a search."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __call__(self, event: SearchEvent) -> None:
+        with self._path.open("a") as stream:
+            stream.write(json.dumps({"kind": type(event).__name__, **asdict(event)}) + "\n")
+
+
+def search(request: dict[str, Any]) -> int:
+    directory, stop = Path(request.pop("directory")), StopFlag()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda received, _frame: stop.request(received))
+    directory.mkdir(parents=True, exist_ok=True)
+    plan = small_plan(config=small_config(**request.pop("search", {})), **request)
+    log = Log(directory / "events.jsonl")
+    try:
+        outcome = run_search(plan, directory, [log], stop, resume=True)
+    except RisctlError as error:
+        (directory / "error").write_text(str(error))
+        return error.exit_status
+    return 0 if outcome.stopped_by is None else 128 + outcome.stopped_by
+
+
+def fork(request: dict[str, Any]) -> int:
+    pid = os.fork()
+    if pid:
+        return pid
+    if request.pop("group", False):
+        os.setsid()
+        forkserver._forkserver.__init__()  # starts another server, in this group
+    else:  # saves that, but the server of the workers is not this process's child then
+        forkserver._forkserver.ensure_running = lambda: None
+    os.fsync = lambda _descriptor: None  # a killed process, unlike a power failure, loses nothing cached
+    os._exit(search(request))
+
+
+def answer(request: dict[str, Any]) -> Any:
+    if "start" in request:
+        return fork(request["start"])
+    if "wait" in request:
+        return os.waitstatus_to_exitcode(os.waitpid(request["wait"], 0)[1])
+    return forkserver._forkserver._forkserver_pid
+
+
+def main() -> None:
+    torch.set_num_threads(1)
+    context = get_context("forkserver")
+    context.set_forkserver_preload(PRELOADED)
+    forkserver.ensure_running()
+    with TemporaryDirectory() as directory:  # everything is imported and warm after this
+        clerk = Clerk(small_plan(), Path(directory))
+        clerk.claim()
+        clerk.study.report(0, 2, 1.0, {}, 1.0)
+        clerk.finish(0, 1.0)
+        clerk.claim()
+        clerk.storage.close()
+    for line in sys.stdin:
+        print(json.dumps(answer(json.loads(line))), flush=True)
+
+
+if __name__ == "__main__":
+    main()
