@@ -84,6 +84,8 @@ class PhysicsConfig(Section):
     """Scene i cycles through the source counts, then through `snr_values_db`: equal cells."""
     max_coherence: Annotated[float, Field(gt=0, le=1)] = 0.5
     """Cap on the pairwise steering coherence `|a_i^H a_j|`; 1 means none."""
+    pair_coherence: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """The first two sources of a scene moved together up to this coherence, past the cap; 0 leaves them."""
     impairments: ImpairmentConfig = ImpairmentConfig()
     """Hardware faults."""
 
@@ -105,6 +107,13 @@ class PhysicsConfig(Section):
                 raise cross_field_error(low, f"at most {high}", got)
         if self.range_min >= self.range_max:
             raise cross_field_error("range_min", "below range_max", f"{self.range_min} >= {self.range_max}")
+        return self
+
+    @model_validator(mode="after")
+    def _check_pair(self) -> Self:
+        if self.pair_coherence and self.pair_coherence < self.max_coherence:
+            expected = f"0, or at least the {self.max_coherence} of max_coherence"
+            raise cross_field_error("pair_coherence", expected, str(self.pair_coherence))
         return self
 
     @model_validator(mode="after")

@@ -7,6 +7,8 @@ from risctl.evaluation.positions import Positions
 from risctl.evaluation.results import Results
 from risctl.evaluation.rows import EstimatorRows, SceneRows, SourceRows
 from risctl.evaluation.run import Evaluation, IndexedScenes, evaluate
+from risctl.evaluation.sweep import Sweep, assemble, sweep_headline, sweep_table, value_text
+from risctl.evaluation.sweep_files import StoredPoint, read_point, sweep_stem, write_point, write_sweep
 from risctl.evaluation.tables import (
     TextTable,
     accuracy_table,
@@ -15,6 +17,7 @@ from risctl.evaluation.tables import (
     detection_table,
     headline,
     median_table,
+    reference_table,
     timing_table,
 )
 
@@ -27,8 +30,11 @@ __all__ = [
     "Results",
     "SceneRows",
     "SourceRows",
+    "StoredPoint",
+    "Sweep",
     "TextTable",
     "accuracy_table",
+    "assemble",
     "closeness_table",
     "count_table",
     "detection_table",
@@ -39,8 +45,16 @@ __all__ = [
     "match_scenes",
     "median_table",
     "read_evaluation",
+    "read_point",
     "read_results",
+    "reference_table",
     "results_json",
+    "sweep_headline",
+    "sweep_stem",
+    "sweep_table",
     "timing_table",
+    "value_text",
     "write_evaluation",
+    "write_point",
+    "write_sweep",
 ]

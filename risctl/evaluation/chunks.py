@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from risctl.errors import RisctlError
 from risctl.evaluation.positions import FloatArray, Positions
 from risctl.evaluation.rows import EstimatorRows
 from risctl.evaluation.score import Answers, Truth, score
-from risctl.inference import Estimates, Estimator
+from risctl.inference import Estimates, Estimator, Reference
 from risctl.physics import ArrayGeometry, Scenes, steering_vector
 from risctl.physics.bounds import scene_bounds
 
@@ -52,26 +53,35 @@ class Chunk:
 
 @dataclass(frozen=True)
 class ChunkScorer:
-    """What each worker does with a chunk; picklable as long as the estimators are."""
+    """What each worker does with a chunk; picklable as long as the estimators are.
+
+    `references` are told the truth of a scene, `estimators` what was measured.
+    """
 
     estimators: Mapping[str, Estimator]
     physics: PhysicsConfig
     evaluation: EvaluationConfig
     num_sources_known: bool
     device: str
+    references: Mapping[str, Reference] = field(default_factory=dict)
 
     def __call__(self, chunk: Chunk) -> dict[str, Measured]:
-        """Run and score every estimator on the chunk."""
+        """Run and score every estimator and reference on the chunk."""
         scenes = chunk.unpack()
-        truth = truth_of(scenes, chunk.first, self.physics)
-        return {name: self._measure(name, scenes, truth) for name in self.estimators}
+        truth, there = truth_of(scenes, chunk.first, self.physics), scenes.to(self.device)
+        measured = {name: self._measure(name, self._asked(name, there), truth) for name in self.estimators}
+        for name, reference in self.references.items():
+            measured[name] = self._measure(name, partial(reference, there), truth)
+        return measured
 
-    def _measure(self, name: str, scenes: Scenes, truth: Truth) -> Measured:
-        there = scenes.to(self.device)
-        codes, known = there.codes, there.num_sources.long() if self.num_sources_known else None
+    def _asked(self, name: str, scenes: Scenes) -> Callable[[], Estimates]:
+        """Return the call of an estimator, with everything it may see made beforehand."""
+        codes, known = scenes.codes, scenes.num_sources.long() if self.num_sources_known else None
+        return lambda: self.estimators[name](scenes.y, scenes.H, codes, known)
+
+    def _measure(self, name: str, locate: Callable[[], Estimates], truth: Truth) -> Measured:
         cpu, wall = time.process_time(), time.perf_counter()
-        estimates = self.estimators[name](there.y, there.H, codes, known)
-        answers = answers_of(estimates)  # waits for the device
+        answers = answers_of(locate())  # waits for the device
         cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
         try:
             rows = score(truth, answers, self.physics, self.evaluation)

@@ -55,9 +55,9 @@ def read_evaluation(directory: Path) -> Evaluation:
         StorageError: a file that cannot be read.
     """
     results = read_results(directory / RESULTS)
-    scenes = read_rows(directory / SCENES, SceneRows, results.estimators)
-    sources = read_rows(directory / SOURCES, SourceRows, results.estimators)
-    return Evaluation(results, {n: EstimatorRows(scenes[n], sources[n]) for n in results.estimators})
+    scenes = read_rows(directory / SCENES, SceneRows, results.names)
+    sources = read_rows(directory / SOURCES, SourceRows, results.names)
+    return Evaluation(results, {n: EstimatorRows(scenes[n], sources[n]) for n in results.names})
 
 
 def results_json(results: Results) -> str:
@@ -84,9 +84,14 @@ def read_results(path: Path) -> Results:
         raise DamagedFileError(path, "evaluation results", f"{place}: {first['msg']}") from None
 
 
-def records_csv(records: Sequence[Record]) -> str:
-    """Return one line a record, nested names joined; in cells, empty `snr_db` or `num_sources` means all."""
-    flat = [dict(_flatten(record.model_dump())) for record in records]
+def records_csv(records: Sequence[Record], leading: Sequence[Mapping[str, object]] = ()) -> str:
+    """Return one line a record, nested names joined; in cells, empty `snr_db` or `num_sources` means all.
+
+    `leading` columns, if there are any, come one mapping a record.
+    """
+    before = leading or [{}] * len(records)
+    lines = zip(before, records, strict=True)
+    flat = [{**first, **dict(_flatten(record.model_dump()))} for first, record in lines]
     return _csv(list(flat[0]) if flat else [], (line.values() for line in flat))
 
 

@@ -124,6 +124,32 @@ class ClosenessCell(Record):
     range_ratio: float | None
 
 
+class ReferenceFigures(Record):
+    """A reference over all scenes: it was told the truth, so it is no estimator and depends on no SNR.
+
+    Errors are over every true source, also those whose estimate lies outside the gate.
+    """
+
+    name: str
+    told: str
+    """What it was told."""
+    scenes: int
+    sources: int
+    """True sources with an estimate assigned."""
+    median_angle_deg: float | None
+    """Median angle between true and estimated direction."""
+    median_range_m: float | None
+    """Median absolute range error."""
+    within_a_degree: float | None
+    """Share of the sources whose direction is off by less than a degree."""
+    edge_pegged_share: float | None
+    """Share of the estimates on a limit of the field of view, which is where angle and range grids end."""
+    edge_share_of_truth: float | None
+    """Share of the true sources that are as near a limit: what the share above is where nothing is stuck."""
+    met: bool
+    """Whether the targets are met: median angle < 0.2 deg, median range < 0.2 m, < 1 % at an edge."""
+
+
 class Timing(Record):
     """What an estimator's own calls took, over all scenes and workers; scoring and bounds are not in it."""
 
@@ -145,6 +171,8 @@ class Results(Record):
     schema_version: Literal[1]
     scenes: int
     estimators: tuple[str, ...]
+    references: tuple[ReferenceFigures, ...] = ()
+    """What was told the truth: no estimators, though cells and timings hold their figures as well."""
     num_sources_known: bool
     """Whether the estimators were told the number of sources."""
     snr_values_db: tuple[float, ...]
@@ -166,6 +194,11 @@ class Results(Record):
     cells: tuple[Cell, ...]
     confusion: tuple[Confusion, ...]
     closeness: tuple[ClosenessCell, ...]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Everything that has cells: the estimators, then the references."""
+        return (*self.estimators, *(reference.name for reference in self.references))
 
     def cell(self, estimator: str, snr_db: float | None = None, num_sources: int | None = None) -> Cell:
         """Return one cell; None stands for all. KeyError where there is no such cell."""

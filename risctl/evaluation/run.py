@@ -14,10 +14,11 @@ from risctl.config import EvaluationConfig, PhysicsConfig
 from risctl.errors import InputError
 from risctl.evaluation.chunks import Chunk, ChunkScorer, Measured
 from risctl.evaluation.metrics import cell_figures, closeness_cells, confusion
+from risctl.evaluation.references import reference_figures
 from risctl.evaluation.results import SCHEMA_VERSION, Cell, Results, Timing
 from risctl.evaluation.rows import EstimatorRows
 from risctl.evaluation.workers import THREADS, map_in_order
-from risctl.inference import Estimator
+from risctl.inference import Estimator, Reference
 from risctl.physics import Scenes
 
 
@@ -52,6 +53,7 @@ def evaluate(
     device: str = "cpu",
     seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
+    references: Mapping[str, Reference] | None = None,
 ) -> Evaluation:
     """Run `estimators` on the first `num_scenes` scenes of `source` (None: all of them) and score them.
 
@@ -66,14 +68,16 @@ def evaluate(
         device: where the estimators want their measurements.
         seed: of the bootstrap.
         progress: called with (scenes done, scenes in all) after each batch.
+        references: what is told the truth of the scenes, by name; no name is an estimator's as well.
 
     Raises:
         InputError: if there is nothing to evaluate, or several workers would share an accelerator.
         RisctlError: if an estimate is not finite, or a worker dies.
     """
     total = len(source) if num_scenes is None else min(num_scenes, len(source))
-    _check_request(total, estimators, workers, device)
-    scorer = ChunkScorer(estimators, physics, evaluation, num_sources_known, device)
+    told = references or {}
+    _check_request(total, (*estimators, *told), workers, device)
+    scorer = ChunkScorer(estimators, physics, evaluation, num_sources_known, device, told)
     chunks = _chunks(source, total, batch)
     outcomes = []
     with closing(map_in_order(scorer, chunks, workers)) as coming:
@@ -81,13 +85,11 @@ def evaluate(
             outcomes.append(outcome)
             if progress is not None:
                 progress(min(len(outcomes) * batch, total), total)
-    rows = {
-        name: EstimatorRows.concatenate([outcome[name].rows for outcome in outcomes]) for name in estimators
-    }
-    timings = [
-        _timing(name, [o[name] for o in outcomes], total, workers, batch, device) for name in estimators
-    ]
-    return Evaluation(summarise(rows, timings, physics, evaluation, num_sources_known, seed), rows)
+    names = (*estimators, *told)
+    rows = {name: EstimatorRows.concatenate([outcome[name].rows for outcome in outcomes]) for name in names}
+    timings = [_timing(name, [o[name] for o in outcomes], total, workers, batch, device) for name in names]
+    why = {name: reference.told for name, reference in told.items()}
+    return Evaluation(summarise(rows, timings, physics, evaluation, num_sources_known, seed, why), rows)
 
 
 def summarise(
@@ -97,14 +99,21 @@ def summarise(
     evaluation: EvaluationConfig,
     num_sources_known: bool,
     seed: int,
+    told: Mapping[str, str] | None = None,
 ) -> Results:
-    """Return the figures of raw rows: every SNR bin and source count, and the margins over them."""
+    """Return the figures of raw rows: every SNR bin and source count, and the margins over them.
+
+    `told` says which of the rows are references', and what each of those was told.
+    """
     bins = (None, *evaluation.snr_values_db)
     top = physics.max_sources
     return Results(
         schema_version=SCHEMA_VERSION,
         scenes=max((len(r.scenes) for r in rows.values()), default=0),
-        estimators=tuple(rows),
+        estimators=tuple(name for name in rows if name not in (told or {})),
+        references=tuple(
+            reference_figures(name, why, rows[name], physics) for name, why in (told or {}).items()
+        ),
         num_sources_known=num_sources_known,
         snr_values_db=evaluation.snr_values_db,
         max_sources=top,
@@ -123,10 +132,11 @@ def summarise(
     )
 
 
-def _check_request(total: int, estimators: Mapping[str, Estimator], workers: int, device: str) -> None:
+def _check_request(total: int, names: Sequence[str], workers: int, device: str) -> None:
     if total < 1:
         raise InputError("evaluation", "scenes", "at least one", total)
-    if not estimators:
+    assert len(set(names)) == len(names), names
+    if not names:
         raise InputError("evaluation", "estimators", "at least one", "none")
     if workers > 1 and torch.device(device).type != "cpu":
         raise InputError("evaluation", "workers", f"1 on {device}", workers)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from risctl.evaluation.results import Cell, ErrorStats, Interval, Results
+from risctl.evaluation.references import ANGLE_TARGET, EDGE_TARGET, RANGE_TARGET
+from risctl.evaluation.results import Cell, ErrorStats, Interval, ReferenceFigures, Results
 
 NOTHING = "–"
 
@@ -63,9 +64,9 @@ def count_table(results: Results, snr_db: float | None = None) -> TextTable:
             cell.estimator,
             str(cell.num_sources),
             str(cell.scenes),
-            _interval(cell.count_accuracy),
-            _interval(cell.recall),
-            *(_ratio(stats) for stats in _errors(cell)),
+            interval_text(cell.count_accuracy),
+            interval_text(cell.recall),
+            *(error_ratio(stats) for stats in _errors(cell)),
         )
         for cell in cells
     )
@@ -94,14 +95,46 @@ def closeness_table(results: Results) -> TextTable:
     return TextTable("By closeness of sources, all SNR and K", columns, rows, note)
 
 
+def reference_table(results: Results) -> TextTable:
+    """Return what was told the truth: a row a reference; none without one."""
+    columns = (
+        "reference",
+        "told",
+        "scenes",
+        "median angle deg",
+        "median range m",
+        "at edge",
+        "truth at edge",
+        "targets",
+    )
+    rows = tuple(
+        (
+            reference.name,
+            reference.told,
+            str(reference.scenes),
+            number_text(reference.median_angle_deg),
+            number_text(reference.median_range_m),
+            _percent(reference.edge_pegged_share),
+            _percent(reference.edge_share_of_truth),
+            "met" if reference.met else "missed",
+        )
+        for reference in results.references
+    )
+    note = (
+        "no estimator: it sees the truth, no snapshot and no noise; what error is left is the search's own. "
+        f"Targets: {ANGLE_TARGET:g} deg, {RANGE_TARGET:g} m, {100 * EDGE_TARGET:g} %"
+    )
+    return TextTable("Reference, all SNR and K", columns, rows, note)
+
+
 def timing_table(results: Results) -> TextTable:
     """Return CPU seconds a scene of each estimator."""
     columns = ("estimator", "CPU s a scene", "elapsed s a scene", "workers", "threads each", "device")
     rows = tuple(
         (
-            timing.estimator,
-            _number(timing.cpu_seconds_per_scene),
-            _number(timing.wall_seconds / timing.scenes if timing.scenes else None),
+            timing.estimator if timing.estimator in results.estimators else f"{timing.estimator} (reference)",
+            number_text(timing.cpu_seconds_per_scene),
+            number_text(timing.wall_seconds / timing.scenes if timing.scenes else None),
             str(timing.workers),
             str(timing.threads_per_worker),
             timing.device,
@@ -114,14 +147,24 @@ def timing_table(results: Results) -> TextTable:
 def headline(results: Results) -> str:
     """Return the one-line summary at the highest SNR with scenes: azimuth and range beside the bound."""
     cells = [_highest(results, name) for name in results.estimators]
-    return "; ".join(_sentence(cell) for cell in cells if cell is not None) or "no scenes"
+    told = [_reference_sentence(reference) for reference in results.references]
+    return "; ".join([_sentence(cell) for cell in cells if cell is not None] + told) or "no scenes"
+
+
+def _reference_sentence(reference: ReferenceFigures) -> str:
+    return (
+        f"{reference.name} (a reference, told the truth): median angle error "
+        f"{number_text(reference.median_angle_deg)} deg, range {number_text(reference.median_range_m)} m, "
+        f"{_percent(reference.edge_pegged_share)} at an edge"
+    )
 
 
 def _sentence(cell: Cell) -> str:
     azimuth, range_ = cell.azimuth_deg, cell.range_m
     return (
-        f"{cell.estimator} at {cell.snr_db:g} dB: azimuth {_number(azimuth.rmse)} deg (bound "
-        f"{_number(azimuth.bound)}), range {_number(range_.rmse)} m (bound {_number(range_.bound)}), "
+        f"{cell.estimator} at {cell.snr_db:g} dB: azimuth {number_text(azimuth.rmse)} deg (bound "
+        f"{number_text(azimuth.bound)}), range {number_text(range_.rmse)} m (bound "
+        f"{number_text(range_.bound)}), "
         f"recall {_share(cell.recall.value)}, K right {_share(cell.count_accuracy.value)}"
     )
 
@@ -143,17 +186,19 @@ def _detection_row(cell: Cell) -> tuple[str, ...]:
         cell.estimator,
         _snr(cell),
         str(cell.scenes),
-        _interval(cell.count_accuracy),
-        _interval(cell.recall),
-        _interval(cell.precision),
-        _number(cell.gospa.mean),
+        interval_text(cell.count_accuracy),
+        interval_text(cell.recall),
+        interval_text(cell.precision),
+        number_text(cell.gospa.mean),
         _percent(cell.edge_pegged_share),
     )
 
 
 def _accuracy_row(cell: Cell) -> tuple[str, ...]:
     errors = (
-        f"{_number(stats.rmse)} / {_number(stats.bound)} ({_ratio(stats)})" if stats.sources else NOTHING
+        f"{number_text(stats.rmse)} / {number_text(stats.bound)} ({error_ratio(stats)})"
+        if stats.sources
+        else NOTHING
         for stats in _errors(cell)
     )
     return cell.estimator, _snr(cell), _percent(cell.left_out_share), *errors
@@ -161,7 +206,7 @@ def _accuracy_row(cell: Cell) -> tuple[str, ...]:
 
 def _median_row(cell: Cell) -> tuple[str, ...]:
     errors = (
-        f"{_number(stats.median_error)} / {_number(stats.median_bound)}" if stats.sources else NOTHING
+        f"{number_text(stats.median_error)} / {number_text(stats.median_bound)}" if stats.sources else NOTHING
         for stats in _errors(cell)
     )
     stats = cell.azimuth_deg
@@ -184,13 +229,15 @@ def _snr(cell: Cell) -> str:
     return "all" if cell.snr_db is None else f"{cell.snr_db:g}"
 
 
-def _interval(figure: Interval) -> str:
+def interval_text(figure: Interval) -> str:
+    """Return a share and its interval."""
     if figure.low is None or figure.high is None:
         return _share(figure.value)
     return f"{_share(figure.value)} [{_share(figure.low)}, {_share(figure.high)}]"
 
 
-def _ratio(stats: ErrorStats) -> str:
+def error_ratio(stats: ErrorStats) -> str:
+    """Return RMSE over bound."""
     return _share(stats.ratio.value)
 
 
@@ -202,5 +249,6 @@ def _percent(value: float | None) -> str:
     return NOTHING if value is None else f"{100 * value:.1f} %"
 
 
-def _number(value: float | None) -> str:
+def number_text(value: float | None) -> str:
+    """Return a number to three digits, a dash for none."""
     return NOTHING if value is None else f"{value:.3g}"

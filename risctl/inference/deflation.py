@@ -19,7 +19,7 @@ from risctl.physics.geometry import ArrayGeometry
 from risctl.physics.grid import PolarGrid
 from risctl.physics.polar import polar_steering
 
-REMAINDER_FLOOR = 0.5  # |P a|^2 below which a point counts as within the beam of another source
+REMAINDER_FLOOR = 0.05  # |P a|^2 below which what is left of a point beside another source tells nothing
 
 
 @dataclass(frozen=True)

@@ -123,8 +123,8 @@ def cell_targets(maps: Tensor, truth: Truth, view: FieldOfView) -> CellTargets:
     nearest, source = distance.min(dim=1)
     offset = away.gather(1, source[:, None, None].expand(-1, 1, 2, -1, -1)).squeeze(1)
     flat = distance.flatten(2)
-    hit = torch.zeros_like(flat[:, 0], dtype=torch.bool)
-    hit = hit.scatter_reduce(1, flat.argmin(2), truth.mask, "amax").view(-1, rows, columns)
+    hit = torch.zeros_like(flat[:, 0], dtype=torch.int32)  # CUDA scatters no truth values
+    hit = hit.scatter_reduce(1, flat.argmin(2), truth.mask.int(), "amax").view(-1, rows, columns) > 0
     gaussian = torch.exp(-nearest / (2.0 * SPREAD**2))
     power = truth.power.to(maps).clamp_min(1e-12).log()
     pick = source.flatten(1)

@@ -23,6 +23,7 @@ from risctl.physics.chunks import cache_sized
 from risctl.physics.codebook import code_phasors, draw_code_index
 from risctl.physics.geometry import ArrayGeometry
 from risctl.physics.impairments import ImpairedSurface, draw_impairments
+from risctl.physics.pairs import bring_together
 from risctl.physics.random import complex_normal, uniform
 from risctl.physics.scenes import Scenes
 from risctl.physics.steering import steering_vector
@@ -137,7 +138,7 @@ def draw_sources(
     """Positions uniform in azimuth, elevation and range, given that no two sources of a scene are too alike.
 
     A scene in which some pair has ``|a_i^H a_j| > max_coherence`` is drawn anew as a whole, which leaves the
-    positions uniform on the allowed set.
+    positions uniform on the allowed set. `pair_coherence` then brings its first two sources together.
     """
     K = physics.max_sources
     num_sources = draw_num_sources(rng, physics, num_scenes, first_index).to(geometry.positions.device)
@@ -146,6 +147,9 @@ def draw_sources(
     bad = _too_coherent(steering, _source_mask(num_sources, K), physics.max_coherence)
     for _ in range(MAX_REDRAWS):
         if not bool(bad.any()):
+            if physics.pair_coherence:
+                position = bring_together(position, physics.pair_coherence, geometry)
+                steering = _steering(position, geometry)
             azimuth, elevation, range_ = position.unbind(0)
             return Sources(azimuth, elevation, range_, num_sources, steering)
         rows = bad.nonzero().squeeze(-1)

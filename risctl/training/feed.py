@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from risctl.data import SceneSource, SceneStore, dataset_bytes
+from risctl.data import SceneSource, SceneStore, SceneStream, dataset_bytes
+from risctl.data.ahead import AheadStream
 from risctl.errors import InputError
 from risctl.physics import Scenes
 from risctl.training.curriculum import Filter
@@ -27,6 +28,8 @@ class Feed:
 
     def __init__(self, plan: TrainingPlan) -> None:
         self._source: SceneSource = plan.train
+        if isinstance(plan.train, SceneStream) and plan.data.ahead and not plan.repeats:
+            self._source = AheadStream(plan.train, plan.data.ahead)
         self._sampler = Sampler(plan.training.seed, plan.train_scenes if plan.repeats else None)
         self._memory: Scenes | None = None
         if plan.repeats and not isinstance(plan.train, SceneStore):
@@ -55,6 +58,11 @@ class Feed:
             missing -= len(places)
             cursor += count if missing else int(places[-1]) + 1
         return Scenes.concatenate(parts), cursor
+
+    def close(self) -> None:
+        """End the processes that make scenes ahead, if there are any."""
+        if isinstance(self._source, AheadStream):
+            self._source.close()
 
     def _fetch(self, indices: Tensor) -> Scenes:
         if self._memory is not None:

@@ -18,6 +18,7 @@ FREE = frozenset(
         "training.compile",
         "training.max_skipped_fraction",
         "training.max_sanitised_fraction",
+        "data.ahead",
         "data.shard_scenes",
         "data.source",
         "data.test_scenes",

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 from risctl.data import exclusive_lock
@@ -85,15 +85,20 @@ class _Run:
         resumed = resume and self._resume(fork)
         loop = _build_loop(self._plan, self._state, self._world, stop)
         self._tell(self._started(resumed))
+        with closing(loop.feed):
+            self._follow(loop)
+        if self._saved_step != self._state.progress.step:
+            self._save(self._last)
+        return self._outcome(stop)
+
+    def _follow(self, loop: Loop) -> None:
+        """Take the steps; tell what happens and save what is due."""
         for event in train(self._state, loop):
             self._tell(event)
             if isinstance(event, EpochResult):
                 self._save_epoch(event)
             elif isinstance(event, StepResult) and self._due():
                 self._save(self._last)
-        if self._saved_step != self._state.progress.step:
-            self._save(self._last)
-        return self._outcome(stop)
 
     def _resume(self, fork: bool) -> bool:
         """Read the last checkpoint if there is one."""

@@ -10,15 +10,20 @@ from risctl.evaluation.plots.rmse import rmse_figure
 from risctl.evaluation.plots.scene import scene_figure
 from risctl.evaluation.plots.spectrum import spectrum_figure
 from risctl.evaluation.plots.style import save_figure
+from risctl.evaluation.plots.sweep import sweep_figure
 from risctl.evaluation.results import Results
 
 
 def write_plots(directory: Path, results: Results) -> list[Path]:
     """Draw the figures of `results` as PNG files into an existing directory; return their paths.
 
+    Without an estimator there is nothing to draw.
+
     Raises:
         StorageError: disk full, permission denied, and the like.
     """
+    if not results.estimators:
+        return []
     figures = {
         "rmse.png": rmse_figure(results),
         "rates.png": rates_figure(results),
@@ -34,5 +39,6 @@ __all__ = [
     "save_figure",
     "scene_figure",
     "spectrum_figure",
+    "sweep_figure",
     "write_plots",
 ]

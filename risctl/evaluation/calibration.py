@@ -1,0 +1,144 @@
+"""Fitting the count fusion of a trained network, on scenes that its training never saw.
+
+The likelihood moves run on the scenes as they do in inference; what they find is all the fusion sees. It
+minimises the cross-entropy of the source count. The epoch that does best on the validation scenes is kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from copy import deepcopy
+from dataclasses import dataclass, fields
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from risctl.evaluation.chunks import Chunk
+from risctl.evaluation.run import IndexedScenes
+from risctl.evaluation.workers import map_in_order
+from risctl.inference import LearnedEstimator
+from risctl.inference.observation import Observation
+from risctl.model.fusion import CountFusion
+
+CHUNK = 64
+HIDDEN = 64
+EPOCHS = 40
+BATCH = 256
+RATE, DECAY = 2e-3, 0.1
+LEAST_STD = 1e-3
+
+
+@dataclass(frozen=True)
+class CountData:
+    """What the fusion is fitted on, of S scenes.
+
+    Attributes:
+        head, evidence: [S, K_max]. figures: [S, F]. num_sources: int64 [S]. snr_db: [S], for reports only.
+    """
+
+    head: Tensor
+    evidence: Tensor
+    figures: Tensor
+    num_sources: Tensor
+    snr_db: Tensor
+
+    def __len__(self) -> int:
+        return len(self.num_sources)
+
+    @staticmethod
+    def concatenate(parts: Sequence[CountData]) -> CountData:
+        """All `parts` in order."""
+        names = [f.name for f in fields(CountData)]
+        return CountData(**{name: torch.cat([getattr(p, name) for p in parts]) for name in names})
+
+
+@dataclass(frozen=True)
+class CountCollector:
+    """What a worker does with a chunk of scenes: the moves, and what they tell of the count."""
+
+    estimator: LearnedEstimator
+
+    @torch.no_grad()
+    def __call__(self, chunk: Chunk) -> CountData:
+        """Collect the scenes of a chunk."""
+        scenes = chunk.unpack()
+        obs = Observation.of(scenes.y, scenes.H, scenes.codes)
+        found = self.estimator.find(obs, self.estimator.forward(obs.y, obs.H, obs.codes))
+        return CountData(found.head, found.evidence, found.figures, scenes.num_sources.long(), scenes.snr_db)
+
+
+@dataclass(frozen=True)
+class Fit:
+    """A fitted fusion, its cross-entropy and the share of right counts on the validation scenes."""
+
+    network: CountFusion
+    cross_entropy: float
+    accuracy: float
+    epoch: int
+
+
+def collect_counts(
+    estimator: LearnedEstimator,
+    source: IndexedScenes,
+    start: int,
+    count: int,
+    workers: int = 1,
+    progress: Callable[[int, int], None] | None = None,
+) -> CountData:
+    """Run the moves on scenes ``start .. start + count - 1`` of `source`."""
+    parts: list[CountData] = []
+    with closing(map_in_order(CountCollector(estimator), _chunks(source, start, count), workers)) as coming:
+        for part in coming:
+            parts.append(part)
+            if progress is not None:
+                progress(min(len(parts) * CHUNK, count), count)
+    return CountData.concatenate(parts)
+
+
+def fit_fusion(train: CountData, validation: CountData, seed: int) -> Fit:
+    """Fit a fusion; the result follows from the data and the seed alone."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = CountFusion(train.figures.shape[1], train.head.shape[1], HIDDEN)
+    network.mean.copy_(train.figures.mean(0))
+    network.std.copy_(train.figures.std(0).clamp_min(LEAST_STD))
+    generator = torch.Generator().manual_seed(seed)
+    best = _validated(network, validation, 0)
+    for epoch, _ in enumerate(_epochs(network, train, generator), start=1):
+        now = _validated(network, validation, epoch)
+        best = now if now.cross_entropy < best.cross_entropy else best
+    return best
+
+
+def count_accuracy(scores: Tensor, data: CountData) -> float:
+    """Share of the scenes whose largest score [S, K_max] is that of the true count."""
+    return float((scores.argmax(1) + 1 == data.num_sources).double().mean())
+
+
+def _epochs(network: CountFusion, data: CountData, generator: torch.Generator) -> Iterator[None]:
+    batches = max(1, len(data) // BATCH)
+    optimiser = torch.optim.AdamW(network.parameters(), lr=RATE, weight_decay=DECAY)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, EPOCHS * batches)
+    for _ in range(EPOCHS):
+        order = torch.randperm(len(data), generator=generator)
+        for rows in order.tensor_split(batches):
+            scores = network(data.head[rows], data.evidence[rows], data.figures[rows])
+            optimiser.zero_grad()
+            torch.autograd.backward(cross_entropy(scores, data.num_sources[rows] - 1))
+            optimiser.step()
+            schedule.step()
+        yield
+
+
+@torch.no_grad()
+def _validated(network: CountFusion, data: CountData, epoch: int) -> Fit:
+    scores = network(data.head, data.evidence, data.figures)
+    loss = float(cross_entropy(scores, data.num_sources - 1))
+    return Fit(deepcopy(network).eval(), loss, count_accuracy(scores, data), epoch)
+
+
+def _chunks(source: IndexedScenes, start: int, count: int) -> Iterator[Chunk]:
+    for first in range(start, start + count, CHUNK):
+        yield Chunk.pack(first, source.scenes(first, min(first + CHUNK, start + count)))
