@@ -17,7 +17,8 @@ def alignment_subject(network: RisNetwork, config: Config, device: str) -> Subje
     from risctl.evaluation.alignment import Subject
     from risctl.inference import build_learned
 
-    estimator = build_learned(network, config.covariance, config.physics, config.inference, device)
+    inference = config.inference.model_copy(update={"count_by": "best"})  # nothing is counted here
+    estimator = build_learned(network, config.covariance, config.physics, inference, device)
     return Subject(
         network=network,
         training_covariance=config.covariance,

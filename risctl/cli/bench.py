@@ -17,6 +17,7 @@ from risctl.errors import InputError
 if TYPE_CHECKING:
     from risctl.config import Config
     from risctl.evaluation.bench import Figure, Plan
+    from risctl.inference import Estimator
 
 COLUMNS = ("figure", "unit", "median", "smallest", "largest", "target", "met", "obvious way", "times better")
 MARKS = {True: "yes", False: "MISSED", None: "–"}
@@ -27,7 +28,7 @@ def bench(
     common: Common,
     quick: Annotated[bool, typer.Option("--quick", help="Fewer scenes and repeats.")] = False,
 ) -> Document:
-    """Measure speed on one CPU thread: writing scenes, NOMP, MUSIC spectra."""
+    """Measure speed on one CPU thread: scenes, covariances, training, estimators, MUSIC spectra."""
     config = common.resolve()
     require_range("--threads", common.threads, 1, 1)
     if common.device not in ("auto", "cpu"):
@@ -46,7 +47,7 @@ def run_bench(config: Config, plan: Plan, quick: bool) -> Document:
 
     machine, before = describe_machine(), load()
     figures = []
-    for figure in benchmarks(config, plan):
+    for figure in benchmarks(config, plan, reference_estimator(config)):
         note(f"measured: {figure.name}")
         figures.append(figure)
     machine |= {"load_before": before, "load_after": load()}
@@ -58,6 +59,19 @@ def run_bench(config: Config, plan: Plan, quick: bool) -> Document:
         "machine": machine,
         "figures": [asdict(f) | {"met": f.met, "times_better": f.gain} for f in figures],
     }
+
+
+def reference_estimator(config: Config) -> Estimator | None:
+    """Return the learned estimator of the shipped model; None, said aloud, where it does not fit."""
+    from risctl.cli.estimators import LEARNED, make_estimator
+    from risctl.cli.models import load_reference
+
+    try:
+        loaded = load_reference(config, "cpu")
+    except InputError as error:
+        note(f"learned left out: {error}")
+        return None
+    return make_estimator(LEARNED, config, loaded, "cpu")
 
 
 def describe_machine() -> Document:

@@ -6,13 +6,15 @@ import typer
 
 from risctl.cli import (
     bench,
+    calibrate,
     check_alignment,
     config_command,
     demo,
     doctor,
     eval_command,
+    export,
     gen_data,
-    later,
+    hpo,
     locate,
     overfit,
     train,
@@ -22,8 +24,11 @@ COMMANDS = (
     ("gen-data", gen_data.gen_data),
     ("train", train.train),
     ("overfit", overfit.overfit),
+    ("hpo", hpo.hpo),
     ("eval", eval_command.evaluate_command),
     ("locate", locate.locate),
+    ("calibrate", calibrate.calibrate),
+    ("export", export.export),
     ("check-alignment", check_alignment.check_alignment_command),
     ("demo", demo.demo),
     ("bench", bench.bench),
@@ -36,4 +41,3 @@ def register_commands(app: typer.Typer) -> None:
     for name, function in COMMANDS:
         app.command(name)(function)
     app.add_typer(config_command.app, name="config")
-    later.register(app, [name for name, _ in COMMANDS] + ["config"])

@@ -1,4 +1,4 @@
-"""`risctl demo`: everything at work, offline: a short training, an evaluation, a measurement file."""
+"""`risctl demo`: everything at work, offline: a training, estimates beside the bound, a measurement file."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from risctl.physics import Scenes
 
 CLASSICAL = ("nomp", "music", "sbl")
-ESTIMATORS = (LEARNED, *CLASSICAL)
+TRAINED = "just trained"  # the name of the demo's own model in the tables
 LOCATED_COUNTS = (1, 2, 3)  # sources of the measured scenes
 COLUMNS = (
     "scene",
@@ -66,8 +66,12 @@ def demo(
     on_cpu = replace(common, device="cpu")
     if epochs is not None:
         on_cpu = on_cpu.with_override(f"training.epochs={epochs}")
-    request = Request(on_cpu, None, ESTIMATORS, scenes, False, workers, batch, True)
-    config = request.resolve()
+    request = Request(on_cpu, None, None, scenes, False, workers, batch, True)
+    names = CLASSICAL if request.model is None else (LEARNED, *CLASSICAL)
+    config = replace(
+        request, estimators=CLASSICAL
+    ).resolve()  # the network to be trained, not the shipped one
+    request = replace(request, estimators=names)
     if common.dry_run:
         return _dry_run(request, config)
     use_threads(common.threads)
@@ -85,18 +89,16 @@ def _demo(run: RunDirectory, request: Request, config: Config) -> Document | End
     if isinstance(trained, Ending):
         run.end("interrupted", trained.exit_status, trained.message)
         return trained
-    request = replace(request, target=trained["run"])
+    request = replace(request, beside={TRAINED: trained["run"]})
     config, source = open_source(replace(request, data=run.path / "data", scenes=None), request.resolve())
-    say(f"[3/4] estimates: {', '.join(ESTIMATORS)}, number of sources not given, beside the Cramer-Rao bound")
+    names = ", ".join((TRAINED, *config.evaluation.estimators))
+    say(f"[3/4] estimates: {names}, number of sources not given, beside the Cramer-Rao bound")
     evaluation, files = evaluate_into(run.path, request, config, source)
     show_figures(evaluation)
     say("[4/4] a measurement file (y, H and codes, nothing else): where the sources are")
-    located, written = locate_example(run.path, config, source, request.batch)
-    closing(
-        run.path,
-        headline(evaluation.results),
-        f"risctl locate {run.path / 'measurements.npz'} --model {trained['run']}",
-    )
+    located, written = locate_example(run.path, request, config, source)
+    own = "" if request.model is not None else f" --model {trained['run']}"
+    closing(run.path, headline(evaluation.results), f"risctl locate {run.path / 'measurements.npz'}{own}")
     return {
         "command": "demo",
         "run": str(run.path),
@@ -126,19 +128,22 @@ def _trained(trained: Trained) -> Document:
     return outcome_document(trained, (curves,))
 
 
-def locate_example(run: Path, config: Config, source: SceneSource, batch: int) -> tuple[Document, list[Path]]:
+def locate_example(
+    run: Path, request: Request, config: Config, source: SceneSource
+) -> tuple[Document, list[Path]]:
     """Write a few scenes as a measurement file, locate their sources, show them beside the truth."""
     from risctl.data import write_measurements
 
     scenes = measured_scenes(source)
     file, answer = run / "measurements.npz", run / "positions.json"
     write_measurements(file, scenes.y, scenes.H, scenes.codes)
-    estimator = make_estimator(CLASSICAL[0], config, None, "cpu")
-    estimates = locate_file(config, file, estimator, None, "cpu", batch)
-    document = {"estimator": CLASSICAL[0], "scenes": describe(estimates)}
+    name = CLASSICAL[0] if request.model is None else LEARNED
+    estimator = make_estimator(name, config, request.model, "cpu")
+    estimates = locate_file(config, file, estimator, None, "cpu", request.batch, request.model)
+    document = {"estimator": name, "scenes": describe(estimates)}
     write_json(answer, versioned(document))
     rows = beside_truth(scenes, estimates, config)
-    show_table(f"{file}: {CLASSICAL[0]}", COLUMNS, [_row(rows, i) for i in range(len(rows))])
+    show_table(f"{file}: {name}", COLUMNS, [_row(rows, i) for i in range(len(rows))])
     say("  +-: one standard deviation, the estimator's own; bound: Cramer-Rao bound of the position")
     return document, [file, answer]
 

@@ -8,10 +8,11 @@ from risctl.errors import InputError
 
 if TYPE_CHECKING:
     from risctl.config import Config
-    from risctl.inference import Estimator
+    from risctl.inference import Estimator, Reference
     from risctl.model.load import LoadedModel
 
 LEARNED = "learned"
+CEILING = "ceiling"  # told the truth: a reference that simulated scenes have, and nobody's measurements
 
 
 def estimator_names() -> tuple[str, ...]:
@@ -21,23 +22,32 @@ def estimator_names() -> tuple[str, ...]:
     return get_args(EstimatorName)
 
 
-def check_estimator(flag: str, name: str, has_model: bool) -> None:
-    """Refuse a name that is no estimator, and the learned one without a model."""
-    names = estimator_names()
+def check_estimator(flag: str, name: str, has_truth: bool = False) -> None:
+    """Refuse a name that is no estimator, and a reference without the truth."""
+    names = tuple(known for known in estimator_names() if has_truth or known != CEILING)
+    if name == CEILING and not has_truth:
+        got = f"{name!r}, a reference that must be told the truth (risctl eval has it)"
+        raise InputError(flag, "", f"one of {', '.join(names)}", got)
     if name not in names:
         raise InputError(flag, "", f"one of {', '.join(names)}", repr(name))
-    if name == LEARNED and not has_model:
-        raise InputError(flag, "", "a run or checkpoint beside 'learned'", "none")
 
 
-def parse_estimators(flag: str, text: str, has_model: bool) -> tuple[str, ...]:
+def parse_estimators(flag: str, text: str) -> tuple[str, ...]:
     """Return the names of a comma-separated list, each once."""
     names = tuple(part.strip() for part in text.split(","))
     for name in names:
-        check_estimator(flag, name, has_model)
+        check_estimator(flag, name, has_truth=True)
     if len(set(names)) != len(names):
         raise InputError(flag, "", "every estimator once", text)
     return names
+
+
+def make_reference(name: str, config: Config, device: str) -> Reference:
+    """Return the reference `name`."""
+    from risctl.inference import build_ceiling
+
+    assert name == CEILING, name
+    return build_ceiling(config.physics, config.covariance, config.inference, device)
 
 
 def make_estimator(name: str, config: Config, loaded: LoadedModel | None, device: str) -> Estimator:
@@ -49,4 +59,6 @@ def make_estimator(name: str, config: Config, loaded: LoadedModel | None, device
     from risctl.inference.learned import build_learned
 
     assert loaded is not None
-    return build_learned(loaded.network, loaded.covariance, config.physics, config.inference, device)
+    return build_learned(
+        loaded.network, loaded.covariance, config.physics, config.inference, device, loaded.fusion
+    )

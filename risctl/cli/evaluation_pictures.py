@@ -21,7 +21,7 @@ def draw_example(directory: Path, evaluation: Evaluation, config: Config, source
     """Draw the first estimator's view of a typical scene; return the files."""
     from risctl.evaluation.plots import save_figure, scene_figure, spectrum_figure
 
-    name = evaluation.results.estimators[0]
+    name = evaluation.results.names[0]
     index = example_scene(evaluation, name)
     truth, estimate, std = positions_of(evaluation.rows[name].sources, index)
     scene = source.scenes(index, index + 1)

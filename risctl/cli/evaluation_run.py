@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,10 +11,21 @@ from typing import TYPE_CHECKING, Any
 from risctl.cli.alignment import spot_check_estimator
 from risctl.cli.console import closing, progress, say, show_table
 from risctl.cli.documents import Document
-from risctl.cli.estimators import LEARNED, make_estimator
+from risctl.cli.estimators import CEILING, LEARNED, make_estimator, make_reference
 from risctl.cli.machine import resolve_device, use_threads
-from risctl.cli.models import config_over_model, load_model, model_record, refuse_other_surface
+from risctl.cli.models import (
+    REFERENCE,
+    config_over_model,
+    load_model,
+    load_reference,
+    model_record,
+    own_config,
+    refuse_mismatch,
+    refuse_other_surface,
+    with_model,
+)
 from risctl.cli.options import Common
+from risctl.cli.sweeps import Axis
 from risctl.errors import InputError
 
 if TYPE_CHECKING:
@@ -22,7 +34,7 @@ if TYPE_CHECKING:
     from risctl.config import Config
     from risctl.data import SceneSource
     from risctl.evaluation import Evaluation
-    from risctl.inference import Estimator
+    from risctl.inference import Estimator, Reference
     from risctl.model.load import LoadedModel
 
 ROWS_BYTES = 1_500  # of one estimator and scene in CSV, measured, rounded up
@@ -42,6 +54,8 @@ class Request:
     batch: int
     plots: bool
     target: str | None = None
+    sweeps: tuple[Axis, ...] = ()
+    beside: Mapping[str, str] = field(default_factory=dict)  # other trained models, by the name they go under
 
     @cached_property
     def device(self) -> str:
@@ -54,16 +68,41 @@ class Request:
 
     @cached_property
     def model(self) -> LoadedModel | None:
-        """The trained model, read once; None if there is none."""
-        return None if self.target is None else load_model(self.target, self.device)
+        """The trained model, read once: the one named, else the shipped one where it fits and is wanted."""
+        if self.target is not None:
+            return load_model(self.target, self.device)
+        if self.estimators is not None and LEARNED not in self.estimators:
+            return None
+        config = self._scenes_config
+        try:
+            return load_reference(config, self.device)
+        except InputError as error:
+            if self.estimators is not None:
+                raise
+            say(f"estimator {LEARNED} left out: {error}")
+            return None
 
-    def resolve(self) -> Config:
-        """Return the configuration with the flags in it: what the run's `config.json` holds."""
+    @property
+    def _scenes_config(self) -> Config:
+        """The configuration with the physics of the dataset, where there is one."""
+        from risctl.data import open_dataset
+
+        config = self.common.resolve()
+        if self.data is None:
+            return config
+        return config.model_copy(update={"physics": open_dataset(self.data).physics})
+
+    def resolve(self, word: str | None = None) -> Config:
+        """Return the configuration with the flags in it: what the run's `config.json` holds.
+
+        `word` is one more override, the last: a value of a sweep.
+        """
         from risctl.config import Config, parse_section
 
         if self.common.threads != 1:  # the timings and the equality over workers rest on it
             raise InputError("--threads", "", "1 (an evaluation uses --workers)", self.common.threads)
-        config = self.common.resolve() if self.model is None else config_over_model(self.common, self.model)
+        common = self.common if word is None else self.common.with_last_override(word)
+        config = self._resolved(common)
         values = config.model_dump()
         values["evaluation"]["estimators"] = self._estimator_names(config)
         if self.scenes is not None:
@@ -72,13 +111,20 @@ class Request:
             values["physics"] |= {"stratified": True, "snr_values_db": config.evaluation.snr_values_db}
         return parse_section(Config, values, "eval")
 
+    def _resolved(self, common: Common) -> Config:
+        if self.model is None:
+            return common.resolve()
+        if self.target is not None:
+            return config_over_model(common, self.model)
+        config = common.resolve()
+        refuse_mismatch(own_config(self.model), config, REFERENCE)
+        return with_model(config, self.model)
+
     def _estimator_names(self, config: Config) -> tuple[str, ...]:
         """Return what was asked for; else the configured ones, a model's own answer in front."""
         if self.estimators is not None:
             return self.estimators
         names = tuple(name for name in config.evaluation.estimators if name != LEARNED)
-        if self.model is None and len(names) < len(config.evaluation.estimators):
-            raise InputError("evaluation.estimators", "", "a run or checkpoint beside 'learned'", "none")
         return names if self.model is None else (LEARNED, *names)
 
 
@@ -109,11 +155,10 @@ def run_evaluation(request: Request) -> Document:
     from risctl.evaluation import headline
 
     config, source = open_source(request, request.resolve())
-    with _run_directory(request, config, source) as run:
+    with make_run_directory(request, config, source) as run:
         evaluation, files = evaluate_into(run.path, request, config, source)
     show_figures(evaluation)
-    answer = "--estimator nomp" if request.target is None else f"--model {request.target}"
-    closing(run.path, headline(evaluation.results), f"risctl locate FILE {answer}")
+    closing(run.path, headline(evaluation.results), next_command(request))
     return {
         "command": "eval",
         "run": str(run.path),
@@ -122,11 +167,18 @@ def run_evaluation(request: Request) -> Document:
     }
 
 
+def next_command(request: Request) -> str:
+    """Return what to type next."""
+    if request.target is not None:
+        return f"risctl locate FILE --model {request.target}"
+    return "risctl locate FILE" if request.model is not None else "risctl locate FILE --estimator nomp"
+
+
 def evaluate_into(
     run: Path, request: Request, config: Config, source: SceneSource
 ) -> tuple[Evaluation, list[Path]]:
     """Evaluate; write figures and pictures into the directory `eval` of `run`; return both."""
-    evaluation = _evaluate(request, config, source)
+    evaluation = evaluate_source(request, config, source)
     files = _write(run, evaluation)
     if request.plots:
         files += _draw(run, evaluation, config, source)
@@ -154,9 +206,19 @@ def open_source(request: Request, config: Config) -> tuple[Config, SceneSource]:
     return parse_section(Config, values, request.data), store
 
 
-def _run_directory(request: Request, config: Config, source: SceneSource) -> RunDirectory:
-    from risctl.cli.provenance import provenance
+def make_run_directory(
+    request: Request, config: Config, source: SceneSource, files: Mapping[Path, bytes] | None = None
+) -> RunDirectory:
+    """Make the run's directory, with `files` in it from the start."""
     from risctl.cli.runs import RunDirectory
+
+    name = request.common.preset_name if request.model is None else request.common.preset or "model"
+    return RunDirectory.create("eval", name, config, record_of(request, config, source), files)
+
+
+def record_of(request: Request, config: Config, source: SceneSource) -> Document:
+    """Return where the figures come from: the provenance of a run."""
+    from risctl.cli.provenance import provenance
 
     dataset: dict[str, Any] = {"path": None, "hash": source.fingerprint}
     if request.data is not None:
@@ -165,22 +227,29 @@ def _run_directory(request: Request, config: Config, source: SceneSource) -> Run
     record = provenance(request.device, request.common.threads, seeds, dataset)
     if request.model is not None:
         record["model"] = model_record(request.model)
-    name = request.common.preset_name if request.model is None else request.common.preset or "model"
-    return RunDirectory.create("eval", name, config, record)
+    return record
 
 
-def _evaluate(request: Request, config: Config, source: SceneSource) -> Evaluation:
+def evaluate_source(
+    request: Request, config: Config, source: SceneSource, label: str = "scenes"
+) -> Evaluation:
+    """Run the configured estimators and references on the scenes, progress shown under `label`."""
     from risctl.covariance import PIPELINE_VERSION, covariance_fingerprint
     from risctl.evaluation import evaluate
 
+    names = config.evaluation.estimators
     estimators: dict[str, Estimator] = {
-        name: make_estimator(name, config, request.model, request.device)
-        for name in config.evaluation.estimators
+        name: make_estimator(name, config, request.model, request.device) for name in names if name != CEILING
+    }
+    for name, target in request.beside.items():
+        estimators = {name: _other_model(request, config, source, target), **estimators}
+    references: dict[str, Reference] = {
+        name: make_reference(name, config, request.device) for name in names if name == CEILING
     }
     if request.model is not None and LEARNED in estimators:
         first = source.scenes(0, min(request.batch, config.evaluation.scenes)).to(request.device)
         spot_check_estimator(estimators[LEARNED], request.model.network, config, first)
-    with progress("scenes") as update:
+    with progress(label) as update:
         evaluation = evaluate(
             source,
             estimators,
@@ -193,6 +262,7 @@ def _evaluate(request: Request, config: Config, source: SceneSource) -> Evaluati
             device=request.device,
             seed=request.common.seed or 0,
             progress=update,
+            references=references,
         )
     identity = {
         "covariance_fingerprint": covariance_fingerprint(config.covariance),
@@ -200,6 +270,16 @@ def _evaluate(request: Request, config: Config, source: SceneSource) -> Evaluati
         "checkpoint": None if request.model is None else str(request.model.path),
     }
     return replace(evaluation, results=evaluation.results.model_copy(update=identity))
+
+
+def _other_model(request: Request, config: Config, source: SceneSource, target: str) -> Estimator:
+    """Return the learned estimator of another model than the request's own, checked on the first scenes."""
+    loaded = load_model(target, request.device)
+    config = with_model(config, loaded)
+    estimator = make_estimator(LEARNED, config, loaded, request.device)
+    first = source.scenes(0, min(request.batch, config.evaluation.scenes)).to(request.device)
+    spot_check_estimator(estimator, loaded.network, config, first)
+    return estimator
 
 
 def _write(run: Path, evaluation: Evaluation) -> list[Path]:
@@ -223,10 +303,18 @@ def _draw(run: Path, evaluation: Evaluation, config: Config, source: SceneSource
 
 def show_figures(evaluation: Evaluation) -> None:
     """Show the tables: sources found, errors beside the bound, by source count, time."""
-    from risctl.evaluation import accuracy_table, count_table, detection_table, timing_table
+    from risctl.evaluation import (
+        accuracy_table,
+        count_table,
+        detection_table,
+        reference_table,
+        timing_table,
+    )
 
-    for make in (detection_table, accuracy_table, count_table, timing_table):
+    for make in (detection_table, accuracy_table, count_table, reference_table, timing_table):
         table = make(evaluation.results)
+        if not table.rows:
+            continue
         show_table(table.title, table.columns, table.rows)
         if table.note:
             say(f"  {table.note}")

@@ -7,12 +7,12 @@ import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from risctl.cli.machine import resolve_device, use_threads
 from risctl.cli.options import Common
 from risctl.cli.runs import CONFIG, PROVENANCE, STATUS, read_document
-from risctl.errors import CheckFailedError, InputError
+from risctl.errors import CheckFailedError, DamagedFileError, InputError
 
 if TYPE_CHECKING:
     from risctl.cli.documents import Document
@@ -59,8 +59,10 @@ def prepare_search(request: SearchRequest) -> PreparedSearch:
         InputError: settings that no search, or not this one, can have.
         CheckFailedError: no passed overfit gate of this network is known.
     """
-    from risctl.search import SearchPlan
+    from risctl.search import SearchPlan, shown_url
 
+    if request.storage is not None:
+        shown_url(request.storage)  # refuses what is none
     use_threads(request.common.threads)
     devices = worker_devices(request.common.device, request.workers)
     config = _settings(request)
@@ -120,14 +122,21 @@ def _settings_of_run(common: Common, request: SearchRequest, run: Path) -> Confi
 
 def stored_study(run: Path) -> Document:
     """Return the name and the database of a run's study."""
-    found: Document = read_document(run / PROVENANCE).get(STUDY) or {}
+    found: Any = read_document(run / PROVENANCE).get(STUDY)
+    if not isinstance(found, dict) or not isinstance(found.get("name"), str):
+        expected = f"the name of a study in {STUDY!r}"
+        raise DamagedFileError(run / PROVENANCE, expected, type(found).__name__)
     return found
 
 
 def _refuse_other_study(request: SearchRequest, run: Path, stored: Document) -> None:
-    if (stored.get("storage") is None) != (request.storage is None):
-        expected = "no other database than the run's own" if request.storage else f"{stored['storage']}"
-        raise InputError("--storage", "", f"{expected}, with --resume {run}", request.storage or "none")
+    from risctl.search import same_database, shown_url
+
+    own, asked = stored.get("storage"), request.storage
+    if (own is None) != (asked is None) or (own and asked and not same_database(own, asked)):
+        found = "none" if asked is None else shown_url(asked)
+        expected = own or "none (the study is in the run)"
+        raise InputError("--storage", "", f"{expected}, with --resume {run}", found)
     if request.study not in (None, stored.get("name")):
         raise InputError("--study", "", f"{stored.get('name')}, as the run began", request.study)
 
@@ -137,7 +146,7 @@ def _study_name(request: SearchRequest, config: Config) -> str:
     from risctl.config import fingerprint
 
     if request.resume is not None:
-        return str(stored_study(request.resume).get("name"))
+        return str(stored_study(request.resume)["name"])
     if request.study is not None:
         return request.study
     search = config.search.model_copy(update={"trials": 1})  # more may be asked for later

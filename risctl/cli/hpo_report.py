@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -56,7 +57,8 @@ def conclude(run: Path, plan: SearchPlan, outcome: SearchOutcome) -> Document | 
 
 def _ending(run: Path, document: Document, outcome: SearchOutcome, verdict: Verdict) -> Document | Ending:
     if outcome.stopped_by is not None:
-        message = f"stopped with {outcome.finished} trials finished; go on with: risctl hpo --resume {run}"
+        following = resume_command(run, outcome)
+        message = f"stopped with {outcome.finished} trials finished; go on with: {following}"
         return Ending(document, SIGNAL_STATUS + outcome.stopped_by, message)
     if outcome.gave_up is not None:
         return Ending(document, CheckFailedError.exit_status, f"hpo: given up: {outcome.gave_up}")
@@ -233,5 +235,11 @@ def headline(outcome: SearchOutcome, verdict: Verdict) -> str:
 def next_command(run: Path, outcome: SearchOutcome) -> str:
     """Return what to type next."""
     if outcome.stopped_by is not None or outcome.best is None:
-        return f"risctl hpo --resume {run}"
+        return resume_command(run, outcome)
     return f"risctl train --config {run / BEST}"
+
+
+def resume_command(run: Path, outcome: SearchOutcome) -> str:
+    """Return what goes on with the search; a shared study is named again, its password is never shown."""
+    own = outcome.storage_url.startswith("sqlite:")
+    return f"risctl hpo --resume {run}" + ("" if own else f" --storage {shlex.quote(outcome.storage_url)}")

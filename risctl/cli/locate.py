@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from risctl.cli.alignment import spot_check_estimator
-from risctl.cli.console import closing, progress, show_table
+from risctl.cli.console import closing, progress, say, show_table
 from risctl.cli.documents import Document, versioned, write_json
 from risctl.cli.estimators import LEARNED, check_estimator, make_estimator
 from risctl.cli.machine import resolve_device, use_threads
-from risctl.cli.models import config_over_model, load_model
+from risctl.cli.models import config_over_model, load_model, load_reference, with_model
 from risctl.cli.options import Common, common_options, require_range
 from risctl.errors import InputError, MeasurementError
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from risctl.model.load import LoadedModel
 
 COLUMNS = ("scene", "azimuth deg", "+-", "elevation deg", "+-", "range m", "+-", "power dB")
-CLASSICAL = "nomp"  # where there is no model
+CLASSICAL = "nomp"  # on a surface that the reference model was not trained for
 KEYS = (
     "azimuth_deg",
     "std_azimuth_deg",
@@ -43,25 +43,24 @@ def locate(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="Measurements: .npz, .safetensors or .mat.")],
     estimator: Annotated[
         str | None,
-        typer.Option(help="learned, nomp, music or sbl; absent: learned with --model, else nomp."),
+        typer.Option(help="learned, nomp, music or sbl; absent: learned, on another surface nomp."),
     ] = None,
     num_sources: Annotated[
         int | None, typer.Option(help="Sources in every scene; counted if absent.")
     ] = None,
     out: Annotated[Path | None, typer.Option(help="JSON file to write.")] = None,
     model: Annotated[
-        str | None, typer.Option(metavar="RUN|CHECKPOINT", help="Trained model: the learned estimator.")
+        str | None,
+        typer.Option(metavar="RUN|CHECKPOINT", help="Model of the learned estimator; absent: the reference."),
     ] = None,
-    batch: Annotated[int, typer.Option(help="Scenes estimated at once.")] = 16,
+    batch: Annotated[int, typer.Option(help="Scenes estimated at once.")] = 64,
 ) -> Document:
     """Estimate source positions from a measurement file with y, H and codes."""
-    name = estimator or (CLASSICAL if model is None else LEARNED)
-    check_estimator("--estimator", name, model is not None)
+    check_estimator("--estimator", estimator or LEARNED)
     _check_out(out)
     use_threads(common.threads)
     device = resolve_device(common.device)
-    loaded = None if model is None else load_model(model, device)
-    config = common.resolve() if loaded is None else config_over_model(common, loaded)
+    name, config, loaded = _chosen(common, estimator, model, device)
     require_range("--num-sources", num_sources, 1, config.physics.max_sources)
     require_range("--batch", batch, 1, 100_000)
     if common.dry_run:
@@ -72,6 +71,26 @@ def locate(
     again = f"risctl locate {file}" + (f" --model {model}" if model else f" --estimator {name}")
     _report(document, file, out, again)
     return document
+
+
+def _chosen(
+    common: Common, estimator: str | None, model: str | None, device: str
+) -> tuple[str, Config, LoadedModel | None]:
+    """Return the estimator's name, the configuration, and the model if that is needed."""
+    if model is not None:
+        loaded = load_model(model, device)
+        return estimator or LEARNED, config_over_model(common, loaded), loaded
+    config = common.resolve()
+    if estimator is not None and estimator != LEARNED:
+        return estimator, config, None
+    try:
+        loaded = load_reference(config, device)
+    except InputError as error:
+        if estimator is not None:
+            raise
+        say(f"estimator {CLASSICAL}: {error}")
+        return CLASSICAL, config, None
+    return LEARNED, with_model(config, loaded), loaded
 
 
 def describe(estimates: Estimates) -> list[Document]:

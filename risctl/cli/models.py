@@ -28,17 +28,47 @@ SURFACE = (
     "wavefront",
     "amplitude_taper",
 )
+REFERENCE = "the reference model"
 TRAINED_WITH = "which the model was trained with"
 FIXED_SECTIONS = ("covariance", "model")
 
 
-def load_model(target: str, device: str) -> LoadedModel:
-    """Read the checkpoint `target`, or the best one of the run `target`."""
+def load_model(target: str, device: str, fusion: bool = True) -> LoadedModel:
+    """Read the checkpoint `target`, or the best one of the run `target`, with its count fusion if wanted."""
     from pathlib import Path
 
     from risctl.model.load import load_checkpoint
 
-    return load_checkpoint(Path(target), device)
+    return load_checkpoint(Path(target), device, fusion)
+
+
+def load_reference(config: Config, device: str) -> LoadedModel:
+    """Read the model that comes with risctl, for a configuration that names none.
+
+    Raises:
+        InputError: it is not for that surface, or that covariance; naming the first key that differs.
+        StorageError: it is missing.
+    """
+    from risctl.config.reference import reference_directory
+
+    loaded = load_model(str(reference_directory()), device)
+    refuse_mismatch(own_config(loaded), config, REFERENCE)
+    return loaded
+
+
+def refuse_mismatch(own: Config, config: Config, where: str | Path) -> None:
+    """Refuse a covariance or a surface other than the trained model's own."""
+    from risctl.config import diff_configs
+
+    for key, (trained, wanted) in diff_configs(own, config).items():
+        section, _, name = key.partition(".")
+        if section == "covariance" or (section == "physics" and name in SURFACE):
+            raise InputError(where, key, f"{_value(trained)}, {TRAINED_WITH}", _value(wanted))
+
+
+def with_model(config: Config, loaded: LoadedModel) -> Config:
+    """Return the configuration with the model's own `model` section: nobody asked for another."""
+    return config.model_copy(update={"model": loaded.model})
 
 
 def own_config(loaded: LoadedModel) -> Config:

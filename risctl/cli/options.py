@@ -70,6 +70,10 @@ class Common:
         """Return these options with one more override word in front."""
         return replace(self, overrides=(word, *self.overrides))
 
+    def with_last_override(self, word: str) -> Common:
+        """Return these options with one more override word, which replaces what those before it say."""
+        return replace(self, overrides=(*self.overrides, word))
+
     def with_preset(self, name: str) -> Common:
         """Return these options with the preset `name` where none was named."""
         return self if self.preset is not None else replace(self, preset=name)

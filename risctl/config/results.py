@@ -1,4 +1,4 @@
-"""The `inference`, `evaluation` and `search` sections."""
+"""The `inference` and `evaluation` sections."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from risctl.config.base import (
     cross_field_error,
 )
 
-EstimatorName = Literal["learned", "nomp", "music", "sbl"]
+EstimatorName = Literal["learned", "nomp", "music", "sbl", "ceiling"]
 EstimatorNames = Annotated[tuple[EstimatorName, ...], as_tuple, Field(min_length=1, max_length=8)]
 GridSide = Annotated[int, Field(ge=2, le=100_000)]
 
@@ -26,7 +26,15 @@ class InferenceConfig(Section):
     range_grid: GridSide = 241
     """Points of the one-dimensional range grid."""
     nf_mle_iters: Annotated[int, Field(ge=0, le=100)] = 3
-    """Newton steps of the near-field maximum-likelihood polish."""
+    """Newton steps of the near-field maximum-likelihood polish; 0 leaves positions as they were found."""
+    start: Literal["both", "network", "music"] = "both"
+    """Where the learned estimator's positions come from: the network, MUSIC on R_blend, or both."""
+    moves: bool = True
+    """Improve them by likelihood moves, which also tell the counts apart; off: count head and polish."""
+    proposals: Annotated[int, Field(ge=1, le=64)] = 8
+    """Local maxima of the network's presence map that the moves may use."""
+    count_by: Literal["best", "fusion", "head", "evidence"] = "best"
+    """What counts after the moves; `best`: the fitted fusion, or evidence and head where none was fitted."""
     count_rule: Literal["evidence", "penalty"] = "evidence"
     """How counts are compared: Laplace's evidence, or the log-likelihood less a fixed price per source."""
     count_price: Annotated[float, Field(ge=-100, le=100)] = -1.0
@@ -59,7 +67,7 @@ class EvaluationConfig(Section):
     gospa_power: Annotated[float, Field(ge=1, le=10)] = 2.0
     """GOSPA exponent p."""
     estimators: EstimatorNames = ("nomp", "music")
-    """Estimators of the sweep; `learned` only where there is a run or checkpoint."""
+    """Estimators of the sweep; `learned` needs a run or checkpoint, `ceiling` is a reference."""
 
     @model_validator(mode="after")
     def _check_distinct(self) -> Self:
@@ -71,24 +79,3 @@ class EvaluationConfig(Section):
             got = ", ".join(map(str, self.snr_values_db))
             raise cross_field_error("snr_values_db", "ascending values", got)
         return self
-
-
-class SearchConfig(Section):
-    """The hyper-parameter search."""
-
-    trials: Annotated[int, Field(ge=1, le=100_000)] = 24
-    """Trials of the study."""
-    epochs: Annotated[int, Field(ge=1, le=100_000)] = 24
-    """Epochs of a trial."""
-    patience: Annotated[int, Field(ge=1, le=100_000)] = 8
-    """Epochs without a better validation loss before a trial stops."""
-    space: Literal["wide"] = "wide"
-    """Name of the search space."""
-    startup_trials: Annotated[int, Field(ge=0, le=100_000)] = 8
-    """Random trials before the sampler models anything."""
-    pruner_warmup_epochs: Annotated[int, Field(ge=0, le=100_000)] = 6
-    """Epochs of a trial before it can be pruned."""
-    pruner_min_trials: Annotated[int, Field(ge=1, le=100_000)] = 8
-    """Trials that must have reached an epoch before its median prunes."""
-    beta_jitter: Annotated[float, Field(ge=0, le=0.5)] = 0.02
-    """Half width of the jitter of `covariance.beta` in trials."""

@@ -29,6 +29,8 @@ from risctl.physics.grid import PolarGrid
 
 SNR_DB = 10.0
 GRID_RINGS = 10
+LEARNED_SCENES = 64  # its batch
+LEARNED_TIMES = 5.0  # times cheaper than NOMP it is meant to be
 
 
 @dataclass(frozen=True)
@@ -46,11 +48,11 @@ class Plan:
 QUICK = Plan(repeats=3, written_scenes=2048, located_scenes=10)
 
 
-def benchmarks(config: Config, plan: Plan) -> Iterator[Figure]:
+def benchmarks(config: Config, plan: Plan, learned: Estimator | None = None) -> Iterator[Figure]:
     """Measure one figure after another, on one thread of the CPU.
 
     Args:
-        config: surface, scenes and estimators. plan: how much.
+        config: surface, scenes and estimators. plan: how much. learned: a trained estimator, if there is one.
     """
     with one_thread():
         yield from writing_figures(config.physics, plan)
@@ -59,6 +61,8 @@ def benchmarks(config: Config, plan: Plan) -> Iterator[Figure]:
         )
         yield from training_figures(config, plan.training_batch, plan.repeats)
         yield from nomp_figures(config, plan)
+        if learned is not None:
+            yield learned_figure(learned, config, plan)
         yield from music_figures(config.physics, config.covariance, plan)
 
 
@@ -108,6 +112,27 @@ def nomp_figure(
     slow = cost("", "", len(few), singly).value
     found = cost(name, "s/scene", len(scenes), together)
     return replace(found, target=target, reference=slow, reference_name="one scene at a time")
+
+
+def learned_figure(learned: Estimator, config: Config, plan: Plan) -> Figure:
+    """CPU seconds a scene of the learned estimator beside NOMP's without swaps, nothing told, at 10 dB."""
+    scenes = example_scenes(config.physics, max(plan.located_scenes, LEARNED_SCENES))
+    inference = config.inference.model_copy(update={"swap_rounds": 0})
+    nomp = build_estimator("nomp", config.physics, config.covariance, inference)
+    seconds, slow = (
+        cpu_seconds(partial(locate_blind, estimator, scenes), plan.repeats) for estimator in (learned, nomp)
+    )
+    reference = cost("", "", len(scenes), slow).value
+    found = cost("learned, nothing told", "s/scene", len(scenes), seconds)
+    target = reference / LEARNED_TIMES
+    return replace(
+        found, target=target, reference=reference, reference_name="NOMP without swaps, nothing told"
+    )
+
+
+def locate_blind(estimator: Estimator, scenes: Scenes) -> object:
+    """Run an estimator that is told nothing."""
+    return estimator(scenes.y, scenes.H, scenes.codes)
 
 
 def locate(estimator: Estimator, scenes: Scenes) -> object:

@@ -7,7 +7,7 @@
 Symbols are averaged over instead of fitted, so K L complex unknowns become K powers: below about 15 dB
 this is what reaches the bound, and its values for different K can be compared. Gradient and Fisher
 information come from the K x K identity ``R^-1 = (I - B C B^H) / sigma^2`` with
-``C = (B^H B + sigma^2 diag(p)^-1)^-1``.
+``C = (B^H B + sigma^2 diag(p)^-1)^-1``, in which ``R^-1 B = B C diag(p)^-1`` needs no difference at all.
 """
 
 from __future__ import annotations
@@ -54,11 +54,22 @@ class Hypothesis:
 
 @dataclass(frozen=True)
 class _Whitened:
-    """``V^H W V``, ``V^H W^2 V`` [B,L,4K,4K] and ``V^H W y`` [B,L,4K] (W_l = R_l^-1), and traces [B,L]."""
+    """Products with ``W_l = R_l^-1`` of the columns ``b_k`` and their derivatives ``d_j``, j = 1..3K.
 
-    Q: Tensor
-    Q2: Tensor
-    z: Tensor
+    Attributes:
+        bb: ``B^H W B`` [B, L, K, K]. bd: ``B^H W D`` [B, L, K, 3K]. dd: ``sigma^2 D^H W D`` [B, L, 3K, 3K].
+        bb2: ``b_k^H W^2 b_k``, real [B, L, K]. bd2: ``b_k^H W^2 d_j`` of a source's own j, real [B, L, 3K].
+        b: ``B^H W y`` [B, L, K]. d: ``D^H W y`` [B, L, 3K].
+        trace_w, trace_w2, energy_w2: sums over l of tr W, tr W^2 and ``|W y|^2`` [B].
+    """
+
+    bb: Tensor
+    bd: Tensor
+    dd: Tensor
+    bb2: Tensor
+    bd2: Tensor
+    b: Tensor
+    d: Tensor
     trace_w: Tensor
     trace_w2: Tensor
     energy_w2: Tensor
@@ -76,59 +87,70 @@ def gaussian_model(obs: Observation, at: GaussianParameters, geometry: ArrayGeom
 
 
 def _whiten(V: Tensor, y: Tensor, p: Tensor, noise: Tensor, K: int) -> _Whitened:
-    M = y.shape[-1]
-    s2 = noise[:, None, None, None]
-    S = V[..., :K]
-    G = V.mH @ V
-    loaded = G[..., :K, :K] + torch.diag_embed(noise[:, None] / p).unsqueeze(1).to(G.dtype)
+    L, M = y.shape[1:]
+    inverse_p = (1.0 / p)[:, None, :, None]
+    VH = V.mH.resolve_conj()
+    G = VH @ V
+    loaded = G[..., :K, :K] + torch.diag_embed(noise[:, None] / p).unsqueeze(1)
     C = torch.linalg.inv_ex(loaded)[0]
     T = C @ G[..., :K, :]
-    x = C @ (S.mH @ y.unsqueeze(-1))
-    r = y.unsqueeze(-1) - S @ x  # sigma^2 W y
-    Q = (G - G[..., :, :K] @ T) / s2
-    Q2 = (G - T.mH @ G[..., :K, :] - G[..., :, :K] @ T + T.mH @ G[..., :K, :K] @ T) / s2.square()
-    shrink = C @ G[..., :K, :K]
-    trace = shrink.diagonal(dim1=-2, dim2=-1).real.sum(-1)
-    trace2 = (shrink * shrink.mT).sum((-2, -1)).real
-    energy = r.abs().square().sum((-2, -1))
-    fit = energy / noise[:, None] + (x.abs().square().squeeze(-1) / p.unsqueeze(1)).sum(-1)
-    logdet = 2.0 * torch.linalg.cholesky_ex(loaded)[0].diagonal(dim1=-2, dim2=-1).real.log().sum(-1)
-    logdet = logdet + (M - K) * noise.log()[:, None] + p.log().sum(-1, keepdim=True)
+    x = C @ (VH[..., :K, :] @ y.unsqueeze(-1))
+    r = y.unsqueeze(-1) - V[..., :K] @ x  # sigma^2 W y
+    E = C * inverse_p.mT
+    P = T * inverse_p  # B^H W [B, D]
+    P2 = (C @ P) * inverse_p  # B^H W^2 [B, D]
+    leftover = E.diagonal(dim1=-2, dim2=-1).real.sum((1, 2))  # tr W = (M - K) / sigma^2 + tr C diag(p)^-1
+    spread = ((C * C.mT).real.sum(1) / (p.unsqueeze(-1) * p.unsqueeze(-2))).sum((-2, -1))
+    energy = square(r).sum((1, 2, 3))
+    fit = energy / noise + (square(x).sum(1).squeeze(-1) / p).sum(-1)
+    logdet = 2.0 * torch.linalg.cholesky_ex(loaded)[0].diagonal(dim1=-2, dim2=-1).real.log().sum((1, 2))
+    logdet = logdet + L * ((M - K) * noise.log() + p.log().sum(-1))
     return _Whitened(
-        Q=Q,
-        Q2=Q2,
-        z=(V.mH @ r).squeeze(-1) / s2[..., 0],
-        trace_w=(M - trace) / noise[:, None],
-        trace_w2=(M - 2.0 * trace + trace2) / noise.square()[:, None],
-        energy_w2=energy / noise.square()[:, None],
-        log_likelihood=-(logdet + fit).sum(1),
+        bb=P[..., :K],
+        bd=P[..., K:],
+        dd=G[..., K:, K:] - G[..., K:, :K] @ T[..., K:],
+        bb2=P2.diagonal(dim1=-2, dim2=-1).real,
+        bd2=_own(P2[..., K:]),
+        b=x.squeeze(-1) * inverse_p.squeeze(-1),
+        d=(VH[..., K:, :] @ r).squeeze(-1) / noise[:, None, None],
+        trace_w=L * (M - K) / noise + leftover,
+        trace_w2=L * (M - K) / noise.square() + spread,
+        energy_w2=energy / noise.square(),
+        log_likelihood=-(logdet + fit),
     )
 
 
+def square(z: Tensor) -> Tensor:
+    """``|z|^2`` without the square root of abs."""
+    return z.real.square() + z.imag.square()
+
+
+def _own(x: Tensor) -> Tensor:
+    """Real parts [B, L, 3K] of a source's row at its own three columns of x [B, L, K, 3K]."""
+    B, L, K, _ = x.shape
+    return x.reshape(B, L, K, K, 3).diagonal(dim1=2, dim2=3).real.mT.reshape(B, L, 3 * K)
+
+
 def _gradient(w: _Whitened, p: Tensor, noise: Tensor, K: int) -> Tensor:
-    own = torch.arange(K, device=p.device).repeat_interleave(3)
-    b, d = w.z[..., :K], w.z[..., K:]
-    diagonal = w.Q[..., :K, K:][..., own, torch.arange(3 * K, device=p.device)]
-    positions = 2.0 * ((d.conj() * b[..., own]).real - diagonal.real).sum(1) * p[:, own]
-    powers = (b.abs().square() - w.Q[..., :K, :K].diagonal(dim1=-2, dim2=-1).real).sum(1) * p
-    level = (w.energy_w2 - w.trace_w).sum(1) * noise
+    slope = (w.d.conj() * w.b.repeat_interleave(3, dim=-1)).real
+    positions = 2.0 * (slope - _own(w.bd)).sum(1) * p.repeat_interleave(3, dim=1)
+    powers = (square(w.b) - w.bb.diagonal(dim1=-2, dim2=-1).real).sum(1) * p
+    level = (w.energy_w2 - w.trace_w) * noise
     return torch.cat([positions, powers, level.unsqueeze(-1)], dim=-1)
 
 
 def _information(w: _Whitened, p: Tensor, noise: Tensor, K: int) -> Tensor:
     """Slepian-Bangs: ``tr(W dR_i W dR_j)``, dR of rank two (positions), one (powers) or full (noise)."""
-    own = torch.arange(K, device=p.device).repeat_interleave(3)
-    index = torch.arange(3 * K, device=p.device)
-    ss, sd, dd = w.Q[..., :K, :K], w.Q[..., :K, K:], w.Q[..., K:, K:]
-    sd3 = sd[..., own, :]
-    ss3 = ss[..., own, :]
-    p3, s2 = p[:, own], noise[:, None]
-    tt = 2.0 * (sd3 * sd3.mT + ss3[..., own] * dd.mT).real.sum(1) * p3.unsqueeze(-1) * p3.unsqueeze(-2)
-    tp = 2.0 * (ss3 * sd.mT).real.sum(1) * p3.unsqueeze(-1) * p.unsqueeze(-2)
-    ts = 2.0 * w.Q2[..., :K, K:][..., own, index].real.sum(1) * p3 * s2
-    pp = ss.abs().square().sum(1) * p.unsqueeze(-1) * p.unsqueeze(-2)
-    ps = w.Q2[..., :K, :K].diagonal(dim1=-2, dim2=-1).real.sum(1) * p * s2
-    level = w.trace_w2.sum(1)[:, None, None] * noise.square()[:, None, None]
+    p3, s2 = p.repeat_interleave(3, dim=1), noise[:, None]
+    bb3 = w.bb.repeat_interleave(3, dim=-2)
+    bd3 = w.bd.repeat_interleave(3, dim=-2)
+    dd = (bb3.repeat_interleave(3, dim=-1) * w.dd.mT).real.sum(1) / noise[:, None, None]
+    tt = 2.0 * ((bd3 * bd3.mT).real.sum(1) + dd) * p3.unsqueeze(-1) * p3.unsqueeze(-2)
+    tp = 2.0 * (bb3 * w.bd.mT).real.sum(1) * p3.unsqueeze(-1) * p.unsqueeze(-2)
+    ts = 2.0 * w.bd2.sum(1) * p3 * s2
+    pp = square(w.bb).sum(1) * p.unsqueeze(-1) * p.unsqueeze(-2)
+    ps = w.bb2.sum(1) * p * s2
+    level = (w.trace_w2 * noise.square())[:, None, None]
     rows = [
         torch.cat([tt, tp, ts.unsqueeze(-1)], dim=-1),
         torch.cat([tp.mT, pp, ps.unsqueeze(-1)], dim=-1),

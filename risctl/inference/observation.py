@@ -63,4 +63,4 @@ class Observation:
     def observe(self, columns: Tensor) -> Tensor:
         """``Phi_l x_j`` [B, L, M, J] of RIS-domain vectors [B, J, N]."""
         B, L, M, N = self.Phi.shape
-        return (self.Phi.view(B, L * M, N) @ columns.mT).view(B, L, M, -1)
+        return (self.Phi.view(B, L * M, N) @ columns.mT).view(B, L, M, columns.shape[1])

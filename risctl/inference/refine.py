@@ -5,6 +5,8 @@ A step is kept only where it improves the likelihood, so a result is never worse
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
@@ -12,7 +14,7 @@ from risctl.inference.concentrated import local_model
 from risctl.inference.gaussian import LOG_RANGE, GaussianModel, GaussianParameters, gaussian_model
 from risctl.inference.levenberg import Damping, damped_step, predicted_gain
 from risctl.inference.observation import Observation
-from risctl.inference.records import choose
+from risctl.inference.records import choose, replace_rows, take
 from risctl.physics.geometry import ArrayGeometry, FieldOfView
 from risctl.physics.polar import clamp_to_view, polar_limits
 
@@ -59,33 +61,58 @@ def refine_gaussian(
 ) -> tuple[GaussianParameters, GaussianModel]:
     """Raise the Gaussian-symbol likelihood from `start` by Fisher scoring.
 
-    Positions, powers and noise move together; with `hold_points` only powers and noise do.
+    Positions, powers and noise move together; with `hold_points` only powers and noise do. Scenes that have
+    settled rest, whatever the batch does, and leave it when they are half of it.
     """
-    K = start.points.shape[1]
     x, model = pack(start), gaussian_model(obs, start, geometry)
-    nuisance = x[:, 3 * K :]
-    limit = x.new_tensor([*POINT_LIMIT * K, *[LOG_LIMIT] * (K + 1)])
     damping = Damping.start(model.log_likelihood)
-    settled = torch.zeros_like(model.log_likelihood, dtype=torch.bool)  # these rest, whatever the batch does
+    settled = torch.zeros_like(model.log_likelihood, dtype=torch.bool)
+    part = whole = _Climb(x, x[:, 3 * start.points.shape[1] :], model, damping, settled)
+    rows = torch.arange(len(obs), device=x.device)
     for _ in range(iterations):
-        at = unpack(x).points
-        low, high = (at, at) if hold_points else polar_limits(at, view)
-        low, high = low.flatten(1), high.flatten(1)
-        low, high = torch.cat([low, nuisance - LOG_RANGE], 1), torch.cat([high, nuisance + LOG_RANGE], 1)
-        step = damped_step(x, -model.gradient, model.information, damping.level, low, high, limit)
-        trial = unpack(torch.minimum(torch.maximum(x + step, low), high))
-        moved = at if hold_points else clamp_to_view(trial.points, view)
-        trial = GaussianParameters(moved, trial.log_power, trial.log_noise)
-        candidate = gaussian_model(obs, trial, geometry)
-        gain = candidate.log_likelihood - model.log_likelihood
-        better = (gain > 0) & ~settled
-        damping = damping.updated(gain, predicted_gain(-model.gradient, model.information, step))
-        x = torch.where(better.unsqueeze(-1), pack(trial), x)
-        model = choose(better, candidate, model)
-        settled = settled | (gain.abs() < SETTLED) | (damping.level > STUCK)
-        if bool(settled.all()):
+        part = _scoring_step(obs, part, geometry, view, hold_points)
+        if 2 * int(part.settled.sum()) < len(rows):
+            continue
+        whole = replace_rows(whole, rows, part)
+        moving = (~part.settled).nonzero().squeeze(-1)
+        rows, part, obs = rows[moving], take(part, moving), obs[moving]
+        if not len(rows):
             break
-    return unpack(x), model
+    whole = replace_rows(whole, rows, part)
+    return unpack(whole.x), whole.model
+
+
+@dataclass(frozen=True)
+class _Climb:
+    """Packed parameters x [B, 4K+1], powers and noise at the start, the model at x, and which scenes rest."""
+
+    x: Tensor
+    nuisance: Tensor
+    model: GaussianModel
+    damping: Damping
+    settled: Tensor
+
+
+def _scoring_step(
+    obs: Observation, now: _Climb, geometry: ArrayGeometry, view: FieldOfView, hold_points: bool
+) -> _Climb:
+    """One damped step, kept where the likelihood rises and the scene does not rest."""
+    at, model, K = unpack(now.x).points, now.model, now.x.shape[1] // 4
+    low, high = (at, at) if hold_points else polar_limits(at, view)
+    low = torch.cat([low.flatten(1), now.nuisance - LOG_RANGE], 1)
+    high = torch.cat([high.flatten(1), now.nuisance + LOG_RANGE], 1)
+    limit = now.x.new_tensor([*POINT_LIMIT * K, *[LOG_LIMIT] * (K + 1)])
+    step = damped_step(now.x, -model.gradient, model.information, now.damping.level, low, high, limit)
+    trial = unpack(torch.minimum(torch.maximum(now.x + step, low), high))
+    moved = at if hold_points else clamp_to_view(trial.points, view)
+    trial = GaussianParameters(moved, trial.log_power, trial.log_noise)
+    candidate = gaussian_model(obs, trial, geometry)
+    gain = candidate.log_likelihood - model.log_likelihood
+    better = (gain > 0) & ~now.settled
+    damping = now.damping.updated(gain, predicted_gain(-model.gradient, model.information, step))
+    settled = now.settled | (gain.abs() < SETTLED) | (damping.level > STUCK)
+    x = torch.where(better.unsqueeze(-1), pack(trial), now.x)
+    return _Climb(x, now.nuisance, choose(better, candidate, model), damping, settled)
 
 
 def pack(at: GaussianParameters) -> Tensor:

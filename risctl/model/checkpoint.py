@@ -64,7 +64,12 @@ class CheckpointState(Section):
     best_value: Annotated[float, Field(ge=-1e30, le=1e30)] | None
     """The lowest validation loss so far."""
     training: dict[str, Any]
-    """Where the trainer was, for itself to read."""
+    """Where the trainer was, for itself to read; empty in an exported checkpoint."""
+
+    @property
+    def exported(self) -> bool:
+        """Whether this holds the weights for inference and nothing else."""
+        return not self.training
 
     @property
     def physics(self) -> PhysicsConfig:
@@ -120,6 +125,17 @@ def save_checkpoint(path: Path, tensors: Mapping[str, Tensor], state: Checkpoint
     document = write_container(path, tensors, state.model_dump(mode="json"))
     text = json.dumps({**document, COPY_HASH: _copy_hash(document)}, indent=1, allow_nan=False)
     write_atomically(path.with_suffix(".json"), f"{text}\n".encode())
+
+
+def export_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
+    """Write what inference needs of a checkpoint to `path`: its weights, without the trainer's state.
+
+    Raises:
+        StorageError: disk full, permission denied, and the like.
+    """
+    kept = f"{checkpoint.state.weights}/"
+    tensors = {name: x for name, x in checkpoint.tensors.items() if name.startswith(kept)}
+    save_checkpoint(path, tensors, checkpoint.state.model_copy(update={"training": {}}))
 
 
 def read_checkpoint(path: Path) -> Checkpoint:

@@ -13,6 +13,7 @@ from torch import Tensor
 from risctl.config import CovarianceConfig, ModelConfig, PhysicsConfig
 from risctl.errors import DamagedFileError, InputError
 from risctl.model.checkpoint import BEST, CHECKPOINTS, LAST, Checkpoint, read_checkpoint
+from risctl.model.fusion import LoadedFusion, fusion_path, load_fusion
 from risctl.model.network import RisNetwork, build_network
 from risctl.model.weights import check_weights
 
@@ -27,6 +28,7 @@ class LoadedModel:
         physics, covariance, model: the sections inference needs.
         covariance_fingerprint: of the covariance pipeline it was trained with.
         weights: "raw", "ema" or "swa". path: the checkpoint. epoch, step, best_value: of its training.
+        fusion: the count fusion fitted to it, None if there is none beside the checkpoint.
     """
 
     network: RisNetwork
@@ -40,10 +42,15 @@ class LoadedModel:
     epoch: int
     step: int
     best_value: float | None
+    fusion: LoadedFusion | None = None
 
 
-def load_checkpoint(path: str | Path, device: torch.device | str = "cpu") -> LoadedModel:
+def load_checkpoint(path: str | Path, device: torch.device | str = "cpu", fusion: bool = True) -> LoadedModel:
     """Return the network of a checkpoint file, or of the best checkpoint of a run directory.
+
+    Args:
+        path: the file or directory. device: where the network is to be.
+        fusion: read the count fusion beside the checkpoint, too, if there is one.
 
     Raises:
         InputError: there is no checkpoint there, or another version wrote it.
@@ -66,6 +73,7 @@ def load_checkpoint(path: str | Path, device: torch.device | str = "cpu") -> Loa
         epoch=state.epoch,
         step=state.step,
         best_value=state.best_value,
+        fusion=_fusion(checkpoint, network, device) if fusion else None,
     )
 
 
@@ -93,6 +101,15 @@ def _filled(checkpoint: Checkpoint, physics: PhysicsConfig, model: ModelConfig) 
     check_weights(checkpoint.path, weights, network.state_dict())
     network.load_state_dict(weights)
     return network
+
+
+def _fusion(checkpoint: Checkpoint, network: RisNetwork, device: torch.device | str) -> LoadedFusion | None:
+    path = fusion_path(checkpoint.path)
+    if not path.is_file():
+        return None
+    found = load_fusion(path, checkpoint.group(checkpoint.state.weights), network.max_sources)
+    found.network.to(device)
+    return found
 
 
 def _check_size(path: Path, weights: Mapping[str, Tensor], model: ModelConfig) -> None:

@@ -76,6 +76,17 @@ def shown_url(url: str) -> str:
     return shown_url(url)
 
 
+def same_database(url: str, other: str) -> bool:
+    """Return whether two URLs lead to one database, whoever asks for it: same host, port and name.
+
+    Raises:
+        InputError: one is none that a search can use.
+    """
+    from risctl.search.url import same_database
+
+    return same_database(url, other)
+
+
 __all__ = [
     "Params",
     "SearchEvent",
@@ -90,6 +101,7 @@ __all__ = [
     "preset_parameters",
     "read_outcome",
     "run_search",
+    "same_database",
     "shown_url",
     "trial_config",
     "trial_plan",

@@ -142,12 +142,27 @@ def test_a_search_that_goes_on_keeps_its_settings_but_may_have_more_trials(
     for word in ("training.weight_decay=0.5", "search.spaces.wide.training.lr.low=1e-5", "search.patience=2"):
         assert word.partition("=")[0] in _refused(capsys, run, word)
     assert "as the run began" in _refused(capsys, run, "--study", "other")
-    assert "--storage" in _refused(capsys, run, "--storage", "postgresql+psycopg://u@h/d")
+    refused = _refused(capsys, run, "--storage", "postgresql+psycopg://u:secret@h/d")
+    assert refused.startswith("--storage: expected none (the study is in the run)")
+    assert "secret" not in refused
     assert story.plan.trials == 12
 
 
 def _refused(capsys: Capture, run: str, *arguments: str) -> str:
     return str(ask(capsys, "hpo", "--resume", run, *arguments, status=2)["error"]["message"])
+
+
+def test_a_run_that_lost_its_studys_name_is_damaged(story: Story, capsys: Capture) -> None:
+    run = Path(_hpo(capsys, "--trials", "12")["run"])
+    provenance = json.loads((run / "provenance.json").read_text())
+    (run / "provenance.json").write_text(json.dumps(provenance | {"study": None}))
+    assert "name of a study" in ask(capsys, "hpo", "--resume", str(run), status=4)["error"]["message"]
+
+
+def test_a_database_that_is_none_is_refused_before_anything_is_written(story: Story, capsys: Capture) -> None:
+    error = ask(capsys, "hpo", *WORDS, "--force", "--storage", "nonsense", "--dry-run", status=2)["error"]
+    assert error["message"].startswith("--storage: expected postgresql+psycopg://")
+    assert not Path("runs").exists()
 
 
 def test_the_run_of_another_command_is_refused(story: Story, capsys: Capture) -> None:
@@ -187,6 +202,8 @@ def test_the_database_can_come_from_the_environment(
     run = _hpo(capsys, "--trials", "12")["run"]
     assert story.plan is not None
     assert story.plan.storage_url == "postgresql+psycopg://me@host/studies"
+    monkeypatch.setenv("RISCTL_STORAGE", "postgresql+psycopg://me@elsewhere/studies")
+    assert "got postgresql+psycopg://me@elsewhere/studies" in _refused(capsys, run)
     monkeypatch.delenv("RISCTL_STORAGE")
     assert "postgresql+psycopg://me@host/studies, with --resume" in _refused(capsys, run)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -139,10 +140,19 @@ def test_a_stopped_search_reports_what_it_has(tmp_path: Path, capsys: Capture) -
     ending = _conclude(tmp_path, outcome([*trials(3), record(3, 0.8, "running")], stopped_by=2))
     assert isinstance(ending, Ending)
     assert ending.exit_status == 130
-    assert f"go on with: risctl hpo --resume {tmp_path}" in ending.message
+    assert ending.message.endswith(f"go on with: risctl hpo --resume {tmp_path}")
     assert ending.document["finished"] == 3
     assert (tmp_path / "best.toml").exists()
     assert "headline: stopped after 3 trials: best" in capsys.readouterr().out
+
+
+def test_a_shared_search_is_resumed_with_its_database(tmp_path: Path) -> None:
+    shared = outcome(trials(3), stopped_by=2, storage_url="postgresql+psycopg://me@host/db?sslmode=require")
+    ending = _conclude(tmp_path, shared)
+    assert isinstance(ending, Ending)
+    words = shlex.split(ending.message.partition("go on with: ")[2])
+    assert words[:3] == ["risctl", "hpo", "--resume"]
+    assert words[4:] == ["--storage", shared.storage_url]
 
 
 def test_a_search_without_a_complete_trial_has_no_preset_to_offer(tmp_path: Path, capsys: Capture) -> None:

@@ -124,17 +124,41 @@ def test_a_dataset_of_another_surface_is_refused(run: Path, capsys: Capture) -> 
     assert "physics.range_max: expected 10.0" in capsys.readouterr().err
 
 
+SMALL = ("evaluation.scenes=8", "evaluation.snr_values_db=[10, 20]", "evaluation.bootstrap=0")
+OTHER = ("physics.ris_rows=6", "physics.ris_columns=6")
+
+
+def test_the_shipped_model_answers_where_none_is_named(capsys: Capture) -> None:
+    learned = ("--estimators", "learned", "--no-plots", "--device", "cpu")
+    document = ask(capsys, "eval", *learned, *SMALL)
+    assert document["results"]["estimators"] == ["learned"]
+    assert "reference" in document["results"]["checkpoint"]
+    config = load_config(None, Path(document["run"]) / "config.json")
+    assert config.model == load_config("reference", None).model
+    scenes = SceneStream(config.physics, 0, "test", 3).scenes(0, 3)
+    write_measurements(Path("n.npz"), scenes.y, scenes.H, scenes.codes)
+    assert ask(capsys, "locate", "n.npz", "--device", "cpu")["estimator"] == "learned"
+
+
+def test_on_another_surface_the_shipped_model_is_left_out_and_says_so(run: Path, capsys: Capture) -> None:
+    assert main(["eval", "--dry-run", *SMALL, *OTHER]) == 0
+    assert "learned left out: the reference model: physics.ris_" in capsys.readouterr().out
+    file = _measurements(run)
+    assert main(["locate", file, "--dry-run", *SURFACE]) == 0
+    assert "estimator nomp: the reference model" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
-    "arguments",
-    [
-        ("eval", "--estimators", "learned"),
-        ("eval", "evaluation.estimators=['learned']"),
-        ("locate", "m.npz", "--estimator", "learned"),
-    ],
+    "wanted", [("eval", "--estimators", "learned"), ("locate", "m", "--estimator", "learned")]
 )
-def test_learned_needs_a_model(arguments: tuple[str, ...], capsys: Capture) -> None:
-    assert main(list(arguments)) == 2
-    assert "a run or checkpoint beside 'learned'" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    ("word", "key"), [(OTHER[0], "physics.ris_rows"), ("covariance.beta=0.26", "covariance.beta")]
+)
+def test_the_shipped_model_is_refused_where_it_does_not_fit(
+    wanted: tuple[str, ...], word: str, key: str, capsys: Capture
+) -> None:
+    assert main([*wanted, word]) == 2
+    assert f"the reference model: {key}: expected" in capsys.readouterr().err
 
 
 def test_an_edited_beta_is_a_damaged_file(run: Path, capsys: Capture, tmp_path: Path) -> None:

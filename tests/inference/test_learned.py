@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 
 import pytest
 import torch
@@ -10,8 +10,11 @@ from torch import Tensor
 
 from risctl.config import CovarianceConfig, InferenceConfig, ModelConfig, PhysicsConfig
 from risctl.covariance import leading_subspace, snapshot_factor
+from risctl.errors import InputError
 from risctl.inference import Estimates, LearnedEstimator, build_learned
+from risctl.inference.fusion import num_figures
 from risctl.model import Prediction, build_network
+from risctl.model.fusion import CountFusion, FusionState, LoadedFusion
 from risctl.physics import ArrayGeometry, Scenes, steering_vector
 from tests.inference.conftest import make_scenes
 
@@ -65,7 +68,7 @@ def test_a_network_that_knows_finds_everything() -> None:
 def test_the_polish_brings_peaks_of_the_snapshots_nearer() -> None:
     medians, of_snapshots = [], CovarianceConfig(beta=1.0)
     for steps in (0, 3):
-        inference = QUICK.model_copy(update={"nf_mle_iters": steps})
+        inference = QUICK.model_copy(update={"nf_mle_iters": steps, "moves": False, "start": "music"})
         estimator, scenes = told(30, inference, of_snapshots, snr_min_db=15.0)
         medians.append(float(errors_deg(estimator(scenes.y, scenes.H, scenes.codes), scenes).median()))
     assert medians[1] < 0.6 * medians[0], medians
@@ -122,3 +125,70 @@ def test_beta_decides_whose_subspace_is_read(beta: float) -> None:
     V, _ = leading_subspace(other, 1)
     overlap = (U.mH @ V).abs().flatten()
     torch.testing.assert_close(overlap, torch.ones(4), rtol=1e-4, atol=1e-4)
+
+
+STAGES = (
+    {"moves": False, "start": "network", "nf_mle_iters": 0},
+    {"moves": False, "start": "music", "nf_mle_iters": 0},
+    {"moves": False, "start": "network"},
+    {"start": "network"},
+    {"start": "music"},
+    {"count_by": "head"},
+    {"count_by": "evidence"},
+    {"nf_mle_iters": 0},
+)
+
+
+@pytest.mark.parametrize("changes", STAGES, ids=str)
+def test_every_stage_can_be_switched_off(changes: dict[str, object]) -> None:
+    """With a network that knows, all ways lead to the sources."""
+    estimator, scenes = told(12, QUICK.model_copy(update=changes), snr_min_db=15.0)
+    found = estimator(scenes.y, scenes.H, scenes.codes, scenes.num_sources.long())
+    assert float((errors_deg(found, scenes) < 5.0).double().mean()) > 0.9
+
+
+def test_moves_find_what_the_network_missed() -> None:
+    """Every second slot of the network is somewhere else; the likelihood tells."""
+    estimator, scenes = told(30, snr_min_db=15.0)
+    prediction = estimator.network(scenes.y, scenes.H, scenes.codes)
+    position = prediction.position.clone()
+    position[:, 1::2] = torch.tensor([0.9, -0.4, 3.0])
+    wrong = Misled(replace(prediction, position=position), scenes)
+    misled = build_learned(
+        wrong, CONFIG, make_scenes(1, seed=5)[0], QUICK.model_copy(update={"count_by": "evidence"})
+    )
+    still = replace(misled, inference=QUICK.model_copy(update={"moves": False, "start": "network"}))
+    shares = [
+        float((errors_deg(e(scenes.y, scenes.H, scenes.codes), scenes) < 5.0).double().mean())
+        for e in (misled, still)
+    ]
+    assert shares[0] > 0.95 > 0.8 > shares[1]
+
+
+@dataclass(frozen=True)
+class Misled:
+    """A network with a fixed answer to each of some scenes."""
+
+    answer: Prediction
+    scenes: Scenes
+
+    def __call__(self, y: Tensor, H: Tensor, codes: Tensor) -> Prediction:
+        rows = (y[:, None, 0, 0] == self.scenes.y[None, :, 0, 0]).long().argmax(dim=1)
+        parts = {f.name: getattr(self.answer, f.name) for f in fields(self.answer)}
+        return Prediction(**{k: None if x is None else x[rows] for k, x in parts.items()})
+
+
+def test_a_fusion_of_other_proposals_is_refused() -> None:
+    network = CountFusion(num_figures(5, 8), 5, 4)
+    state = FusionState(
+        weights_hash="0" * 32, figures=network.figures, max_sources=5, hidden=4, search={}, fitted={}
+    )
+    physics, _ = make_scenes(1, seed=5)
+    fitted = LoadedFusion(network, state)
+    model = ModelConfig(width=8, depth=1, map_rows=4, map_columns=8, map_ranges=2)
+    oracle = build_network(model, physics, seed=0)
+    assert build_learned(oracle, CONFIG, physics, QUICK, fusion=fitted).fusion is fitted
+    with pytest.raises(InputError, match="proposals: expected 8"):
+        build_learned(oracle, CONFIG, physics, QUICK.model_copy(update={"proposals": 9}), fusion=fitted)
+    with pytest.raises(InputError, match="count_by"):
+        build_learned(oracle, CONFIG, physics, QUICK.model_copy(update={"count_by": "fusion"}))

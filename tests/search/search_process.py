@@ -79,7 +79,8 @@ def answer(request: dict[str, Any]) -> Any:
 def main() -> None:
     torch.set_num_threads(1)
     context = get_context("forkserver")
-    context.set_forkserver_preload(PRELOADED)
+    # Every worker imports this module again: what it imports must be there already.
+    context.set_forkserver_preload([*PRELOADED, "risctl.search.run", "tests.search.clerk"])
     forkserver.ensure_running()
     with TemporaryDirectory() as directory:  # everything is imported and warm after this
         clerk = Clerk(small_plan(), Path(directory))

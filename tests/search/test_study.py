@@ -9,6 +9,7 @@ import pytest
 from optuna.trial import TrialState
 
 from risctl.errors import InputError, StorageError
+from risctl.search import same_database, shown_url
 from risctl.search.storage import open_storage
 from risctl.search.study import HOPELESS, LostTrialError
 from tests.search.clerk import Clerk
@@ -163,12 +164,31 @@ def test_a_file_that_is_no_study(tmp_path: Path, open_clerk: OpenClerk) -> None:
         "mysql://me:secret@host/db",
         "postgresql://me:secret@host",
         "postgresql+asyncpg://h/d",
+        "mysql://me@host/db?password=secret",
     ],
 )
 def test_only_a_postgresql_database_can_be_shared(url: str, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"postgresql\+psycopg://user@host/database") as error:
         open_storage(small_plan(storage_url=url), tmp_path)
     assert "secret" not in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["password", "sslpassword"])
+def test_a_password_is_never_shown(name: str) -> None:
+    shown = shown_url(f"postgresql://me:secret@host/db?{name}=secret&sslmode=require")
+    assert "secret" not in shown
+    assert shown.startswith("postgresql+psycopg://me:***@host/db?")
+    assert "sslmode=require" in shown
+    with pytest.raises(InputError, match="%40") as error:
+        shown_url("postgresql://me:half@secret@host/db")
+    assert "secret" not in str(error.value)
+
+
+def test_one_database_whoever_asks() -> None:
+    url = "postgresql+psycopg://me:***@host:5433/db"
+    assert same_database(url, "postgresql://you:secret@host:5433/db")
+    for other in ("host:5433/other", "elsewhere:5433/db", "host/db", "/db?host=/tmp"):
+        assert not same_database(url, f"postgresql://me:secret@{other}")
 
 
 def test_the_driver_that_is_missing_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
