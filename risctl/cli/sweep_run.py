@@ -98,6 +98,7 @@ def run_sweeps(request: Request, resumed: Path | None = None) -> Document:
     use_threads(request.common.threads)
     plans = plan_sweeps(request)
     with _run_directory(request, resumed) as run:
+        note(f"run: {run.path} (what interrupts it loses nothing: risctl eval --resume {run.path})")
         (run.path / FOLDER).mkdir(exist_ok=True)
         done = [(plan, _run_sweep(run.path / FOLDER, request, plan)) for plan in plans]
     files = [path for _, (_, paths) in done for path in paths]

@@ -49,6 +49,7 @@ def draw(plan: SearchPlan, space: Mapping[str, BaseDistribution], trials: Sequen
     sampler = TPESampler(
         n_startup_trials=plan.config.search.startup_trials,
         multivariate=True,
+        constant_liar=True,  # what runs elsewhere counts as bad: the next draw keeps clear of it
         seed=int(sequence.generate_state(1)[0]),
     )
     study = optuna.create_study(sampler=sampler, direction="minimize")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
 
 MOVES, BARELY_MOVES = 0.10, 0.05
 COMPLETE, PRUNED, FAILED, RUNNING = "complete", "pruned", "failed", "running"
-NOT_FINITE = ("not finite", "nan", "diverged")
+NOT_FINITE = re.compile(r"\b(not finite|nan|inf|diverged)\b", re.IGNORECASE)  # words: paths may hold "nan"
 
 
 @dataclass(frozen=True)
@@ -78,8 +79,7 @@ def gain(best: TrialRecord | None, baseline: TrialRecord | None) -> float | None
 
 def is_divergence(trial: TrialRecord) -> bool:
     """Whether a trial failed because something in it was not finite."""
-    reason = (trial.reason or "").lower()
-    return trial.state == FAILED and any(word in reason for word in NOT_FINITE)
+    return trial.state == FAILED and NOT_FINITE.search(trial.reason or "") is not None
 
 
 def _finished(outcome: SearchOutcome, asked: int) -> Finding:

@@ -11,6 +11,7 @@ import json
 import os
 import queue
 import signal
+import sys
 import threading
 import time
 from collections.abc import Mapping
@@ -84,7 +85,8 @@ def _resumed(job: TrialJob, desk: _Desk) -> Outcome:
         pass  # a worker of a search that was killed just now may need a moment to notice
     try:
         return run_training(plan, job.directory, [desk.hear], desk.stop, resume=True)
-    except DamagedFileError:
+    except DamagedFileError as error:
+        print(f"{error}; the trial begins anew", file=sys.stderr)  # into its log
         for path in (job.directory / CHECKPOINTS).iterdir():
             path.unlink()
         return run_training(plan, job.directory, [desk.hear], desk.stop)

@@ -79,6 +79,27 @@ def test_an_interrupted_sweep_goes_on_with_the_next_value(
     assert len(json.loads((run / "provenance.json").read_text())["resumed"]) == 1
 
 
+def test_ctrl_c_ends_with_what_is_done_and_the_way_to_go_on(
+    capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    evaluated, labels = sweep_run.evaluate_source, []
+
+    def interrupted(*arguments: Any, label: str) -> Any:
+        labels.append(label)
+        if len(labels) == 2:
+            raise KeyboardInterrupt
+        return evaluated(*arguments, label=label)
+
+    monkeypatch.setattr(sweep_run, "evaluate_source", interrupted)
+    assert main(["eval", *FAST, *SMALL, *SNAPSHOTS, "--no-plots"]) == 130
+    (run,) = Path("runs/eval").iterdir()
+    assert f"risctl eval --resume {run})" in capsys.readouterr().err
+    assert status_of(run)["state"] == "interrupted"
+    ask(capsys, "eval", "--resume", str(run))
+    assert [label[-1] for label in labels] == ["3", "5", "5"]
+    assert status_of(run)["state"] == "done"
+
+
 def without_times(document: dict[str, Any]) -> list[Any]:
     cells = [point["cells"] for sweep in document["sweeps"] for point in sweep["points"]]
     return [cells, [sweep["breaks"] for sweep in document["sweeps"]], document["files"]]

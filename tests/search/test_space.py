@@ -76,15 +76,18 @@ def test_later_draws_learn_from_the_trials() -> None:
     assert sum(late) / len(late) < 0.7 * sum(start) / len(start)
 
 
-def test_running_trials_are_kept_clear_of() -> None:
-    """Whoever draws while others run draws something else than they did."""
+def test_running_trials_have_their_part_in_the_next_draw() -> None:
+    """Unlike failed ones, which the sampler leaves out: the same random numbers lead elsewhere."""
     config = small_config(startup_trials=0)
-    space, history = distributions(config), _history(0, 6, config)
-    running = optuna.create_trial(
-        state=TrialState.RUNNING, params=dict(history[-1].params), distributions=space
-    )
-    drawn = draw(small_plan(config=config), space, [*history, running])
-    assert drawn != running.params
+    space, history = distributions(config), _history(0, 8, config)
+    best = dict(min(history, key=lambda trial: trial.value or 0.0).params)
+
+    def drawn(state: TrialState) -> object:
+        others = [optuna.create_trial(state=state, params=best, distributions=space) for _ in range(4)]
+        return draw(small_plan(config=config), space, [*history, *others])
+
+    assert drawn(TrialState.RUNNING) == drawn(TrialState.RUNNING)
+    assert drawn(TrialState.RUNNING) != drawn(TrialState.FAIL)
 
 
 def test_a_trial_takes_length_and_patience_from_the_search() -> None:

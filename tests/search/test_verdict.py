@@ -63,7 +63,7 @@ def test_what_is_not_finite_and_what_crashed_are_told_apart() -> None:
         _trial(0, 1.0),
         _trial(1, 0.5),
         _trial(2, None, "failed", reason="the validation loss is not finite (cov)"),
-        _trial(3, None, "failed", reason="its process was killed twice", deaths=("signal 9", "signal 9")),
+        _trial(3, None, "failed", reason="/home/fernando: disk full", deaths=("signal 9", "signal 9")),
     )
     found = _findings(_outcome(*trials, best=1))
     assert (found["trials with NaN or Inf"].value, found["trials with NaN or Inf"].met) == (1, False)
