@@ -79,10 +79,13 @@ def _fill(out: Path, checkpoint: Checkpoint, run: Path) -> None:
         (out / METRICS).write_text(thinned((run / METRICS).read_text()))
 
 
-def without_places(provenance: dict[str, Any]) -> dict[str, Any]:
-    """The provenance without the directories of the machine it was made on."""
-    argv = [Path(word).name if word.startswith("/") else word for word in provenance.get("argv", [])]
-    return {**provenance, "argv": argv}
+def without_places(value: Any) -> Any:
+    """A JSON value in which absolute paths are their last part: the places of one machine mean nothing."""
+    if isinstance(value, dict):
+        return {key: without_places(part) for key, part in value.items()}
+    if isinstance(value, list):
+        return [without_places(part) for part in value]
+    return Path(value).name if isinstance(value, str) and value.startswith("/") else value
 
 
 def thinned(metrics: str) -> str:

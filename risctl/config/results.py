@@ -26,7 +26,7 @@ class InferenceConfig(Section):
     range_grid: GridSide = 241
     """Points of the one-dimensional range grid."""
     nf_mle_iters: Annotated[int, Field(ge=0, le=100)] = 3
-    """Newton steps of the near-field maximum-likelihood polish; 0 leaves positions as they were found."""
+    """Newton steps of the maximum-likelihood polish; 0: none. After the moves it goes on until it settles."""
     start: Literal["both", "network", "music"] = "both"
     """Where the learned estimator's positions come from: the network, MUSIC on R_blend, or both."""
     moves: bool = True

@@ -144,7 +144,7 @@ class LearnedEstimator:
             here = (counts == K).nonzero().squeeze(-1)
             answer = take(found.hypotheses[K - 1], here)
             if self.inference.nf_mle_iters:
-                answer = self.search.polish(obs[here], answer.at, self.inference.nf_mle_iters)
+                answer = self.search.polish(obs[here], answer.at, self.moves.settings.final_steps)
             result.put(rows[here], answers(answer.at, answer.model))
 
     def _by_head(

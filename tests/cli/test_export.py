@@ -85,4 +85,5 @@ def test_metrics_are_thinned_and_places_left_out() -> None:
     kept = [json.loads(line) for line in thinned("\n".join(lines)).splitlines()]
     assert kept[0] == {"event": "epoch", "n": 0}
     assert [line["n"] for line in kept[1:]] == list(range(0, 5000, 5))
-    assert without_places({"argv": ["/a/b/risctl", "train"], "x": 1}) == {"argv": ["risctl", "train"], "x": 1}
+    places = {"argv": ["/a/b/risctl", "train"], "from": {"run": "/c/d"}, "x": 1}
+    assert without_places(places) == {"argv": ["risctl", "train"], "from": {"run": "d"}, "x": 1}
