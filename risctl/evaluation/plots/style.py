@@ -22,6 +22,7 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#0
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 INK, FAINT = "#222222", "#8a8a8a"
 DPI = 180
+LETTER, HANDLE = 0.075, 0.65  # inches of a legend's letter and of its line with the space around it
 
 
 def new_figure(width: float, height: float) -> Figure:
@@ -49,6 +50,8 @@ def dress(axes: Axes, xlabel: str, ylabel: str, title: str = "") -> None:
 def legend_below(figure: Figure, handles: Sequence[Artist], labels: Sequence[str], columns: int = 6) -> None:
     """Put one legend for all panels under them, where it covers nothing."""
     columns = min(columns, max(len(labels), 1))
+    while columns > 1 and _legend_width(labels, columns) > figure.get_figwidth():
+        columns -= 1
     figure.legend(
         handles,
         labels,
@@ -58,6 +61,13 @@ def legend_below(figure: Figure, handles: Sequence[Artist], labels: Sequence[str
         fontsize=9,
         handlelength=2.6,
     )
+
+
+def _legend_width(labels: Sequence[str], columns: int) -> float:
+    """About how many inches the labels take in so many columns, which are filled one after the other."""
+    rows = -(-len(labels) // columns)
+    widest = [max(map(len, labels[i : i + rows])) for i in range(0, len(labels), rows)]
+    return sum(LETTER * width + HANDLE for width in widest)
 
 
 def save_figure(figure: Figure, path: Path) -> Path:
