@@ -47,7 +47,7 @@ def make_reference(name: str, config: Config, device: str) -> Reference:
     from risctl.inference import build_ceiling
 
     assert name == CEILING, name
-    return build_ceiling(config.physics, config.covariance, config.inference, device)
+    return build_ceiling(config.physics, config.inference, device)
 
 
 def make_estimator(name: str, config: Config, loaded: LoadedModel | None, device: str) -> Estimator:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -59,8 +57,6 @@ def direction(entry: Importance) -> str:
 
 
 def _csv(header: Sequence[str], lines: Iterable[Sequence[Any]]) -> str:
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows(lines)
-    return out.getvalue()
+    from risctl.evaluation.files import csv_text  # here: it brings numpy
+
+    return csv_text(header, lines)

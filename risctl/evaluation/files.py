@@ -92,7 +92,7 @@ def records_csv(records: Sequence[Record], leading: Sequence[Mapping[str, object
     before = leading or [{}] * len(records)
     lines = zip(before, records, strict=True)
     flat = [{**first, **dict(_flatten(record.model_dump()))} for first, record in lines]
-    return _csv(list(flat[0]) if flat else [], (line.values() for line in flat))
+    return csv_text(list(flat[0]) if flat else [], (line.values() for line in flat))
 
 
 def confusion_csv(matrices: Iterable[Confusion]) -> str:
@@ -104,7 +104,7 @@ def confusion_csv(matrices: Iterable[Confusion]) -> str:
         for true, row in zip(matrix.true_counts, matrix.scenes, strict=True)
         for estimated, number in zip(matrix.estimated_counts, row, strict=True)
     )
-    return _csv(header, lines)
+    return csv_text(header, lines)
 
 
 def rows_csv(tables: Mapping[str, AnyRows], kind: type[AnyRows]) -> str:
@@ -114,7 +114,7 @@ def rows_csv(tables: Mapping[str, AnyRows], kind: type[AnyRows]) -> str:
         for name, rows in tables.items()
         for line in zip(*(_texts(column) for column in _columns(rows)), strict=True)
     )
-    return _csv(["estimator", *kind.header()], lines)
+    return csv_text(["estimator", *kind.header()], lines)
 
 
 def read_rows(path: Path, kind: type[AnyRows], estimators: Sequence[str]) -> dict[str, AnyRows]:
@@ -172,7 +172,8 @@ def _flatten(record: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str,
             yield prefix + key, value
 
 
-def _csv(header: Sequence[str], lines: Iterable[Iterable[object]]) -> str:
+def csv_text(header: Sequence[str], lines: Iterable[Iterable[object]]) -> str:
+    """Return a CSV table: the header and a line each of `lines`."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(header)

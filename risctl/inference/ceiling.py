@@ -1,6 +1,6 @@
 """The ceiling: what the peak search finds on the true covariance. A reference, not an estimator.
 
-``R_true = A diag(p) A^H``, scaled to trace N and loaded like the blend, is searched by the very stages that
+``R_true = A diag(p) A^H``, scaled to trace N, is searched by the very stages that
 search ``R_blend``: lattice of azimuth, elevation and range planes, refinement off the lattice, range MUSIC,
 refinement in double precision. MUSIC is exact on an exact covariance (Schmidt, IEEE Trans. Antennas Propag.
 34(3), 1986), so whatever error is left belongs to the search, to none of the measurements: below it no
@@ -15,8 +15,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from risctl.config import CovarianceConfig, InferenceConfig, PhysicsConfig
-from risctl.covariance import LowRank
+from risctl.config import InferenceConfig, PhysicsConfig
 from risctl.inference.estimates import Estimates
 from risctl.inference.greedy import Search
 from risctl.inference.music import MusicSearch
@@ -48,15 +47,16 @@ class Reference(Protocol):
 
 @dataclass(frozen=True)
 class Ceiling:
-    """The peak search on ``R_true + eps_cov I``, the number of sources given.
+    """The peak search on ``R_true``, the number of sources given.
+
+    The load that the blend carries would move every eigenvalue alike and no eigenvector: it is left out.
 
     Attributes:
-        peaks: the search that inference uses. eps_cov: the pipeline's load. max_sources: K_max.
+        peaks: the search that inference uses. max_sources: K_max.
         batch: scenes worked on at a time.
     """
 
     peaks: MusicSearch
-    eps_cov: float
     max_sources: int
     batch: int = 64
     name: str = CEILING
@@ -66,13 +66,12 @@ class Ceiling:
     def __call__(self, scenes: Scenes) -> Estimates:
         """Locate the sources of B scenes from their truth; deviations and noise are unknown (NaN)."""
         truth = Truth.of(scenes, self.peaks.search.geometry)
-        factor = LowRank(truth.covariance().F, self.eps_cov)
-        result = Estimates.empty(len(scenes), self.max_sources, factor.F.device)
+        F = truth.covariance().F
+        result = Estimates.empty(len(scenes), self.max_sources, F.device)
         for K in torch.unique(truth.num_sources).tolist():
             for rows in (truth.num_sources == K).nonzero().squeeze(-1).split(self.batch):
-                # The load moves every eigenvalue alike: eigenvectors are those of the factor.
-                points = self.peaks.locate(factor.F[rows, :, :K], K)
-                result.put(rows, self._answers(points, factor.F[rows, :, :K]))
+                points = self.peaks.locate(F[rows, :, :K], K)
+                result.put(rows, self._answers(points, F[rows, :, :K]))
         return result
 
     def _answers(self, points: Tensor, F: Tensor) -> Estimates:
@@ -106,13 +105,12 @@ def fitted_powers(points: Tensor, F: Tensor, geometry: ArrayGeometry) -> Tensor:
 
 def build_ceiling(
     physics: PhysicsConfig,
-    covariance: CovarianceConfig,
     inference: InferenceConfig,
     device: torch.device | str = "cpu",
 ) -> Ceiling:
-    """The ceiling of a surface with the grids and the load of a configuration."""
+    """The ceiling of a surface with the grids of a configuration."""
     geometry = ArrayGeometry.from_config(physics, device)
     search = Search(geometry, FieldOfView.from_config(physics))
     grid = PolarGrid.build(geometry, search.view, inference.grid_oversampling, inference.range_rings)
     peaks = MusicSearch(search, grid, inference.range_grid)
-    return Ceiling(peaks, covariance.eps_cov, physics.max_sources)
+    return Ceiling(peaks, physics.max_sources)

@@ -6,7 +6,8 @@ Figures of one scene, in this order:
 - the head's log-probabilities;
 - the presence logits of the likeliest proposals, sorted;
 - the log noise variance at each count over that at K_max, and the energy of y over it;
-- at each count the power of the weakest source over the mean, and the distance of the closest pair, beams.
+- at each count from 2 on the log-power of the weakest source over the total, and the distance of the closest
+  pair in the steps of :data:`risctl.inference.refine.POINT_LIMIT` (half a beam, a range ring).
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from risctl.inference.refine import POINT_LIMIT
 
 LEAST_LOG = -12.0  # of a probability
 LOGIT_LIMIT = 10.0
-FAR = 20.0  # beams between sources beyond which it does not matter
+FAR = 20.0  # steps between sources beyond which it does not matter
 
 
 def head_log_probabilities(logits: Tensor) -> Tensor:
@@ -69,7 +70,7 @@ def num_figures(max_sources: int, proposals: int) -> int:
 
 
 def closest_pair(points: Tensor) -> Tensor:
-    """Distance of the closest two of the sources [B, K, 3], in half beams; [B]."""
+    """Distance [B] of the closest two of the polar points [B, K, 3], in half beams and range rings."""
     scale = points.new_tensor(POINT_LIMIT)
     away = torch.cdist(points / scale, points / scale)
     same = torch.eye(points.shape[1], dtype=torch.bool, device=points.device)

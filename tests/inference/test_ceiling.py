@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from risctl.config import CovarianceConfig, InferenceConfig
+from risctl.config import InferenceConfig
 from risctl.inference import CEILING, ESTIMATORS, Ceiling, Estimates, build_ceiling
 from risctl.inference.ceiling import fitted_powers
 from risctl.inference.deflation import DeflatedSubspace
@@ -27,7 +27,7 @@ def scenes() -> Scenes:
 @pytest.fixture(scope="module")
 def ceiling() -> Ceiling:
     physics, _ = make_scenes(1)
-    return build_ceiling(physics, CovarianceConfig(), InferenceConfig(range_grid=121))
+    return build_ceiling(physics, InferenceConfig(range_grid=121))
 
 
 @pytest.fixture(scope="module")
