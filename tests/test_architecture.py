@@ -17,6 +17,7 @@ LAYERS = (
     "typing",
     "config",
     "physics",
+    "parallel",
     "data",
     "covariance",
     "model",
