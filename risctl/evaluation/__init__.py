@@ -1,6 +1,17 @@
 """Evaluation: matching, figures against the Cramer-Rao bound, GOSPA, intervals, tables, pictures."""
 
-from risctl.evaluation.files import read_evaluation, read_results, results_json, write_evaluation
+from risctl.evaluation.answers import StoredAnswers, read_answers
+from risctl.evaluation.external import ExternalEstimator
+from risctl.evaluation.files import (
+    StoredPoint,
+    read_point,
+    read_results,
+    record_json,
+    sweep_stem,
+    write_evaluation,
+    write_point,
+    write_sweep,
+)
 from risctl.evaluation.gospa import Gospa, gospa
 from risctl.evaluation.matching import match_scene, match_scenes
 from risctl.evaluation.positions import Positions
@@ -8,7 +19,6 @@ from risctl.evaluation.results import Results
 from risctl.evaluation.rows import EstimatorRows, SceneRows, SourceRows
 from risctl.evaluation.run import Evaluation, IndexedScenes, evaluate
 from risctl.evaluation.sweep import Sweep, assemble, sweep_headline, sweep_table, value_text
-from risctl.evaluation.sweep_files import StoredPoint, read_point, sweep_stem, write_point, write_sweep
 from risctl.evaluation.tables import (
     TextTable,
     accuracy_table,
@@ -24,12 +34,14 @@ from risctl.evaluation.tables import (
 __all__ = [
     "EstimatorRows",
     "Evaluation",
+    "ExternalEstimator",
     "Gospa",
     "IndexedScenes",
     "Positions",
     "Results",
     "SceneRows",
     "SourceRows",
+    "StoredAnswers",
     "StoredPoint",
     "Sweep",
     "TextTable",
@@ -44,11 +56,11 @@ __all__ = [
     "match_scene",
     "match_scenes",
     "median_table",
-    "read_evaluation",
+    "read_answers",
     "read_point",
     "read_results",
+    "record_json",
     "reference_table",
-    "results_json",
     "sweep_headline",
     "sweep_stem",
     "sweep_table",

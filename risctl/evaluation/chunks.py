@@ -1,4 +1,4 @@
-"""What a worker does with a chunk of scenes: bound, estimators under the clock, scores."""
+"""The work on a chunk of scenes: bound, timed calls of the estimators, scores."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import torch
 
 from risctl.config import EvaluationConfig, PhysicsConfig
 from risctl.errors import RisctlError
+from risctl.evaluation.external import IndexedEstimator
 from risctl.evaluation.positions import FloatArray, Positions
 from risctl.evaluation.rows import EstimatorRows
 from risctl.evaluation.score import Answers, Truth, score
@@ -24,7 +25,7 @@ from risctl.physics.bounds import scene_bounds
 
 @dataclass(frozen=True)
 class Measured:
-    """One estimator on one chunk: its rows and the seconds its call took."""
+    """Rows of one estimator on one chunk, and the seconds of its call."""
 
     rows: EstimatorRows
     cpu_seconds: float
@@ -41,21 +42,23 @@ class Chunk:
 
     @classmethod
     def pack(cls, first: int, scenes: Scenes) -> Chunk:
-        """Take the scenes apart."""
+        """Pack `scenes`, the first of which is scene `first`."""
         arrays = {name: tensor.cpu().numpy() for name, tensor in scenes.tensors().items()}
         return cls(first, arrays, scenes.phase_bits)
 
     def unpack(self) -> Scenes:
-        """Return the scenes."""
+        """The scenes on the CPU."""
         tensors = {name: torch.from_numpy(array) for name, array in self.arrays.items()}
         return Scenes(**tensors, phase_bits=self.phase_bits)
 
 
 @dataclass(frozen=True)
 class ChunkScorer:
-    """What each worker does with a chunk; picklable as long as the estimators are.
+    """Runs and scores estimators on chunks of scenes; picklable as long as the estimators are.
 
-    `references` are told the truth of a scene, `estimators` what was measured.
+    Attributes:
+        estimators: see the measurements alone.
+        references: oracles, which see the truth as well.
     """
 
     estimators: Mapping[str, Estimator]
@@ -67,17 +70,19 @@ class ChunkScorer:
 
     def __call__(self, chunk: Chunk) -> dict[str, Measured]:
         """Run and score every estimator and reference on the chunk."""
-        scenes = chunk.unpack()
-        truth, there = truth_of(scenes, chunk.first, self.physics), scenes.to(self.device)
-        measured = {name: self._measure(name, self._asked(name, there), truth) for name in self.estimators}
+        on_cpu = chunk.unpack()
+        truth, scenes = truth_of(on_cpu, chunk.first, self.physics), on_cpu.to(self.device)
+        known = scenes.num_sources.long() if self.num_sources_known else None
+        seen = (scenes.y, scenes.H, scenes.codes, known)  # made before the clock starts
+        measured = {}
+        for name, estimator in self.estimators.items():
+            here = (
+                estimator.starting_at(chunk.first) if isinstance(estimator, IndexedEstimator) else estimator
+            )
+            measured[name] = self._measure(name, partial(here, *seen), truth)
         for name, reference in self.references.items():
-            measured[name] = self._measure(name, partial(reference, there), truth)
+            measured[name] = self._measure(name, partial(reference, scenes), truth)
         return measured
-
-    def _asked(self, name: str, scenes: Scenes) -> Callable[[], Estimates]:
-        """Return the call of an estimator, with everything it may see made beforehand."""
-        codes, known = scenes.codes, scenes.num_sources.long() if self.num_sources_known else None
-        return lambda: self.estimators[name](scenes.y, scenes.H, codes, known)
 
     def _measure(self, name: str, locate: Callable[[], Estimates], truth: Truth) -> Measured:
         cpu, wall = time.process_time(), time.perf_counter()
@@ -91,7 +96,7 @@ class ChunkScorer:
 
 
 def truth_of(scenes: Scenes, first: int, physics: PhysicsConfig) -> Truth:
-    """Return what is true of `scenes`, the first of which is scene `first`, with the conditional bound."""
+    """Sources and conditional bounds of `scenes`, the first of which is scene `first`."""
     mask = scenes.source_mask.cpu().numpy()
 
     def padded(values: torch.Tensor, scale: float = 1.0) -> FloatArray:
@@ -113,7 +118,7 @@ def truth_of(scenes: Scenes, first: int, physics: PhysicsConfig) -> Truth:
 
 
 def largest_coherence(scenes: Scenes, geometry: ArrayGeometry) -> torch.Tensor:
-    """Return each source's largest |a_i^H a_j| with another of its scene, (B, K_max); 0 if it is alone."""
+    """Each source's largest |a_i^H a_j| with another of its scene, (B, K_max); 0 if it is the only one."""
     mask = scenes.source_mask
     range_ = torch.where(mask, scenes.range.double(), 1.0)
     A = steering_vector(scenes.azimuth.double(), scenes.elevation.double(), range_, geometry)
@@ -125,7 +130,7 @@ def largest_coherence(scenes: Scenes, geometry: ArrayGeometry) -> torch.Tensor:
 
 
 def answers_of(estimates: Estimates) -> Answers:
-    """Return an estimator's answers as numpy arrays, NaN past the estimated number of sources."""
+    """Estimates as NumPy arrays, NaN past the estimated number of sources."""
     counts = estimates.num_sources.cpu().numpy()
     used = np.arange(estimates.azimuth.shape[1]) < counts[:, None]
 

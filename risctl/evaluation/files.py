@@ -1,4 +1,8 @@
-"""An evaluation on disk: `results.json`, CSV files of figures and raw rows; written and read back."""
+"""Evaluations and sweeps on disk: JSON documents, CSV files of figures and of raw rows.
+
+A finished value of a sweep is a file of its own, named by its place and marked with a hash of what it was
+made from, so that an interrupted sweep goes on with the next one.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +10,6 @@ import csv
 import io
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import fields
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,14 +19,22 @@ from pydantic import ValidationError
 
 from risctl.data.atomic import storage_errors, write_atomically
 from risctl.errors import DamagedFileError, InputError
-from risctl.evaluation.results import SCHEMA_VERSION, Confusion, Record, Results
-from risctl.evaluation.rows import EstimatorRows, Rows, SceneRows, SourceRows
+from risctl.evaluation.results import SCHEMA_VERSION, Cell, Confusion, Record, Results
+from risctl.evaluation.rows import Rows, SceneRows, SourceRows
 from risctl.evaluation.run import Evaluation
+from risctl.evaluation.sweep import Sweep, value_text
 
 RESULTS, CELLS, CONFUSION, CLOSENESS = "results.json", "cells.csv", "confusion.csv", "closeness.csv"
 SCENES, SOURCES = "scenes.csv", "sources.csv"
 
-AnyRows = TypeVar("AnyRows", bound=Rows)
+AnyRecord = TypeVar("AnyRecord", bound=Record)
+
+
+class StoredPoint(Record):
+    """The figures of one value of a sweep, and the hash of the settings and the model behind them."""
+
+    fingerprint: str
+    results: Results
 
 
 def write_evaluation(directory: Path, evaluation: Evaluation) -> list[Path]:
@@ -39,34 +50,21 @@ def write_evaluation(directory: Path, evaluation: Evaluation) -> list[Path]:
         CONFUSION: confusion_csv(results.confusion),
         SCENES: rows_csv({name: part.scenes for name, part in rows.items()}, SceneRows),
         SOURCES: rows_csv({name: part.sources for name, part in rows.items()}, SourceRows),
-        RESULTS: results_json(results),
+        RESULTS: record_json(results),
     }
     for name, text in contents.items():
         write_atomically(directory / name, text.encode())
     return [directory / name for name in (RESULTS, CELLS, CLOSENESS, CONFUSION, SCENES, SOURCES)]
 
 
-def read_evaluation(directory: Path) -> Evaluation:
-    """Read back what `write_evaluation` wrote.
+def read_results(path: Path) -> Results:
+    """Read `results.json`.
 
     Raises:
         InputError: another schema version.
         DamagedFileError: a file that is not what was written.
         StorageError: a file that cannot be read.
     """
-    results = read_results(directory / RESULTS)
-    scenes = read_rows(directory / SCENES, SceneRows, results.names)
-    sources = read_rows(directory / SOURCES, SourceRows, results.names)
-    return Evaluation(results, {n: EstimatorRows(scenes[n], sources[n]) for n in results.names})
-
-
-def results_json(results: Results) -> str:
-    """Return the figures as strict JSON (nulls, never NaN)."""
-    return json.dumps(results.model_dump(mode="json"), allow_nan=False, indent=1) + "\n"
-
-
-def read_results(path: Path) -> Results:
-    """Read `results.json`; the errors are those of `read_evaluation`."""
     with storage_errors(path):
         content = path.read_bytes()
     try:
@@ -76,18 +74,66 @@ def read_results(path: Path) -> Results:
     version = document.get("schema_version") if isinstance(document, dict) else None
     if version is not None and version != SCHEMA_VERSION:
         raise InputError(path, "schema_version", str(SCHEMA_VERSION), version)
+    return _parsed(Results, content, path, "evaluation results")
+
+
+def write_point(path: Path, point: StoredPoint) -> None:
+    """Write the figures of one value of a sweep, whole or not at all.
+
+    Raises:
+        StorageError: disk full, permission denied, and the like.
+    """
+    write_atomically(path, record_json(point).encode())
+
+
+def read_point(path: Path) -> StoredPoint | None:
+    """Read what `write_point` wrote; None if there is no such file.
+
+    Raises:
+        DamagedFileError: a file that is not what was written. StorageError: one that cannot be read.
+    """
+    if not path.exists():
+        return None
+    with storage_errors(path):
+        content = path.read_bytes()
+    return _parsed(StoredPoint, content, path, "figures of one value of a sweep")
+
+
+def write_sweep(directory: Path, sweep: Sweep) -> list[Path]:
+    """Write `sweep_<key>.json` and `.csv` into an existing directory; return their paths.
+
+    Raises:
+        StorageError: disk full, permission denied, and the like.
+    """
+    paths = [directory / f"{sweep_stem(sweep.key)}{suffix}" for suffix in (".json", ".csv")]
+    for path, text in zip(paths, (record_json(sweep), sweep_csv(sweep)), strict=True):
+        write_atomically(path, text.encode())
+    return paths
+
+
+def sweep_stem(key: str) -> str:
+    """Return the file name of a sweep without its suffix: `sweep_num_snapshots`."""
+    return "sweep_" + key.partition(".")[2].replace(".", "_")
+
+
+def record_json(record: Record) -> str:
+    """Return a record as strict JSON (nulls, never NaN)."""
+    return json.dumps(record.model_dump(mode="json"), allow_nan=False, indent=1) + "\n"
+
+
+def _parsed(kind: type[AnyRecord], content: bytes, path: Path, expected: str) -> AnyRecord:
     try:
-        return Results.model_validate_json(content)
+        return kind.model_validate_json(content)
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"])) or "document"
-        raise DamagedFileError(path, "evaluation results", f"{place}: {first['msg']}") from None
+        raise DamagedFileError(path, expected, f"{place}: {first['msg']}") from None
 
 
 def records_csv(records: Sequence[Record], leading: Sequence[Mapping[str, object]] = ()) -> str:
-    """Return one line a record, nested names joined; in cells, empty `snr_db` or `num_sources` means all.
+    """Return one line per record, nested names joined; in cells, empty `snr_db` or `num_sources` means all.
 
-    `leading` columns, if there are any, come one mapping a record.
+    `leading` columns, if there are any, come one mapping per record.
     """
     before = leading or [{}] * len(records)
     lines = zip(before, records, strict=True)
@@ -95,8 +141,21 @@ def records_csv(records: Sequence[Record], leading: Sequence[Mapping[str, object
     return csv_text(list(flat[0]) if flat else [], (line.values() for line in flat))
 
 
+def sweep_csv(sweep: Sweep) -> str:
+    """Return one line per value, estimator and margin; empty `snr_db` or `num_sources` means all."""
+    leading: list[dict[str, object]] = []
+    cells: list[Cell] = []
+    for point in sweep.points:
+        for cell in point.cells:
+            kind = "reference" if cell.estimator in sweep.references else "estimator"
+            first = {"key": sweep.key, "value": value_text(point.value), "kind": kind}
+            leading.append({**first, "cpu_seconds_per_scene": point.cpu_seconds(cell.estimator)})
+            cells.append(cell)
+    return records_csv(cells, leading)
+
+
 def confusion_csv(matrices: Iterable[Confusion]) -> str:
-    """Return one line an estimator, SNR bin, true and estimated count: the number of scenes."""
+    """Return the number of scenes, one line per estimator, SNR bin, true and estimated count."""
     header = ["estimator", "snr_db", "true_count", "estimated_count", "scenes"]
     lines = (
         (matrix.estimator, matrix.snr_db, true, estimated, number)
@@ -107,7 +166,7 @@ def confusion_csv(matrices: Iterable[Confusion]) -> str:
     return csv_text(header, lines)
 
 
-def rows_csv(tables: Mapping[str, AnyRows], kind: type[AnyRows]) -> str:
+def rows_csv(tables: Mapping[str, Rows], kind: type[Rows]) -> str:
     """Return raw rows, the estimator in the first column; absent values empty, floats exact."""
     lines = (
         (name, *line)
@@ -117,45 +176,18 @@ def rows_csv(tables: Mapping[str, AnyRows], kind: type[AnyRows]) -> str:
     return csv_text(["estimator", *kind.header()], lines)
 
 
-def read_rows(path: Path, kind: type[AnyRows], estimators: Sequence[str]) -> dict[str, AnyRows]:
-    """Read what `rows_csv` wrote, by estimator; the errors are those of `read_evaluation`."""
-    with storage_errors(path), path.open(newline="", encoding="utf-8") as file:
-        try:
-            header, *lines = csv.reader(file)
-        except (ValueError, csv.Error) as error:
-            raise DamagedFileError(path, "CSV with a header", error) from None
-    expected = ["estimator", *kind.header()]
-    if header != expected:
-        raise DamagedFileError(path, f"the columns {','.join(expected)}", ",".join(header))
-    by_name: dict[str, list[list[str]]] = {name: [] for name in estimators}
-    for number, line in enumerate(lines, start=2):
-        if len(line) != len(expected) or line[0] not in by_name:
-            raise DamagedFileError(path, f"line {number}: {len(expected)} fields", ",".join(line)[:80])
-        by_name[line[0]].append(line[1:])
-    try:
-        return {name: _parse(kind, part) for name, part in by_name.items()}
-    except ValueError as error:
-        raise DamagedFileError(path, "numbers", error) from None
-
-
-def _parse(kind: type[AnyRows], lines: list[list[str]]) -> AnyRows:
-    columns = iter(zip(*lines, strict=True) if lines else [()] * len(kind.header()))
-    arrays: list[npt.NDArray[Any]] = []
-    for item in fields(kind):
-        parsed = [_numbers(next(columns), item.metadata["dtype"]) for _ in item.metadata["names"]]
-        arrays.append(parsed[0] if len(parsed) == 1 else np.stack(parsed, axis=1))
-    return kind(*arrays)
-
-
-def _numbers(texts: Sequence[str], dtype: type) -> npt.NDArray[Any]:
-    if dtype is float:
-        return np.array([float(text) if text else np.nan for text in texts], dtype=np.float64)
-    return np.array([int(text) for text in texts], dtype=np.int64).astype(dtype)
+def csv_text(header: Sequence[str], lines: Iterable[Iterable[object]]) -> str:
+    """Return a CSV table: the header and one line per item of `lines`."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows(lines)
+    return out.getvalue()
 
 
 def _columns(rows: Rows) -> Iterator[npt.NDArray[Any]]:
     for array in rows.arrays():
-        yield from array.T if array.ndim == 2 else [array]
+        yield from np.atleast_2d(array.T)
 
 
 def _texts(column: npt.NDArray[Any]) -> list[str]:
@@ -170,12 +202,3 @@ def _flatten(record: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str,
             yield from _flatten(value, f"{prefix}{key}_")
         else:
             yield prefix + key, value
-
-
-def csv_text(header: Sequence[str], lines: Iterable[Iterable[object]]) -> str:
-    """Return a CSV table: the header and a line each of `lines`."""
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows(lines)
-    return out.getvalue()

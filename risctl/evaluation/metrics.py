@@ -1,4 +1,4 @@
-"""From raw rows to the figures of one cell."""
+"""Figures of raw rows: of one cell, by closeness of sources, of an oracle."""
 
 from __future__ import annotations
 
@@ -6,10 +6,22 @@ from itertools import pairwise
 
 import numpy as np
 
+from risctl.config import PhysicsConfig
 from risctl.evaluation.bootstrap import percentile_interval, ratio, resampled_sums
-from risctl.evaluation.positions import BoolArray, FloatArray, IntArray
-from risctl.evaluation.results import Cell, ClosenessCell, Confusion, ErrorStats, GospaStats, Interval
+from risctl.evaluation.positions import BoolArray, FloatArray, IntArray, Positions, great_circle
+from risctl.evaluation.results import (
+    Cell,
+    ClosenessCell,
+    Confusion,
+    ErrorStats,
+    GospaStats,
+    Interval,
+    OracleFigures,
+)
 from risctl.evaluation.rows import COORDINATES, QUANTITIES, EstimatorRows, SceneRows, SourceRows
+from risctl.evaluation.score import at_limit
+
+ANGLE_TARGET, RANGE_TARGET, EDGE_TARGET = 0.2, 0.2, 0.01  # degrees, metres, share of the estimates
 
 
 def cell_figures(
@@ -19,7 +31,7 @@ def cell_figures(
     resamples: int,
     rng: np.random.Generator,
 ) -> Cell:
-    """Return the figures of the rows of one cell, labelled (estimator, SNR bin, source count)."""
+    """The figures of the rows of one cell, labelled (estimator, SNR bin, source count)."""
     scenes, sources = rows.scenes, rows.sources
     count, recall, precision, *ratios = interval_figures(rows, resamples, rng)
     errors = [error_stats(sources, q, ratios[q]) for q in range(len(QUANTITIES))]
@@ -51,7 +63,7 @@ def cell_figures(
 
 
 def interval_figures(rows: EstimatorRows, resamples: int, rng: np.random.Generator) -> list[Interval]:
-    """Return count accuracy, recall, precision and the four RMSE/bound ratios, each with its interval.
+    """Count accuracy, recall, precision and the four RMSE/bound ratios, each with its interval.
 
     All are ratios of sums over scenes (the RMSE ones under a square root), so they share the resamples.
     """
@@ -71,7 +83,7 @@ def interval_figures(rows: EstimatorRows, resamples: int, rng: np.random.Generat
 
 
 def squares_per_scene(rows: EstimatorRows) -> tuple[FloatArray, FloatArray]:
-    """Return per scene the sums of error^2 and bound^2, each (scenes, 4), of matched sources with a bound."""
+    """Per scene the sums of error^2 and bound^2, each (scenes, 4), of matched sources with a bound."""
     scenes, sources = rows.scenes, rows.sources
     place = np.searchsorted(scenes.scene, sources.scene)
     used = sources.matched[:, None] & np.isfinite(sources.bound) & (sources.bound > 0)
@@ -85,7 +97,7 @@ def squares_per_scene(rows: EstimatorRows) -> tuple[FloatArray, FloatArray]:
 
 
 def error_stats(sources: SourceRows, quantity: int, rmse_ratio: Interval) -> ErrorStats:
-    """Return the figures of one quantity (an index into QUANTITIES) over the matched sources."""
+    """The figures of one quantity (an index into QUANTITIES) over the matched sources."""
     error = sources.error[sources.matched, quantity]
     bound = sources.bound[sources.matched, quantity]
     bounded = np.isfinite(bound) & (bound > 0)
@@ -108,14 +120,14 @@ def error_stats(sources: SourceRows, quantity: int, rmse_ratio: Interval) -> Err
 
 
 def coverage(sources: SourceRows, quantity: int) -> FloatArray:
-    """Return |error| / std of the matched sources that have a finite, positive standard deviation."""
+    """|error| / std of the matched sources that have a finite, positive standard deviation."""
     error, std = sources.error[sources.matched, quantity], sources.std[sources.matched, quantity]
     usable = np.isfinite(std) & (std > 0)
     return np.asarray(np.abs(error[usable]) / std[usable])
 
 
 def mean_over_counts(scenes: SceneRows) -> tuple[float | None, float | None]:
-    """Return count accuracy and recall averaged over the source counts present, all weighing the same."""
+    """Count accuracy and recall averaged over the source counts present, all weighing the same."""
     correct, found = [], []
     for count in np.unique(scenes.num_sources[scenes.num_sources > 0]):
         chosen = scenes.num_sources == count
@@ -125,7 +137,7 @@ def mean_over_counts(scenes: SceneRows) -> tuple[float | None, float | None]:
 
 
 def gospa_stats(scenes: SceneRows, power: float) -> GospaStats:
-    """Return the mean GOSPA distance, and the p-th-power mean with its three parts."""
+    """The mean GOSPA distance, and the p-th-power mean with its three parts."""
     if len(scenes) == 0:
         return GospaStats(mean=None, rms=None, localisation=None, missed=None, false=None)
     parts = scenes.gospa_parts.mean(axis=0)
@@ -154,7 +166,7 @@ COHERENCE_EDGES = (-0.1, 0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 
 
 def closeness_cells(sources: SourceRows, estimator: str) -> list[ClosenessCell]:
-    """Return recall and RMSE over bound by how close, in |a_i^H a_j|, a source's nearest neighbour is."""
+    """Recall and RMSE over bound by how close, in |a_i^H a_j|, a source's nearest neighbour is."""
     cells = []
     for low, high in pairwise(COHERENCE_EDGES):
         # Rounding may take the coherence of two sources at one place a little past 1.
@@ -178,6 +190,38 @@ def closeness_cells(sources: SourceRows, estimator: str) -> list[ClosenessCell]:
     return cells
 
 
+def oracle_figures(
+    name: str, side_information: str, rows: EstimatorRows, physics: PhysicsConfig
+) -> OracleFigures:
+    """Figures of an oracle over all its scenes: the errors of the search itself."""
+    sources = rows.sources
+    assigned = sources.select((sources.source >= 0) & np.isfinite(sources.error[:, 2]))
+    angle = np.degrees(great_circle(_positions(assigned.truth), _positions(assigned.estimate)))
+    middle = median(angle), median(np.abs(assigned.error[:, 2]))
+    true = _positions(sources.truth[sources.source >= 0])
+    pegged = share(int(rows.scenes.num_pegged.sum()), int(rows.scenes.num_estimated.sum()))
+    achieved, targets = (*middle, pegged), (ANGLE_TARGET, RANGE_TARGET, EDGE_TARGET)
+    return OracleFigures(
+        name=name,
+        side_information=side_information,
+        scenes=len(rows.scenes),
+        sources=len(assigned),
+        median_angle_deg=middle[0],
+        median_range_m=middle[1],
+        within_a_degree=mean(angle < 1.0),
+        edge_pegged_share=pegged,
+        edge_share_of_truth=mean(at_limit(true, physics)),
+        met=all(
+            value is not None and value < target for value, target in zip(achieved, targets, strict=True)
+        ),
+    )
+
+
+def _positions(table: FloatArray) -> Positions:
+    """Columns azimuth and elevation (deg), range (m) as positions."""
+    return Positions(np.radians(table[:, 0]), np.radians(table[:, 1]), table[:, 2])
+
+
 def _rmse_over_bound(sources: SourceRows, quantity: int) -> float | None:
     error, bound = sources.error[:, quantity], sources.bound[:, quantity]
     used = sources.matched & np.isfinite(bound) & (bound > 0)
@@ -186,22 +230,22 @@ def _rmse_over_bound(sources: SourceRows, quantity: int) -> float | None:
 
 
 def share(part: int, whole: int) -> float | None:
-    """Return part / whole; None of nothing."""
+    """part / whole; None of nothing."""
     return part / whole if whole else None
 
 
 def mean(values: FloatArray | BoolArray | IntArray) -> float | None:
-    """Return the mean; None of nothing."""
+    """The mean; None of nothing."""
     return float(values.mean()) if len(values) else None
 
 
 def median(values: FloatArray) -> float | None:
-    """Return the median; None of nothing."""
+    """The median; None of nothing."""
     return float(np.median(values)) if len(values) else None
 
 
 def root_mean_square(values: FloatArray) -> float | None:
-    """Return the root mean square; None of nothing."""
+    """The root mean square; None of nothing."""
     return float(np.sqrt(np.mean(values**2))) if len(values) else None
 
 

@@ -1,13 +1,14 @@
-"""What an evaluation found, as a document: the schema of `results.json`.
+"""The figures of an evaluation: the schema of `results.json`.
 
-A figure that no scene or no source speaks for is null. Angles in degrees, lengths in metres.
+A figure without a scene or a source to compute it from is null. Angles in degrees, lengths in metres. A field
+added later has a default, so that older files stay readable.
 """
 
 from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 
 SCHEMA_VERSION: Literal[1] = 1
 
@@ -16,7 +17,12 @@ class Record(BaseModel):
     """A frozen, strict record of finite numbers."""
 
     model_config = ConfigDict(
-        frozen=True, extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True
+        frozen=True,
+        extra="forbid",
+        strict=True,
+        allow_inf_nan=False,
+        use_attribute_docstrings=True,
+        serialize_by_alias=True,
     )
 
 
@@ -124,15 +130,17 @@ class ClosenessCell(Record):
     range_ratio: float | None
 
 
-class ReferenceFigures(Record):
-    """A reference over all scenes: it was told the truth, so it is no estimator and depends on no SNR.
+class OracleFigures(Record):
+    """A reference over all scenes: given side information no estimator has, so it depends on no SNR.
 
     Errors are over every true source, also those whose estimate lies outside the gate.
     """
 
     name: str
-    told: str
-    """What it was told."""
+    side_information: str = Field(
+        validation_alias=AliasChoices("side_information", "told"), serialization_alias="told"
+    )
+    """The truth that it is given; `told` in files."""
     scenes: int
     sources: int
     """True sources with an estimate assigned."""
@@ -151,13 +159,16 @@ class ReferenceFigures(Record):
 
 
 class Timing(Record):
-    """What an estimator's own calls took, over all scenes and workers; scoring and bounds are not in it."""
+    """Time of an estimator's own calls, over all scenes and workers, without scoring and bounds.
+
+    The seconds are null for answers that were read from a file.
+    """
 
     estimator: str
     scenes: int
-    cpu_seconds: float
+    cpu_seconds: float | None
     cpu_seconds_per_scene: float | None
-    wall_seconds: float
+    wall_seconds: float | None
     """Elapsed time inside the calls, summed over workers."""
     workers: int
     threads_per_worker: int
@@ -171,10 +182,10 @@ class Results(Record):
     schema_version: Literal[1]
     scenes: int
     estimators: tuple[str, ...]
-    references: tuple[ReferenceFigures, ...] = ()
-    """What was told the truth: no estimators, though cells and timings hold their figures as well."""
+    references: tuple[OracleFigures, ...] = ()
+    """Oracles, not listed as estimators though cells and timings hold their figures as well."""
     num_sources_known: bool
-    """Whether the estimators were told the number of sources."""
+    """Whether the estimators were given the number of sources."""
     snr_values_db: tuple[float, ...]
     max_sources: int
     gate_deg: float
@@ -185,11 +196,11 @@ class Results(Record):
     """Seed of the bootstrap."""
     bound: Literal["conditional"]
     covariance_fingerprint: str | None = None
-    """Name of the covariance pipeline's knobs and version; null in files of before it was recorded."""
+    """Hash of the covariance pipeline's settings and version; null in files from before it was recorded."""
     pipeline_version: int | None = None
     """Version of the covariance pipeline."""
     checkpoint: str | None = None
-    """The trained model that answered as `learned`."""
+    """The trained model behind `learned`."""
     timings: tuple[Timing, ...]
     cells: tuple[Cell, ...]
     confusion: tuple[Confusion, ...]
@@ -201,21 +212,21 @@ class Results(Record):
         return (*self.estimators, *(reference.name for reference in self.references))
 
     def cell(self, estimator: str, snr_db: float | None = None, num_sources: int | None = None) -> Cell:
-        """Return one cell; None stands for all. KeyError where there is no such cell."""
+        """The figures of one cell; None stands for all. KeyError where there is no such cell."""
         for cell in self.cells:
             if (cell.estimator, cell.snr_db, cell.num_sources) == (estimator, snr_db, num_sources):
                 return cell
         raise KeyError((estimator, snr_db, num_sources))
 
     def confusion_of(self, estimator: str, snr_db: float | None = None) -> Confusion:
-        """Return one confusion matrix; None stands for every SNR. KeyError where there is none."""
+        """The confusion matrix of one estimator and SNR bin; None stands for every SNR. KeyError: none."""
         for confusion in self.confusion:
             if (confusion.estimator, confusion.snr_db) == (estimator, snr_db):
                 return confusion
         raise KeyError((estimator, snr_db))
 
     def timing(self, estimator: str) -> Timing:
-        """Return the timing of one estimator; KeyError where there is none."""
+        """The timing of one estimator; KeyError where there is none."""
         for timing in self.timings:
             if timing.estimator == estimator:
                 return timing

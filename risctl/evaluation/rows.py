@@ -1,6 +1,6 @@
-"""The raw rows of an evaluation, one estimator's at a time: a row a scene and a row a source, as columns.
+"""The raw rows of an evaluation, per estimator: one row per scene and one per source, as columns.
 
-They hold everything the figures are computed from, in the units of a report: degrees, metres, decibels.
+They hold everything that the figures are computed from, in degrees, metres and decibels.
 """
 
 from __future__ import annotations
@@ -18,12 +18,9 @@ COORDINATES = ("azimuth_deg", "elevation_deg", "range_m")
 QUANTITIES = (*COORDINATES, "position_m")
 
 
-def _columns(dtype: type, *names: str) -> dict[str, Any]:
-    return {"dtype": dtype, "names": names}
-
-
-def _prefixed(prefix: str, names: Sequence[str]) -> dict[str, Any]:
-    return _columns(float, *(f"{prefix}_{name}" for name in names))
+def _named(*columns: str, prefix: str = "") -> dict[str, tuple[str, ...]]:
+    """Metadata of a field that is written under other names than its own."""
+    return {"names": tuple(prefix + column for column in columns)}
 
 
 @dataclass(frozen=True)
@@ -50,55 +47,55 @@ class Rows:
     @classmethod
     def header(cls) -> list[str]:
         """Return the column names of a CSV file of these rows."""
-        return [name for item in fields(cls) for name in item.metadata["names"]]
+        return [name for item in fields(cls) for name in item.metadata.get("names", (item.name,))]
 
 
 @dataclass(frozen=True)
 class SceneRows(Rows):
-    """One row a scene. GOSPA parts are p-th powers, metres^p: gospa^p = localisation + missed + false."""
+    """One row per scene. GOSPA parts are p-th powers, metres^p: gospa^p = localisation + missed + false."""
 
-    scene: IntArray = field(metadata=_columns(int, "scene"))
-    snr_db: FloatArray = field(metadata=_columns(float, "snr_db"))
-    snr_bin_db: FloatArray = field(metadata=_columns(float, "snr_bin_db"))
-    num_sources: IntArray = field(metadata=_columns(int, "num_sources"))
-    num_estimated: IntArray = field(metadata=_columns(int, "num_estimated"))
-    num_matched: IntArray = field(metadata=_columns(int, "num_matched"))
-    num_pegged: IntArray = field(metadata=_columns(int, "num_pegged"))
-    gospa: FloatArray = field(metadata=_columns(float, "gospa_m"))
+    scene: IntArray
+    snr_db: FloatArray
+    snr_bin_db: FloatArray
+    num_sources: IntArray
+    num_estimated: IntArray
+    num_matched: IntArray
+    num_pegged: IntArray
+    gospa: FloatArray = field(metadata=_named("gospa_m"))
     gospa_parts: FloatArray = field(
-        metadata=_columns(float, "gospa_localisation_pow", "gospa_missed_pow", "gospa_false_pow")
+        metadata=_named("gospa_localisation_pow", "gospa_missed_pow", "gospa_false_pow")
     )
 
 
 @dataclass(frozen=True)
 class SourceRows(Rows):
-    """One row a true source, then one an estimate that no source was assigned to (source = -1, truth NaN).
+    """One row per true source, then one per estimate without a source (source = -1, truth NaN).
 
     `estimate` is the one assigned to the source, NaN where there were too few; `matched` says whether it lies
     inside the gate. error = estimate - truth (position: the distance), bound = the Cramer-Rao standard
     deviation, std = the estimator's own standard deviation.
     """
 
-    scene: IntArray = field(metadata=_columns(int, "scene"))
-    source: IntArray = field(metadata=_columns(int, "source"))
-    snr_db: FloatArray = field(metadata=_columns(float, "snr_db"))
-    snr_bin_db: FloatArray = field(metadata=_columns(float, "snr_bin_db"))
-    num_sources: IntArray = field(metadata=_columns(int, "num_sources"))
-    num_estimated: IntArray = field(metadata=_columns(int, "num_estimated"))
-    matched: BoolArray = field(metadata=_columns(bool, "matched"))
-    pegged: BoolArray = field(metadata=_columns(bool, "pegged"))
-    power_db: FloatArray = field(metadata=_columns(float, "power_db"))
-    coherence: FloatArray = field(metadata=_columns(float, "coherence"))
-    truth: FloatArray = field(metadata=_prefixed("true", COORDINATES))
-    estimate: FloatArray = field(metadata=_prefixed("estimated", COORDINATES))
-    error: FloatArray = field(metadata=_prefixed("error", QUANTITIES))
-    bound: FloatArray = field(metadata=_prefixed("bound", QUANTITIES))
-    std: FloatArray = field(metadata=_prefixed("std", COORDINATES))
+    scene: IntArray
+    source: IntArray
+    snr_db: FloatArray
+    snr_bin_db: FloatArray
+    num_sources: IntArray
+    num_estimated: IntArray
+    matched: BoolArray
+    pegged: BoolArray
+    power_db: FloatArray
+    coherence: FloatArray
+    truth: FloatArray = field(metadata=_named(*COORDINATES, prefix="true_"))
+    estimate: FloatArray = field(metadata=_named(*COORDINATES, prefix="estimated_"))
+    error: FloatArray = field(metadata=_named(*QUANTITIES, prefix="error_"))
+    bound: FloatArray = field(metadata=_named(*QUANTITIES, prefix="bound_"))
+    std: FloatArray = field(metadata=_named(*COORDINATES, prefix="std_"))
 
 
 @dataclass(frozen=True)
 class EstimatorRows:
-    """What one estimator did with every scene."""
+    """The rows of one estimator: all scenes, all sources."""
 
     scenes: SceneRows
     sources: SourceRows

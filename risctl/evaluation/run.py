@@ -1,4 +1,4 @@
-"""The evaluation itself: estimators on scenes, scored against truth and bound, in bins of SNR and count."""
+"""Evaluation: estimators on scenes, scored against truth and bound, in bins of SNR and count."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ import torch
 
 from risctl.config import EvaluationConfig, PhysicsConfig
 from risctl.errors import InputError
+from risctl.evaluation.answers import StoredAnswers
 from risctl.evaluation.chunks import Chunk, ChunkScorer, Measured
-from risctl.evaluation.metrics import cell_figures, closeness_cells, confusion
-from risctl.evaluation.references import reference_figures
+from risctl.evaluation.metrics import cell_figures, closeness_cells, confusion, oracle_figures
 from risctl.evaluation.results import SCHEMA_VERSION, Cell, Results, Timing
 from risctl.evaluation.rows import EstimatorRows
 from risctl.inference import Estimator, Reference
@@ -23,12 +23,12 @@ from risctl.physics import Scenes
 
 
 class IndexedScenes(Protocol):
-    """Whatever holds scenes: a stream, a store on disk."""
+    """Scenes by index: a stream, a store on disk."""
 
     def __len__(self) -> int: ...
 
     def scenes(self, start: int, stop: int) -> Scenes:
-        """Return scenes start .. stop - 1."""
+        """Scenes start .. stop - 1."""
         ...
 
 
@@ -59,64 +59,69 @@ def evaluate(
 
     Args:
         source: the scenes; read `batch` at a time in this process.
-        estimators: by the name they are reported under. With several workers they must be picklable.
+        estimators: by the name they are reported under; `ExternalEstimator` makes one of a function, and
+            `read_answers` of another program's file. With several workers they must be picklable.
         physics: what the scenes were made with: the bound's array model and the limits of the field of view.
         evaluation: SNR bins, gate, GOSPA, bootstrap.
         batch: scenes in one call of an estimator.
-        workers: processes; with one, everything happens here. The figures don't depend on it (see `workers`).
-        num_sources_known: tell the estimators how many sources each scene has.
+        workers: processes; with one, everything happens here. The figures don't depend on it.
+        num_sources_known: give the estimators the number of sources of each scene.
         device: where the estimators want their measurements.
         seed: of the bootstrap.
         progress: called with (scenes done, scenes in all) after each batch.
-        references: what is told the truth of the scenes, by name; no name is an estimator's as well.
+        references: oracles, which see the truth, by name; no name is an estimator's as well.
 
     Raises:
-        InputError: if there is nothing to evaluate, or several workers would share an accelerator.
+        InputError: if there is nothing to evaluate, several workers would share an accelerator, or stored
+            answers are of another number of scenes.
         RisctlError: if an estimate is not finite, or a worker dies.
     """
     total = len(source) if num_scenes is None else min(num_scenes, len(source))
-    told = references or {}
-    _check_request(total, (*estimators, *told), workers, device)
-    scorer = ChunkScorer(estimators, physics, evaluation, num_sources_known, device, told)
-    chunks = _chunks(source, total, batch)
+    references = references or {}
+    names = (*estimators, *references)
+    _check_request(total, names, workers, device)
+    for estimator in estimators.values():
+        if isinstance(estimator, StoredAnswers):
+            estimator.check_length(total, len(source))
+    scorer = ChunkScorer(estimators, physics, evaluation, num_sources_known, device, references)
     outcomes = []
-    with closing(map_in_order(scorer, chunks, workers)) as coming:
+    with closing(map_in_order(scorer, _chunks(source, total, batch), workers)) as coming:
         for outcome in coming:
             outcomes.append(outcome)
             if progress is not None:
                 progress(min(len(outcomes) * batch, total), total)
-    names = (*estimators, *told)
     rows = {name: EstimatorRows.concatenate([outcome[name].rows for outcome in outcomes]) for name in names}
-    timings = [_timing(name, [o[name] for o in outcomes], total, workers, batch, device) for name in names]
-    why = {name: reference.told for name, reference in told.items()}
-    return Evaluation(summarise(rows, timings, physics, evaluation, num_sources_known, seed, why), rows)
+    stored = {name for name, estimator in estimators.items() if isinstance(estimator, StoredAnswers)}
+    measured = {name: [] if name in stored else [outcome[name] for outcome in outcomes] for name in names}
+    timings = [_timing(name, measured[name], total, workers, batch, device) for name in names]
+    side_information = {name: reference.told for name, reference in references.items()}
+    results = _results(rows, timings, physics, evaluation, num_sources_known, seed, side_information)
+    return Evaluation(results, rows)
 
 
-def summarise(
+def _results(
     rows: Mapping[str, EstimatorRows],
     timings: Sequence[Timing],
     physics: PhysicsConfig,
     evaluation: EvaluationConfig,
     num_sources_known: bool,
     seed: int,
-    told: Mapping[str, str] | None = None,
+    side_information: Mapping[str, str],
 ) -> Results:
-    """Return the figures of raw rows: every SNR bin and source count, and the margins over them.
+    """Figures of raw rows: every SNR bin and source count, and the margins over them.
 
-    `told` says which of the rows are references', and what each of those was told.
+    `side_information` has the names of those rows that are an oracle's.
     """
-    bins = (None, *evaluation.snr_values_db)
-    top = physics.max_sources
     return Results(
         schema_version=SCHEMA_VERSION,
         scenes=max((len(r.scenes) for r in rows.values()), default=0),
-        estimators=tuple(name for name in rows if name not in (told or {})),
+        estimators=tuple(name for name in rows if name not in side_information),
         references=tuple(
-            reference_figures(name, why, rows[name], physics) for name, why in (told or {}).items()
+            oracle_figures(name, given, rows[name], physics) for name, given in side_information.items()
         ),
         num_sources_known=num_sources_known,
         snr_values_db=evaluation.snr_values_db,
-        max_sources=top,
+        max_sources=physics.max_sources,
         gate_deg=evaluation.gate_deg,
         gospa_cutoff_m=evaluation.gospa_cutoff,
         gospa_power=evaluation.gospa_power,
@@ -126,7 +131,9 @@ def summarise(
         timings=tuple(timings),
         cells=tuple(c for name, r in rows.items() for c in _cells(name, r, physics, evaluation, seed)),
         confusion=tuple(
-            confusion(r.cell(snr, None).scenes, name, snr, top) for name, r in rows.items() for snr in bins
+            confusion(r.cell(snr, None).scenes, name, snr, physics.max_sources)
+            for name, r in rows.items()
+            for snr in (None, *evaluation.snr_values_db)
         ),
         closeness=tuple(c for name, r in rows.items() for c in closeness_cells(r.sources, name)),
     )
@@ -161,13 +168,14 @@ def _cells(
 def _timing(
     name: str, measured: Sequence[Measured], scenes: int, workers: int, batch: int, device: str
 ) -> Timing:
-    cpu = sum(m.cpu_seconds for m in measured)
+    """Seconds of all calls of an estimator; null if none was measured."""
+    cpu = sum(m.cpu_seconds for m in measured) if measured else None
     return Timing(
         estimator=name,
         scenes=scenes,
         cpu_seconds=cpu,
-        cpu_seconds_per_scene=cpu / scenes,
-        wall_seconds=sum(m.wall_seconds for m in measured),
+        cpu_seconds_per_scene=None if cpu is None else cpu / scenes,
+        wall_seconds=sum(m.wall_seconds for m in measured) if measured else None,
         workers=max(workers, 1),
         threads_per_worker=THREADS,
         batch=batch,

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
-from risctl.evaluation.results import Cell, Record, ReferenceFigures, Results, Timing
-from risctl.evaluation.tables import TextTable, error_ratio, interval_text, number_text
+from risctl.evaluation.results import Cell, OracleFigures, Record, Results, Timing
+from risctl.evaluation.tables import Columns, TextTable, error_ratio, interval_text, number_text
 
 SCHEMA_VERSION: Literal[1] = 1
 HOLDS = 0.9  # of its best recall in the sweep: below it an estimator counts as broken
@@ -22,18 +22,18 @@ class SweepPoint(Record):
     value: bool | int | float | str
     scenes: int
     cells: tuple[Cell, ...]
-    references: tuple[ReferenceFigures, ...]
+    references: tuple[OracleFigures, ...]
     timings: tuple[Timing, ...]
 
     def cell(self, name: str) -> Cell:
-        """Return the cell of one estimator or reference over all SNR and counts."""
+        """The cell of one estimator or reference over all SNR and counts."""
         for cell in self.cells:
             if (cell.estimator, cell.snr_db, cell.num_sources) == (name, None, None):
                 return cell
         raise KeyError(name)
 
     def cpu_seconds(self, name: str) -> float | None:
-        """Return the CPU seconds a scene of one estimator or reference."""
+        """CPU seconds per scene of one estimator or reference."""
         return next(t.cpu_seconds_per_scene for t in self.timings if t.estimator == name)
 
 
@@ -54,7 +54,7 @@ class Sweep(Record):
     """The setting, as a dotted key; `physics.snr_db` is every scene's SNR."""
     estimators: tuple[str, ...]
     references: tuple[str, ...]
-    """What was told the truth: no estimators."""
+    """Oracles, not listed as estimators."""
     num_sources_known: bool
     snr_values_db: tuple[float, ...]
     """SNR of the scenes; empty where it is what varies."""
@@ -68,8 +68,17 @@ class Sweep(Record):
 
 
 def assemble(key: str, values: Sequence[bool | int | float | str], results: Sequence[Results]) -> Sweep:
-    """Return the sweep of `key` over `values` from the figures at each of them (at least one)."""
-    points = tuple(_point(value, found) for value, found in zip(values, results, strict=True))
+    """The sweep of `key` over `values` from the figures at each of them (at least one)."""
+    points = tuple(
+        SweepPoint(
+            value=value,
+            scenes=found.scenes,
+            cells=tuple(cell for cell in found.cells if cell.snr_db is None or cell.num_sources is None),
+            references=found.references,
+            timings=found.timings,
+        )
+        for value, found in zip(values, results, strict=True)
+    )
     first = results[0]
     bins = {found.snr_values_db for found in results}
     return Sweep(
@@ -88,17 +97,6 @@ def assemble(key: str, values: Sequence[bool | int | float | str], results: Sequ
     )
 
 
-def _point(value: bool | int | float | str, results: Results) -> SweepPoint:
-    margins = tuple(cell for cell in results.cells if cell.snr_db is None or cell.num_sources is None)
-    return SweepPoint(
-        value=value,
-        scenes=results.scenes,
-        cells=margins,
-        references=results.references,
-        timings=results.timings,
-    )
-
-
 def _break(name: str, points: Sequence[SweepPoint]) -> Break:
     recalls = [point.cell(name).recall.value for point in points]
     best = max((recall for recall in recalls if recall is not None), default=None)
@@ -111,49 +109,41 @@ def _break(name: str, points: Sequence[SweepPoint]) -> Break:
 
 
 def sweep_table(sweep: Sweep) -> TextTable:
-    """Return recall, count, RMSE over bound and time: a row an estimator and value."""
-    name = sweep.key.rpartition(".")[2]
-    columns = ("estimator", name, "recall", "K right", "azimuth", "elevation", "range", "CPU s a scene", "")
+    """Recall, count, RMSE over bound and time, by estimator and value."""
     broken = {(entry.estimator, value) for entry in sweep.breaks for value in entry.broken_at}
-    rows = tuple(
-        (
-            estimator if estimator in sweep.estimators else f"{estimator} (reference)",
-            value_text(point.value),
-            interval_text(point.cell(estimator).recall),
-            interval_text(point.cell(estimator).count_accuracy),
-            *_ratios(point.cell(estimator)),
-            number_text(point.cpu_seconds(estimator)),
-            "broken" if (estimator, point.value) in broken else "",
-        )
-        for estimator in (*sweep.estimators, *sweep.references)
-        for point in sweep.points
+    columns: Columns[tuple[str, SweepPoint, Cell]] = (
+        ("estimator", lambda row: row[0] if row[0] in sweep.estimators else f"{row[0]} (reference)"),
+        (sweep.key.rpartition(".")[2], lambda row: value_text(row[1].value)),
+        ("recall", lambda row: interval_text(row[2].recall)),
+        ("K right", lambda row: interval_text(row[2].count_accuracy)),
+        ("azimuth", lambda row: error_ratio(row[2].azimuth_deg)),
+        ("elevation", lambda row: error_ratio(row[2].elevation_deg)),
+        ("range", lambda row: error_ratio(row[2].range_m)),
+        ("CPU s per scene", lambda row: number_text(row[1].cpu_seconds(row[0]))),
+        ("", lambda row: "broken" if (row[0], row[1].value) in broken else ""),
     )
+    names = (*sweep.estimators, *sweep.references)
+    rows = [(name, point, point.cell(name)) for name in names for point in sweep.points]
     note = (
         f"recall within {sweep.gate_deg:g} deg; azimuth .. range: RMSE over bound of matched sources; "
         f"broken: recall below {100 * HOLDS:g} % of the estimator's best here"
     )
-    scenes = sorted({point.scenes for point in sweep.points})
-    return TextTable(f"{sweep.key}, {' or '.join(map(str, scenes))} scenes a value", columns, rows, note)
-
-
-def _ratios(cell: Cell) -> tuple[str, ...]:
-    return tuple(error_ratio(stats) for stats in (cell.azimuth_deg, cell.elevation_deg, cell.range_m))
+    scenes = " or ".join(map(str, sorted({point.scenes for point in sweep.points})))
+    return TextTable.of(f"{sweep.key}, {scenes} scenes per value", columns, rows, note)
 
 
 def sweep_headline(sweep: Sweep) -> str:
-    """Return where each estimator breaks, in a line."""
-    return f"{sweep.key}: " + "; ".join(_sentence(entry) for entry in sweep.breaks)
-
-
-def _sentence(entry: Break) -> str:
-    best = f"{entry.estimator} recall {number_text(entry.best_recall)} at best"
-    if not entry.broken_at:
-        return f"{best}, holds throughout"
-    return f"{best}, breaks at {', '.join(map(value_text, entry.broken_at))}"
+    """Where each estimator breaks, in a line."""
+    sentences = []
+    for entry in sweep.breaks:
+        broken = f"breaks at {', '.join(map(value_text, entry.broken_at))}"
+        where = broken if entry.broken_at else "holds throughout"
+        sentences.append(f"{entry.estimator} recall {number_text(entry.best_recall)} at best, {where}")
+    return f"{sweep.key}: " + "; ".join(sentences)
 
 
 def value_text(value: bool | int | float | str) -> str:
-    """Return a swept value as a person writes it."""
+    """A swept value as a person writes it."""
     if isinstance(value, bool):
         return str(value).lower()
     return f"{value:g}" if isinstance(value, float) else str(value)

@@ -1,14 +1,28 @@
-"""The tables a console shows, as plain text cells: no layout, no colour."""
+"""The tables of an evaluation as plain text cells: no layout, no colour.
+
+A column is its heading and the text of its cell, side by side: a new figure is one entry.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias, TypeVar
 
-from risctl.evaluation.references import ANGLE_TARGET, EDGE_TARGET, RANGE_TARGET
-from risctl.evaluation.results import Cell, ErrorStats, Interval, ReferenceFigures, Results
+from risctl.evaluation.metrics import ANGLE_TARGET, EDGE_TARGET, RANGE_TARGET
+from risctl.evaluation.results import (
+    Cell,
+    ClosenessCell,
+    ErrorStats,
+    Interval,
+    OracleFigures,
+    Results,
+    Timing,
+)
 
 NOTHING = "–"
+Item = TypeVar("Item")
+Columns: TypeAlias = Sequence[tuple[str, Callable[[Item], str]]]
 
 
 @dataclass(frozen=True)
@@ -20,224 +34,27 @@ class TextTable:
     rows: tuple[tuple[str, ...], ...]
     note: str = ""
 
-
-def detection_table(results: Results, num_sources: int | None = None) -> TextTable:
-    """Return source counts, recall and precision with their intervals, GOSPA: a row an estimator and SNR."""
-    columns = ("estimator", "SNR dB", "scenes", "K right", "recall", "precision", "GOSPA m", "at edge")
-    known = "K given" if results.num_sources_known else "K estimated"
-    return TextTable(
-        title=f"Sources found ({known}, {_counts(num_sources)})",
-        columns=columns,
-        rows=tuple(_detection_row(cell) for cell in _over_snr(results, num_sources)),
-        note=f"recall and precision within {results.gate_deg:g} deg in azimuth and elevation; "
-        f"[95 % bootstrap]; GOSPA cut-off {results.gospa_cutoff_m:g} m, p {results.gospa_power:g}",
-    )
+    @classmethod
+    def of(cls, title: str, columns: Columns[Item], items: Iterable[Item], note: str = "") -> TextTable:
+        """One row per item."""
+        headings = tuple(heading for heading, _ in columns)
+        return cls(title, headings, tuple(tuple(text(item) for _, text in columns) for item in items), note)
 
 
-def accuracy_table(results: Results, num_sources: int | None = None) -> TextTable:
-    """Return RMSE beside the bound of the same sources, and the ratio: a row an estimator and SNR."""
-    columns = ("estimator", "SNR dB", "left out", "azimuth deg", "elevation deg", "range m", "position m")
-    return TextTable(
-        title=f"RMSE / Cramer-Rao bound (ratio), matched sources, {_counts(num_sources)}",
-        columns=columns,
-        rows=tuple(_accuracy_row(cell) for cell in _over_snr(results, num_sources)),
-        note="bound: root mean variance, same sources; left out: sources without an estimate inside the gate",
-    )
-
-
-def median_table(results: Results, num_sources: int | None = None) -> TextTable:
-    """Return median errors beside median bounds, and how well the stated deviations cover the errors."""
-    columns = ("estimator", "SNR dB", "azimuth deg", "elevation deg", "range m", "position m", "1σ", "2σ")
-    return TextTable(
-        title=f"Median error / median bound, matched sources, {_counts(num_sources)}",
-        columns=columns,
-        rows=tuple(_median_row(cell) for cell in _over_snr(results, num_sources)),
-        note="1σ, 2σ: share of azimuth errors within the estimator's own deviation (Gaussian: 68 %, 95 %)",
-    )
-
-
-def count_table(results: Results, snr_db: float | None = None) -> TextTable:
-    """Return the same figures by number of sources, in one SNR bin (None: all)."""
-    cells = [results.cell(name, snr_db, k) for name in results.estimators for k in _true_counts(results)]
-    rows = tuple(
-        (
-            cell.estimator,
-            str(cell.num_sources),
-            str(cell.scenes),
-            interval_text(cell.count_accuracy),
-            interval_text(cell.recall),
-            *(error_ratio(stats) for stats in _errors(cell)),
-        )
-        for cell in cells
-    )
-    columns = ("estimator", "K", "scenes", "K right", "recall", "azimuth", "elevation", "range", "position")
-    where = "all SNR" if snr_db is None else f"{snr_db:g} dB"
-    return TextTable(f"By number of sources, {where}", columns, rows, "azimuth .. position: RMSE over bound")
-
-
-def closeness_table(results: Results) -> TextTable:
-    """Return recall and RMSE over bound by coherence with the nearest neighbour; empty bins are left out."""
-    columns = ("estimator", "coherence", "sources", "recall", "azimuth", "elevation", "range")
-    rows = tuple(
-        (
-            cell.estimator,
-            f"{cell.coherence_low:.1f} - {cell.coherence_high:.1f}" if cell.coherence_high else "alone",
-            str(cell.true_sources),
-            _share(cell.recall),
-            *(_share(ratio) for ratio in (cell.azimuth_ratio, cell.elevation_ratio, cell.range_ratio)),
-        )
-        for cell in results.closeness
-        if cell.true_sources
-    )
-    note = (
-        "coherence: largest |a_i^H a_j| with another source of the scene; azimuth .. range: RMSE over bound"
-    )
-    return TextTable("By closeness of sources, all SNR and K", columns, rows, note)
-
-
-def reference_table(results: Results) -> TextTable:
-    """Return what was told the truth: a row a reference; none without one."""
-    columns = (
-        "reference",
-        "told",
-        "scenes",
-        "median angle deg",
-        "median range m",
-        "at edge",
-        "truth at edge",
-        "targets",
-    )
-    rows = tuple(
-        (
-            reference.name,
-            reference.told,
-            str(reference.scenes),
-            number_text(reference.median_angle_deg),
-            number_text(reference.median_range_m),
-            _percent(reference.edge_pegged_share),
-            _percent(reference.edge_share_of_truth),
-            "met" if reference.met else "missed",
-        )
-        for reference in results.references
-    )
-    note = (
-        "no estimator: it sees the truth, no snapshot and no noise; what error is left is the search's own. "
-        f"Targets: {ANGLE_TARGET:g} deg, {RANGE_TARGET:g} m, {100 * EDGE_TARGET:g} %"
-    )
-    return TextTable("Reference, all SNR and K", columns, rows, note)
-
-
-def timing_table(results: Results) -> TextTable:
-    """Return CPU seconds a scene of each estimator."""
-    columns = ("estimator", "CPU s a scene", "elapsed s a scene", "workers", "threads each", "device")
-    rows = tuple(
-        (
-            timing.estimator if timing.estimator in results.estimators else f"{timing.estimator} (reference)",
-            number_text(timing.cpu_seconds_per_scene),
-            number_text(timing.wall_seconds / timing.scenes if timing.scenes else None),
-            str(timing.workers),
-            str(timing.threads_per_worker),
-            timing.device,
-        )
-        for timing in results.timings
-    )
-    return TextTable("Time of the estimators' own calls", columns, rows)
-
-
-def headline(results: Results) -> str:
-    """Return the one-line summary at the highest SNR with scenes: azimuth and range beside the bound."""
-    cells = [_highest(results, name) for name in results.estimators]
-    told = [_reference_sentence(reference) for reference in results.references]
-    return "; ".join([_sentence(cell) for cell in cells if cell is not None] + told) or "no scenes"
-
-
-def _reference_sentence(reference: ReferenceFigures) -> str:
-    return (
-        f"{reference.name} (a reference, told the truth): median angle error "
-        f"{number_text(reference.median_angle_deg)} deg, range {number_text(reference.median_range_m)} m, "
-        f"{_percent(reference.edge_pegged_share)} at an edge"
-    )
-
-
-def _sentence(cell: Cell) -> str:
-    azimuth, range_ = cell.azimuth_deg, cell.range_m
-    return (
-        f"{cell.estimator} at {cell.snr_db:g} dB: azimuth {number_text(azimuth.rmse)} deg (bound "
-        f"{number_text(azimuth.bound)}), range {number_text(range_.rmse)} m (bound "
-        f"{number_text(range_.bound)}), "
-        f"recall {_share(cell.recall.value)}, K right {_share(cell.count_accuracy.value)}"
-    )
-
-
-def _highest(results: Results, estimator: str) -> Cell | None:
-    cells = [results.cell(estimator, snr) for snr in results.snr_values_db]
-    return next((cell for cell in reversed(cells) if cell.scenes), None)
-
-
-def _over_snr(results: Results, num_sources: int | None) -> list[Cell]:
-    """Return the cells of each estimator by SNR, then over all; bins without scenes are left out."""
-    bins = (*results.snr_values_db, None)
-    cells = [results.cell(name, snr, num_sources) for name in results.estimators for snr in bins]
-    return [cell for cell in cells if cell.scenes]
-
-
-def _detection_row(cell: Cell) -> tuple[str, ...]:
-    return (
-        cell.estimator,
-        _snr(cell),
-        str(cell.scenes),
-        interval_text(cell.count_accuracy),
-        interval_text(cell.recall),
-        interval_text(cell.precision),
-        number_text(cell.gospa.mean),
-        _percent(cell.edge_pegged_share),
-    )
-
-
-def _accuracy_row(cell: Cell) -> tuple[str, ...]:
-    errors = (
-        f"{number_text(stats.rmse)} / {number_text(stats.bound)} ({error_ratio(stats)})"
-        if stats.sources
-        else NOTHING
-        for stats in _errors(cell)
-    )
-    return cell.estimator, _snr(cell), _percent(cell.left_out_share), *errors
-
-
-def _median_row(cell: Cell) -> tuple[str, ...]:
-    errors = (
-        f"{number_text(stats.median_error)} / {number_text(stats.median_bound)}" if stats.sources else NOTHING
-        for stats in _errors(cell)
-    )
-    stats = cell.azimuth_deg
-    return cell.estimator, _snr(cell), *errors, _percent(stats.within_1_sigma), _percent(stats.within_2_sigma)
-
-
-def _errors(cell: Cell) -> Sequence[ErrorStats]:
-    return cell.azimuth_deg, cell.elevation_deg, cell.range_m, cell.position_m
-
-
-def _true_counts(results: Results) -> list[int]:
-    return sorted({cell.num_sources for cell in results.cells if cell.num_sources is not None})
-
-
-def _counts(num_sources: int | None) -> str:
-    return "all K" if num_sources is None else f"K = {num_sources}"
-
-
-def _snr(cell: Cell) -> str:
-    return "all" if cell.snr_db is None else f"{cell.snr_db:g}"
+def number_text(value: float | None) -> str:
+    """A number to three digits, a dash for none."""
+    return NOTHING if value is None else f"{value:.3g}"
 
 
 def interval_text(figure: Interval) -> str:
-    """Return a share and its interval."""
+    """A share and its interval."""
     if figure.low is None or figure.high is None:
         return _share(figure.value)
     return f"{_share(figure.value)} [{_share(figure.low)}, {_share(figure.high)}]"
 
 
 def error_ratio(stats: ErrorStats) -> str:
-    """Return RMSE over bound."""
+    """RMSE over bound."""
     return _share(stats.ratio.value)
 
 
@@ -249,6 +66,191 @@ def _percent(value: float | None) -> str:
     return NOTHING if value is None else f"{100 * value:.1f} %"
 
 
-def number_text(value: float | None) -> str:
-    """Return a number to three digits, a dash for none."""
-    return NOTHING if value is None else f"{value:.3g}"
+def _snr(cell: Cell) -> str:
+    return "all" if cell.snr_db is None else f"{cell.snr_db:g}"
+
+
+def _rmse(stats: ErrorStats) -> str:
+    text = f"{number_text(stats.rmse)} / {number_text(stats.bound)} ({error_ratio(stats)})"
+    return text if stats.sources else NOTHING
+
+
+def _median(stats: ErrorStats) -> str:
+    text = f"{number_text(stats.median_error)} / {number_text(stats.median_bound)}"
+    return text if stats.sources else NOTHING
+
+
+DETECTION: Columns[Cell] = (
+    ("estimator", lambda cell: cell.estimator),
+    ("SNR dB", _snr),
+    ("scenes", lambda cell: str(cell.scenes)),
+    ("K right", lambda cell: interval_text(cell.count_accuracy)),
+    ("recall", lambda cell: interval_text(cell.recall)),
+    ("precision", lambda cell: interval_text(cell.precision)),
+    ("GOSPA m", lambda cell: number_text(cell.gospa.mean)),
+    ("at edge", lambda cell: _percent(cell.edge_pegged_share)),
+)
+ACCURACY: Columns[Cell] = (
+    ("estimator", lambda cell: cell.estimator),
+    ("SNR dB", _snr),
+    ("left out", lambda cell: _percent(cell.left_out_share)),
+    ("azimuth deg", lambda cell: _rmse(cell.azimuth_deg)),
+    ("elevation deg", lambda cell: _rmse(cell.elevation_deg)),
+    ("range m", lambda cell: _rmse(cell.range_m)),
+    ("position m", lambda cell: _rmse(cell.position_m)),
+)
+MEDIANS: Columns[Cell] = (
+    ("estimator", lambda cell: cell.estimator),
+    ("SNR dB", _snr),
+    ("azimuth deg", lambda cell: _median(cell.azimuth_deg)),
+    ("elevation deg", lambda cell: _median(cell.elevation_deg)),
+    ("range m", lambda cell: _median(cell.range_m)),
+    ("position m", lambda cell: _median(cell.position_m)),
+    ("1σ", lambda cell: _percent(cell.azimuth_deg.within_1_sigma)),
+    ("2σ", lambda cell: _percent(cell.azimuth_deg.within_2_sigma)),
+)
+COUNTS: Columns[Cell] = (
+    ("estimator", lambda cell: cell.estimator),
+    ("K", lambda cell: str(cell.num_sources)),
+    ("scenes", lambda cell: str(cell.scenes)),
+    ("K right", lambda cell: interval_text(cell.count_accuracy)),
+    ("recall", lambda cell: interval_text(cell.recall)),
+    ("azimuth", lambda cell: error_ratio(cell.azimuth_deg)),
+    ("elevation", lambda cell: error_ratio(cell.elevation_deg)),
+    ("range", lambda cell: error_ratio(cell.range_m)),
+    ("position", lambda cell: error_ratio(cell.position_m)),
+)
+CLOSENESS: Columns[ClosenessCell] = (
+    ("estimator", lambda cell: cell.estimator),
+    (
+        "coherence",
+        lambda cell: (
+            f"{cell.coherence_low:.1f} - {cell.coherence_high:.1f}" if cell.coherence_high else "alone"
+        ),
+    ),
+    ("sources", lambda cell: str(cell.true_sources)),
+    ("recall", lambda cell: _share(cell.recall)),
+    ("azimuth", lambda cell: _share(cell.azimuth_ratio)),
+    ("elevation", lambda cell: _share(cell.elevation_ratio)),
+    ("range", lambda cell: _share(cell.range_ratio)),
+)
+ORACLES: Columns[OracleFigures] = (
+    ("reference", lambda oracle: oracle.name),
+    ("side information", lambda oracle: oracle.side_information),
+    ("scenes", lambda oracle: str(oracle.scenes)),
+    ("median angle deg", lambda oracle: number_text(oracle.median_angle_deg)),
+    ("median range m", lambda oracle: number_text(oracle.median_range_m)),
+    ("at edge", lambda oracle: _percent(oracle.edge_pegged_share)),
+    ("truth at edge", lambda oracle: _percent(oracle.edge_share_of_truth)),
+    ("targets", lambda oracle: "met" if oracle.met else "missed"),
+)
+
+
+def detection_table(results: Results, num_sources: int | None = None) -> TextTable:
+    """Source counts, recall and precision with their intervals, GOSPA, by estimator and SNR."""
+    known = "K given" if results.num_sources_known else "K estimated"
+    title = f"Sources found ({known}, {_counts(num_sources)})"
+    note = (
+        f"recall and precision within {results.gate_deg:g} deg in azimuth and elevation; [95 % bootstrap]; "
+        f"GOSPA cut-off {results.gospa_cutoff_m:g} m, p {results.gospa_power:g}"
+    )
+    return TextTable.of(title, DETECTION, _over_snr(results, num_sources), note)
+
+
+def accuracy_table(results: Results, num_sources: int | None = None) -> TextTable:
+    """RMSE beside the bound of the same sources, and the ratio, by estimator and SNR."""
+    title = f"RMSE / Cramer-Rao bound (ratio), matched sources, {_counts(num_sources)}"
+    note = "bound: root mean variance, same sources; left out: sources without an estimate inside the gate"
+    return TextTable.of(title, ACCURACY, _over_snr(results, num_sources), note)
+
+
+def median_table(results: Results, num_sources: int | None = None) -> TextTable:
+    """Median errors beside median bounds, and how well the stated deviations cover the errors."""
+    title = f"Median error / median bound, matched sources, {_counts(num_sources)}"
+    note = "1σ, 2σ: share of azimuth errors within the estimator's own deviation (Gaussian: 68 %, 95 %)"
+    return TextTable.of(title, MEDIANS, _over_snr(results, num_sources), note)
+
+
+def count_table(results: Results, snr_db: float | None = None) -> TextTable:
+    """Detection and accuracy by number of sources, in one SNR bin (None: all)."""
+    counts = sorted({cell.num_sources for cell in results.cells if cell.num_sources is not None})
+    cells = [results.cell(name, snr_db, count) for name in results.estimators for count in counts]
+    where = "all SNR" if snr_db is None else f"{snr_db:g} dB"
+    return TextTable.of(
+        f"By number of sources, {where}", COUNTS, cells, "azimuth .. position: RMSE over bound"
+    )
+
+
+def closeness_table(results: Results) -> TextTable:
+    """Recall and RMSE over bound by coherence with the nearest neighbour; empty bins are left out."""
+    cells = [cell for cell in results.closeness if cell.true_sources and cell.estimator in results.estimators]
+    note = (
+        "coherence: largest |a_i^H a_j| with another source of the scene; azimuth .. range: RMSE over bound"
+    )
+    return TextTable.of("By closeness of sources, all SNR and K", CLOSENESS, cells, note)
+
+
+def reference_table(results: Results) -> TextTable:
+    """Figures of the oracles; no row without one."""
+    note = (
+        "no estimator: it sees the truth, no snapshot and no noise; what error is left is the search's own. "
+        f"Targets: {ANGLE_TARGET:g} deg, {RANGE_TARGET:g} m, {100 * EDGE_TARGET:g} %"
+    )
+    return TextTable.of("Reference, all SNR and K", ORACLES, results.references, note)
+
+
+def timing_table(results: Results) -> TextTable:
+    """CPU and elapsed seconds per scene of each estimator; dashes for answers read from a file."""
+
+    def name(timing: Timing) -> str:
+        known = timing.estimator in results.estimators
+        return timing.estimator if known else f"{timing.estimator} (reference)"
+
+    def elapsed(timing: Timing) -> str:
+        seconds = timing.wall_seconds
+        return number_text(seconds / timing.scenes if seconds is not None and timing.scenes else None)
+
+    columns: Columns[Timing] = (
+        ("estimator", name),
+        ("CPU s per scene", lambda timing: number_text(timing.cpu_seconds_per_scene)),
+        ("elapsed s per scene", elapsed),
+        ("workers", lambda timing: str(timing.workers)),
+        ("threads each", lambda timing: str(timing.threads_per_worker)),
+        ("device", lambda timing: timing.device),
+    )
+    return TextTable.of("Time of the estimators' own calls", columns, results.timings)
+
+
+def headline(results: Results) -> str:
+    """One-line summary at the highest SNR with scenes: azimuth and range beside the bound."""
+    sentences = [
+        f"{cell.estimator} at {cell.snr_db:g} dB: azimuth {number_text(cell.azimuth_deg.rmse)} deg (bound "
+        f"{number_text(cell.azimuth_deg.bound)}), range {number_text(cell.range_m.rmse)} m (bound "
+        f"{number_text(cell.range_m.bound)}), "
+        f"recall {_share(cell.recall.value)}, K right {_share(cell.count_accuracy.value)}"
+        for name in results.estimators
+        if (cell := _at_highest_snr(results, name)) is not None
+    ]
+    sentences += [
+        f"{oracle.name} (a reference, given {oracle.side_information}): median angle error "
+        f"{number_text(oracle.median_angle_deg)} deg, range {number_text(oracle.median_range_m)} m, "
+        f"{_percent(oracle.edge_pegged_share)} at an edge"
+        for oracle in results.references
+    ]
+    return "; ".join(sentences) or "no scenes"
+
+
+def _at_highest_snr(results: Results, estimator: str) -> Cell | None:
+    cells = [results.cell(estimator, snr) for snr in results.snr_values_db]
+    return next((cell for cell in reversed(cells) if cell.scenes), None)
+
+
+def _over_snr(results: Results, num_sources: int | None) -> list[Cell]:
+    """Cells of each estimator by SNR, then over all; bins without scenes are left out."""
+    bins = (*results.snr_values_db, None)
+    cells = [results.cell(name, snr, num_sources) for name in results.estimators for snr in bins]
+    return [cell for cell in cells if cell.scenes]
+
+
+def _counts(num_sources: int | None) -> str:
+    return "all K" if num_sources is None else f"K = {num_sources}"
