@@ -57,7 +57,7 @@ def run_bench(config: Config, plan: Plan, quick: bool) -> Document:
         "quick": quick,
         "plan": asdict(plan),
         "machine": machine,
-        "figures": [asdict(f) | {"met": f.met, "times_better": f.gain} for f in figures],
+        "figures": [asdict(f) | {"met": f.met, "times_better": f.speed_up} for f in figures],
     }
 
 
@@ -110,7 +110,7 @@ def _row(figure: Figure) -> tuple[str, ...]:
         *(_number(value) for value in numbers),
         MARKS[figure.met],
         _number(figure.reference),
-        "–" if figure.gain is None else f"{figure.gain:.1f}",
+        "–" if figure.speed_up is None else f"{figure.speed_up:.1f}",
     )
 
 

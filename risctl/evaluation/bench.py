@@ -1,4 +1,4 @@
-"""Speed on this machine, one thread: figures beside their targets and beside the obvious way.
+"""Speed on this machine, one thread: figures beside their targets and beside naive baselines.
 
 CPU seconds (`time.process_time`), medians over repeats after one call that warms caches up. They are figures
 to print and compare, not to assert: another machine, or a busy one, gives others.
@@ -35,7 +35,7 @@ LEARNED_TIMES = 5.0  # times cheaper than NOMP it is meant to be
 
 @dataclass(frozen=True)
 class Plan:
-    """How much is measured: repeats, scenes written, scenes estimated, oversampling of the MUSIC grid."""
+    """Size of the measurements: repeats, scenes written, scenes estimated, oversampling of the MUSIC grid."""
 
     repeats: int = 5
     written_scenes: int = 8192
@@ -52,7 +52,9 @@ def benchmarks(config: Config, plan: Plan, learned: Estimator | None = None) -> 
     """Measure one figure after another, on one thread of the CPU.
 
     Args:
-        config: surface, scenes and estimators. plan: how much. learned: a trained estimator, if there is one.
+        config: surface, scenes and estimators.
+        plan: size of the measurements.
+        learned: a trained estimator, if there is one.
     """
     with single_thread():
         yield from writing_figures(config.physics, plan)
@@ -67,7 +69,7 @@ def benchmarks(config: Config, plan: Plan, learned: Estimator | None = None) -> 
 
 
 def writing_figures(physics: PhysicsConfig, plan: Plan) -> Iterator[Figure]:
-    """Scenes a CPU second of `gen-data`, hashing and writing included, and their size on disk."""
+    """Scenes per CPU second of `gen-data`, hashing and writing included, and their size on disk."""
     samples, size = [], 0
     for _ in range(plan.repeats + 1):
         with TemporaryDirectory(prefix="risctl-bench-") as name:
@@ -92,7 +94,7 @@ def _one_by_one(physics: PhysicsConfig) -> None:
 
 
 def nomp_figures(config: Config, plan: Plan) -> Iterator[Figure]:
-    """CPU seconds a scene of NOMP, greedy and with swap moves, K given, mean over K at 10 dB."""
+    """CPU seconds per scene of NOMP, greedy and with swap moves, K given, mean over K at 10 dB."""
     scenes = example_scenes(config.physics, plan.located_scenes)
     rounds = max(1, config.inference.swap_rounds)
     for swaps, target in ((0, 0.05), (rounds, 0.2)):
@@ -115,7 +117,7 @@ def nomp_figure(
 
 
 def learned_figure(learned: Estimator, config: Config, plan: Plan) -> Figure:
-    """CPU seconds a scene of the learned estimator beside NOMP's without swaps, nothing told, at 10 dB."""
+    """CPU seconds per scene of the learned estimator beside NOMP's without swaps, K unknown, at 10 dB."""
     scenes = example_scenes(config.physics, max(plan.located_scenes, LEARNED_SCENES))
     inference = config.inference.model_copy(update={"swap_rounds": 0})
     nomp = build_estimator("nomp", config.physics, config.covariance, inference)
@@ -123,31 +125,31 @@ def learned_figure(learned: Estimator, config: Config, plan: Plan) -> Figure:
         cpu_seconds(partial(locate_blind, estimator, scenes), plan.repeats) for estimator in (learned, nomp)
     )
     reference = cost("", "", len(scenes), slow).value
-    found = cost("learned, nothing told", "s/scene", len(scenes), seconds)
+    found = cost("learned, K estimated", "s/scene", len(scenes), seconds)
     target = reference / LEARNED_TIMES
     return replace(
-        found, target=target, reference=reference, reference_name="NOMP without swaps, nothing told"
+        found, target=target, reference=reference, reference_name="NOMP without swaps, K estimated"
     )
 
 
 def locate_blind(estimator: Estimator, scenes: Scenes) -> object:
-    """Run an estimator that is told nothing."""
+    """Run an estimator that is not given K."""
     return estimator(scenes.y, scenes.H, scenes.codes)
 
 
 def locate(estimator: Estimator, scenes: Scenes) -> object:
-    """Run an estimator that is told K."""
+    """Run an estimator that is given K."""
     return estimator(scenes.y, scenes.H, scenes.codes, scenes.num_sources.long())
 
 
 def example_scenes(physics: PhysicsConfig, count: int) -> Scenes:
-    """Return scenes at 10 dB that cycle through the source counts."""
+    """Scenes at 10 dB that cycle through the source counts."""
     design = physics.model_copy(update={"stratified": True, "snr_values_db": (SNR_DB,)})
     return SceneStream(design, 0, "test", count).scenes(0, count)
 
 
 def music_figures(physics: PhysicsConfig, covariance: CovarianceConfig, plan: Plan) -> Iterator[Figure]:
-    """MUSIC spectrum points a CPU second, from the snapshot factor to the spectrum on a fine grid."""
+    """MUSIC spectrum points per CPU second, from the snapshot factor to the spectrum on a fine grid."""
     most = physics.model_copy(update={"min_sources": physics.max_sources})
     scenes = example_scenes(most, plan.covariances)
     factors = snapshot_factor(scenes.y, scenes.H, scenes.codes, covariance)
@@ -155,7 +157,7 @@ def music_figures(physics: PhysicsConfig, covariance: CovarianceConfig, plan: Pl
     grid = music_grid(physics, plan)
     G, unit = grid.num_points, "points/s"
     dense = cpu_seconds(partial(dense_spectrum, factors[:1], K, grid.steering()), plan.repeats)
-    obvious = partial(
+    beside_dense = partial(
         replace,
         reference=speed("", "", G, dense).value,
         reference_name="dense noise subspace, 1 covariance",
@@ -163,13 +165,13 @@ def music_figures(physics: PhysicsConfig, covariance: CovarianceConfig, plan: Pl
     for count, target in ((1, 2e6), (plan.covariances, 15e6)):
         name = f"MUSIC, {count} covariance{'s' if count > 1 else ''}"
         seconds = cpu_seconds(partial(spectrum, factors[:count], K, grid), plan.repeats)
-        yield obvious(speed(name, unit, count * G, seconds), target=target)
+        yield beside_dense(speed(name, unit, count * G, seconds), target=target)
     anew = cpu_seconds(lambda: spectrum(factors[:1], K, music_grid(physics, plan)), plan.repeats)
-    yield obvious(speed("MUSIC, 1 covariance, grid made anew", unit, G, anew))
+    yield beside_dense(speed("MUSIC, 1 covariance, grid made anew", unit, G, anew))
 
 
 def music_grid(physics: PhysicsConfig, plan: Plan) -> PolarGrid:
-    """Return a fine grid of steering vectors."""
+    """A fine grid of steering vectors."""
     geometry, view = ArrayGeometry.from_config(physics), FieldOfView.from_config(physics)
     return PolarGrid.build(geometry, view, plan.oversampling, GRID_RINGS)
 

@@ -22,7 +22,7 @@ FACTOR_GAIN = 10.0  # asked of Gram matrices over dense eigendecompositions
 def covariance_figures(
     scenes: Scenes, covariance: CovarianceConfig, physics: PhysicsConfig, repeats: int
 ) -> Iterator[Figure]:
-    """CPU seconds a scene of ``R_samp``, and of spectrum and MUSIC denominators of ``R_blend``."""
+    """CPU seconds per scene of ``R_samp``, and of spectrum and MUSIC denominators of ``R_blend``."""
     measured, count = (scenes.y, scenes.H, scenes.codes), len(scenes)
     yield beside(
         "ridge and R_samp",
@@ -52,11 +52,13 @@ def covariance_figures(
         yield beside(name, "dense eigendecomposition", count, FACTOR_GAIN, *seconds)
 
 
-def beside(name: str, obvious: str, scenes: int, gain: float, fast: list[float], slow: list[float]) -> Figure:
-    """CPU seconds a scene whose target is the obvious way's divided by `gain`."""
+def beside(
+    name: str, baseline: str, scenes: int, gain: float, fast: list[float], slow: list[float]
+) -> Figure:
+    """CPU seconds per scene, whose target is the baseline's divided by `gain`."""
     reference = cost("", "", scenes, slow).value
     figure = cost(name, "s/scene", scenes, fast)
-    return replace(figure, target=reference / gain, reference=reference, reference_name=obvious)
+    return replace(figure, target=reference / gain, reference=reference, reference_name=baseline)
 
 
 def true_steering(scenes: Scenes, physics: PhysicsConfig) -> Tensor:
@@ -73,7 +75,7 @@ def look_directions(physics: PhysicsConfig) -> Tensor:
 
 
 def dense_sample_covariance(y: Tensor, H: Tensor, codes: Tensor, covariance: CovarianceConfig) -> Tensor:
-    """``R_samp`` [B, N, N] by the definition: one N x N solve a snapshot."""
+    """``R_samp`` [B, N, N] by the definition: one N x N solve per snapshot."""
     Phi = H.unsqueeze(1) * codes.unsqueeze(2)
     normal = Phi.mH @ Phi
     diagonal = normal.diagonal(dim1=-2, dim2=-1)

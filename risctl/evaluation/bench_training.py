@@ -21,11 +21,11 @@ from risctl.training.state import new_train_state
 from risctl.training.step import StepParts, take_step
 from risctl.training.world import World
 
-STEP_TARGET = 150.0  # scenes a CPU second of whole training steps
+STEP_TARGET = 150.0  # scenes per CPU second of whole training steps
 
 
 def training_figures(config: Config, batch: int, repeats: int) -> Iterator[Figure]:
-    """Scenes a CPU second of whole steps; covariances and losses beside the network."""
+    """Scenes per CPU second of whole steps; covariances and losses beside the network."""
     network = build_network(config.model, config.physics, config.training.seed)
     plan, parts = _assemble(config)
     scenes = plan.train.scenes(0, batch)

@@ -29,7 +29,7 @@ def resampling_weights(scenes: int, resamples: int, rng: np.random.Generator) ->
 
 
 def resampled_sums(values: FloatArray, resamples: int, rng: np.random.Generator) -> FloatArray:
-    """Return the column sums of `values` (scenes, Q) over each resample of its rows: (resamples, Q)."""
+    """Column sums of `values` (scenes, Q) over each resample of its rows: (resamples, Q)."""
     if len(values) == 0:
         return np.zeros((resamples, values.shape[1]))
     blocks = [weights @ values for weights in resampling_weights(len(values), resamples, rng)]
@@ -37,13 +37,13 @@ def resampled_sums(values: FloatArray, resamples: int, rng: np.random.Generator)
 
 
 def ratio(numerator: FloatArray, denominator: FloatArray) -> FloatArray:
-    """Return numerator / denominator, NaN where the denominator is not positive."""
+    """numerator / denominator, NaN where the denominator is not positive."""
     safe = np.where(denominator > 0, denominator, 1.0)
     return np.where(denominator > 0, numerator / safe, np.nan)
 
 
 def percentile_interval(samples: FloatArray, level: float = LEVEL) -> tuple[float | None, float | None]:
-    """Return the central interval holding `level` of the finite samples; (None, None) without any."""
+    """The central interval holding `level` of the finite samples; (None, None) without any."""
     finite = samples[np.isfinite(samples)]
     if len(finite) == 0:
         return None, None

@@ -1,7 +1,7 @@
 """Fitting the count fusion of a trained network, on scenes that its training never saw.
 
-The likelihood moves run on the scenes as they do in inference; what they find is all the fusion sees. It
-minimises the cross-entropy of the source count. The epoch that does best on the validation scenes is kept.
+The likelihood moves run on the scenes as they do in inference; the fusion sees their results alone. It
+minimises the cross-entropy of the source count. The epoch that is best on the validation scenes is kept.
 """
 
 from __future__ import annotations
@@ -32,10 +32,14 @@ LEAST_STD = 1e-3
 
 @dataclass(frozen=True)
 class CountData:
-    """What the fusion is fitted on, of S scenes.
+    """The data of S scenes on which the fusion is fitted.
 
     Attributes:
-        head, evidence: [S, K_max]. figures: [S, F]. num_sources: int64 [S]. snr_db: [S], for reports only.
+        head: scores of the network's count head, [S, K_max].
+        evidence: scores of the likelihood, [S, K_max].
+        figures: of the scenes, [S, F].
+        num_sources: true count, int64 [S].
+        snr_db: [S], for reports only.
     """
 
     head: Tensor
@@ -56,7 +60,7 @@ class CountData:
 
 @dataclass(frozen=True)
 class CountCollector:
-    """What a worker does with a chunk of scenes: the moves, and what they tell of the count."""
+    """Runs the moves on chunks of scenes and collects the inputs of the fusion."""
 
     estimator: LearnedEstimator
 

@@ -24,7 +24,7 @@ class Gospa:
 
 
 def gospa(truth: FloatArray, estimate: FloatArray, cutoff: float, power: float = 2.0) -> Gospa:
-    """Return the GOSPA distance with alpha = 2 between point sets of shapes (K, 3) and (K_hat, 3), metres.
+    """GOSPA distance with alpha = 2 between point sets of shapes (K, 3) and (K_hat, 3), metres.
 
     d^p = min over partial assignments of  sum over pairs of |x - y|^p  +  c^p/2 (number missed + number
     false). A pair further apart than the cutoff c costs more than one missed and one false source, so the

@@ -1,4 +1,4 @@
-"""Which estimate belongs to which source: minimum-cost assignment by direction, and the gate."""
+"""Assignment of estimates to sources: least total cost by direction, and the gate."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ CEILING_GATES = 2.0
 
 
 def pairing_cost(truth: Positions, estimate: Positions, gate: float) -> FloatArray:
-    """Return the cost of every pair of one scene, shape (K, K_hat), radians.
+    """Cost of every pair of one scene, shape (K, K_hat), radians.
 
     c_ij = min(great-circle angle + RANGE_WEIGHT |r_i - r_j|, CEILING_GATES gate).
     `truth` has shape (K,), `estimate` (K_hat,), neither padded; `gate` in radians.
@@ -32,13 +32,13 @@ def pairing_cost(truth: Positions, estimate: Positions, gate: float) -> FloatArr
 
 
 def match_scene(truth: Positions, estimate: Positions, gate: float) -> tuple[IntArray, IntArray]:
-    """Return the assigned pairs of one scene as (source indices, estimate indices), min(K, K_hat) of them."""
+    """The assigned pairs of one scene as (source indices, estimate indices), min(K, K_hat) of them."""
     sources, estimates = linear_sum_assignment(pairing_cost(truth, estimate, gate))
     return np.asarray(sources, dtype=np.int64), np.asarray(estimates, dtype=np.int64)
 
 
 def match_scenes(truth: Positions, estimate: Positions, gate: float) -> IntArray:
-    """Return for every true slot, shape (B, K), the estimate slot assigned to it; -1 where there is none.
+    """The estimate slot assigned to every true slot, shape (B, K); -1 where there is none.
 
     `truth` (B, K) and `estimate` (B, K_hat) are padded with NaN; used slots need not come first.
     """
@@ -52,7 +52,7 @@ def match_scenes(truth: Positions, estimate: Positions, gate: float) -> IntArray
 
 
 def inside_gate(truth: Positions, estimate: Positions, gate: float) -> BoolArray:
-    """Return where the estimate is within `gate` rad of the truth in azimuth and in elevation (NaN: no)."""
+    """Whether the estimate is within `gate` rad of the truth in azimuth and in elevation (NaN: no)."""
     azimuth = np.abs(wrap(estimate.azimuth - truth.azimuth)) <= gate
     elevation = np.abs(estimate.elevation - truth.elevation) <= gate
     return np.asarray(azimuth & elevation)
@@ -60,23 +60,23 @@ def inside_gate(truth: Positions, estimate: Positions, gate: float) -> BoolArray
 
 @dataclass(frozen=True)
 class Links:
-    """Slots that belong together, by scene: a row a source, then a row an estimate left over; -1 is none."""
+    """Assigned slots by scene: one row per source, then one per unassigned estimate; -1 is none."""
 
     scene: IntArray
     source: IntArray
     slot: IntArray
 
     def of_sources(self, truth: Positions) -> Positions:
-        """Return the linked truth, (rows,); NaN where there is no source."""
+        """The assigned truth, (rows,); NaN where there is no source."""
         return truth.map(lambda values: pick(values, self.scene, self.source))
 
     def of_estimates(self, estimate: Positions) -> Positions:
-        """Return the linked estimates, (rows,); NaN where there is none."""
+        """The assigned estimates, (rows,); NaN where there is none."""
         return estimate.map(lambda values: pick(values, self.scene, self.slot))
 
 
 def link(truth: Positions, estimate: Positions, gate: float) -> Links:
-    """Assign estimates to sources in every scene, and list the estimates left over too."""
+    """Assign estimates to sources in every scene; unassigned estimates are listed too."""
     assigned = match_scenes(truth, estimate, gate)
     scene, source = np.nonzero(truth.present)
     slot = assigned[scene, source]
@@ -90,7 +90,7 @@ def link(truth: Positions, estimate: Positions, gate: float) -> Links:
 
 
 def pick(values: FloatArray, scene: IntArray, slot: IntArray) -> FloatArray:
-    """Return values[scene, slot] of an array (B, K, ...), NaN where the slot is -1."""
+    """values[scene, slot] of an array (B, K, ...), NaN where the slot is -1."""
     nothing = np.full((len(values), 1, *values.shape[2:]), np.nan)
     padded = np.concatenate([values, nothing], axis=1)
     return padded[scene, np.where(slot < 0, values.shape[1], slot)]

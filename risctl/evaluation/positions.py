@@ -1,4 +1,4 @@
-"""Positions as numpy arrays, and the two distances between them: the angle seen from the RIS, and metres."""
+"""Positions as NumPy arrays, and the two distances between them: the angle seen from the RIS, and metres."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ class Positions:
         return np.asarray(~np.isnan(self.azimuth))
 
     def cartesian(self) -> FloatArray:
-        """Return the positions as r (cos θ cos φ, cos θ sin φ, sin θ), shape (..., 3), metres."""
+        """The positions as r (cos θ cos φ, cos θ sin φ, sin θ), shape (..., 3), metres."""
         across = np.cos(self.elevation)
         direction = (across * np.cos(self.azimuth), across * np.sin(self.azimuth), np.sin(self.elevation))
         return np.stack([self.range * axis for axis in direction], axis=-1)
 
     def table(self) -> FloatArray:
-        """Return the columns of a report: azimuth and elevation in degrees, range in metres; (..., 3)."""
+        """The columns of a report: azimuth and elevation in degrees, range in metres; (..., 3)."""
         return np.stack([np.degrees(self.azimuth), np.degrees(self.elevation), self.range], axis=-1)
 
 
@@ -51,7 +51,7 @@ def wrap(angle: FloatArray) -> FloatArray:
 
 
 def great_circle(a: Positions, b: Positions) -> FloatArray:
-    """Return the angle between two directions in radians, by the haversine: accurate at small angles too."""
+    """Angle between two directions in radians, by the haversine: accurate at small angles too."""
     across = np.cos(a.elevation) * np.cos(b.elevation) * np.sin((a.azimuth - b.azimuth) / 2) ** 2
     haversine = np.sin((a.elevation - b.elevation) / 2) ** 2 + across
     return np.asarray(2 * np.arcsin(np.sqrt(np.clip(haversine, 0.0, 1.0))))

@@ -1,4 +1,4 @@
-"""Hold one estimator's answers on a batch of scenes against truth and bound: raw rows, nothing averaged."""
+"""Errors of one estimator on a batch of scenes beside truth and bound: raw rows, nothing averaged."""
 
 from __future__ import annotations
 
@@ -15,8 +15,7 @@ from risctl.evaluation.positions import BoolArray, FloatArray, IntArray, Positio
 from risctl.evaluation.rows import EstimatorRows, SceneRows, SourceRows
 from risctl.physics import FieldOfView
 
-# An estimate this close to a limit of the field of view, relative to the limit, stopped there: it is no
-# estimate.
+# An estimate this close to a limit of the field of view, relative to the limit, was stopped by it.
 PEG_TOLERANCE = 1e-3
 
 
@@ -44,7 +43,7 @@ class Answers:
 def score(
     truth: Truth, answers: Answers, physics: PhysicsConfig, evaluation: EvaluationConfig
 ) -> EstimatorRows:
-    """Return the raw rows of one estimator on one batch of scenes."""
+    """Raw rows of one estimator on one batch of scenes."""
     check_answers(answers, truth.first)
     links = link(truth.positions, answers.positions, math.radians(evaluation.gate_deg))
     sources = _source_rows(truth, answers, links, physics, evaluation)
@@ -62,7 +61,7 @@ def check_answers(answers: Answers, first: int) -> None:
 
 
 def at_limit(found: Positions, physics: PhysicsConfig) -> BoolArray:
-    """Return where an estimate sits on (or beyond) a limit of the field of view in any coordinate."""
+    """Whether an estimate is on (or beyond) a limit of the field of view in any coordinate."""
     view = FieldOfView.from_config(physics)
     azimuth = np.abs(found.azimuth) >= view.azimuth * (1 - PEG_TOLERANCE)
     elevation = np.abs(found.elevation) >= view.elevation * (1 - PEG_TOLERANCE)
@@ -72,14 +71,14 @@ def at_limit(found: Positions, physics: PhysicsConfig) -> BoolArray:
 
 
 def nearest(values: FloatArray, bins: tuple[float, ...]) -> FloatArray:
-    """Return the nearest of the ascending `bins` for each value; halfway goes to the lower."""
+    """The nearest of the ascending `bins` for each value; halfway goes to the lower."""
     table = np.asarray(bins, dtype=np.float64)
     found: FloatArray = table[np.abs(values[:, None] - table).argmin(axis=1)]
     return found
 
 
 def errors(truth: Positions, estimate: Positions) -> FloatArray:
-    """Return estimate - truth in azimuth, elevation (deg) and range (m), then the distance (m): (..., 4)."""
+    """Errors estimate - truth in azimuth, elevation (deg) and range (m), then the distance (m): (..., 4)."""
     azimuth = np.degrees(wrap(estimate.azimuth - truth.azimuth))
     elevation = np.degrees(estimate.elevation - truth.elevation)
     distance = np.linalg.norm(estimate.cartesian() - truth.cartesian(), axis=-1)
@@ -132,7 +131,7 @@ def _scene_rows(
 def _gospa_scenes(
     truth: Positions, found: Positions, evaluation: EvaluationConfig
 ) -> tuple[FloatArray, FloatArray]:
-    """Return the GOSPA distance (B,) and its three parts (B, 3) of each scene."""
+    """GOSPA distance (B,) and its three parts (B, 3) of each scene."""
     cutoff, power = evaluation.gospa_cutoff, evaluation.gospa_power
     pairs = zip(truth.cartesian(), truth.present, found.cartesian(), found.present, strict=True)
     scores = [gospa(x[used], y[there], cutoff, power) for x, used, y, there in pairs]

@@ -1,4 +1,4 @@
-"""CPU seconds of a piece of work, and a speed beside its target and beside the obvious way."""
+"""CPU seconds of a piece of work; a speed beside its target and beside a naive baseline."""
 
 from __future__ import annotations
 
@@ -12,14 +12,18 @@ MIN_SECONDS = 0.05  # of one sample: shorter work is repeated within it
 
 @dataclass(frozen=True)
 class Figure:
-    """A speed, its spread over the repeats, its target, and the same figure of the obvious way.
+    """A speed, its spread over the repeats, its target, and the same figure of a naive baseline.
 
     Attributes:
-        name: what was measured. unit: of `value`, `low`, `high`, `target` and `reference`.
-        value: median. low, high: smallest and largest sample. repeats: samples.
-        more_is_better: whether the target is a least or a most value.
-        target: None if there is none. reference: median of the obvious way, None if there is none.
-        reference_name: what the obvious way is.
+        name: of the work.
+        unit: of `value`, `low`, `high`, `target` and `reference`.
+        value: median.
+        low, high: smallest and largest sample.
+        repeats: number of samples.
+        more_is_better: whether the target is a lower or an upper limit.
+        target: None if there is none.
+        reference: median of the naive baseline, None if there is none.
+        reference_name: of the naive baseline.
     """
 
     name: str
@@ -41,18 +45,20 @@ class Figure:
         return self.value >= self.target if self.more_is_better else self.value <= self.target
 
     @property
-    def gain(self) -> float | None:
-        """How many times better than the reference."""
+    def speed_up(self) -> float | None:
+        """Ratio of the baseline's time to this one's (or of the rates); None without a baseline."""
         if self.reference is None:
             return None
         return self.value / self.reference if self.more_is_better else self.reference / self.value
 
 
 def cpu_seconds(work: Callable[[], object], repeats: int, *, warm: bool = True) -> list[float]:
-    """Return CPU seconds of `work`, `repeats` samples; short work is run several times in each.
+    """CPU seconds of `work`, `repeats` samples; short work is run several times in each.
 
     Args:
-        work: what to measure. repeats: samples. warm: call once before, unmeasured.
+        work: called without arguments.
+        repeats: number of samples.
+        warm: call it once before, unmeasured.
     """
     if warm:
         work()
@@ -72,12 +78,12 @@ def _sample(work: Callable[[], object], calls: int) -> float:
 
 
 def speed(name: str, unit: str, amount: int, seconds: list[float]) -> Figure:
-    """Return `amount` per CPU second."""
+    """Amount per CPU second, as a figure."""
     rates = sorted(amount / s for s in seconds)
     return Figure(name, unit, median(rates), rates[0], rates[-1], len(rates), more_is_better=True)
 
 
 def cost(name: str, unit: str, amount: int, seconds: list[float]) -> Figure:
-    """Return CPU seconds per one of `amount`."""
+    """CPU seconds per unit of `amount`, as a figure."""
     costs = sorted(s / amount for s in seconds)
     return Figure(name, unit, median(costs), costs[0], costs[-1], len(costs))

@@ -12,7 +12,7 @@ from risctl.search.worker import DEAF_TO, LOG, TrialJob, work
 
 # What a worker needs; the second one, which optimisers load when first made, takes as long as all the rest.
 PRELOADED = [work.__module__, "torch._dynamo"]
-LAST_WORDS = 4096  # bytes at the end of a log in which the last line is looked for
+LOG_TAIL = 4096  # bytes at the end of a log in which the last line is looked for
 
 
 class Worker:
@@ -44,16 +44,16 @@ class Worker:
 
     @property
     def waits(self) -> tuple[Any, int]:
-        """What becomes ready when it has something to say, or has ended."""
+        """Handles that become ready when it has sent a line, or has ended."""
         return self._pipe, self._process.sentinel
 
     def line(self) -> dict[str, Any] | None:
-        """Return what it says, None if nothing.
+        """The next line that it has sent, None if there is none.
 
         Raises:
-            EOFError: it has ended, and everything it said was read.
+            EOFError: it has ended, and every line of it was read.
         """
-        # In this order: what it said before it ended is read first.
+        # In this order: lines that it sent before it ended are read first.
         ended = bool(connection.wait([self._process.sentinel], 0))
         try:
             if self._pipe.poll():
@@ -66,7 +66,7 @@ class Worker:
         return None
 
     def answer(self, word: str) -> None:
-        """Tell it `go`, `prune` or `stop`; one that has ended hears nothing."""
+        """Send it `go`, `prune` or `stop`; one that has ended gets nothing."""
         self.stopping |= word == "stop"
         try:
             self._pipe.send_bytes(json.dumps(word).encode())
@@ -74,24 +74,24 @@ class Worker:
             return
 
     def ending(self) -> str:
-        """Return how it ended, if without a last line."""
+        """How its process ended, if without a last line."""
         self._process.join()
         status = self._process.exitcode or 0
         if status < 0:
             return f"its process was killed by signal {-status}"
-        words = self._last_words()
+        words = self._log_tail()
         return f"its process ended with status {status}{': ' if words else ''}{words}"
 
-    def _last_words(self) -> str:
-        """Return the last line of its log: that of a traceback names the error."""
+    def _log_tail(self) -> str:
+        """The last line of its log: that of a traceback names the error."""
         try:
-            text = (self._job.directory / LOG).read_bytes()[-LAST_WORDS:].decode(errors="replace")
+            text = (self._job.directory / LOG).read_bytes()[-LOG_TAIL:].decode(errors="replace")
         except OSError:
             return ""
         return text.rstrip().rpartition("\n")[2].strip()
 
     def close(self) -> None:
-        """End it if it has not, and let go of it."""
+        """End it if it has not ended, and free its resources."""
         self._process.kill()
         self._process.join()
         self._process.close()
@@ -99,5 +99,5 @@ class Worker:
 
 
 def wait(workers: Iterable[Worker], seconds: float) -> None:
-    """Wait until a worker has something to say or has ended, `seconds` at most."""
+    """Wait until a worker has sent a line or has ended, `seconds` at most."""
     connection.wait([thing for worker in workers for thing in worker.waits], seconds)

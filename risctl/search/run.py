@@ -1,4 +1,4 @@
-"""A search in its directory: the study, its lock, and what it comes to."""
+"""A search in its directory: the study, its lock, its outcome."""
 
 from __future__ import annotations
 
@@ -19,17 +19,37 @@ from risctl.training import StopFlag
 from risctl.training.run import LOCK, LOCK_SECONDS
 
 
-def run(
+def run_search(
     plan: SearchPlan,
     directory: Path,
-    listeners: Sequence[SearchListener],
-    stop: StopFlag | None,
-    resume: bool,
+    listeners: Sequence[SearchListener] = (),
+    stop: StopFlag | None = None,
+    resume: bool = False,
 ) -> SearchOutcome:
-    """See `risctl.search.run_search`."""
+    """Search in `directory`, with all other processes that share the plan's study.
+
+    Exactly `plan.trials` trials end complete or pruned. One whose process dies goes on once from its last
+    checkpoint with the same parameters, in another process; then it has failed, and another trial takes its
+    place, until far more have failed than finished.
+
+    Args:
+        plan: the search.
+        directory: of this process alone; made if need be.
+        listeners: called with every event.
+        stop: set it to have the running trials saved and given back.
+        resume: go on with the search of `directory`: its running trials first, from their checkpoints. A
+            shared study is gone on with in any case.
+
+    Raises:
+        InputError: settings that do not fit together, or other settings than those the search began with;
+            a storage that cannot be used.
+        StorageError: the disk or the database fails, or another process searches in `directory`.
+    """
     _check(plan)
     directory, stop = directory.absolute(), stop or StopFlag()  # workers may have another working directory
-    with _locked(directory):
+    with storage_errors(directory):
+        directory.mkdir(parents=True, exist_ok=True)
+    with storage_errors(directory), exclusive_lock(directory / LOCK, LOCK_SECONDS):
         if not resume and (directory / STUDY_FILE).exists():
             raise InputError(
                 directory, STUDY_FILE, "none, in a directory of its own", "that of another search"
@@ -39,8 +59,13 @@ def run(
             return _outcome(plan, study, stop.requested)
 
 
-def outcome_so_far(plan: SearchPlan, directory: Path) -> SearchOutcome:
-    """See `risctl.search.read_outcome`."""
+def read_outcome(plan: SearchPlan, directory: Path) -> SearchOutcome:
+    """The outcome of a search so far, without going on with it.
+
+    Raises:
+        InputError: there is no study, or it was begun with other settings.
+        StorageError: the disk or the database fails.
+    """
     if plan.storage_url is None and not (directory / STUDY_FILE).exists():
         raise InputError(directory, STUDY_FILE, "the study of a search", "none")
     with _opened(plan, directory) as study:
@@ -77,11 +102,3 @@ def _check(plan: SearchPlan) -> None:
     for name, value in (("trials", plan.trials), ("workers", plan.workers), ("threads", plan.threads)):
         if value < 1:
             raise InputError("search", name, "at least 1", value)
-
-
-@contextmanager
-def _locked(directory: Path) -> Iterator[None]:
-    with storage_errors(directory):
-        directory.mkdir(parents=True, exist_ok=True)
-    with storage_errors(directory), exclusive_lock(directory / LOCK, LOCK_SECONDS):
-        yield

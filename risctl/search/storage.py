@@ -1,8 +1,8 @@
 """Where a study is kept: a file of this machine, or a database that machines share.
 
-Everything that reads and then writes happens inside `Storage.alone`: one process at a time. A file has one
-process anyway, which holds the lock of the run. A database has a lock of its own for it, which its server
-takes back from a machine that has gone.
+Everything that reads and then writes happens inside `Storage.exclusive`: one process at a time. A file has
+one process anyway, which holds the lock of the run. A database has a lock of its own for it, which its server
+takes back from a machine that is gone.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ STUDY_FILE = "study.db"
 BUSY_SECONDS = 60.0  # a dashboard may be reading
 # Pauses before a shared database is tried again: a restart of the server must not end a search of days.
 PAUSES = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0)
-# A machine that stops in the middle of something is cut off after this, and its lock is free again.
+# A machine that stops in the middle of a transaction is cut off after this, and its lock is free again.
 SESSION = "-c timezone=UTC -c lock_timeout=60s -c idle_in_transaction_session_timeout=60s"
 STALE = """
     SELECT trials.number FROM trials LEFT JOIN trial_heartbeats USING (trial_id)
@@ -42,21 +42,23 @@ class Storage(Protocol):
     """A place for a study.
 
     Attributes:
-        rdb: optuna's own. where: how messages call it. url: how other programs do; without a password.
+        rdb: Optuna's storage.
+        where: its name in messages.
+        url: its URL for other programs, without a password.
     """
 
     rdb: RDBStorage
     where: str
     url: str
 
-    def alone(self) -> AbstractContextManager[object]:
+    def exclusive(self) -> AbstractContextManager[object]:
         """Keep every other process out of the study inside the block."""
 
-    def silent(self, study: int) -> frozenset[int] | None:
-        """Return the running trials of which nothing was heard for long; None: all but one's own."""
+    def stale_trials(self, study: int) -> frozenset[int] | None:
+        """Running trials whose last heartbeat is older than the grace; None: all that are not its own."""
 
-    def beat(self, trial: int) -> None:
-        """Say that the trial of this id is alive."""
+    def heartbeat(self, trial: int) -> None:
+        """Record that the trial of this id is alive."""
 
     def close(self) -> None:
         """Close every connection of this process."""
@@ -69,16 +71,16 @@ class FileStorage:
         self.where, self.url = str(path), f"sqlite:///{path.absolute()}"
         self.rdb = RDBStorage(_unformatted(self.url), {"connect_args": {"timeout": BUSY_SECONDS}})
 
-    def alone(self) -> AbstractContextManager[object]:
-        """Nobody else is there."""
+    def exclusive(self) -> AbstractContextManager[object]:
+        """The lock of the run keeps other processes out already."""
         return nullcontext()
 
-    def silent(self, study: int) -> frozenset[int] | None:
-        """Whoever trained them held the lock that this process holds now."""
+    def stale_trials(self, study: int) -> frozenset[int] | None:
+        """None: the process that trained them held the lock that this process holds now."""
         return None
 
-    def beat(self, trial: int) -> None:
-        """Nobody listens."""
+    def heartbeat(self, trial: int) -> None:
+        """No other process asks for it."""
 
     def close(self) -> None:
         """Close the file."""
@@ -105,9 +107,9 @@ class SharedStorage:
                 self.rdb = RDBStorage(_unformatted(text), options)
         except ImportError:
             expected = "the driver psycopg beside it: pip install 'psycopg[binary]'"
-            raise InputError("--storage", "", expected, "none installed") from None
+            raise InputError("storage", "", expected, "none installed") from None
 
-    def alone(self) -> AbstractContextManager[object]:
+    def exclusive(self) -> AbstractContextManager[object]:
         """Hold the study's lock in the server until the block ends, or this process, or its machine."""
         return self._lock(self._key)
 
@@ -117,14 +119,14 @@ class SharedStorage:
             connection.execute(sqlalchemy.text("SELECT pg_advisory_xact_lock(:key)"), {"key": key})
             yield
 
-    def silent(self, study: int) -> frozenset[int] | None:
-        """Return those whose heartbeat is older than the grace, by the server's clock."""
+    def stale_trials(self, study: int) -> frozenset[int] | None:
+        """Running trials whose last heartbeat is older than the grace, by the server's clock."""
         values = {"study": study, "grace": self._grace}
         with self._engine.begin() as connection:
             return frozenset(connection.execute(sqlalchemy.text(STALE), values).scalars())
 
-    def beat(self, trial: int) -> None:
-        """Note the server's time."""
+    def heartbeat(self, trial: int) -> None:
+        """Record the server's time for the trial."""
         self.rdb.record_heartbeat(trial)
 
     def close(self) -> None:
@@ -145,14 +147,14 @@ def open_storage(plan: SearchPlan, directory: Path) -> Storage:
     where = str(path) if plan.storage_url is None else shown_url(plan.storage_url)
     try:
         if plan.storage_url is None:
-            return patient(where, (), lambda: FileStorage(path))
-        return patient(where, PAUSES[:1], lambda: SharedStorage(plan))
+            return with_retries(where, (), lambda: FileStorage(path))
+        return with_retries(where, PAUSES[:1], lambda: SharedStorage(plan))
     except RuntimeError as error:  # how Optuna says that another version of it made the tables
         raise InputError(where, "", "a study of this version of Optuna", one_line(str(error))) from None
 
 
-def patient(where: str, pauses: tuple[float, ...], operation: Callable[[], T]) -> T:
-    """Return what `operation` returns, which is tried again after each of `pauses` if the database fails.
+def with_retries(where: str, pauses: tuple[float, ...], operation: Callable[[], T]) -> T:
+    """Result of `operation`, which is tried again after each of `pauses` if the database fails.
 
     Raises:
         StorageError: it failed every time.
@@ -173,7 +175,7 @@ def _close(rdb: RDBStorage) -> None:
 
 
 def _reason(error: BaseException) -> str:
-    """Return the database's own words, without the statement."""
+    """The database's own message, without the statement."""
     while isinstance(error.__cause__, SQLAlchemyError):
         error = error.__cause__
     own = error.orig if isinstance(error, DBAPIError) else error
@@ -181,7 +183,7 @@ def _reason(error: BaseException) -> str:
 
 
 def _unformatted(url: str) -> str:
-    """Braces would be taken for a template."""
+    """Escape braces, which Optuna would take for a template."""
     return url.replace("{", "{{").replace("}", "}}")
 
 

@@ -1,8 +1,8 @@
-"""The study: who trains which trial, and what came of it.
+"""The study: ownership, progress and ends of its trials.
 
-A trial that is claimed carries the token of its owner. Whoever lost a trial to others, after a silence longer
-than the grace, finds another token there, and lets go of it. A running trial without an owner was given back;
-it is taken up before any new one begins.
+A claimed trial carries the token of its owner. A process that lost a trial, because it sent no heartbeat for
+longer than the grace, finds another token there and lets go of it. A running trial without an owner was given
+back; it is taken up before any new one begins.
 """
 
 from __future__ import annotations
@@ -22,23 +22,23 @@ from risctl.search.plan import Params, SearchPlan, TrialRecord
 from risctl.search.records import DEATHS, DIRECTORY, FINISHED, OWNER, REASON, SECONDARY, SECONDS, record_of
 from risctl.search.settings import check_settings, settings_of
 from risctl.search.space import distributions, draw
-from risctl.search.storage import PAUSES, Storage, patient
+from risctl.search.storage import PAUSES, Storage, with_retries
 
 T = TypeVar("T")
 RETRIES = 1
-# A search gives up when this many more trials failed than finished: then it is not bad luck.
-HOPELESS = 5
+# A search gives up when more trials than this failed in excess of those that finished.
+MAX_EXCESS_FAILURES = 5
 SETTINGS = "settings"
 SILENCE = "nothing was heard of its machine for {:g} s"
 
 
 class LostTrialError(Exception):
-    """Somebody else has the trial, or ended it."""
+    """The trial belongs to another process by now, or has ended."""
 
 
 @dataclass(frozen=True)
 class Claim:
-    """A trial to train: its parameters; where it was trained before, if it was, and for how many seconds."""
+    """A trial to train: its parameters, and the directory and seconds of an earlier training of it."""
 
     number: int
     params: Params
@@ -57,7 +57,7 @@ class Study:
         self._space = distributions(plan.config)
         search = plan.config.search
         self._pruner = MedianPruner(0, search.pruner_warmup_epochs, n_min_trials=search.pruner_min_trials)
-        self._study = self._alone(self._open)
+        self._study = self._with_lock(self._open)
         self._id = self._rdb.get_study_id_from_name(plan.study_name)
         self._ids: dict[int, int] = {}
 
@@ -79,26 +79,26 @@ class Study:
 
     @property
     def url(self) -> str:
-        """Where the study is, without a password."""
+        """URL of the study, without a password."""
         return self._storage.url
 
     def claim(self, mine: Collection[int], directory: Callable[[int], Path]) -> Claim | None:
-        """Take up a trial that nobody trains, or else begin another; None if there is none to be had.
+        """Take up a running trial without a process, or else begin another; None if there is neither.
 
         Args:
             mine: trials that this process trains. directory: where it trains a trial.
         """
-        return self._alone(lambda: self._claim(mine, directory))
+        return self._with_lock(lambda: self._claim(mine, directory))
 
     def _claim(self, mine: Collection[int], directory: Callable[[int], Path]) -> Claim | None:
-        silent = self._storage.silent(self._id)
+        stale = self._storage.stale_trials(self._id)
         for trial in self._trials():
             if trial.state != TrialState.RUNNING or trial.number in mine:
                 continue
             # On one machine the search was killed as a whole, which says nothing about this trial.
             others = trial.user_attrs.get(OWNER) not in (None, "", self._owner)
-            if silent is not None and others:
-                if trial.number not in silent:
+            if stale is not None and others:
+                if trial.number not in stale:
                     continue
                 if not self._note_death(trial, SILENCE.format(self._plan.grace_seconds)):
                     continue
@@ -109,7 +109,7 @@ class Study:
     def _wanted(self, trials: list[FrozenTrial]) -> bool:
         """Whether another trial is to begin."""
         begun = sum(trial.state in FINISHED or trial.state == TrialState.RUNNING for trial in trials)
-        return begun < self._plan.trials and not _hopeless(trials)
+        return begun < self._plan.trials and not _too_many_failed(trials)
 
     def _begin(self, trials: list[FrozenTrial], directory: Callable[[int], Path]) -> Claim:
         """Begin a trial: it is there with all its parameters and its owner, or not at all."""
@@ -122,14 +122,14 @@ class Study:
             user_attrs={OWNER: self._owner, DIRECTORY: str(directory(number).absolute())},
         )
         trial_id = self._rdb.create_new_trial(self._id, template)
-        self._storage.beat(trial_id)
+        self._storage.heartbeat(trial_id)
         assert self._rdb.get_trial(trial_id).number == number
         return Claim(number, params, None, 0.0)
 
     def _take_up(self, trial: FrozenTrial, directory: Callable[[int], Path]) -> Claim:
         """Make a running trial this process's."""
         trial_id, before = self._trial_id(trial.number), trial.user_attrs.get(DIRECTORY)
-        self._storage.beat(trial_id)
+        self._storage.heartbeat(trial_id)
         self._rdb.set_trial_user_attr(trial_id, OWNER, self._owner)
         self._rdb.set_trial_user_attr(trial_id, DIRECTORY, str(directory(trial.number).absolute()))
         seconds = trial.user_attrs.get(SECONDS, 0.0)
@@ -138,14 +138,17 @@ class Study:
     def report(
         self, number: int, epoch: int, value: float, secondary: dict[str, float] | None, seconds: float
     ) -> bool:
-        """Note an epoch; return whether the trial is to be pruned after it.
+        """Record an epoch; return whether the trial is to be pruned after it.
 
         Args:
-            number, epoch, value: of the trial, from 0, and its validation total.
-            secondary: metrics, if the epoch is the trial's best so far. seconds: trained so far.
+            number: of the trial.
+            epoch: from 0.
+            value: its validation total.
+            secondary: metrics, if the epoch is the trial's best so far.
+            seconds: trained so far.
 
         Raises:
-            LostTrialError: the trial is somebody else's by now.
+            LostTrialError: the trial is another process's by now.
         """
 
         def note() -> bool:
@@ -156,7 +159,7 @@ class Study:
             self._rdb.set_trial_intermediate_value(trial_id, epoch, value)
             return self._is_bad(trial, epoch, value)
 
-        return self._alone(note)
+        return self._with_lock(note)
 
     def _is_bad(self, trial: FrozenTrial, epoch: int, value: float) -> bool:
         """Ask the pruner; epochs after this one, of a process that died since, are not to be known yet."""
@@ -170,7 +173,7 @@ class Study:
         """End a trial as complete or pruned; `value` None stands for the lowest of its epochs.
 
         Raises:
-            LostTrialError: the trial is somebody else's by now.
+            LostTrialError: the trial is another process's by now.
         """
 
         def end() -> TrialRecord:
@@ -180,13 +183,13 @@ class Study:
             self._rdb.set_trial_state_values(trial_id, state, [own])
             return self._record(trial_id)
 
-        return self._alone(end)
+        return self._with_lock(end)
 
     def fail(self, number: int, reason: str, seconds: float | None = None) -> TrialRecord:
         """End a trial as failed.
 
         Raises:
-            LostTrialError: the trial is somebody else's by now.
+            LostTrialError: the trial is another process's by now.
         """
 
         def end() -> TrialRecord:
@@ -196,50 +199,50 @@ class Study:
             self._fail(trial_id, reason)
             return self._record(trial_id)
 
-        return self._alone(end)
+        return self._with_lock(end)
 
     def died(self, number: int, reason: str) -> TrialRecord:
-        """Note that a trial's process ended before the trial; it has failed if that was once too often.
+        """Record that a trial's process ended before the trial, which has failed if that was once too often.
 
         Raises:
-            LostTrialError: the trial is somebody else's by now.
+            LostTrialError: the trial is another process's by now.
         """
 
         def note() -> TrialRecord:
             self._note_death(self._own(number), reason)
             return self._record(self._trial_id(number))
 
-        return self._alone(note)
+        return self._with_lock(note)
 
     def release(self, number: int) -> None:
         """Give a trial back, for anyone to take up.
 
         Raises:
-            LostTrialError: the trial is somebody else's by now.
+            LostTrialError: the trial is another process's by now.
         """
 
         def give() -> None:
             self._rdb.set_trial_user_attr(self._trial_id(self._own(number).number), OWNER, "")
 
-        self._alone(give)
+        self._with_lock(give)
 
-    def beat(self, numbers: Collection[int]) -> list[int]:
-        """Say that trials are alive; return those that are lost."""
+    def heartbeat(self, numbers: Collection[int]) -> list[int]:
+        """Record that trials are alive; return those that are lost."""
 
-        def beat() -> list[int]:
+        def record() -> list[int]:
             lost = []
             for number in numbers:
                 try:
-                    self._storage.beat(self._trial_id(self._own(number).number))
+                    self._storage.heartbeat(self._trial_id(self._own(number).number))
                 except LostTrialError:
                     lost.append(number)
             return lost
 
-        return self._alone(beat)
+        return self._with_lock(record)
 
     def records(self) -> tuple[TrialRecord, ...]:
         """Return the trials that have begun, by number."""
-        trials = patient(self._storage.where, self._pauses, self._trials)
+        trials = with_retries(self._storage.where, self._pauses, self._trials)
         return tuple(record_of(trial) for trial in trials if trial.state != TrialState.WAITING)
 
     @property
@@ -249,9 +252,11 @@ class Study:
 
     @property
     def gave_up(self) -> str | None:
-        """Why no other trial will begin although some are missing; None if none are, or others will."""
-        trials = patient(self._storage.where, self._pauses, self._trials)
-        if sum(trial.state in FINISHED for trial in trials) >= self._plan.trials or not _hopeless(trials):
+        """Reason why no other trial begins although some are missing; None if none are, or others will."""
+        trials = with_retries(self._storage.where, self._pauses, self._trials)
+        if sum(trial.state in FINISHED for trial in trials) >= self._plan.trials or not _too_many_failed(
+            trials
+        ):
             return None
         failed = [record_of(trial) for trial in trials if trial.state == TrialState.FAIL]
         return f"{len(failed)} of {len(trials)} trials failed, the last one: {failed[-1].reason}"
@@ -289,14 +294,14 @@ class Study:
         trials = self._rdb.get_all_trials(self._id, deepcopy=False)
         return sorted(trials, key=lambda trial: trial.number)
 
-    def _alone(self, operation: Callable[[], T]) -> T:
+    def _with_lock(self, operation: Callable[[], T]) -> T:
         def locked() -> T:
-            with self._storage.alone():
+            with self._storage.exclusive():
                 return operation()
 
-        return patient(self._storage.where, self._pauses, locked)
+        return with_retries(self._storage.where, self._pauses, locked)
 
 
-def _hopeless(trials: list[FrozenTrial]) -> bool:
+def _too_many_failed(trials: list[FrozenTrial]) -> bool:
     failed = sum(trial.state == TrialState.FAIL for trial in trials)
-    return failed > HOPELESS + sum(trial.state in FINISHED for trial in trials)
+    return failed > MAX_EXCESS_FAILURES + sum(trial.state in FINISHED for trial in trials)

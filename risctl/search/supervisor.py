@@ -1,4 +1,4 @@
-"""One machine's part of a search: it claims trials, has its workers train them, and sees what happens."""
+"""One machine's part of a search: claims trials and has its workers train them."""
 
 from __future__ import annotations
 
@@ -40,7 +40,10 @@ class Supervisor:
     """Runs a study's trials on this machine until there are none left.
 
     Args:
-        plan: the search. directory: its place on this machine. study: opened. listeners: hear of events.
+        plan: the search.
+        directory: its directory on this machine.
+        study: opened.
+        listeners: called with every event.
         stop: set it to have the running trials saved and given back.
     """
 
@@ -56,21 +59,21 @@ class Supervisor:
         self._listeners, self._stop = listeners, stop
         self._workers: dict[int, Worker] = {}  # by trial
         self._claims: dict[int, Claim] = {}
-        self._told: dict[int, str] = {}  # the state of every trial that the listeners know
+        self._emitted: dict[int, str] = {}  # the state of every trial that the listeners know
         self._shared = plan.storage_url is not None
-        self._look_at = self._beat_at = 0.0  # when to look at the study again, and to say what is alive
+        self._look_at = self._heartbeat_at = 0.0  # when to look at the study and to send heartbeats again
         self._left = True  # whether there are trials to wait for
 
     def run(self) -> None:
         """Run trials until the study has as many as it is to have, or the flag is set."""
-        self._tell_others(("complete", "pruned", "failed"))
+        self._emit_foreign_trials(("complete", "pruned", "failed"))
         try:
             while not self._over():
                 self._fill()
                 wait(self._workers.values(), TICK)
                 for worker in list(self._workers.values()):
                     self._listen(worker)
-                self._beat()
+                self._heartbeat()
         finally:
             for worker in self._workers.values():
                 worker.close()
@@ -84,7 +87,7 @@ class Supervisor:
         return not self._workers
 
     def _fill(self) -> None:
-        """Claim trials for the places that are free; now and then, for what others may have left."""
+        """Claim trials for the free places; in a shared study, look now and then for trials given back."""
         free = sorted(set(range(self._plan.workers)) - {worker.slot for worker in self._workers.values()})
         if not free or self._stop.requested is not None or time.monotonic() < self._look_at:
             return
@@ -99,14 +102,14 @@ class Supervisor:
                 self._begin(claim, slot)
         self._left = claim is not None or bool(self._workers) or self._study.unfinished
         if self._shared:
-            self._tell_others()
+            self._emit_foreign_trials()
 
     def _begin(self, claim: Claim, slot: int) -> None:
         """Start a worker for a trial."""
         number, device = claim.number, self._plan.devices[slot % len(self._plan.devices)]
         directory = self._directory(number)
         self._claims[number] = claim
-        self._tell(TrialStarted(number, claim.params, slot, device, claim.before is not None))
+        self._emit(TrialStarted(number, claim.params, slot, device, claim.before is not None))
         try:
             config = trial_config(self._plan.config, claim.params)
         except InputError as error:
@@ -129,7 +132,7 @@ class Supervisor:
             self._drop(worker)
 
     def _hear(self, worker: Worker, line: Mapping[str, Any]) -> None:
-        """Answer a line, and conclude from the last one."""
+        """Answer a line of a worker; the last one ends its trial."""
         number, kind = worker.number, line["kind"]
         if kind == "gone":
             self._gone(worker, worker.ending())
@@ -155,10 +158,10 @@ class Supervisor:
         secondary = metrics if line["best"] else None
         prune = self._study.report(number, epoch, value, secondary, seconds)
         worker.answer("prune" if prune else "go")
-        self._tell(TrialEpoch(number, epoch, value, metrics))
+        self._emit(TrialEpoch(number, epoch, value, metrics))
 
     def _gone(self, worker: Worker, reason: str) -> None:
-        """Let another process go on with the trial of one that has ended, if it may."""
+        """Have another process go on with the trial of a worker that has ended, if it may."""
         number = worker.number
         self._drop(worker)
         if worker.stopping:
@@ -168,12 +171,12 @@ class Supervisor:
         if record.state == "failed":
             self._end(record)
             return
-        self._tell(TrialRetried(number, reason))
+        self._emit(TrialRetried(number, reason))
         claim = self._claims[number]
         self._begin(replace(claim, before=self._directory(number), seconds=record.seconds), worker.slot)
 
     def _drop(self, worker: Worker) -> None:
-        """Let go of a worker, whose place is free from here on."""
+        """End a worker and free its place."""
         if self._workers.pop(worker.number, None) is not None:
             worker.close()
             self._look_at = 0.0
@@ -181,32 +184,34 @@ class Supervisor:
     def _end(self, record: TrialRecord) -> None:
         assert record.state != "running"
         self._look_at = 0.0
-        self._told[record.number] = record.state
-        self._tell(TrialEnded(record.number, record.state, record.value, record.reason, record.seconds))
+        self._emitted[record.number] = record.state
+        self._emit(TrialEnded(record.number, record.state, record.value, record.reason, record.seconds))
 
-    def _beat(self) -> None:
-        """Say in a shared study which trials are alive, and let go of those that others took over."""
-        if not self._shared or not self._workers or time.monotonic() < self._beat_at:
+    def _heartbeat(self) -> None:
+        """Record in a shared study which trials are alive, and drop those that others took over."""
+        if not self._shared or not self._workers or time.monotonic() < self._heartbeat_at:
             return
-        self._beat_at = time.monotonic() + self._plan.heartbeat_seconds
-        for number in self._study.beat(self._workers.keys()):
+        self._heartbeat_at = time.monotonic() + self._plan.heartbeat_seconds
+        for number in self._study.heartbeat(self._workers.keys()):
             self._drop(self._workers[number])
 
-    def _tell_others(self, states: Sequence[str] = ("running", "complete", "pruned", "failed")) -> None:
-        """Tell of trials, ended before or on other machines, that the listeners do not know."""
+    def _emit_foreign_trials(
+        self, states: Sequence[str] = ("running", "complete", "pruned", "failed")
+    ) -> None:
+        """Emit events of trials, ended before or on other machines, that the listeners do not know."""
         for record in self._study.records():
-            number, known = record.number, self._told.get(record.number)
+            number, known = record.number, self._emitted.get(record.number)
             if number in self._workers or record.state not in states or record.state == known:
                 continue
-            self._told[number] = record.state
+            self._emitted[number] = record.state
             if known is None:
-                self._tell(TrialStarted(number, record.params, ELSEWHERE))
+                self._emit(TrialStarted(number, record.params, ELSEWHERE))
             if record.state != "running":
                 self._end(record)
 
-    def _tell(self, event: SearchEvent) -> None:
+    def _emit(self, event: SearchEvent) -> None:
         if isinstance(event, TrialStarted):
-            self._told.setdefault(event.number, "running")
+            self._emitted.setdefault(event.number, "running")
         for listener in self._listeners:
             listener(event)
 

@@ -1,4 +1,4 @@
-"""Database URLs: which are taken, and how they may be shown."""
+"""Database URLs: checked, compared, and shown without their secrets."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ SECRET = ("password", "sslpassword")  # of the query, which the driver takes as 
 
 
 def checked_url(text: str) -> sqlalchemy.URL:
-    """Return the URL of a PostgreSQL database, for the driver psycopg.
+    """The URL of a PostgreSQL database, for the driver psycopg.
 
     Raises:
         InputError: anything else; a password in it is not repeated.
@@ -21,16 +21,16 @@ def checked_url(text: str) -> sqlalchemy.URL:
     try:
         url = sqlalchemy.make_url(text)
     except (ArgumentError, ValueError):
-        raise InputError("--storage", "", EXPECTED, "no URL") from None
+        raise InputError("storage", "", EXPECTED, "no URL") from None
     if "@" in (url.host or ""):
-        raise InputError("--storage", "", "a password with every @ written as %40", "more than one @")
+        raise InputError("storage", "", "a password with every @ written as %40", "more than one @")
     if url.drivername not in ("postgresql", DRIVER) or not url.database:
-        raise InputError("--storage", "", EXPECTED, _without_secrets(url))
+        raise InputError("storage", "", EXPECTED, _without_secrets(url))
     return url.set(drivername=DRIVER)
 
 
 def shown_url(text: str) -> str:
-    """Return the URL of a shared study as it may be shown: without its password.
+    """The URL of a shared study without its password.
 
     Raises:
         InputError: it is not one that `checked_url` takes.
@@ -39,7 +39,11 @@ def shown_url(text: str) -> str:
 
 
 def same_database(shown: str, other: str) -> bool:
-    """Whether two URLs lead to one database, whoever asks for it: same host, port, name."""
+    """Whether two URLs lead to one database, whoever asks for it: same host, port and name.
+
+    Raises:
+        InputError: one is none that `checked_url` takes.
+    """
     return _place(shown) == _place(other)
 
 

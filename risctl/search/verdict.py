@@ -1,4 +1,4 @@
-"""Whether a search was worth it: the losses moved, the best beats the preset, nothing broke."""
+"""Go or no-go of a search: the losses differ, the best beats the preset, no trial broke."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from risctl.search import SearchOutcome, TrialRecord
 
-MOVES, BARELY_MOVES = 0.10, 0.05
+MIN_SPREAD, WEAK_SPREAD = 0.05, 0.10  # the least to pass; below the second it is weak
+SPREAD = "relative spread of trial losses"
 COMPLETE, PRUNED, FAILED, RUNNING = "complete", "pruned", "failed", "running"
 NOT_FINITE = re.compile(r"\b(not finite|nan|inf|diverged)\b", re.IGNORECASE)  # words: paths may hold "nan"
 
@@ -21,8 +22,10 @@ class Finding:
     """One line of the verdict.
 
     Attributes:
-        name, found, wanted: what it is, what was found and what should have been, in words.
-        met: whether it holds. value: the figure behind it, None where there is none.
+        name: of the criterion.
+        found, wanted: in words.
+        met: whether it holds.
+        value: the figure behind it, None where there is none.
     """
 
     name: str
@@ -45,7 +48,7 @@ class Verdict:
 
     @property
     def missed(self) -> str:
-        """What was missed, in words."""
+        """The findings that do not hold, in words."""
         return ", ".join(f"{f.name}: {f.found} (wanted {f.wanted})" for f in self.findings if not f.met)
 
 
@@ -54,7 +57,7 @@ def judge_search(outcome: SearchOutcome, asked: int) -> Verdict:
     return Verdict(
         (
             _finished(outcome, asked),
-            _moved(outcome.trials),
+            _spread(outcome.trials),
             _better(outcome.best, outcome.baseline),
             _not_finite(outcome.trials),
             _crashed(outcome.trials),
@@ -63,7 +66,7 @@ def judge_search(outcome: SearchOutcome, asked: int) -> Verdict:
 
 
 def spread(trials: Sequence[TrialRecord]) -> float | None:
-    """Return how far apart the losses of the complete trials are: largest over smallest, less one."""
+    """Relative spread of the losses of the complete trials: largest over smallest, less one."""
     losses = [trial.value for trial in trials if trial.state == COMPLETE and trial.value is not None]
     if len(losses) < 2 or min(losses) <= 0:
         return None
@@ -71,7 +74,7 @@ def spread(trials: Sequence[TrialRecord]) -> float | None:
 
 
 def gain(best: TrialRecord | None, baseline: TrialRecord | None) -> float | None:
-    """Return by what share of the preset's loss the best one is lower; None if one of them is missing."""
+    """Relative improvement of the best loss over the preset's; None if one of them is missing."""
     if best is None or baseline is None or best.value is None or baseline.value is None:
         return None
     return 1 - best.value / baseline.value if baseline.value > 0 else None
@@ -89,13 +92,13 @@ def _finished(outcome: SearchOutcome, asked: int) -> Finding:
     return Finding("trials finished", found, f"{asked}", done >= asked, done)
 
 
-def _moved(trials: Sequence[TrialRecord]) -> Finding:
-    moved = spread(trials)
-    wanted = f"above {MOVES:.0%} (the least: {BARELY_MOVES:.0%})"
-    if moved is None:
-        return Finding("losses move by", "fewer than two complete trials", wanted, met=False)
-    barely = ", barely" if BARELY_MOVES < moved <= MOVES else ""
-    return Finding("losses move by", f"{moved:.1%}{barely}", wanted, moved > BARELY_MOVES, moved)
+def _spread(trials: Sequence[TrialRecord]) -> Finding:
+    relative = spread(trials)
+    wanted = f"above {WEAK_SPREAD:.0%} (the least: {MIN_SPREAD:.0%})"
+    if relative is None:
+        return Finding(SPREAD, "fewer than two complete trials", wanted, met=False)
+    weak = ", weak" if MIN_SPREAD < relative <= WEAK_SPREAD else ""
+    return Finding(SPREAD, f"{relative:.1%}{weak}", wanted, relative > MIN_SPREAD, relative)
 
 
 def _better(best: TrialRecord | None, baseline: TrialRecord | None) -> Finding:

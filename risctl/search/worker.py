@@ -1,8 +1,8 @@
 """A worker: a process that trains one trial, and ends with it or with the process that started it.
 
-What goes through the pipe are lines of JSON. The worker says `epoch` after every validation and waits for the
+Both ends of its pipe send lines of JSON. The worker sends `epoch` after every validation and waits for the
 answer `go` or `prune`; `stop` may come at any time. Its last line is `done`, `stopped`, `pruned` or `failed`.
-Without one it was killed, or met an error that nobody foresaw, whose traceback is in `worker.log`.
+Without one it was killed, or met an unforeseen error, whose traceback is in `worker.log`.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ from risctl.training.run import LOCK
 
 LOG = "worker.log"
 DEAF_TO = (signal.SIGINT, signal.SIGTERM)  # only the parent answers them
-BEFORE_SECONDS = 30.0
+PREDECESSOR_SECONDS = 30.0
 Line = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
 class TrialJob:
-    """What a worker is to train: `config` is the trial's own, `directory` where its checkpoints are."""
+    """A trial to train: its own configuration, and the directory of its checkpoints."""
 
     config: Config
     directory: Path
@@ -48,50 +48,50 @@ class TrialJob:
 
 
 class _PrunedError(Exception):
-    """Leaves a training that is not worth going on with."""
+    """Leaves a training that is to be pruned."""
 
 
 def work(job: TrialJob, pipe: Connection) -> None:
-    """Train a trial, from its last checkpoint if there is one, and tell `pipe` about it."""
+    """Train a trial, from its last checkpoint if there is one, and report to `pipe`."""
     ignore_signals(*DEAF_TO)
     job.directory.mkdir(parents=True, exist_ok=True)
     _write_to(job.directory / LOG)
     torch.set_num_threads(job.threads)
     torch.backends.cuda.matmul.allow_tf32 = False
     torch.backends.cudnn.allow_tf32 = False
-    _send(pipe, _train(job, _Desk(pipe)))
+    _send(pipe, _train(job, _WorkerChannel(pipe)))
 
 
-def _train(job: TrialJob, desk: _Desk) -> Line:
-    """Return the last line."""
+def _train(job: TrialJob, channel: _WorkerChannel) -> Line:
+    """Train the trial; return the last line to send."""
     try:
-        outcome = _resumed(job, desk)
+        outcome = _resumed(job, channel)
     except _PrunedError:
-        return {"kind": "pruned"} | desk.clock
+        return {"kind": "pruned"} | channel.clock
     except RisctlError as error:
         # What is wrong with the settings or the numbers stays wrong; the disk may have been full just now.
         again = isinstance(error, StorageError)
-        return {"kind": "failed", "reason": str(error), "again": again} | desk.clock
+        return {"kind": "failed", "reason": str(error), "again": again} | channel.clock
     if outcome.stopped_by is not None and not outcome.finished:
-        return {"kind": "stopped"} | desk.clock
-    return {"kind": "done", "value": outcome.best_value} | desk.clock
+        return {"kind": "stopped"} | channel.clock
+    return {"kind": "done", "value": outcome.best_value} | channel.clock
 
 
-def _resumed(job: TrialJob, desk: _Desk) -> Outcome:
-    """Train to the end; a checkpoint that cannot be read is as good as none."""
+def _resumed(job: TrialJob, channel: _WorkerChannel) -> Outcome:
+    """Train to the end, from the beginning if the checkpoint cannot be read."""
     plan = trial_plan(job.config, job.device)
-    with storage_errors(job.directory), exclusive_lock(job.directory / LOCK, BEFORE_SECONDS):
+    with storage_errors(job.directory), exclusive_lock(job.directory / LOCK, PREDECESSOR_SECONDS):
         pass  # a worker of a search that was killed just now may need a moment to notice
     try:
-        return run_training(plan, job.directory, [desk.hear], desk.stop, resume=True)
+        return run_training(plan, job.directory, [channel.report], channel.stop, resume=True)
     except DamagedFileError as error:
         print(f"{error}; the trial begins anew", file=sys.stderr)  # into its log
         for path in (job.directory / CHECKPOINTS).iterdir():
             path.unlink()
-        return run_training(plan, job.directory, [desk.hear], desk.stop)
+        return run_training(plan, job.directory, [channel.report], channel.stop)
 
 
-class _Desk:
+class _WorkerChannel:
     """The worker's end of the pipe: sends lines, and reads answers in a thread of its own."""
 
     def __init__(self, pipe: Connection) -> None:
@@ -105,7 +105,7 @@ class _Desk:
         """Seconds of this process."""
         return {"seconds": time.monotonic() - self._begin}
 
-    def hear(self, event: Event) -> None:
+    def report(self, event: Event) -> None:
         """Report a validation, and leave the training if the answer is to prune it."""
         if not isinstance(event, EpochResult):
             return
@@ -134,7 +134,7 @@ def _send(pipe: Connection, line: Line) -> None:
 
 
 def _write_to(path: Path) -> None:
-    """Let everything that this process prints go to the end of `path`."""
+    """Append everything that this process prints to `path`."""
     with storage_errors(path):
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
     for standard in (1, 2):

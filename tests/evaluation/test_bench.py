@@ -1,4 +1,4 @@
-"""The measuring code: what it counts, and that the fast way and the obvious way compute the same."""
+"""The measuring code: what it counts, and that the fast way and the naive baseline compute the same."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from risctl.evaluation.timing import Figure
 
 
 @pytest.mark.parametrize(
-    ("more", "value", "met", "gain"),
+    ("more", "value", "met", "speed_up"),
     [(True, 10.0, True, 5.0), (True, 1.0, False, 0.5), (False, 1.0, True, 2.0), (False, 10.0, False, 0.2)],
 )
-def test_a_figure_knows_which_way_is_better(more: bool, value: float, met: bool, gain: float) -> None:
+def test_a_figure_knows_which_way_is_better(more: bool, value: float, met: bool, speed_up: float) -> None:
     figure = Figure("x", "u", value, value, value, 1, more_is_better=more, target=4.0, reference=2.0)
     assert figure.met is met
-    assert figure.gain == pytest.approx(gain)
+    assert figure.speed_up == pytest.approx(speed_up)
 
 
 def test_without_target_or_reference_nothing_is_judged() -> None:
     figure = Figure("x", "u", 1.0, 1.0, 1.0, 1)
     assert figure.met is None
-    assert figure.gain is None
+    assert figure.speed_up is None
 
 
 def test_short_work_is_repeated_within_a_sample() -> None:
@@ -55,15 +55,15 @@ def test_the_example_scenes_have_equally_many_of_each_count() -> None:
     assert scenes.snr_db.unique().tolist() == [bench.SNR_DB]
 
 
-def test_the_fast_spectrum_is_the_obvious_one() -> None:
+def test_the_fast_spectrum_is_the_naive_one() -> None:
     physics = PhysicsConfig(ris_columns=5, ris_rows=4, max_sources=2, num_snapshots=6)
     scenes = bench.example_scenes(physics, 3)
     factors = snapshot_factor(scenes.y, scenes.H, scenes.codes, CovarianceConfig())
     grid = bench.music_grid(physics, Plan(oversampling=1.0))
     fast = bench.spectrum(factors, 2, grid)
-    obvious = bench.dense_spectrum(factors, 2, grid.steering())
+    naive = bench.dense_spectrum(factors, 2, grid.steering())
     assert fast.shape == (3, grid.num_points)
-    torch.testing.assert_close(fast, obvious, rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(fast, naive, rtol=1e-3, atol=1e-3)
 
 
 def test_dense_covariance_and_factors_compute_the_same() -> None:

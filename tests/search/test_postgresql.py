@@ -78,8 +78,8 @@ def test_a_silent_machine_loses_its_trials_once(database: str, tmp_path: Path, o
     assert (other.claim() or claim).number == 1  # alive: its trial is its own
     for _ in range(4):
         time.sleep(0.2)
-        assert first.study.beat([0]) == []
-        assert other.study.beat([1]) == []
+        assert first.study.heartbeat([0]) == []
+        assert other.study.heartbeat([1]) == []
         assert other.claim() is None
     time.sleep(0.8)
     taken = other.claim()

@@ -11,7 +11,7 @@ from optuna.trial import TrialState
 from risctl.errors import InputError, StorageError
 from risctl.search import same_database, shown_url
 from risctl.search.storage import open_storage
-from risctl.search.study import HOPELESS, LostTrialError
+from risctl.search.study import MAX_EXCESS_FAILURES, LostTrialError
 from tests.search.clerk import Clerk
 from tests.search.conftest import OpenClerk
 from tests.search.small import small_config, small_plan
@@ -73,9 +73,9 @@ def test_it_gives_up_when_hardly_anything_finishes(tmp_path: Path, open_clerk: O
             break
         assert clerk.study.gave_up is None
         clerk.study.fail(number, f"failure {number}")
-    assert clerk.states().count("failed") == HOPELESS + 2
+    assert clerk.states().count("failed") == MAX_EXCESS_FAILURES + 2
     assert clerk.study.gave_up is not None
-    assert f"failure {HOPELESS + 2}" in clerk.study.gave_up
+    assert f"failure {MAX_EXCESS_FAILURES + 2}" in clerk.study.gave_up
 
 
 def test_what_was_running_is_taken_up_first(clerk: Clerk, tmp_path: Path, open_clerk: OpenClerk) -> None:
@@ -105,8 +105,8 @@ def test_who_lost_a_trial_learns_of_it(clerk: Clerk, tmp_path: Path, open_clerk:
     ):
         with pytest.raises(LostTrialError):
             action()
-    assert clerk.study.beat([0]) == [0]
-    assert later.study.beat([0]) == []
+    assert clerk.study.heartbeat([0]) == [0]
+    assert later.study.heartbeat([0]) == []
     later.finish(0, 1.0)
     with pytest.raises(LostTrialError):
         later.finish(0, 2.0)

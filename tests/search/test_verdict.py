@@ -32,17 +32,17 @@ def _findings(outcome: SearchOutcome, asked: int = 2) -> dict[str, Any]:
 
 @pytest.mark.parametrize(
     ("low", "met", "said"),
-    [(1.0 / 1.04, False, "4.0%"), (1.0 / 1.06, True, "6.0%, barely"), (1.0 / 1.2, True, "20.0%")],
+    [(1.0 / 1.04, False, "4.0%"), (1.0 / 1.06, True, "6.0%, weak"), (1.0 / 1.2, True, "20.0%")],
 )
 def test_losses_that_hardly_move_are_no_go(low: float, met: bool, said: str) -> None:
-    moved = _findings(_outcome(_trial(0, 1.0), _trial(1, low), best=1))["losses move by"]
+    moved = _findings(_outcome(_trial(0, 1.0), _trial(1, low), best=1))["relative spread of trial losses"]
     assert (moved.met, moved.found) == (met, said)
 
 
 def test_only_complete_trials_tell_how_far_losses_move() -> None:
     assert spread([_trial(0, 1.0), _trial(1, 0.5), _trial(2, 9.0, "pruned")]) == pytest.approx(1.0)
     assert spread([_trial(0, 1.0), _trial(1, 2.0, "pruned")]) is None
-    found = _findings(_outcome(_trial(0, 1.0), best=0))["losses move by"]
+    found = _findings(_outcome(_trial(0, 1.0), best=0))["relative spread of trial losses"]
     assert (found.met, found.value) == (False, None)
 
 
