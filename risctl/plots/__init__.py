@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from risctl.evaluation.plots.confusion import confusion_figure
-from risctl.evaluation.plots.rates import rates_figure
-from risctl.evaluation.plots.rmse import rmse_figure
-from risctl.evaluation.plots.scene import scene_figure
-from risctl.evaluation.plots.spectrum import spectrum_figure
-from risctl.evaluation.plots.style import save_figure
-from risctl.evaluation.plots.sweep import sweep_figure
 from risctl.evaluation.results import Results
+from risctl.plots.confusion import confusion_figure
+from risctl.plots.rates import rates_figure
+from risctl.plots.rmse import rmse_figure
+from risctl.plots.scene import scene_figure
+from risctl.plots.spectrum import spectrum_figure
+from risctl.plots.style import save_figure
+from risctl.plots.sweep import sweep_figure
 
 
 def write_plots(directory: Path, results: Results) -> list[Path]:

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from risctl.evaluation.plots.style import FAINT, new_figure
 from risctl.evaluation.results import Confusion, Results
+from risctl.plots.style import FAINT, new_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

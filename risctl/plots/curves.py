@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from risctl.evaluation.plots.style import COLOURS, FAINT, INK, dress, new_figure
+from risctl.plots.style import COLOURS, FAINT, INK, dress, new_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

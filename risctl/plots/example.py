@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from risctl.config import Config
-    from risctl.data import SceneSource
-    from risctl.evaluation import Evaluation, Positions, SourceRows
-    from risctl.evaluation.positions import FloatArray
-    from risctl.physics import Scenes
+import numpy as np
+import torch
+
+from risctl.config import Config
+from risctl.covariance import snapshot_factor
+from risctl.data import SceneSource
+from risctl.evaluation import Evaluation, Positions, SourceRows
+from risctl.evaluation.positions import FloatArray
+from risctl.inference.spectrum import music_pseudospectrum
+from risctl.physics import ArrayGeometry, FieldOfView, Scenes
+from risctl.plots.scene import scene_figure
+from risctl.plots.spectrum import spectrum_figure
+from risctl.plots.style import save_figure
 
 TYPICAL_SOURCES = 3
 GRID = (17, 121, 61)  # elevations, azimuths, ranges of the spectrum
@@ -19,8 +25,6 @@ GRID = (17, 121, 61)  # elevations, azimuths, ranges of the spectrum
 
 def draw_example(directory: Path, evaluation: Evaluation, config: Config, source: SceneSource) -> list[Path]:
     """Draw the first estimator's view of a typical scene; return the files."""
-    from risctl.evaluation.plots import save_figure, scene_figure, spectrum_figure
-
     name = evaluation.results.names[0]
     index = example_scene(evaluation, name)
     truth, estimate, std = positions_of(evaluation.rows[name].sources, index)
@@ -50,12 +54,6 @@ def music_spectrum(
     The signal subspace has as many dimensions as there are estimates. Their elevations are on the elevation
     grid, where the sharp peaks would else fall between two points.
     """
-    import torch
-
-    from risctl.covariance import snapshot_factor
-    from risctl.inference.spectrum import music_pseudospectrum
-    from risctl.physics import ArrayGeometry, FieldOfView
-
     view = FieldOfView.from_config(config.physics)
     limits = (
         (-view.elevation, view.elevation),
@@ -78,8 +76,6 @@ def music_spectrum(
 
 def example_scene(evaluation: Evaluation, name: str) -> int:
     """Return the first scene of the highest SNR bin whose source count is nearest to `TYPICAL_SOURCES`."""
-    import numpy as np
-
     scenes = evaluation.rows[name].scenes
     high = scenes.snr_bin_db == scenes.snr_bin_db.max()
     distance = np.where(high, np.abs(scenes.num_sources - TYPICAL_SOURCES), np.iinfo(np.int64).max)
@@ -94,8 +90,4 @@ def positions_of(rows: SourceRows, scene: int) -> tuple[Positions, Positions, Po
 
 def _positions(table: FloatArray) -> Positions:
     """Return columns azimuth and elevation (deg), range (m) as positions."""
-    import numpy as np
-
-    from risctl.evaluation import Positions
-
     return Positions(np.radians(table[:, 0]), np.radians(table[:, 1]), table[:, 2])

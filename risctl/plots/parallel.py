@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from risctl.evaluation.plots.search import DrawnTrial
-from risctl.evaluation.plots.style import COLOURS, FAINT, INK, new_figure
+from risctl.plots.search import loss_of
+from risctl.plots.style import COLOURS, FAINT, INK, new_figure
+from risctl.search import TrialRecord
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -24,9 +25,12 @@ class Scale:
     """One vertical axis, from 0 below to 1 above.
 
     Attributes:
-        key: `section.key`, or the name of the loss. low, high: ends of a range. log: even in the logarithm.
-        step: distance of two values, 0 where there is any between them. choices: what stands along it if it
-            is no range.
+        key: `section.key`, or the name of the loss.
+        low: lower end of a range.
+        high: upper end of a range.
+        log: logarithmic scale.
+        step: distance of two values, 0 for a continuous range.
+        choices: values along an axis that is no range.
     """
 
     key: str
@@ -62,19 +66,21 @@ class Scale:
 
 
 def parallel_figure(
-    trials: Sequence[DrawnTrial], scales: Sequence[Scale], preset: int | None, title: str
+    trials: Sequence[TrialRecord], scales: Sequence[Scale], preset: int | None, title: str
 ) -> Figure:
     """Draw the trials that have a loss; the best in bold, the preset's own dashed.
 
     Args:
-        trials: all that ended. scales: of the parameters, in the order of the axes.
-        preset: number of the trial with the preset's own values, None if there is none. title: of the figure.
+        trials: all that ended.
+        scales: axes of the parameters, in their order.
+        preset: number of the trial with the preset's own values, None if there is none.
+        title: of the figure.
     """
-    drawn = [trial for trial in trials if math.isfinite(trial.loss)]
-    drawn.sort(key=lambda trial: -(trial.loss))  # the better ones on top
+    drawn = [trial for trial in trials if math.isfinite(loss_of(trial))]
+    drawn.sort(key=lambda trial: -loss_of(trial))  # the better ones on top
     figure = new_figure(1.9 * (len(scales) + 1) + 1.2, 4.8)
     axes = figure.subplots()
-    losses = sorted(trial.loss for trial in drawn)
+    losses = sorted(loss_of(trial) for trial in drawn)
     loss = Scale("validation loss", losses[0], losses[-1]) if losses else Scale("validation loss")
     _draw_scales(axes, [*scales, loss])
     _draw_lines(axes, drawn, [*scales, loss], preset)
@@ -99,23 +105,23 @@ def _draw_scales(axes: Axes, scales: Sequence[Scale]) -> None:
 
 
 def _draw_lines(
-    axes: Axes, trials: Sequence[DrawnTrial], scales: Sequence[Scale], preset: int | None
+    axes: Axes, trials: Sequence[TrialRecord], scales: Sequence[Scale], preset: int | None
 ) -> None:
     from matplotlib import colormaps
     from matplotlib.colors import Normalize
 
-    losses = sorted(trial.loss for trial in trials)
-    best = min((t for t in trials if t.state == "complete"), key=lambda t: t.loss, default=None)
+    losses = sorted(loss_of(trial) for trial in trials)
+    best = min((t for t in trials if t.state == "complete"), key=loss_of, default=None)
     colours = colormaps[COLOUR_MAP]
     shade = Normalize(*_colour_ends(losses)) if losses else Normalize()
     for trial in trials:
-        values = [trial.params[scale.key] for scale in scales[:-1]] + [trial.loss]
+        values = [trial.params[scale.key] for scale in scales[:-1]] + [loss_of(trial)]
         heights = [scale.place(value) for scale, value in zip(scales, values, strict=True)]
         own, top = trial.number == preset, trial is best
         axes.plot(
             range(len(scales)),
             heights,
-            color=colours(shade(trial.loss)),
+            color=colours(shade(loss_of(trial))),
             linewidth=3.2 if top else 1.3,
             alpha=1.0 if own or top else 0.75,
             linestyle=":" if trial.state == "pruned" else "-",

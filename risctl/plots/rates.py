@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from risctl.evaluation.plots.style import MARKERS, dress, legend_below, new_figure
 from risctl.evaluation.results import Interval, Results
+from risctl.plots.style import MARKERS, dress, legend_below, new_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -10,9 +10,9 @@ import numpy as np
 
 from risctl.config import PhysicsConfig
 from risctl.evaluation.matching import match_scene
-from risctl.evaluation.plots.style import COLOURS, FAINT, INK, legend_below, new_figure
 from risctl.evaluation.positions import FloatArray, Positions
 from risctl.physics import FieldOfView
+from risctl.plots.style import COLOURS, FAINT, INK, legend_below, new_figure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from risctl.evaluation.plots.style import INK, legend_below, new_figure
 from risctl.evaluation.positions import FloatArray, Positions
+from risctl.plots.style import INK, legend_below, new_figure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

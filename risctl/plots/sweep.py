@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from risctl.evaluation.plots.style import COLOURS, FAINT, INK, MARKERS, dress, legend_below, new_figure
 from risctl.evaluation.results import Cell, Interval
 from risctl.evaluation.sweep import HOLDS, Sweep, SweepPoint, value_text
+from risctl.plots.style import COLOURS, FAINT, INK, MARKERS, dress, legend_below, new_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import secrets
 import shutil
@@ -10,18 +9,19 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Self, TypeAlias
+from typing import Self, TypeAlias
 
-from risctl.cli.documents import Document, versioned, write_json
-from risctl.errors import DamagedFileError, RisctlError, StorageError, one_line
-
-if TYPE_CHECKING:
-    from risctl.config import Config
+from risctl.config import Config
+from risctl.data import write_atomically
+from risctl.errors import RisctlError, StorageError, one_line
+from risctl.runs.documents import read_document, write_json
+from risctl.text import Document, versioned
 
 RUNS = Path("runs")
 CONFIG, PROVENANCE, STATUS = "config.json", "provenance.json", "status.json"
 PROGRESS = ("epochs", "steps", "best_value")
 SEARCH_PROGRESS = ("finished", "trials", "best_value")
+SIGNAL_STATUS = 128  # plus the signal's number: exit status of a run that a signal stopped
 Ending: TypeAlias = tuple[str, int, str | None]  # state, exit status, message
 
 
@@ -72,8 +72,6 @@ class RunDirectory:
         return run
 
     def _fill(self, config: Config, provenance: Document, files: Mapping[Path, bytes]) -> None:
-        from risctl.data import write_atomically
-
         self.path.mkdir(parents=True)
         write_json(self.path / CONFIG, config.model_dump(mode="json"))
         write_json(self.path / PROVENANCE, provenance)
@@ -128,17 +126,6 @@ class RunDirectory:
     ) -> None:
         if self.announced:
             self.write_status(*(self._ending if error is None else outcome(error)))
-
-
-def read_document(path: Path) -> Document:
-    """Read a JSON object of a run; `DamagedFileError` for anything else."""
-    try:
-        document = json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError) as error:
-        raise DamagedFileError(path, "a JSON document of a run", type(error).__name__) from None
-    if not isinstance(document, dict):
-        raise DamagedFileError(path, "a JSON object", type(document).__name__)
-    return document
 
 
 def outcome(error: BaseException | None) -> Ending:

@@ -6,17 +6,33 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
-if TYPE_CHECKING:
-    from risctl.config import Config
-    from risctl.training import Outcome
+from risctl.config import Config, LossConfig, fingerprint
+from risctl.config.layers import Layers, Machine
+from risctl.covariance import covariance_fingerprint
+from risctl.errors import CheckFailedError, DamagedFileError, DivergedError, InputError
+from risctl.runs.directory import RUNS
+from risctl.runs.documents import read_document, write_json
+from risctl.runs.records import METRICS, read_metrics, recorded_outcome
+from risctl.runs.training import (
+    Announce,
+    PreparedTraining,
+    Trained,
+    open_run,
+    prepare_training,
+    train_in,
+    with_curves,
+)
+from risctl.text import Document, number, versioned
+from risctl.training import Listener, Outcome, StopFlag
 
 READY_BELOW, BROKEN_ABOVE = 0.5, 1.0
 MAX_EPOCHS = 30
 GATE_SCENES = 512
 LARGEST_RISE = 5.0  # of the validation loss over the lowest before it: more is an explosion
 VERDICT_FILE = "overfit.json"
+PRESET = "overfit"
 
 Verdict = Literal["ready", "debug", "broken"]
 
@@ -26,7 +42,9 @@ class Check:
     """One figure of the gate.
 
     Attributes:
-        name, value, wanted: what it is, what was found, and the condition in words.
+        name: of the figure.
+        value: what was measured, None if it was not.
+        wanted: the condition in words.
         met: whether it holds.
         fatal: whether missing it means broken rather than debug.
     """
@@ -48,7 +66,7 @@ class Gate:
     @property
     def missed(self) -> str:
         """The figures that were missed, in words."""
-        return ", ".join(f"{c.name} {_number(c.value)} (wanted {c.wanted})" for c in self.checks if not c.met)
+        return ", ".join(f"{c.name} {_found(c.value)} (wanted {c.wanted})" for c in self.checks if not c.met)
 
 
 def judge(outcome: Outcome, epochs: Sequence[Mapping[str, Any]], failure: str | None = None) -> Gate:
@@ -115,8 +133,6 @@ def _limit(
 
 def departures(config: Config) -> list[str]:
     """Return, in words, in what a run under these settings differs from the gate; empty if in nothing."""
-    from risctl.config import LossConfig
-
     scenes, found = config.data.train_scenes, []
     if scenes != GATE_SCENES:
         found.append(f"{scenes} scenes instead of {GATE_SCENES}")
@@ -131,9 +147,6 @@ def fingerprints(config: Config, scenes: int) -> dict[str, str]:
     Dropout is left out because the gate trains without it, and it adds nothing that could be learned. The
     number of scenes is that of the gate, not of the training it stands before.
     """
-    from risctl.config import fingerprint
-    from risctl.covariance import covariance_fingerprint
-
     return {
         "model": fingerprint(config.model.model_copy(update={"dropout": 0.0})),
         "loss": fingerprint(config.loss),
@@ -160,14 +173,11 @@ def gate_document(gate: Gate, config: Config, outcome: Outcome, failure: str | N
     }
 
 
-def passed_gate(config: Config, runs: Path = Path("runs")) -> Path | None:
+def passed_gate(config: Config, runs: Path = RUNS) -> Path | None:
     """Return the newest `overfit.json` that found this network, losses and surface ready; None if none did.
 
     Runs that were not the gate (`is_gate`) never count.
     """
-    from risctl.cli.runs import read_document
-    from risctl.errors import DamagedFileError
-
     wanted = fingerprints(config, GATE_SCENES)
     for path in sorted(runs.glob(f"overfit/*/{VERDICT_FILE}"), reverse=True):
         try:
@@ -180,5 +190,107 @@ def passed_gate(config: Config, runs: Path = Path("runs")) -> Path | None:
     return None
 
 
-def _number(value: float | None) -> str:
-    return "absent" if value is None else f"{value:.4g}"
+def _found(value: float | None) -> str:
+    return "absent" if value is None else number(value)
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A training that was judged by the gate.
+
+    Attributes:
+        trained: the training.
+        gate: verdict and figures.
+        verdict: what `overfit.json` holds.
+        failure: the error that ended the training before its end, None if none did.
+    """
+
+    trained: Trained
+    gate: Gate
+    verdict: Document
+    failure: str | None = None
+
+    @property
+    def label(self) -> str:
+        """The verdict, with what the run lacked to be the gate."""
+        differs = self.verdict["departures"]
+        return self.gate.verdict + (f" (not the gate: {', '.join(differs)})" if differs else "")
+
+    def document(self) -> Document:
+        """What `--json` prints."""
+        document = self.trained.document()
+        document["files"].append(str(self.trained.run / VERDICT_FILE))
+        return document | self.verdict
+
+    @property
+    def message(self) -> str:
+        """The verdict and its reason on one line."""
+        return f"overfit: {self.label}: {self.failure or self.gate.missed}"
+
+
+def prepare_overfit(
+    layers: Layers, resume: Path | None = None, tensorboard: bool = False, machine: Machine | None = None
+) -> PreparedTraining:
+    """Prepare the gate's training, of the preset `overfit` where none is named.
+
+    Raises:
+        InputError: settings under which a pass would mean nothing; see `prepare_training` for others.
+    """
+    layers = layers.with_default(PRESET)
+    prepared = prepare_training(layers, PRESET, resume=resume, tensorboard=tensorboard, machine=machine)
+    check_gate_settings(prepared.config)
+    return prepared
+
+
+def check_gate_settings(config: Config) -> None:
+    """Refuse settings under which a pass would mean nothing."""
+    if config.data.validate_on != "train" or not config.data.repeat:
+        expected = 'data.validate_on = "train" and data.repeat = true (the same scenes again and again)'
+        raise InputError("overfit", "data", expected, f"other scenes (start from the preset {PRESET})")
+    if config.data.val_scenes != config.data.train_scenes:
+        expected = f"data.train_scenes, {config.data.train_scenes}: the same scenes"
+        raise InputError("overfit", "data.val_scenes", expected, config.data.val_scenes)
+    if config.training.epochs > MAX_EPOCHS:
+        raise InputError("overfit", "training.epochs", f"at most {MAX_EPOCHS}", config.training.epochs)
+
+
+def overfit(
+    prepared: PreparedTraining,
+    listeners: Sequence[Listener] = (),
+    stop: StopFlag | None = None,
+    announce: Announce | None = None,
+) -> Judged | Trained:
+    """Train on a few hundred scenes and judge; a training that an error ends is judged by its records.
+
+    Returns:
+        The verdict; the training alone where `stop` ended it.
+
+    Raises:
+        CheckFailedError: inference would not compute what is trained; nothing was trained.
+        StorageError: the disk refuses, or another process trains in that directory.
+    """
+    prepared.check_alignment()
+    with open_run(prepared, announce) as (run, record):
+        failure = None
+        try:
+            trained = train_in(run, record, prepared, listeners, stop)
+        except (DivergedError, CheckFailedError) as error:
+            failure = str(error)
+            records = read_metrics(run.path / METRICS) if (run.path / METRICS).exists() else []
+            trained = Trained(run.path, prepared.config, recorded_outcome(run.path, records), records)
+        if trained.outcome.stopped_by is not None:
+            return trained
+        judged = _judged(trained, failure)
+        if judged.gate.verdict != "ready":
+            run.end("failed", CheckFailedError.exit_status, failure or judged.message)
+        return judged
+
+
+def _judged(trained: Trained, failure: str | None) -> Judged:
+    """Judge, write `overfit.json`, draw the curves."""
+    gate = judge(trained.outcome, trained.epochs, failure)
+    verdict = gate_document(gate, trained.config, trained.outcome, failure)
+    write_json(trained.run / VERDICT_FILE, versioned(verdict))
+    if trained.epochs:
+        trained = with_curves(trained, READY_BELOW)
+    return Judged(trained, gate, verdict, failure)

@@ -1,17 +1,22 @@
-"""A trained model on the command line: the configuration it brings, and what may not contradict it."""
+"""Trained models and estimators of a run: what a model brings, what may not contradict it, and the alignment check."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
+from risctl.config import Config, PhysicsConfig, diff_configs, parse_section
+from risctl.config.layers import Layers
+from risctl.config.reference import reference_directory
+from risctl.config.toml import toml_value
 from risctl.errors import InputError
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from risctl.cli.options import Common
-    from risctl.config import Config, PhysicsConfig
-    from risctl.model.load import LoadedModel
+from risctl.evaluation.alignment import Subject, spot_check
+from risctl.inference import Estimator, LearnedEstimator, build_estimator, build_learned
+from risctl.model import RisNetwork
+from risctl.model.load import LoadedModel, load_checkpoint
+from risctl.training import Measured
 
 # What the network's weights were fitted to. Everything else in `physics` may differ: other antennas and
 # snapshots, other codes, noise and channels are what a model is tried on.
@@ -28,18 +33,10 @@ SURFACE = (
     "wavefront",
     "amplitude_taper",
 )
+LEARNED = "learned"
 REFERENCE = "the reference model"
 TRAINED_WITH = "which the model was trained with"
 FIXED_SECTIONS = ("covariance", "model")
-
-
-def load_model(target: str, device: str, fusion: bool = True) -> LoadedModel:
-    """Read the checkpoint `target`, or the best one of the run `target`, with its count fusion if wanted."""
-    from pathlib import Path
-
-    from risctl.model.load import load_checkpoint
-
-    return load_checkpoint(Path(target), device, fusion)
 
 
 def load_reference(config: Config, device: str) -> LoadedModel:
@@ -49,75 +46,56 @@ def load_reference(config: Config, device: str) -> LoadedModel:
         InputError: it is not for that surface, or that covariance; naming the first key that differs.
         StorageError: it is missing.
     """
-    from risctl.config.reference import reference_directory
-
-    loaded = load_model(str(reference_directory()), device)
-    refuse_mismatch(own_config(loaded), config, REFERENCE)
+    loaded = load_checkpoint(reference_directory(), device)
+    refuse_conflicts(own_config(loaded), config, REFERENCE, ("covariance",))
     return loaded
 
 
-def refuse_mismatch(own: Config, config: Config, where: str | Path) -> None:
-    """Refuse a covariance or a surface other than the trained model's own."""
-    from risctl.config import diff_configs
-
-    for key, (trained, wanted) in diff_configs(own, config).items():
-        section, _, name = key.partition(".")
-        if section == "covariance" or (section == "physics" and name in SURFACE):
-            raise InputError(where, key, f"{_value(trained)}, {TRAINED_WITH}", _value(wanted))
-
-
-def with_model(config: Config, loaded: LoadedModel) -> Config:
-    """Return the configuration with the model's own `model` section: nobody asked for another."""
-    return config.model_copy(update={"model": loaded.model})
-
-
 def own_config(loaded: LoadedModel) -> Config:
-    """Return the configuration that the model was trained with."""
-    from risctl.config import Config, parse_section
-
+    """The configuration that the model was trained with."""
     return parse_section(Config, loaded.config, loaded.path)
 
 
-def config_over_model(common: Common, loaded: LoadedModel) -> Config:
-    """Return the configuration over the model's own; nothing on the command line may contradict the model.
+def with_model(config: Config, loaded: LoadedModel) -> Config:
+    """The configuration with the model's own `model` section: nobody asked for another."""
+    return config.model_copy(update={"model": loaded.model})
+
+
+def config_over_model(layers: Layers, loaded: LoadedModel) -> Config:
+    """Resolve the settings over the model's own; none of them may contradict the model.
 
     Raises:
         InputError: naming the first key that differs and both values.
     """
     own = own_config(loaded)
-    config = common.resolve_over(own)
+    config = layers.resolve_over(own)
     refuse_conflicts(own, config, loaded.path)
     return config
 
 
-def refuse_conflicts(own: Config, config: Config, path: Path) -> None:
-    """Refuse a covariance, a model or a surface other than the trained model's own."""
-    from risctl.config import diff_configs
-
+def refuse_conflicts(
+    own: Config, config: Config, where: str | Path, sections: Sequence[str] = FIXED_SECTIONS
+) -> None:
+    """Refuse another surface than the trained model's own, or other values in the `sections` named."""
     for key, (trained, wanted) in diff_configs(own, config).items():
         section, _, name = key.partition(".")
-        if section in FIXED_SECTIONS or (section == "physics" and name in SURFACE):
-            raise InputError(
-                path, key, f"{_value(trained)}, which the model was trained with", _value(wanted)
-            )
+        if section in sections or (section == "physics" and name in SURFACE):
+            raise InputError(where, key, f"{toml_value(trained)}, {TRAINED_WITH}", toml_value(wanted))
 
 
 def refuse_other_surface(
-    own: PhysicsConfig,
-    physics: PhysicsConfig,
-    where: str | Path,
-    why: str = TRAINED_WITH,
+    own: PhysicsConfig, physics: PhysicsConfig, where: str | Path, why: str = TRAINED_WITH
 ) -> None:
     """Refuse scenes of another surface than the model's."""
     trained, found = own.model_dump(mode="json"), physics.model_dump(mode="json")
     for name in SURFACE:
         if trained[name] != found[name]:
-            expected = f"{_value(trained[name])}, {why}"
-            raise InputError(where, f"physics.{name}", expected, _value(found[name]))
+            expected = f"{toml_value(trained[name])}, {why}"
+            raise InputError(where, f"physics.{name}", expected, toml_value(found[name]))
 
 
 def model_record(loaded: LoadedModel) -> dict[str, Any]:
-    """Return which model answered, for provenance and documents."""
+    """Which model answered, for provenance and documents."""
     return {
         "checkpoint": str(loaded.path),
         "epoch": loaded.epoch,
@@ -128,8 +106,51 @@ def model_record(loaded: LoadedModel) -> dict[str, Any]:
     }
 
 
-def _value(value: object) -> str:
-    """Return a setting as TOML writes it: true, 0.3, "structured"."""
-    from risctl.config.toml import toml_value
+def make_estimator(name: str, config: Config, loaded: LoadedModel | None, device: str) -> Estimator:
+    """The estimator `name`; `learned` is the model that was loaded."""
+    if name != LEARNED:
+        return build_estimator(name, config.physics, config.covariance, config.inference, device=device)
+    assert loaded is not None
+    return build_learned(
+        loaded.network, loaded.covariance, config.physics, config.inference, device, loaded.fusion
+    )
 
-    return toml_value(value)
+
+def alignment_subject(network: RisNetwork, config: Config, device: str) -> Subject:
+    """The two sides of a network: the training step's, and the predictor of `eval` and `locate`."""
+    inference = config.inference.model_copy(update={"count_by": "best"})  # nothing is counted here
+    return Subject(
+        network=network,
+        training_covariance=config.covariance,
+        estimator=build_learned(network, config.covariance, config.physics, inference, device),
+        physics=config.physics,
+        stated=config.covariance,
+        precision=config.training.precision,
+    )
+
+
+def spot_check_network(network: RisNetwork, config: Config, measured: Measured, device: str) -> None:
+    """Check a network before it is trained, in evaluation mode; its mode is put back.
+
+    Raises:
+        CheckFailedError: training and inference would not compute the same.
+    """
+    mode = network.training
+    network.eval()
+    try:
+        spot_check(alignment_subject(network, config, device), measured)
+    finally:
+        network.train(mode)
+
+
+def spot_check_estimator(
+    estimator: Estimator, network: RisNetwork, config: Config, measured: Measured
+) -> None:
+    """Check the very estimator that is about to be used against the training step's path.
+
+    Raises:
+        CheckFailedError: training and inference do not compute the same.
+    """
+    if isinstance(estimator, LearnedEstimator):
+        subject = alignment_subject(network, config, str(measured.y.device))
+        spot_check(replace(subject, estimator=estimator), measured)

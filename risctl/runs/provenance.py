@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from risctl import __version__
-from risctl.cli.documents import Document, versioned
-from risctl.cli.machine import hardware
+from risctl.runs.machine import hardware
+from risctl.text import Document, versioned
 
 PACKAGES = (
     "torch",

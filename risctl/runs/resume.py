@@ -1,19 +1,21 @@
-"""Going on with a run: in its own directory with its own settings, or as a fork with others."""
+"""Resuming a run: in its own directory with its own settings, or as a fork with others."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from risctl.cli.runs import CONFIG, PROVENANCE, STATUS, read_document
+import xxhash
+
+from risctl.config import Config, load_config, parse_section
+from risctl.config.layers import Layers
+from risctl.config.toml import toml_value
 from risctl.errors import DamagedFileError, InputError
-
-if TYPE_CHECKING:
-    from risctl.cli.documents import Document
-    from risctl.cli.options import Common
-    from risctl.config import Config
-    from risctl.model.checkpoint import CheckpointState
+from risctl.model.checkpoint import CHECKPOINTS, LAST, read_checkpoint
+from risctl.runs.directory import CONFIG, PROVENANCE, STATUS
+from risctl.runs.documents import read_document
+from risctl.text import Document
+from risctl.training import changed_keys
 
 COMMANDS = ("train", "overfit")
 FORKED_FROM, FORKED_STATE = "forked_from", "forked_state"
@@ -24,10 +26,15 @@ PARTS = ("train", "validation")
 
 @dataclass(frozen=True)
 class Earlier:
-    """A run that was started before: its directory, its command and what it was made from.
+    """A run that was started before.
 
-    `fresh_fork` says that its last state is still the one that it was forked from, with that run's settings.
-    `done` are the epochs that this state has finished, None if nothing was saved.
+    Attributes:
+        path: its directory.
+        command: `train` or `overfit`.
+        config: its settings.
+        provenance: its `provenance.json`.
+        fresh_fork: its last state is still the copy that it was forked from, with that run's settings.
+        done: epochs finished in its last saved state, None if nothing was saved.
     """
 
     path: Path
@@ -45,27 +52,29 @@ class Earlier:
             InputError: there is no run, or not one of a training.
             DamagedFileError: its files are not what was written.
         """
-        from risctl.config import Config, load_config, parse_section
-
         if not (path / CONFIG).is_file():
             raise InputError(path, "", f"a run directory of a training ({CONFIG})", _what_is_there(path))
         command = read_document(path / STATUS).get("command")
         if command not in COMMANDS:
             raise InputError(path, "command", f"a run of {' or '.join(COMMANDS)}", repr(command))
-        stated, state = load_config(None, path / CONFIG), _stored_state(path)
+        last = path / CHECKPOINTS / LAST
+        stated, state = (
+            load_config(None, path / CONFIG),
+            read_checkpoint(last).state if last.exists() else None,
+        )
         provenance = read_document(path / PROVENANCE)
         if state is None:  # it ended before anything was saved, and begins anew
             return cls(path, command, stated, provenance)
         copied = provenance.get(FORKED_STATE)
-        if copied is not None and copied == state_hash(_last(path).read_bytes()):
+        if copied is not None and copied == state_hash(last.read_bytes()):
             return cls(path, command, stated, provenance, True, state.epoch)
-        stored = parse_section(Config, state.config, _last(path))
+        stored = parse_section(Config, state.config, last)
         return cls(path, command, stored, provenance, False, state.epoch)
 
     @property
     def last(self) -> Path:
         """The file of its last saved state."""
-        return _last(self.path)
+        return self.path / CHECKPOINTS / LAST
 
     def machine(self) -> tuple[int, str]:
         """Return the threads and the device that it was last trained with.
@@ -100,30 +109,15 @@ def _what_is_there(path: Path) -> str:
     return "a file" if path.exists() else "nothing there"
 
 
-def _last(path: Path) -> Path:
-    from risctl.model.checkpoint import CHECKPOINTS, LAST
-
-    return path / CHECKPOINTS / LAST
-
-
-def _stored_state(path: Path) -> CheckpointState | None:
-    """Return the document of a run's last saved state, None if nothing was saved."""
-    from risctl.model.checkpoint import read_checkpoint
-
-    return read_checkpoint(_last(path)).state if _last(path).exists() else None
-
-
 def state_hash(content: bytes) -> str:
     """Return the hash by which a fork knows the state that was copied into it."""
-    import xxhash
-
     return xxhash.xxh3_128_hexdigest(content)
 
 
 def refuse_other_command(earlier: Earlier, command: str) -> None:
     """Refuse to go on with another command's run: the status and the verdict in it would be overwritten."""
     if earlier.command != command:
-        found = f"one of {earlier.command} (go on with: risctl {earlier.command} --resume {earlier.path})"
+        found = f"one of {earlier.command}"
         raise InputError(earlier.path, "command", f"a run of {command}", found)
 
 
@@ -136,13 +130,13 @@ def refuse_empty_fork(earlier: Earlier, config: Config) -> None:
         raise InputError(earlier.path, "training.epochs", expected, config.training.epochs)
 
 
-def config_over_run(common: Common, earlier: Earlier, fork: bool) -> Config:
-    """Return the settings to go on with; other science than the run's own is refused unless it forks.
+def config_over_run(layers: Layers, earlier: Earlier, fork: bool) -> Config:
+    """Resolve the settings of a resumed run; other science than its own is refused unless it is a fork.
 
     Raises:
         InputError: naming the first key that differs and both values.
     """
-    config = common.resolve_over(earlier.config)
+    config = layers.resolve_over(earlier.config)
     refuse_changes(earlier, config, fork)
     return config
 
@@ -152,15 +146,12 @@ def refuse_changes(earlier: Earlier, config: Config, fork: bool) -> None:
 
     A fork is another experiment, but of the same network.
     """
-    from risctl.config.toml import toml_value
-    from risctl.training import changed_keys
-
     changed = changed_keys(earlier.config.model_dump(mode="json"), config.model_dump(mode="json"))
     for key, (stored, wanted) in changed.items():
         if fork and key not in FORK_KEEPS and key.partition(".")[0] not in FORK_KEEPS:
             continue
         why = (
-            "which its weights were made for" if fork else "which the run began with (--fork begins another)"
+            "which its weights were made for" if fork else "which the run began with (a fork begins another)"
         )
         raise InputError(earlier.path, key, f"{toml_value(stored)}, {why}", toml_value(wanted))
 

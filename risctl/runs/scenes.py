@@ -5,16 +5,13 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from risctl.cli.models import refuse_other_surface
+from risctl.config import Config, parse_section
+from risctl.data import DatasetSummary, SceneSource, SceneStore, SceneStream, open_dataset, write_dataset
 from risctl.errors import InputError
-
-if TYPE_CHECKING:
-    from risctl.cli.documents import Document
-    from risctl.cli.options import Common
-    from risctl.config import Config
-    from risctl.data import SceneSource, SceneStore
+from risctl.runs.models import refuse_other_surface
+from risctl.runs.progress import Progress, silent
+from risctl.text import Document
 
 MANIFEST = "dataset.json"
 COUNTS = frozenset({"data.train_scenes", "data.val_scenes"})
@@ -42,7 +39,7 @@ class Sources:
 
 
 def dataset_paths(data: Path | None, val_data: Path | None) -> tuple[Path | None, Path | None]:
-    """Return the directories of both datasets: `--data` is one dataset, or holds `train` and `val`."""
+    """The directories of both datasets: `data` is one dataset, or holds `train` and `val`."""
     if data is None or not (data / "train" / MANIFEST).exists() or (data / MANIFEST).exists():
         return data, val_data
     beside = data / "val"
@@ -51,23 +48,12 @@ def dataset_paths(data: Path | None, val_data: Path | None) -> tuple[Path | None
 
 def stream_sources(config: Config) -> Sources:
     """Return scenes made on the way; a training split that does not repeat has no end."""
-    from risctl.data import SceneStream
-
     data = config.data
     count = data.train_scenes if data.repeat else None
     train = SceneStream(config.physics, data.seed, "train", count)
     if data.validate_on == "train":
         return Sources(train, SceneStream(config.physics, data.seed, "train", data.train_scenes))
     return Sources(train, SceneStream(config.physics, data.seed, "val", data.val_scenes))
-
-
-def stated_keys(common: Common) -> frozenset[str]:
-    """Return the settings `section.key` that the command line states: as words, or in its `--config` file."""
-    from risctl.config import flatten
-    from risctl.config.parse import read_table
-
-    table = {} if common.config_file is None else flatten(read_table(common.config_file))
-    return frozenset(table) | {word.partition("=")[0].strip() for word in common.words}
 
 
 def stored_sources(
@@ -80,20 +66,19 @@ def stored_sources(
 
     Args:
         config: the configuration so far.
-        train_path, validation_path: directories.
-        stated: settings that were asked for (`stated_keys`); a number of scenes among them stands.
+        train_path: directory of the training dataset.
+        validation_path: directory of the validation dataset, None for scenes made on the way.
+        stated: settings that were asked for (`Layers.stated`); a number of scenes among them stands.
 
     Raises:
         InputError: scenes that were made for something else, or for another surface.
     """
-    from risctl.data import SceneStream
-
     train = _open(train_path, "train")
     changes = {"source": "store", "seed": train.seed, "repeat": True}
     changes |= _count("train_scenes", train, stated)
     if config.data.validate_on == "train":
         if validation_path is not None:
-            raise InputError("--val-data", "", 'none with data.validate_on = "train"', validation_path)
+            raise InputError("val_data", "", 'none with data.validate_on = "train"', validation_path)
         changes |= _count("val_scenes", train, stated)
         return _with_dataset(config, train, changes), Sources(train, train, train_path, train_path)
     if validation_path is None:
@@ -107,8 +92,6 @@ def stored_sources(
 
 
 def _open(path: Path, split: str) -> SceneStore:
-    from risctl.data import open_dataset
-
     store = open_dataset(path)
     store.verify()  # a damaged shard ends the command here, not hours later
     if store.split != split:
@@ -121,9 +104,41 @@ def _count(key: str, store: SceneStore, stated: Collection[str]) -> dict[str, in
 
 
 def _with_dataset(config: Config, store: SceneStore, changes: Mapping[str, object]) -> Config:
-    from risctl.config import Config, parse_section
-
     values = config.model_dump()
     values["physics"] = store.physics.model_dump()
     values["data"] |= changes
     return parse_section(Config, values, store.directory)
+
+
+def generate(
+    config: Config,
+    out: Path,
+    split: str,
+    num_scenes: int,
+    part: tuple[int, int] = (0, 1),
+    workers: int = 1,
+    progress: Progress = silent,
+) -> DatasetSummary:
+    """Write, continue or verify a dataset; see `risctl.data.write_dataset`.
+
+    Args:
+        config: physics, seed and shard size.
+        out: directory.
+        split: `train`, `val` or `test`.
+        num_scenes: scenes of the whole dataset.
+        part: index (from 0) and number of parts; only this part is written.
+        workers: processes.
+        progress: opens a display.
+    """
+    with progress("scenes") as update:
+        return write_dataset(
+            out,
+            config.physics,
+            seed=config.data.seed,
+            split=split,
+            num_scenes=num_scenes,
+            shard_scenes=config.data.shard_scenes,
+            shard=part,
+            workers=workers,
+            progress=update,
+        )

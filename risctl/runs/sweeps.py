@@ -1,193 +1,262 @@
-"""What `risctl eval --sweep` does: a whole evaluation at every value, kept as soon as it is done."""
+"""Sweeps: a whole evaluation at every value of a setting, each kept as soon as it is done."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
-from risctl.cli.console import closing, note, say, show_table
-from risctl.cli.documents import Document, json_text
-from risctl.cli.estimators import CEILING
-from risctl.cli.evaluation_run import (
-    Request,
+from risctl import __version__
+from risctl.config import Config, canonical_json, load_config
+from risctl.config.layers import Layers, Machine
+from risctl.errors import DamagedFileError, InputError
+from risctl.evaluation import (
+    Results,
+    StoredPoint,
+    Sweep,
+    assemble,
+    read_point,
+    sweep_stem,
+    value_text,
+    write_point,
+    write_sweep,
+)
+from risctl.evaluation.axes import SNR, SWEEP, Axis, parse_sweeps
+from risctl.inference import CEILING
+from risctl.plots import save_figure, sweep_figure
+from risctl.runs.directory import CONFIG, RunDirectory
+from risctl.runs.documents import read_document
+from risctl.runs.evaluation import (
+    FOLDER,
+    EvaluationRequest,
     evaluate_source,
     make_run_directory,
-    needs_of,
-    next_command,
     open_source,
     record_of,
 )
-from risctl.cli.machine import use_threads
-from risctl.cli.models import model_record
-from risctl.cli.sweeps import FLAG, SNR, Axis
-from risctl.errors import InputError
+from risctl.runs.machine import use_threads
+from risctl.runs.models import model_record
+from risctl.runs.needs import Needs
+from risctl.runs.progress import Progress, silent
+from risctl.text import Document, json_text
 
-if TYPE_CHECKING:
-    from risctl.cli.runs import RunDirectory
-    from risctl.config import Config
-    from risctl.evaluation import Results, Sweep
-
-FOLDER = Path("eval")
-REQUEST = FOLDER / "request.json"  # what the command line asked for, for `--resume`
+REQUEST = Path(FOLDER) / "request.json"  # what was asked for, to resume from
 POINT_BYTES = 120_000  # figures of one estimator at one value
 SWEEP_BYTES = 1_000_000  # table and picture of a sweep
+STORED_TYPES = {
+    "target": (str, type(None)),
+    "sweeps": (list,),
+    "known_num_sources": (bool,),
+    "batch": (int,),
+    "workers": (int,),
+    "plots": (bool,),
+    "seed": (int, type(None)),
+}
+Configs = dict[Axis, tuple[Config, ...]]  # of every value of every axis
 
 
 @dataclass(frozen=True)
-class Planned:
-    """A sweep with the configuration of each of its values."""
+class Swept:
+    """Sweeps in their run directory, and the files written."""
 
-    axis: Axis
-    configs: tuple[Config, ...]
+    run: Path
+    sweeps: list[Sweep]
+    files: list[Path]
+
+    def document(self) -> Document:
+        """What `--json` prints."""
+        return {
+            "run": str(self.run),
+            "files": [str(path) for path in self.files],
+            "sweeps": [sweep.model_dump(mode="json") for sweep in self.sweeps],
+        }
 
 
-def plan_sweeps(request: Request) -> tuple[Planned, ...]:
+def plan_sweeps(request: EvaluationRequest) -> Configs:
     """Resolve the configuration of every value before anything runs.
 
     Raises:
         InputError: a value that the configuration, or the trained model, does not allow.
     """
     if request.data is not None:
-        raise InputError(FLAG, "", "no --data (a dataset has its own physics)", request.data)
-    plans = []
-    for axis in request.sweeps:
-        configs = tuple(_resolved(request, axis, i) for i in range(len(axis.values)))
-        plans.append(Planned(axis, configs))
-    if set(plans[0].configs[0].evaluation.estimators) == {CEILING}:
-        raise InputError("--estimators", "", f"an estimator beside the reference {CEILING!r}", CEILING)
-    return tuple(plans)
+        raise InputError(SWEEP, "", "no dataset (a dataset has its own physics)", request.data)
+    configs = {
+        axis: tuple(_resolved(request, axis, i) for i in range(len(axis.values))) for axis in request.axes
+    }
+    if set(configs[request.axes[0]][0].evaluation.estimators) == {CEILING}:
+        raise InputError("estimators", "", f"an estimator beside the reference {CEILING!r}", CEILING)
+    return configs
 
 
-def _resolved(request: Request, axis: Axis, index: int) -> Config:
-    """Return the configuration at one value; what is wrong with it is the sweep's fault, which is named."""
-    from risctl.evaluation import value_text
-
+def _resolved(request: EvaluationRequest, axis: Axis, index: int) -> Config:
+    """The configuration at one value; an error in it names the sweep."""
     try:
         return request.resolve(axis.override(index))
     except InputError as error:
         if request.model is not None and error.where == str(request.model.path):  # names both values
             raise
         key = axis.key if axis.key == SNR else error.key
-        where = f"{FLAG} {axis.key}={value_text(axis.values[index])}"
+        where = f"{SWEEP} {axis.key}={value_text(axis.values[index])}"
         raise InputError(where, key, error.expected, error.got) from None
 
 
-def dry_run_sweeps(request: Request) -> Document:
-    """Show what would run and what it needs."""
-    from dataclasses import replace
-
-    from risctl.cli.needs import dry_run
-
-    plans = plan_sweeps(request)
-    base = request.resolve()
-    values = sum(len(plan.axis.values) for plan in plans)
-    disk = values * len(base.evaluation.estimators) * POINT_BYTES + len(plans) * SWEEP_BYTES
-    needs = replace(needs_of(request, base), disk_bytes=disk)
-    document = dry_run("eval", base, needs, "runs/eval/<utc-time>_<preset>_<id>/")
-    for plan in plans:
-        say(f"# sweep        {plan.axis.word}, {base.evaluation.scenes} scenes a value")
-    return document | {"sweeps": [{"key": p.axis.key, "values": list(p.axis.values)} for p in plans]}
+def needs_of_sweeps(request: EvaluationRequest, config: Config) -> Needs:
+    """Estimate disk and memory of all sweeps."""
+    values = sum(len(axis.values) for axis in request.axes)
+    disk = values * len(config.evaluation.estimators) * POINT_BYTES + len(request.axes) * SWEEP_BYTES
+    return replace(request.needs(config), disk_bytes=disk)
 
 
-def run_sweeps(request: Request, resumed: Path | None = None) -> Document:
-    """Run every sweep, or what an earlier run of it left undone; write JSON, CSV and pictures."""
-    use_threads(request.common.threads)
-    plans = plan_sweeps(request)
-    with _run_directory(request, resumed) as run:
-        note(f"run: {run.path} (what interrupts it loses nothing: risctl eval --resume {run.path})")
-        (run.path / FOLDER).mkdir(exist_ok=True)
-        done = [(plan, _run_sweep(run.path / FOLDER, request, plan)) for plan in plans]
-    files = [path for _, (_, paths) in done for path in paths]
-    sweeps = [sweep for _, (sweep, _) in done]
-    _show(run.path, sweeps, next_command(request))
-    return {
-        "command": "eval",
-        "run": str(run.path),
-        "files": [str(path) for path in files],
-        "sweeps": [sweep.model_dump(mode="json") for sweep in sweeps],
-    }
+def sweep(
+    request: EvaluationRequest,
+    resume: Path | None = None,
+    progress: Progress = silent,
+    announce: Callable[[Path], None] | None = None,
+    reused: Callable[[str], None] | None = None,
+) -> Swept:
+    """Run every sweep, or what an earlier run of it left undone; write JSON, CSV and pictures.
+
+    Args:
+        request: the evaluation, with `axes`.
+        resume: the run to go on with; see `resumed_request`.
+        progress: opens a display for every value.
+        announce: called with the run directory before the first value.
+        reused: called with the label of each value that was done before.
+    """
+    use_threads(1)
+    configs = plan_sweeps(request)
+    with _run_directory(request, resume) as run:
+        if announce is not None:
+            announce(run.path)
+        folder = run.path / FOLDER
+        folder.mkdir(exist_ok=True)
+        done = [
+            _run_sweep(folder, request, axis, at, progress, reused or (lambda label: None))
+            for axis, at in configs.items()
+        ]
+    return Swept(run.path, [found for found, _ in done], [path for _, paths in done for path in paths])
 
 
-def _run_directory(request: Request, resumed: Path | None) -> RunDirectory:
-    from risctl.cli.runs import RunDirectory
-
+def _run_directory(request: EvaluationRequest, resumed: Path | None) -> RunDirectory:
     config, source = open_source(request, request.resolve())
     if resumed is None:
-        asked = {REQUEST: json_text(describe(request)).encode()}
+        asked = {REQUEST: json_text(_stored(request)).encode()}
         return make_run_directory(request, config, source, asked)
     run = RunDirectory(resumed, "eval")
     run.go_on(record_of(request, config, source))
     return run
 
 
-def describe(request: Request) -> Document:
-    """Return what `--resume` needs to know beside the run's `config.json`."""
+def _stored(request: EvaluationRequest) -> Document:
+    """What resuming needs to know beside the run's `config.json`."""
     return {
-        "target": None if request.target is None else str(Path(request.target).absolute()),
-        "sweeps": [axis.word for axis in request.sweeps],
+        "target": None if request.model_path is None else str(Path(request.model_path).absolute()),
+        "sweeps": [axis.word for axis in request.axes],
         "known_num_sources": request.known_num_sources,
         "batch": request.batch,
         "workers": request.workers,
         "plots": request.plots,
-        "seed": request.common.seed,
+        "seed": request.layers.seed,
     }
 
 
-def _run_sweep(directory: Path, request: Request, plan: Planned) -> tuple[Sweep, list[Path]]:
-    from risctl.evaluation import assemble, sweep_stem, write_sweep
-
-    points = directory / f"{sweep_stem(plan.axis.key)}_points"
+def _run_sweep(
+    directory: Path,
+    request: EvaluationRequest,
+    axis: Axis,
+    configs: tuple[Config, ...],
+    progress: Progress,
+    reused: Callable[[str], None],
+) -> tuple[Sweep, list[Path]]:
+    stem = sweep_stem(axis.key)
+    points = directory / f"{stem}_points"
     points.mkdir(exist_ok=True)
-    sweep = assemble(plan.axis.key, plan.axis.values, list(_figures(points, request, plan)))
-    files = write_sweep(directory, sweep)
+    found = assemble(axis.key, axis.values, list(_figures(points, request, axis, configs, progress, reused)))
+    files = write_sweep(directory, found)
     if request.plots:
-        from risctl.evaluation.plots import save_figure, sweep_figure
-
-        files.append(save_figure(sweep_figure(sweep), directory / f"{sweep_stem(plan.axis.key)}.png"))
-    return sweep, files
+        files.append(save_figure(sweep_figure(found), directory / f"{stem}.png"))
+    return found, files
 
 
-def _figures(directory: Path, request: Request, plan: Planned) -> Iterator[Results]:
+def _figures(
+    directory: Path,
+    request: EvaluationRequest,
+    axis: Axis,
+    configs: tuple[Config, ...],
+    progress: Progress,
+    reused: Callable[[str], None],
+) -> Iterator[Results]:
     """Yield the figures at each value: those of an earlier run, or new ones, kept at once."""
-    from risctl.evaluation import StoredPoint, read_point, value_text, write_point
-
-    for i, (value, config) in enumerate(zip(plan.axis.values, plan.configs, strict=True)):
+    for i, (value, config) in enumerate(zip(axis.values, configs, strict=True)):
         path, mark = directory / f"{i:02d}.json", point_fingerprint(request, config)
         stored = read_point(path)
-        label = f"{plan.axis.key}={value_text(value)}"
+        label = f"{axis.key}={value_text(value)}"
         if stored is not None:
             if stored.fingerprint != mark:
                 expected = "figures of the same settings, model and version (else start a new sweep)"
                 raise InputError(path, "fingerprint", expected, stored.fingerprint)
-            note(f"{label}: done before")
+            reused(label)
             yield stored.results
             continue
-        results = evaluate_source(request, *open_source(request, config), label=label).results
+        at, source = open_source(request, config)
+        results = evaluate_source(request, at, source, progress, label).results
         write_point(path, StoredPoint(fingerprint=mark, results=results))
         yield results
 
 
-def point_fingerprint(request: Request, config: Config) -> str:
-    """Return 16 hexadecimal digits that change with whatever the figures at a value follow from."""
-    from risctl import __version__
-    from risctl.config import canonical_json
-
+def point_fingerprint(request: EvaluationRequest, config: Config) -> str:
+    """16 hexadecimal digits that change with whatever the figures at a value follow from."""
     model = None if request.model is None else model_record(request.model)
-    own = [__version__, request.known_num_sources, request.common.seed or 0, request.batch, model]
+    own = [__version__, request.known_num_sources, request.layers.seed or 0, request.batch, model]
     text = canonical_json(config) + json.dumps(own, sort_keys=True)
     return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 
 
-def _show(run: Path, sweeps: list[Sweep], following: str) -> None:
-    from risctl.evaluation import sweep_headline, sweep_table
+def resumed_request(layers: Layers, run: Path, machine: Machine | None = None) -> EvaluationRequest:
+    """What the sweep in the directory `run` was asked for.
 
-    for sweep in sweeps:
-        table = sweep_table(sweep)
-        show_table(table.title, table.columns, table.rows)
-        say(f"  {table.note}")
-        say()
-    closing(run, " | ".join(sweep_headline(sweep) for sweep in sweeps), following)
+    Raises:
+        InputError: there is no sweep in `run`, or `layers` states settings: the run has its own.
+        DamagedFileError: its files are not what was written.
+    """
+    stated = {
+        "preset": layers.preset,
+        "config": layers.file,
+        "seed": layers.seed,
+        "override": ", ".join(layers.overrides) or None,
+    }
+    for name, value in stated.items():
+        if value is not None:
+            raise InputError(
+                name, "", "none for a sweep that is resumed (the run has its own settings)", value
+            )
+    for path in (CONFIG, REQUEST):
+        if not (run / path).is_file():
+            raise InputError("resume", "", f"a run of a sweep (with {path})", run)
+    asked, config = _read_stored(run / REQUEST), load_config(None, run / CONFIG)
+    return EvaluationRequest(
+        layers=replace(layers, file=run / CONFIG, seed=asked["seed"]),
+        estimators=config.evaluation.estimators,
+        scenes=config.evaluation.scenes,
+        known_num_sources=asked["known_num_sources"],
+        workers=asked["workers"],
+        batch=asked["batch"],
+        plots=asked["plots"],
+        model_path=asked["target"],
+        axes=parse_sweeps(asked["sweeps"]),
+        machine=machine or Machine(),
+    )
+
+
+def _read_stored(path: Path) -> Document:
+    asked: dict[str, Any] = read_document(path)
+    for key, kinds in STORED_TYPES.items():
+        value = asked.get(key)
+        if key not in asked or not isinstance(value, kinds):
+            raise DamagedFileError(path, f"{key} of a sweep", type(value).__name__)
+    if not asked["sweeps"] or not all(isinstance(word, str) for word in asked["sweeps"]):
+        raise DamagedFileError(path, "sweeps", asked["sweeps"])
+    return asked

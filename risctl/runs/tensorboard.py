@@ -7,12 +7,10 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from risctl.errors import InputError
-
-if TYPE_CHECKING:
-    from risctl.training import Event, Listener
+from risctl.training import EpochResult, Event, Listener, StepResult
 
 DIRECTORY = "tensorboard"
 
@@ -26,10 +24,10 @@ class ScalarWriter(Protocol):
 
 
 def require_tensorboard() -> None:
-    """Refuse `--tensorboard` where the package is missing, before any work is done."""
+    """Refuse TensorBoard scalars where the package is missing, before any work is done."""
     if find_spec("tensorboard") is None:
         expected = "the tensorboard package (pip install 'risctl[tensorboard]')"
-        raise InputError("--tensorboard", "", expected, "none installed")
+        raise InputError("tensorboard", "", expected, "none installed")
 
 
 @contextmanager
@@ -46,8 +44,6 @@ def tensorboard_listener(run: Path) -> Iterator[Listener]:
 
 def write_scalars(writer: ScalarWriter, event: Event) -> None:
     """Write the numbers of a step or of a validation; what is not finite is left out."""
-    from risctl.training import EpochResult, StepResult
-
     if isinstance(event, StepResult):
         _write(writer, "train", event.terms, event.step)
         _write(writer, "own", event.own, event.step)

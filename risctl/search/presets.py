@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from risctl.cli.hpo_state import number, words
-
-if TYPE_CHECKING:
-    from risctl.config import Config
-    from risctl.search import TrialRecord
+from risctl.config import Config
+from risctl.config.toml import tables_to_toml, to_toml
+from risctl.search.plan import TrialRecord
+from risctl.search.trial import trial_config
+from risctl.text import number, parameter_list
 
 BEST, FOUND = "best.toml", "found.toml"
 # What defines the network and the loss it was chosen by, and of the training what the length does not decide.
@@ -29,17 +28,13 @@ OF_TRAINING = (
 
 def best_preset(config: Config, best: TrialRecord, preset: TrialRecord | None, run: Path) -> str:
     """Return the trial as a preset: every setting, so that `train --config` repeats it."""
-    from risctl.config import Config as Whole
-    from risctl.config.toml import to_toml
-    from risctl.search import trial_config
-
     against = "" if preset is None else f"; the preset's own: {number(preset.value)}"
     trained = trial_config(config, best.params)
-    without = trained.model_copy(update={"search": Whole().search})
+    without = trained.model_copy(update={"search": Config().search})
     lines = [
         f"# The best of a search, trial {best.number} of {run}:",
         f"# validation loss {number(best.value)}{against}",
-        f"# {words(best.params)}",
+        f"# {parameter_list(best.params)}",
         f"# This is the whole trial, length and scenes included: risctl train --config {run / BEST}",
         f"# With another length and other scenes: risctl train --preset full --config {run / FOUND}",
     ]
@@ -48,9 +43,6 @@ def best_preset(config: Config, best: TrialRecord, preset: TrialRecord | None, r
 
 def found_preset(config: Config, best: TrialRecord, run: Path) -> str:
     """Return what the search decided and what it was decided under, to be laid over another preset."""
-    from risctl.config.toml import tables_to_toml
-    from risctl.search import trial_config
-
     trained = trial_config(config, best.params).model_dump(mode="json")
     tables = {name: trained[name] for name in WHOLE_SECTIONS}
     tables["training"] = {key: trained["training"][key] for key in OF_TRAINING}

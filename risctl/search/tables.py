@@ -1,13 +1,12 @@
-"""The tables of a search as CSV: trials, their epochs, what mattered."""
+"""The tables of a search as CSV: trials, their epochs, importance of the parameters."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
 
-if TYPE_CHECKING:
-    from risctl.search import TrialRecord
-    from risctl.search.importance import Importance
+from risctl.evaluation.files import csv_text
+from risctl.search.importance import Importance
+from risctl.search.plan import TrialRecord
 
 TRIALS, EPOCHS, IMPORTANCE = "trials.csv", "epochs.csv", "importance.csv"
 METRICS = (
@@ -19,7 +18,7 @@ METRICS = (
 )
 
 
-def trials_csv(trials: Sequence[TrialRecord], keys: Sequence[str]) -> str:
+def trialscsv_text(trials: Sequence[TrialRecord], keys: Sequence[str]) -> str:
     """Return one line a trial: history, secondary figures and parallel coordinates in one table."""
     header = ["trial", "state", "loss", "best_so_far", "epochs", "seconds", "deaths", "reason", *METRICS]
     lines, lowest = [], None
@@ -30,19 +29,19 @@ def trials_csv(trials: Sequence[TrialRecord], keys: Sequence[str]) -> str:
         params = [trial.params.get(key) for key in keys]
         head = [trial.number, trial.state, trial.value, lowest, len(trial.epochs), round(trial.seconds, 3)]
         lines.append([*head, len(trial.deaths), trial.reason, *figures, *params])
-    return _csv([*header, *keys], lines)
+    return csv_text([*header, *keys], lines)
 
 
-def epochs_csv(trials: Sequence[TrialRecord]) -> str:
+def epochscsv_text(trials: Sequence[TrialRecord]) -> str:
     """Return one line an epoch of every trial: its validation loss."""
     lines = ([trial.number, i + 1, loss] for trial in trials for i, loss in enumerate(trial.epochs))
-    return _csv(["trial", "epoch", "loss"], lines)
+    return csv_text(["trial", "epoch", "loss"], lines)
 
 
-def importance_csv(mattered: Sequence[Importance]) -> str:
+def importancecsv_text(mattered: Sequence[Importance]) -> str:
     """Return one line a parameter; empty below the header for too few trials."""
     lines = ([e.key, e.share, e.chance, e.above_chance, e.trend, e.clear] for e in mattered)
-    return _csv(
+    return csv_text(
         ["parameter", "importance", "by_chance", "above_chance", "rank_correlation", "clear_trend"], lines
     )
 
@@ -54,9 +53,3 @@ def direction(entry: Importance) -> str:
     better = "larger" if entry.trend < 0 else "smaller"
     said = f"{better} is better" if entry.clear else "no clear trend"
     return f"{said} (rank correlation {entry.trend:+.2f})"
-
-
-def _csv(header: Sequence[str], lines: Iterable[Sequence[Any]]) -> str:
-    from risctl.evaluation.files import csv_text  # here: it brings numpy
-
-    return csv_text(header, lines)

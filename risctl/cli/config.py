@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from risctl.cli.console import say, show_table
-from risctl.cli.documents import Document
 from risctl.cli.options import Common, common_options
+from risctl.text import Document
 
 if TYPE_CHECKING:
     from risctl.config import Config
@@ -23,7 +23,7 @@ def list_presets(common: Common) -> Document:
     """List the shipped presets."""
     from risctl.config import fingerprint, load_config, preset_names, preset_path, preset_summary
 
-    common.resolve()
+    common.layers.resolve()
     rows = [(name, fingerprint(load_config(name)), preset_summary(name)) for name in preset_names()]
     show_table("Presets", ("name", "fingerprint", "what for"), rows)
     return {
@@ -38,13 +38,12 @@ def list_presets(common: Common) -> Document:
 @common_options
 def show(common: Common) -> Document:
     """Show the resolved configuration as TOML that `--config` reads back."""
-    from risctl.config import fingerprint
-    from risctl.config.toml import to_toml
+    from risctl.config import fingerprint, to_toml
 
-    config = common.resolve()
+    config = common.layers.resolve()
     say(to_toml(config).rstrip("\n"))
     return {
-        "preset": common.preset_name,
+        "preset": common.layers.name,
         "fingerprint": fingerprint(config),
         "config": config.model_dump(mode="json"),
     }
@@ -60,18 +59,13 @@ def diff(
     """Show the settings in which two configurations differ."""
     from risctl.config import diff_configs
 
-    differences = diff_configs(_named(first, ()), _named(second, common.overrides))
-    if differences:
-        show_table(
-            "Differences", ("setting", first, second), [(key, *pair) for key, pair in differences.items()]
-        )
+    differences = diff_configs(_named(first, ()), _named(second, common.layers.overrides))
+    rows = [(key, *pair) for key, pair in differences.items()]
+    if rows:
+        show_table("Differences", ("setting", first, second), rows)
     else:
         say(f"{first} and {second} do not differ")
-    return {
-        "a": first,
-        "b": second,
-        "differences": [{"key": key, "a": a, "b": b} for key, (a, b) in differences.items()],
-    }
+    return {"a": first, "b": second, "differences": [{"key": key, "a": a, "b": b} for key, a, b in rows]}
 
 
 def _named(name: str, overrides: tuple[str, ...]) -> Config:
