@@ -130,7 +130,7 @@ def _train(training: PreparedTraining) -> Trained:
 
 
 def _rows(rows: SourceRows) -> list[tuple[str, ...]]:
-    """One row per source: truth, estimate and deviation of each coordinate, error and bound of the position."""
+    """One row per source: truth, estimate, deviation of each coordinate; error and bound of the position."""
     shown = []
     for i in range(len(rows)):
         triples = zip(rows.truth[i], rows.estimate[i], rows.std[i], strict=True)

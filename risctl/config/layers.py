@@ -1,4 +1,4 @@
-"""What a run is told from outside: the layers its configuration is resolved from, and the machine it may use."""
+"""The layers a configuration is resolved from, and the machine that a run may use."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ DEVICE_NAME = re.compile(r"auto|cpu|cuda(:\d{1,3})?")
 
 @dataclass(frozen=True)
 class Machine:
-    """A device (`auto`, `cpu`, `cuda` or `cuda:i`) and CPU threads; None: those of a resumed run, else one."""
+    """Device (`auto`, `cpu`, `cuda`, `cuda:i`) and CPU threads; None: those of a resumed run, else one."""
 
     device: str = "auto"
     threads: int | None = None

@@ -1,4 +1,4 @@
-"""The alignment check of a trained model or a fresh network: fingerprints, both sides on one batch, self-test."""
+"""The alignment check of a model or a fresh network: fingerprints, both sides on one batch, self-test."""
 
 from __future__ import annotations
 

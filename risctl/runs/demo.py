@@ -1,4 +1,4 @@
-"""What the demonstration needs beside a training and an evaluation: a measurement file, located beside its truth."""
+"""The measurement file of a demonstration, located and scored beside its truth."""
 
 from __future__ import annotations
 

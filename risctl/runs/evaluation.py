@@ -309,7 +309,7 @@ def _other_model(path: str, config: Config, device: str, first: Any) -> Estimato
 
 
 def evaluation_tables(results: Results) -> list[TextTable]:
-    """The tables of an evaluation: detection, errors beside the bound, counts, close sources, oracles, time."""
+    """The tables of an evaluation: detection, errors and bounds, counts, close sources, oracles, time."""
     tables = (detection_table, accuracy_table, count_table, closeness_table, reference_table, timing_table)
     return [table(results) for table in tables]
 

@@ -1,4 +1,4 @@
-"""Exports of training runs: weights for inference, count fusion, settings and curves, small enough to hand on."""
+"""Exports of training runs: weights for inference, count fusion, settings and curves."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Trained models and estimators of a run: what a model brings, what may not contradict it, and the alignment check."""
+"""Trained models of a run: the settings they bring, what may not contradict them, the alignment check."""
 
 from __future__ import annotations
 

@@ -16,7 +16,11 @@ class TrialStarted:
     """A trial begins, or goes on.
 
     Attributes:
-        number: of the trial. params: what it tries. worker: which of this machine's, or `ELSEWHERE`. device: where it computes. resumed: whether it had begun before.
+        number: of the trial.
+        params: its parameters.
+        worker: which of this machine's, or `ELSEWHERE`.
+        device: where it computes.
+        resumed: whether it had begun before.
     """
 
     number: int
