@@ -63,7 +63,7 @@ def fresh_network(config: Config, device: str) -> RisNetwork:
     """Return an untrained network in evaluation mode."""
     from risctl.model.network import build_network
 
-    return build_network(config.model, config.physics, config.training.seed).to(device).eval()
+    return build_network(config.physics, config.model, config.training.seed).to(device).eval()
 
 
 def fingerprints(config: Config, loaded: LoadedModel | None, target: str | None) -> dict[str, str]:
@@ -72,14 +72,14 @@ def fingerprints(config: Config, loaded: LoadedModel | None, target: str | None)
     Raises:
         CheckFailedError: if one of them differs, naming both.
     """
-    from risctl.covariance import covariance_fingerprint
+    from risctl.covariance import covariance_fingerprint, is_covariance_fingerprint
 
     found = {"configuration": covariance_fingerprint(config.covariance)}
     if loaded is not None and target is not None:
         found["checkpoint"] = loaded.covariance_fingerprint
         found |= {f"result {path}": name for path, name in _results_of(Path(target))}
     for name, value in found.items():
-        if value != found["configuration"]:
+        if not is_covariance_fingerprint(value, config.covariance):
             expected = f"{found['configuration']} of the configuration"
             raise CheckFailedError(f"{name}: covariance fingerprint: expected {expected}, got {value}")
     return found

@@ -143,6 +143,23 @@ def fingerprints(config: Config, scenes: int) -> dict[str, str]:
     }
 
 
+def holds_for(stored: object, config: Config, scenes: int) -> bool:
+    """Whether the fingerprints in an `overfit.json`, of this version or of 0.1.0, are of these settings."""
+    from risctl.config import known_fingerprints
+    from risctl.covariance import is_covariance_fingerprint
+
+    if not isinstance(stored, dict) or stored.keys() != fingerprints(config, scenes).keys():
+        return False
+    model = config.model.model_copy(update={"dropout": 0.0})
+    return (
+        stored["model"] in known_fingerprints(model, "model")
+        and stored["loss"] in known_fingerprints(config.loss, "loss")
+        and stored["physics"] in known_fingerprints(config.physics, "physics")
+        and is_covariance_fingerprint(stored["covariance"], config.covariance)
+        and stored["scenes"] == str(scenes)
+    )
+
+
 def gate_document(gate: Gate, config: Config, outcome: Outcome, failure: str | None = None) -> dict[str, Any]:
     """Return what `overfit.json` holds."""
     differs = departures(config)
@@ -168,14 +185,13 @@ def passed_gate(config: Config, runs: Path = Path("runs")) -> Path | None:
     from risctl.cli.runs import read_document
     from risctl.errors import DamagedFileError
 
-    wanted = fingerprints(config, GATE_SCENES)
     for path in sorted(runs.glob(f"overfit/*/{VERDICT_FILE}"), reverse=True):
         try:
             found = read_document(path)
         except DamagedFileError:
             continue
         ready = found.get("verdict") == "ready" and found.get("is_gate") is True
-        if ready and found.get("fingerprints") == wanted:
+        if ready and holds_for(found.get("fingerprints"), config, GATE_SCENES):
             return path
     return None
 

@@ -199,7 +199,7 @@ def _check_each_value(config: Config) -> None:
         plan = trial_plan(trial_config(config, changes), "cpu")
         _ = plan.steps_per_epoch
         if any(key.startswith("model.") for key in changes):
-            build_network(plan.model, plan.physics, plan.training.seed)
+            build_network(plan.physics, plan.model, plan.training.seed)
 
 
 def _extremes(config: Config) -> Iterator[dict[str, bool | int | float | str]]:

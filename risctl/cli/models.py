@@ -49,7 +49,7 @@ def load_reference(config: Config, device: str) -> LoadedModel:
         InputError: it is not for that surface, or that covariance; naming the first key that differs.
         StorageError: it is missing.
     """
-    from risctl.config.reference import reference_directory
+    from risctl.config import reference_directory
 
     loaded = load_model(str(reference_directory()), device)
     refuse_mismatch(own_config(loaded), config, REFERENCE)

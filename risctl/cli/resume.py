@@ -12,7 +12,9 @@ from risctl.errors import DamagedFileError, InputError
 if TYPE_CHECKING:
     from risctl.cli.documents import Document
     from risctl.cli.options import Common
+    from risctl.cli.training_data import Sources
     from risctl.config import Config
+    from risctl.data import SceneSource
     from risctl.model.checkpoint import CheckpointState
 
 COMMANDS = ("train", "overfit")
@@ -165,9 +167,10 @@ def refuse_changes(earlier: Earlier, config: Config, fork: bool) -> None:
         raise InputError(earlier.path, key, f"{toml_value(stored)}, {why}", toml_value(wanted))
 
 
-def refuse_other_data(earlier: Earlier, hashes: dict[str, str]) -> None:
+def refuse_other_data(earlier: Earlier, sources: Sources) -> None:
     """Refuse scenes other than those the run began with."""
     for part, stored in earlier.data_hashes().items():
-        if stored is not None and stored != hashes[part]:
+        source: SceneSource = getattr(sources, part)
+        if stored is not None and stored not in source.known_fingerprints:
             expected = f"the {part} scenes the run began with (hash {stored[:12]})"
-            raise InputError(earlier.path, "data", expected, f"hash {hashes[part][:12]}")
+            raise InputError(earlier.path, "data", expected, f"hash {source.fingerprint[:12]}")

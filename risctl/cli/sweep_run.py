@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -156,30 +155,42 @@ def _figures(directory: Path, request: Request, plan: Planned) -> Iterator[Resul
     from risctl.evaluation import StoredPoint, read_point, value_text, write_point
 
     for i, (value, config) in enumerate(zip(plan.axis.values, plan.configs, strict=True)):
-        path, mark = directory / f"{i:02d}.json", point_fingerprint(request, config)
+        path, marks = directory / f"{i:02d}.json", point_fingerprints(request, config)
         stored = read_point(path)
         label = f"{plan.axis.key}={value_text(value)}"
         if stored is not None:
-            if stored.fingerprint != mark:
+            if stored.fingerprint not in marks:
                 expected = "figures of the same settings, model and version (else start a new sweep)"
                 raise InputError(path, "fingerprint", expected, stored.fingerprint)
             note(f"{label}: done before")
             yield stored.results
             continue
         results = evaluate_source(request, *open_source(request, config), label=label).results
-        write_point(path, StoredPoint(fingerprint=mark, results=results))
+        write_point(path, StoredPoint(fingerprint=marks[0], results=results))
         yield results
 
 
-def point_fingerprint(request: Request, config: Config) -> str:
-    """Return 16 hexadecimal digits that change with whatever the figures at a value follow from."""
+def point_fingerprints(request: Request, config: Config) -> tuple[str, str]:
+    """Return 16 hexadecimal digits that change with whatever the figures at a value follow from.
+
+    The second are those that risctl 0.1.0 wrote.
+    """
     from risctl import __version__
     from risctl.config import canonical_json
+    from risctl.config.former import digest16, former_canonical_json
+    from risctl.covariance.identity import covariance_fingerprint, former_covariance_fingerprint
 
     model = None if request.model is None else model_record(request.model)
-    own = [__version__, request.known_num_sources, request.common.seed or 0, request.batch, model]
-    text = canonical_json(config) + json.dumps(own, sort_keys=True)
-    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+    texts = []
+    for canonical, covariance in (
+        (canonical_json, covariance_fingerprint),
+        (former_canonical_json, former_covariance_fingerprint),
+    ):
+        if request.model is not None and model is not None:
+            model["covariance_fingerprint"] = covariance(request.model.covariance)
+        own = [__version__, request.known_num_sources, request.common.seed or 0, request.batch, model]
+        texts.append(canonical(config) + json.dumps(own, sort_keys=True))
+    return digest16(texts[0]), digest16(texts[1])
 
 
 def _show(run: Path, sweeps: list[Sweep], following: str) -> None:

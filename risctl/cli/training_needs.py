@@ -45,7 +45,7 @@ def count_parameters(plan: TrainingPlan) -> int:
     """Return the number of trainable parameters."""
     from risctl.model.network import build_network
 
-    network = build_network(plan.model, plan.physics, plan.training.seed)
+    network = build_network(plan.physics, plan.model, plan.training.seed)
     return sum(p.numel() for p in network.parameters() if p.requires_grad)
 
 

@@ -107,7 +107,7 @@ class Prepared:
         from risctl.model.network import build_network
 
         config = self.config
-        network = build_network(config.model, config.physics, config.training.seed).to(self.device)
+        network = build_network(config.physics, config.model, config.training.seed).to(self.device)
         scenes = self.sources.train.scenes(0, min(CHECKED_SCENES, config.training.batch))
         spot_check_network(network, config, scenes.to(self.device), self.device)
 
@@ -127,7 +127,7 @@ def prepare(request: TrainingRequest) -> Prepared:
         refuse_empty_fork(earlier, config)
     config, sources = _sources(request, config, earlier)
     if earlier is not None and not request.fork:
-        refuse_other_data(earlier, {name: part["hash"] for name, part in sources.record().items()})
+        refuse_other_data(earlier, sources)
     prepared = Prepared(config, sources, device, earlier, request.fork, threads)
     _ = prepared.plan().steps_per_epoch  # refused here, before anything is written, if a step is longer
     return prepared

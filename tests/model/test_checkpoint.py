@@ -19,7 +19,7 @@ from risctl.config import Config, CovarianceConfig, ModelConfig, fingerprint, lo
 from risctl.covariance import covariance_fingerprint
 from risctl.errors import DamagedFileError, InputError, RisctlError, StorageError
 from risctl.model import build_network, load_checkpoint
-from risctl.model.checkpoint import new_state, read_checkpoint, save_checkpoint
+from risctl.model.checkpoint import build_state, read_checkpoint, save_checkpoint
 from risctl.model.container import read_container, write_container
 
 MODEL = {"width": 8, "depth": 1, "map_rows": 4, "map_columns": 4, "map_ranges": 2, "map_alphas": [1.0]}
@@ -33,7 +33,7 @@ def _config(**changes: Any) -> Config:
 
 
 def _weights(config: Config, seed: int = 3) -> dict[str, Tensor]:
-    return build_network(config.model, config.physics, seed).state_dict()
+    return build_network(config.physics, config.model, seed).state_dict()
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +47,7 @@ def tensors() -> dict[str, Tensor]:
 def path(tmp_path: Path, tensors: dict[str, Tensor]) -> Path:
     file = tmp_path / "best.safetensors"
     config = _config().model_dump(mode="json")
-    save_checkpoint(file, tensors, new_state(config, "ema", 2, 9, 0.25, {"any": [1, 2.5, None]}))
+    save_checkpoint(file, tensors, build_state(config, "ema", 2, 9, 0.25, {"any": [1, 2.5, None]}))
     return file
 
 
@@ -315,7 +315,7 @@ def test_a_copy_of_an_older_state_under_other_settings_is_no_contradiction(
     copy = path.with_suffix(".json")
     older = copy.read_text()
     config = _config(training={"checkpoint_seconds": 7.0}).model_dump(mode="json")
-    save_checkpoint(path, tensors, new_state(config, "ema", 3, 12, 0.25, {}))
+    save_checkpoint(path, tensors, build_state(config, "ema", 3, 12, 0.25, {}))
     copy.write_text(older)
     assert load_checkpoint(path).step == 12
     edits = ('"beta": 0.3', '"beta": 0.4'), ('"step": 9', '"step": 12'), ('"epoch": 2', '"epoch": 1e999')
@@ -331,5 +331,5 @@ def test_every_presets_network_can_be_stored(tmp_path: Path, preset: str) -> Non
     config = load_config(preset)
     weights = {f"raw/{name}": x for name, x in _weights(config).items()}
     file = tmp_path / "last.safetensors"
-    save_checkpoint(file, weights, new_state(config.model_dump(mode="json"), "raw", 0, 0, None, {}))
+    save_checkpoint(file, weights, build_state(config.model_dump(mode="json"), "raw", 0, 0, None, {}))
     assert load_checkpoint(file).model == config.model
