@@ -50,7 +50,7 @@ def _run_in_pool(
                 yield outcome
         except BrokenProcessPool:
             where = jobs[0].directory
-            text = "a worker process was killed (out of memory?); run the same command again to go on"
+            text = "a worker process was killed (out of memory?); the same call again goes on"
             raise StorageError(f"{where}: {text}") from None
         finally:
             # On an error or an interrupt: what runs may finish (a shard is short), what waits must not start.

@@ -26,7 +26,7 @@ STEP_TARGET = 150.0  # scenes a CPU second of whole training steps
 
 def training_figures(config: Config, batch: int, repeats: int) -> Iterator[Figure]:
     """Scenes a CPU second of whole steps; covariances and losses beside the network."""
-    network = build_network(config.model, config.physics, config.training.seed)
+    network = build_network(config.physics, config.model, config.training.seed)
     plan, parts = _assemble(config)
     scenes = plan.train.scenes(0, batch)
     state = new_train_state(plan, network, World())

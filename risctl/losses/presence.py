@@ -67,11 +67,11 @@ class CellTargets:
 def own_weights(loss: LossConfig) -> dict[str, float]:
     """Weight of every term of `OWN_TERMS`."""
     return {
-        "presence": loss.own_presence,
-        "offset": loss.own_offset,
-        "range": loss.own_range,
-        "power": loss.own_power,
-        "std": loss.own_std,
+        "presence": loss.detection_presence,
+        "offset": loss.detection_offset,
+        "range": loss.detection_range,
+        "power": loss.detection_power,
+        "std": loss.detection_std,
     }
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from risctl.config import Config
 from risctl.config.layers import Layers, Machine
-from risctl.covariance import covariance_fingerprint
+from risctl.covariance import covariance_fingerprint, is_covariance_fingerprint
 from risctl.data import SceneStream
 from risctl.errors import CheckFailedError, DamagedFileError
 from risctl.evaluation.alignment import Report, Verdict, count_mutants, self_test
@@ -104,7 +104,7 @@ def check_alignment(
     """
     config, device = prepared.config, prepared.device
     if prepared.loaded is None:
-        network = build_network(config.model, config.physics, config.training.seed).to(device).eval()
+        network = build_network(config.physics, config.model, config.training.seed).to(device).eval()
     else:
         network = prepared.loaded.network
     names = fingerprints(prepared)
@@ -132,7 +132,7 @@ def fingerprints(prepared: PreparedCheck) -> dict[str, str]:
         found["checkpoint"] = prepared.loaded.covariance_fingerprint
         found |= {f"result {path}": name for path, name in _results_of(prepared.target)}
     for name, value in found.items():
-        if value != found["configuration"]:
+        if not is_covariance_fingerprint(value, prepared.config.covariance):
             expected = f"{found['configuration']} of the configuration"
             raise CheckFailedError(f"{name}: covariance fingerprint: expected {expected}, got {value}")
     return found

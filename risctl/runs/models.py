@@ -7,9 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from risctl.config import Config, PhysicsConfig, diff_configs, parse_section
+from risctl.config import Config, PhysicsConfig, diff_configs, parse_section, reference_directory
 from risctl.config.layers import Layers
-from risctl.config.reference import reference_directory
 from risctl.config.toml import toml_value
 from risctl.errors import InputError
 from risctl.evaluation.alignment import Subject, spot_check

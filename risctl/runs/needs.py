@@ -43,7 +43,7 @@ def needs_of_training(plan: TrainingPlan) -> Needs:
 
 def count_parameters(plan: TrainingPlan) -> int:
     """Number of trainable parameters of the plan's network."""
-    network = build_network(plan.model, plan.physics, plan.training.seed)
+    network = build_network(plan.physics, plan.model, plan.training.seed)
     return sum(p.numel() for p in network.parameters() if p.requires_grad)
 
 

@@ -10,10 +10,12 @@ import xxhash
 from risctl.config import Config, load_config, parse_section
 from risctl.config.layers import Layers
 from risctl.config.toml import toml_value
+from risctl.data import SceneSource
 from risctl.errors import DamagedFileError, InputError
 from risctl.model.checkpoint import CHECKPOINTS, LAST, read_checkpoint
 from risctl.runs.directory import CONFIG, PROVENANCE, STATUS
 from risctl.runs.documents import read_document
+from risctl.runs.scenes import Sources
 from risctl.text import Document
 from risctl.training import changed_keys
 
@@ -156,9 +158,10 @@ def refuse_changes(earlier: Earlier, config: Config, fork: bool) -> None:
         raise InputError(earlier.path, key, f"{toml_value(stored)}, {why}", toml_value(wanted))
 
 
-def refuse_other_data(earlier: Earlier, hashes: dict[str, str]) -> None:
+def refuse_other_data(earlier: Earlier, sources: Sources) -> None:
     """Refuse scenes other than those the run began with."""
     for part, stored in earlier.data_hashes().items():
-        if stored is not None and stored != hashes[part]:
+        source: SceneSource = getattr(sources, part)
+        if stored is not None and stored not in source.known_fingerprints:
             expected = f"the {part} scenes the run began with (hash {stored[:12]})"
-            raise InputError(earlier.path, "data", expected, f"hash {hashes[part][:12]}")
+            raise InputError(earlier.path, "data", expected, f"hash {source.fingerprint[:12]}")

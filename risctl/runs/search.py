@@ -251,7 +251,7 @@ def check_search_settings(config: Config) -> None:
             plan = trial_plan(trial_config(config, {key: value}), "cpu")
             _ = plan.steps_per_epoch
             if key.startswith("model."):
-                build_network(plan.model, plan.physics, plan.training.seed)
+                build_network(plan.physics, plan.model, plan.training.seed)
 
 
 def gate_settings(config: Config) -> dict[str, Any]:

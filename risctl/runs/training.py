@@ -132,7 +132,7 @@ class PreparedTraining:
             CheckFailedError: it would not.
         """
         config = self.config
-        network = build_network(config.model, config.physics, config.training.seed).to(self.device)
+        network = build_network(config.physics, config.model, config.training.seed).to(self.device)
         scenes = self.sources.train.scenes(0, min(CHECKED_SCENES, config.training.batch))
         spot_check_network(network, config, scenes.to(self.device), self.device)
 
@@ -211,7 +211,7 @@ def prepare_training(
         refuse_empty_fork(earlier, config)
     config, sources = _sources(layers, config, data, val_data, earlier, fork)
     if earlier is not None and not fork:
-        refuse_other_data(earlier, {name: part["hash"] for name, part in sources.record().items()})
+        refuse_other_data(earlier, sources)
     name = layers.name if earlier is None else "fork"
     prepared = PreparedTraining(config, sources, device, threads, command, name, earlier, fork, tensorboard)
     _ = prepared.plan.steps_per_epoch  # refused here, before anything is written, if a step is longer

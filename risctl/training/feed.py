@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from risctl.data import SceneSource, SceneStore, SceneStream, dataset_bytes
-from risctl.data.ahead import AheadStream
+from risctl.data.prefetch import PrefetchStream
 from risctl.errors import InputError
 from risctl.physics import Scenes
 from risctl.training.curriculum import Filter
@@ -28,8 +28,8 @@ class Feed:
 
     def __init__(self, plan: TrainingPlan) -> None:
         self._source: SceneSource = plan.train
-        if isinstance(plan.train, SceneStream) and plan.data.ahead and not plan.repeats:
-            self._source = AheadStream(plan.train, plan.data.ahead)
+        if isinstance(plan.train, SceneStream) and plan.data.prefetch_workers and not plan.repeats:
+            self._source = PrefetchStream(plan.train, plan.data.prefetch_workers)
         self._sampler = Sampler(plan.training.seed, plan.train_scenes if plan.repeats else None)
         self._memory: Scenes | None = None
         if plan.repeats and not isinstance(plan.train, SceneStore):
@@ -60,8 +60,8 @@ class Feed:
         return Scenes.concatenate(parts), cursor
 
     def close(self) -> None:
-        """End the processes that make scenes ahead, if there are any."""
-        if isinstance(self._source, AheadStream):
+        """End the processes that simulate scenes in advance, if there are any."""
+        if isinstance(self._source, PrefetchStream):
             self._source.close()
 
     def _fetch(self, indices: Tensor) -> Scenes:

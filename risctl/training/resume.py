@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from risctl.config import flatten
+from risctl.config import Config, flatten, parse_section
 from risctl.errors import InputError
 from risctl.model.checkpoint import Checkpoint
 from risctl.training.plan import TrainingPlan
@@ -18,7 +18,7 @@ FREE = frozenset(
         "training.compile",
         "training.max_skipped_fraction",
         "training.max_sanitised_fraction",
-        "data.ahead",
+        "data.prefetch_workers",
         "data.shard_scenes",
         "data.source",
         "data.test_scenes",
@@ -36,9 +36,10 @@ def changed_keys(stored: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[s
 
 def check_resumable(checkpoint: Checkpoint, plan: TrainingPlan) -> None:
     """Raise `InputError` if the plan would make of the run something else than it began as."""
-    changed = changed_keys(checkpoint.state.config, plan.config)
-    for key, (stored, wanted) in changed.items():
-        raise InputError(checkpoint.path, key, f"{stored!r}, as the run began (a fork may change it)", wanted)
+    stored = parse_section(Config, checkpoint.state.config, checkpoint.path).model_dump(mode="json")
+    changed = changed_keys(stored, plan.config)
+    for key, (old, wanted) in changed.items():
+        raise InputError(checkpoint.path, key, f"{old!r}, as the run began (a fork may change it)", wanted)
 
 
 def begin_anew(state: TrainState, plan: TrainingPlan) -> None:

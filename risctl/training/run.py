@@ -187,7 +187,7 @@ def _locked(directory: Path, world: World) -> Iterator[None]:
 
 def _network(plan: TrainingPlan, world: World) -> TrainableNetwork:
     """The plan's network on this process's device; the same weights in every process."""
-    network = plan.network or build_network(plan.model, plan.physics, plan.training.seed)
+    network = plan.network or build_network(plan.physics, plan.model, plan.training.seed)
     network.to(world.device)
     if plan.training.compile:  # the rest is complex arithmetic, which the compiler hands back
         network.get_submodule("backbone").compile()

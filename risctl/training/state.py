@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from risctl.config import parse_section
 from risctl.config.base import Section
 from risctl.errors import DamagedFileError, RisctlError
-from risctl.model.checkpoint import Checkpoint, CheckpointState, new_state
-from risctl.model.weights import check_weights
+from risctl.model.checkpoint import Checkpoint, CheckpointState, build_state
+from risctl.model.container import check_weights
 from risctl.training.averaging import WeightAverage
 from risctl.training.generators import Generators
 from risctl.training.optimiser import build_optimiser, optimiser_tensors, restore_optimiser
@@ -168,7 +168,7 @@ def collect(
         scaler=state.scaler.state_dict(),
     )
     progress = state.progress
-    document = new_state(
+    document = build_state(
         config,
         state.weights,
         progress.epoch,

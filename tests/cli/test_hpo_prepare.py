@@ -91,7 +91,7 @@ def test_the_gate_of_another_network_does_not_open() -> None:
     [
         ("training.epochs=3", "search.epochs"),
         ("training.curriculum=true", "off in trials"),
-        ("training.seed=3", "--seed"),
+        ("training.seed=3", "the seed of the search"),
         ("data.source=store", "stream"),
         ("model.width=64", "values that include 64"),
         ("training.lr=0.01", "values that include 0.01"),

@@ -95,7 +95,7 @@ def test_scenes_are_worked_on_alone() -> None:
 
 def test_nothing_keeps_a_graph() -> None:
     physics = PhysicsConfig()
-    network = build_network(ModelConfig(width=8, depth=1), physics, seed=0).eval()
+    network = build_network(physics, ModelConfig(width=8, depth=1), seed=0).eval()
     estimator = build_learned(network, CONFIG, physics, QUICK)
     _, scenes = make_scenes(2)
     forward = estimator.forward(scenes.y, scenes.H, scenes.codes)
@@ -105,7 +105,7 @@ def test_nothing_keeps_a_graph() -> None:
 
 def test_a_fresh_network_still_answers_within_the_field_of_view() -> None:
     physics = PhysicsConfig()
-    network = build_network(ModelConfig(width=8, depth=1), physics, seed=0).eval()
+    network = build_network(physics, ModelConfig(width=8, depth=1), seed=0).eval()
     _, scenes = make_scenes(6)
     found = build_learned(network, CONFIG, physics, QUICK)(scenes.y, scenes.H, scenes.codes)
     here = ~found.azimuth.isnan()
@@ -186,7 +186,7 @@ def test_a_fusion_of_other_proposals_is_refused() -> None:
     physics, _ = make_scenes(1, seed=5)
     fitted = LoadedFusion(network, state)
     model = ModelConfig(width=8, depth=1, map_rows=4, map_columns=8, map_ranges=2)
-    oracle = build_network(model, physics, seed=0)
+    oracle = build_network(physics, model, seed=0)
     assert build_learned(oracle, CONFIG, physics, QUICK, fusion=fitted).fusion is fitted
     with pytest.raises(InputError, match="proposals: expected 8"):
         build_learned(oracle, CONFIG, physics, QUICK.model_copy(update={"proposals": 9}), fusion=fitted)

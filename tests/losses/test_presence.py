@@ -194,7 +194,7 @@ def test_gradients_are_right(truth: Truth, view: FieldOfView, geometry64: ArrayG
 
 
 def test_weights_are_the_section_s_and_no_maps_no_terms(truth: Truth, view: FieldOfView) -> None:
-    loss = LossConfig(own_presence=0.7)
+    loss = LossConfig(detection_presence=0.7)
     assert tuple(own_weights(loss)) == OWN_TERMS
     assert own_weights(loss)["presence"] == 0.7
     assert own_terms(_prediction(None), truth, view) == {}

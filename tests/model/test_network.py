@@ -154,10 +154,10 @@ def test_weights_follow_from_the_seed_alone() -> None:
     physics = PhysicsConfig()
     torch.manual_seed(1)
     before = torch.get_rng_state()
-    first = build_network(ModelConfig(width=8, depth=1), physics, 7).state_dict()
+    first = build_network(physics, ModelConfig(width=8, depth=1), 7).state_dict()
     assert torch.equal(torch.get_rng_state(), before)
     torch.manual_seed(2)
-    again, other = (build_network(ModelConfig(width=8, depth=1), physics, s).state_dict() for s in (7, 8))
+    again, other = (build_network(physics, ModelConfig(width=8, depth=1), s).state_dict() for s in (7, 8))
     assert all(torch.equal(x, again[name]) for name, x in first.items())
     assert not all(torch.equal(x, other[name]) for name, x in first.items())
 

@@ -88,7 +88,7 @@ class TwoTerms:
 
 def real_network(dropout: float = 0.1) -> RisNetwork:
     """The real network at its smallest."""
-    return build_network(MODEL.model_copy(update={"dropout": dropout}), PHYSICS, seed=0)
+    return build_network(PHYSICS, MODEL.model_copy(update={"dropout": dropout}), seed=0)
 
 
 def twelve_terms(physics: PhysicsConfig = PHYSICS) -> TwelveTerms:

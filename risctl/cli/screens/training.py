@@ -172,7 +172,7 @@ class TrainingState:
             made.add_row(name, number(raw, 3), number(weight * raw, 3), number(validated.get(name), 3))
         total = number(self.step.total, 3), number(validated.get("total"), 3)
         made.add_row("total", "", *total, style="bold")
-        for name, value in self.step.own.items():
+        for name, value in self.step.detection.items():
             made.add_row(f"+ {name}", number(value, 3), "", "", style="dim")
         return made
 

@@ -1,7 +1,7 @@
-"""A stream whose blocks other processes make before they are asked for.
+"""A stream of scenes that worker processes simulate in advance.
 
-A training step on a GPU takes less time than the scenes of the next one on a processor. The scenes are the
-same to the last bit with any number of processes.
+A training step on a GPU takes less time than simulating the scenes of the next one on a processor. The scenes
+are the same to the last bit with any number of processes.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from risctl.config import PhysicsConfig
 from risctl.data.stream import BLOCK, SceneStream, check_interval
 from risctl.physics import Scenes
 
-PREFETCH = 8  # blocks that every process may be ahead
+PREFETCH = 8  # blocks per process simulated in advance
 
 
 @dataclass(frozen=True)
 class _Blocks(Dataset[dict[str, Tensor]]):
-    """Block i of a stream as its tensors, which travel between processes through shared memory."""
+    """Block i of a stream as tensors, which are passed between processes in shared memory."""
 
     stream: SceneStream
 
@@ -35,7 +35,7 @@ class _Blocks(Dataset[dict[str, Tensor]]):
 
 @dataclass(frozen=True)
 class _From:
-    """The blocks from `first` on, without end."""
+    """Sampler of the block numbers from `first` on, without end."""
 
     first: int
 
@@ -46,15 +46,19 @@ class _From:
             block += 1
 
 
-class AheadStream:
-    """A stream without end, read mostly in order, made by `processes` others.
+class PrefetchStream:
+    """A stream without end whose blocks are simulated in advance, for readers that go mostly in order.
 
-    Going back, or far ahead, starts the processes anew.
+    Reading an earlier or a much later block restarts the processes.
+
+    Args:
+        stream: the scenes.
+        processes: number of worker processes.
     """
 
     def __init__(self, stream: SceneStream, processes: int) -> None:
         self._stream, self._processes = stream, processes
-        self._coming: Iterator[dict[str, Tensor]] | None = None
+        self._blocks: Iterator[dict[str, Tensor]] | None = None
         self._next = 0
         self._held: tuple[int, Scenes] | None = None
 
@@ -65,14 +69,19 @@ class AheadStream:
 
     @property
     def fingerprint(self) -> str:
-        """That of the stream."""
+        """Fingerprint of the stream."""
         return self._stream.fingerprint
+
+    @property
+    def known_fingerprints(self) -> tuple[str, ...]:
+        """Fingerprints of the stream."""
+        return self._stream.known_fingerprints
 
     def __len__(self) -> int:
         return len(self._stream)
 
     def scenes(self, start: int, stop: int) -> Scenes:
-        """Return scenes `start` to `stop - 1`.
+        """Scenes `start` to `stop - 1`.
 
         Raises:
             IndexError: unless ``0 <= start < stop``.
@@ -86,15 +95,15 @@ class AheadStream:
         return parts[0] if len(parts) == 1 else Scenes.concatenate(parts)
 
     def close(self) -> None:
-        """End the processes; asking for more scenes starts them anew."""
-        self._coming = None
+        """End the processes; reading more scenes restarts them."""
+        self._blocks = None
 
     def _block(self, block: int) -> Scenes:
         if self._held is not None and self._held[0] == block:
             return self._held[1]
-        if self._coming is None or block != self._next:
-            self._coming = iter(self._loader(block))
-        tensors = next(self._coming)
+        if self._blocks is None or block != self._next:
+            self._blocks = iter(self._loader(block))
+        tensors = next(self._blocks)
         self._next = block + 1
         self._held = (block, Scenes(**tensors, phase_bits=self.physics.phase_bits))
         return self._held[1]

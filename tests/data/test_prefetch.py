@@ -6,7 +6,7 @@ import torch
 
 from risctl.config import PhysicsConfig
 from risctl.data import SceneStream
-from risctl.data.ahead import AheadStream
+from risctl.data.prefetch import PrefetchStream
 
 PHYSICS = PhysicsConfig(ris_columns=4, ris_rows=2, num_antennas=3, num_snapshots=4, max_sources=2)
 
@@ -14,7 +14,7 @@ PHYSICS = PhysicsConfig(ris_columns=4, ris_rows=2, num_antennas=3, num_snapshots
 def test_they_are_the_same_in_order_far_ahead_and_after_an_end() -> None:
     stream, ahead = (
         SceneStream(PHYSICS, 3, "train"),
-        AheadStream(SceneStream(PHYSICS, 3, "train"), processes=1),
+        PrefetchStream(SceneStream(PHYSICS, 3, "train"), processes=1),
     )
     try:
         for start, stop in ((100, 700), (700, 720), (720, 1300), (5000, 5200)):
