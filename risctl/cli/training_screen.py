@@ -137,7 +137,7 @@ def _losses(state: TrainingState) -> Table:
         table.add_row(name, _number(raw), _number(weight * raw), _number(validated.get(name)))
     total = _number(state.step.total), _number(validated.get("total"))
     table.add_row("total", "", *total, style="bold")
-    for name, value in state.step.own.items():
+    for name, value in state.step.detection.items():
         table.add_row(f"+ {name}", _number(value), "", "", style="dim")
     return table
 
