@@ -17,10 +17,10 @@ MAX_CANDIDATES = 2000  # tried for one accepted scene before giving up
 
 
 class Feed:
-    """Draws the scenes of each step; what it draws follows from the cursor it is given alone.
+    """Draws the scenes of each step, as a function of the cursor alone.
 
-    Scenes on a disk are read as they are needed, those of a stream made as they are needed. A stream that is
-    gone over again and again (`data.repeat`) is kept in memory, about 24 kB a scene at the default size.
+    Stored scenes are read, streamed ones made, as they are needed. A stream that is repeated (`data.repeat`)
+    is kept in memory, about 24 kB per scene at the default size.
 
     Raises:
         InputError: a stream to be repeated that does not fit into memory.
@@ -37,10 +37,10 @@ class Feed:
             self._memory = plan.train.scenes(0, plan.train_scenes)
 
     def draw(self, cursor: int, count: int, wanted: Filter | None) -> tuple[Scenes, int]:
-        """Return the next `count` scenes that pass, and the cursor behind the last of them.
+        """The next `count` scenes that pass the filter, and the cursor behind the last of them.
 
         Raises:
-            InputError: next to no scene passes the filter.
+            InputError: hardly any scene passes the filter.
         """
         if wanted is None:
             return self._fetch(self._sampler.indices(cursor, count)), cursor + count

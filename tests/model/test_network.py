@@ -12,7 +12,7 @@ from torch import Tensor
 from risctl.config import CovarianceConfig, LossConfig, ModelConfig, PhysicsConfig
 from risctl.errors import MeasurementError
 from risctl.losses import Truth, main_weights, total_loss
-from risctl.losses.presence import own_terms
+from risctl.losses.presence import detection_terms
 from risctl.model import RisNetwork, build_network, predict
 from risctl.model.network import slot_powers, structured_factors
 from risctl.model.slots import Slots
@@ -124,7 +124,7 @@ def _step_loss(network: RisNetwork, physics: PhysicsConfig, scenes: Scenes) -> T
     truth = Truth.of(scenes, geometry)
     forward = predict(network, scenes.y, scenes.H, scenes.codes, CovarianceConfig())
     value = total_loss(forward, truth, loss, main_weights(loss), geometry)
-    own = own_terms(forward.prediction, truth, FieldOfView.from_config(physics))
+    own = detection_terms(forward.prediction, truth, FieldOfView.from_config(physics))
     return value.total + torch.stack(list(own.values())).sum()
 
 

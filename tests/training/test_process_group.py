@@ -17,7 +17,7 @@ import torch
 
 from risctl.errors import InputError
 from risctl.model.checkpoint import read_checkpoint
-from risctl.training.world import World, join_world, launched_rank
+from risctl.training.process_group import ProcessGroup, join_group, launched_rank
 from tests.training.conftest import ROOT
 from tests.training.small import train_small
 
@@ -41,7 +41,7 @@ def _curve(directory: Path) -> list[float]:
     found = []
     for record in _records(directory):
         values = (
-            record["terms"] | record["own"]
+            record["terms"] | record["detection"]
             if record["kind"] == "StepResult"
             else record["val"] | record["metrics"]
         )
@@ -112,13 +112,13 @@ def test_a_batch_that_does_not_divide_is_refused(tmp_path: Path, monkeypatch: py
     import risctl.training.run as run
 
     class Joined:
-        def __enter__(self) -> World:
-            return World(0, 3)
+        def __enter__(self) -> ProcessGroup:
+            return ProcessGroup(0, 3)
 
         def __exit__(self, *_: object) -> None: ...
 
-    monkeypatch.setattr(run, "join_world", lambda _device: Joined())
-    monkeypatch.setattr(World, "broadcast_text", lambda _self, text: text)
+    monkeypatch.setattr(run, "join_group", lambda _device: Joined())
+    monkeypatch.setattr(ProcessGroup, "broadcast_text", lambda _self, text: text)
     with pytest.raises(InputError, match="multiple of the 3 processes"):
         train_small(tmp_path)
 
@@ -126,16 +126,16 @@ def test_a_batch_that_does_not_divide_is_refused(tmp_path: Path, monkeypatch: py
 def test_alone_there_is_nothing_to_share(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("WORLD_SIZE", raising=False)
     monkeypatch.delenv("RANK", raising=False)
-    with join_world(torch.device("cpu")) as world:
-        assert (world.rank, world.size, world.first) == (0, 1, True)
-        assert world.agree(3, 0) == [3, 0]
-        assert world.share(8) == slice(0, 8)
-        assert world.broadcast_text("x") == "x"
-        assert world.gather(torch.arange(3)).shape == (1, 3)
+    with join_group(torch.device("cpu")) as group:
+        assert (group.rank, group.size, group.is_main) == (0, 1, True)
+        assert group.all_reduce_max(3, 0) == [3, 0]
+        assert group.shard(8) == slice(0, 8)
+        assert group.broadcast_text("x") == "x"
+        assert group.gather(torch.arange(3)).shape == (1, 3)
     assert launched_rank() == 0
 
 
 def test_an_environment_that_makes_no_sense_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", "two")
-    with pytest.raises(InputError, match="WORLD_SIZE"), join_world(torch.device("cpu")):
+    with pytest.raises(InputError, match="WORLD_SIZE"), join_group(torch.device("cpu")):
         pass

@@ -1,13 +1,12 @@
-"""Several processes that share every batch, or one alone.
+"""The process group of data-parallel training, or a single process.
 
-Data-parallel training: each process has a copy of the network, computes its rows of the global batch, and the
-gradients are averaged over the processes before anything looks at them. Every process then takes the same
-step, sanitises the same values and skips the same steps, so nothing else has to be kept in agreement. The
-average is one all-reduce of one flat tensor per step rather than a wrapper around the network: the networks
-are small, a step whose loss is not finite can be left out without a backward pass on some of the processes,
-and accumulation needs no special case.
+Each process has a copy of the network and computes its rows of the global batch; the gradients are averaged
+over the processes before they are used. Every process then takes the same step, sanitises the same values and
+skips the same steps, so nothing else has to be synchronised. The average is one all-reduce of one flat tensor
+per step rather than a wrapper around the network: the networks are small, a step whose loss is not finite can
+be left out without a backward pass on some of the processes, and accumulation needs no special case.
 
-`torchrun` starts the processes and tells each who it is in the environment.
+`torchrun` starts the processes and passes rank and size in the environment.
 """
 
 from __future__ import annotations
@@ -30,11 +29,13 @@ JOIN_TIMEOUT = timedelta(minutes=5)
 
 
 @dataclass(frozen=True)
-class World:
-    """This process among those that train together.
+class ProcessGroup:
+    """This process's place among those that train together.
 
     Attributes:
-        rank: from 0. size: processes. device: where this one computes.
+        rank: of this process, from 0.
+        size: number of processes.
+        device: where this process computes.
     """
 
     rank: int = 0
@@ -42,24 +43,24 @@ class World:
     device: torch.device = CPU
 
     @property
-    def first(self) -> bool:
-        """Whether this is the process that writes and reports."""
+    def is_main(self) -> bool:
+        """Whether this process is rank 0, the one that writes and reports."""
         return self.rank == 0
 
-    def share(self, count: int) -> slice:
-        """Return this process's rows of a batch of `count`, which the processes share evenly."""
+    def shard(self, count: int) -> slice:
+        """This process's rows of a batch of `count`, which the processes share evenly."""
         each = count // self.size
         return slice(self.rank * each, (self.rank + 1) * each)
 
-    def total(self, x: Tensor) -> Tensor:
+    def all_reduce_sum(self, x: Tensor) -> Tensor:
         """Sum of `x` over the processes (any shape, the same in all)."""
         if self.size > 1:
             x = x.to(self.device, copy=True)
             dist.all_reduce(x)
         return x
 
-    def agree(self, *values: int) -> list[int]:
-        """The largest of each value over the processes: flags that are up anywhere are up everywhere."""
+    def all_reduce_max(self, *values: int) -> list[int]:
+        """Maximum of each value over the processes: a flag raised in one is raised in all."""
         if self.size == 1:
             return list(values)
         x = torch.tensor(values, dtype=torch.int64, device=self.device)
@@ -67,7 +68,7 @@ class World:
         return [int(value) for value in x.tolist()]
 
     def gather(self, x: Tensor) -> Tensor:
-        """The `x` of every process [size, ...]; the same shape in all."""
+        """Stack `x` of all processes, [size, ...]; `x` has the same shape in all."""
         if self.size == 1:
             return x.unsqueeze(0)
         parts = [torch.empty_like(x, device=self.device) for _ in range(self.size)]
@@ -88,35 +89,33 @@ class World:
                 parameter.grad = torch.empty_like(parameter).copy_(piece.view_as(parameter))
 
     def broadcast_text(self, text: str) -> str:
-        """The first process's `text`."""
+        """Text of rank 0."""
         if self.size == 1:
             return text
-        content = text.encode() if self.first else b""
-        length = self.agree(len(content))[0]
+        content = text.encode() if self.is_main else b""
+        length = self.all_reduce_max(len(content))[0]
         x = torch.zeros(length, dtype=torch.uint8, device=self.device)
-        if self.first:
+        if self.is_main:
             x.copy_(torch.tensor(list(content), dtype=torch.uint8))
         dist.broadcast(x, src=0)
         return bytes(x.tolist()).decode()
 
 
 def launched_rank() -> int:
-    """Return this process's rank as `torchrun` gave it, 0 for a process on its own."""
+    """Rank of this process as `torchrun` set it; 0 for a single process."""
     return _number("RANK", 0)
 
 
 @contextmanager
-def join_world(device: torch.device) -> Iterator[World]:
-    """Meet the other processes that `torchrun` started; alone, there is nothing to do.
-
-    On GPUs each process takes the one of its local rank.
+def join_group(device: torch.device) -> Iterator[ProcessGroup]:
+    """Join the processes that `torchrun` started; on GPUs each uses the one of its local rank.
 
     Raises:
         InputError: the environment of `torchrun` makes no sense.
     """
     size = _number("WORLD_SIZE", 1)
     if size == 1:
-        yield World(device=device)
+        yield ProcessGroup(device=device)
         return
     rank, local = _number("RANK", 0), _number("LOCAL_RANK", 0)
     if device.type == "cuda":
@@ -129,7 +128,7 @@ def join_world(device: torch.device) -> Iterator[World]:
     backend = "nccl" if device.type == "cuda" else "gloo"
     dist.init_process_group(backend, rank=rank, world_size=size, timeout=JOIN_TIMEOUT)
     try:
-        yield World(rank, size, device)
+        yield ProcessGroup(rank, size, device)
     finally:
         dist.destroy_process_group()
 
