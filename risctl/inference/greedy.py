@@ -38,6 +38,10 @@ class Search:
         """Refine all parameters on the Gaussian-symbol likelihood."""
         return Hypothesis(*refine_gaussian(obs, start, self.geometry, self.view, iterations))
 
+    def double(self) -> Search:
+        """The same in double precision."""
+        return Search(self.geometry.to(self.geometry.positions.device, torch.float64), self.view)
+
 
 def greedy_step(detector: Detector, search: Search, points: Tensor) -> Tensor:
     """One more source: points [B, k, 3] -> refined points [B, k + 1, 3]."""

@@ -56,6 +56,10 @@ class Observation:
     def __getitem__(self, rows: Tensor) -> Observation:
         return Observation(self.y[rows], self.H[rows], self.codes[rows], self.Phi[rows])
 
+    def double(self) -> Observation:
+        """The same scenes in complex128."""
+        return Observation(*(x.to(torch.complex128) for x in (self.y, self.H, self.codes, self.Phi)))
+
     def back_project(self, r: Tensor) -> Tensor:
         """``Phi_l^H r_l`` [B, L, N] of snapshot residuals r [B, L, M]."""
         return (r @ self.H.conj()) * self.codes.conj()
