@@ -18,7 +18,7 @@ def alignment_subject(network: RisNetwork, config: Config, device: str) -> Subje
     from risctl.inference import build_learned
 
     inference = config.inference.model_copy(update={"count_by": "best"})  # nothing is counted here
-    estimator = build_learned(network, config.covariance, config.physics, inference, device)
+    estimator = build_learned(network, config.physics, config.covariance, inference, device)
     return Subject(
         network=network,
         training_covariance=config.covariance,

@@ -70,7 +70,7 @@ def _estimator(config: Config, loaded: LoadedModel) -> LearnedEstimator:
     from risctl.inference import build_learned
 
     inference = config.inference.model_copy(update={"count_by": "best"})
-    return build_learned(loaded.network, loaded.covariance, config.physics, inference)
+    return build_learned(loaded.network, config.physics, loaded.covariance, inference)
 
 
 def cursor_behind(loaded: LoadedModel) -> int:

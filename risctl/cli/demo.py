@@ -17,6 +17,7 @@ from risctl.cli.locate import describe, locate_file
 from risctl.cli.machine import use_threads
 from risctl.cli.options import Common, common_options, require_range
 from risctl.errors import InputError
+from risctl.registry import estimator_names
 
 if TYPE_CHECKING:
     from risctl.cli.runs import RunDirectory
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from risctl.inference import Estimates
     from risctl.physics import Scenes
 
-CLASSICAL = ("nomp", "music", "sbl")
+CLASSICAL = estimator_names("classical")
 TRAINED = "just trained"  # the name of the demo's own model in the tables
 LOCATED_COUNTS = (1, 2, 3)  # sources of the measured scenes
 COLUMNS = (

@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING
 
 from risctl.errors import InputError
+from risctl.registry import estimator_names
 
 if TYPE_CHECKING:
     from risctl.config import Config
-    from risctl.inference import Estimator, Reference
+    from risctl.inference import Estimator, Oracle
     from risctl.model.load import LoadedModel
 
 LEARNED = "learned"
 CEILING = "ceiling"  # told the truth: a reference that simulated scenes have, and nobody's measurements
-
-
-def estimator_names() -> tuple[str, ...]:
-    """Return the names this version knows."""
-    from risctl.config.results import EstimatorName
-
-    return get_args(EstimatorName)
 
 
 def check_estimator(flag: str, name: str, has_truth: bool = False) -> None:
@@ -42,23 +36,15 @@ def parse_estimators(flag: str, text: str) -> tuple[str, ...]:
     return names
 
 
-def make_reference(name: str, config: Config, device: str) -> Reference:
+def make_reference(name: str, config: Config, device: str) -> Oracle:
     """Return the reference `name`."""
-    from risctl.inference import build_ceiling
+    from risctl.inference import build_oracle
 
-    assert name == CEILING, name
-    return build_ceiling(config.physics, config.inference, device)
+    return build_oracle(name, config.physics, config.covariance, config.inference, device)
 
 
 def make_estimator(name: str, config: Config, loaded: LoadedModel | None, device: str) -> Estimator:
     """Return the estimator `name`; `learned` is the model that was read."""
-    if name != LEARNED:
-        from risctl.inference import build_estimator
+    from risctl.inference import build_estimator
 
-        return build_estimator(name, config.physics, config.covariance, config.inference, device=device)
-    from risctl.inference.learned import build_learned
-
-    assert loaded is not None
-    return build_learned(
-        loaded.network, loaded.covariance, config.physics, config.inference, device, loaded.fusion
-    )
+    return build_estimator(name, config.physics, config.covariance, config.inference, device, loaded)

@@ -13,6 +13,7 @@ from risctl.cli.estimators import parse_estimators
 from risctl.cli.options import Common, common_options, require_range
 from risctl.cli.sweeps import parse_sweeps
 from risctl.errors import InputError
+from risctl.registry import estimator_names
 
 if TYPE_CHECKING:
     from risctl.cli.evaluation_run import Request
@@ -35,7 +36,7 @@ def evaluate_command(
     ] = None,
     estimators: Annotated[
         str | None,
-        typer.Option(help="Comma-separated: learned,nomp,music,sbl, and the reference ceiling."),
+        typer.Option(help=f"Comma-separated: {','.join(estimator_names())}."),
     ] = None,
     scenes: Annotated[
         int | None, typer.Option(help="Scenes; the preset's (or all of --data) if absent.")

@@ -53,7 +53,7 @@ def music_spectrum(
     import torch
 
     from risctl.covariance import snapshot_factor
-    from risctl.inference.spectrum import music_pseudospectrum
+    from risctl.inference.music import music_pseudospectrum
     from risctl.physics import ArrayGeometry, FieldOfView
 
     view = FieldOfView.from_config(config.physics)

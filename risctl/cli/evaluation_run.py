@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from risctl.config import Config
     from risctl.data import SceneSource
     from risctl.evaluation import Evaluation
-    from risctl.inference import Estimator, Reference
+    from risctl.inference import Estimator, Oracle
     from risctl.model.load import LoadedModel
 
 ROWS_BYTES = 1_500  # of one estimator and scene in CSV, measured, rounded up
@@ -243,7 +243,7 @@ def evaluate_source(
     }
     for name, target in request.beside.items():
         estimators = {name: _other_model(request, config, source, target), **estimators}
-    references: dict[str, Reference] = {
+    references: dict[str, Oracle] = {
         name: make_reference(name, config, request.device) for name in names if name == CEILING
     }
     if request.model is not None and LEARNED in estimators:

@@ -17,6 +17,7 @@ from risctl.cli.machine import resolve_device, use_threads
 from risctl.cli.models import config_over_model, load_model, load_reference, with_model
 from risctl.cli.options import Common, common_options, require_range
 from risctl.errors import InputError, MeasurementError
+from risctl.registry import estimator_names
 
 if TYPE_CHECKING:
     from risctl.config import Config
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from risctl.model.load import LoadedModel
 
 COLUMNS = ("scene", "azimuth deg", "+-", "elevation deg", "+-", "range m", "+-", "power dB")
+LOCATORS = ", ".join(estimator_names("learned", "classical"))
 CLASSICAL = "nomp"  # on a surface that the reference model was not trained for
 KEYS = (
     "azimuth_deg",
@@ -43,7 +45,7 @@ def locate(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="Measurements: .npz, .safetensors or .mat.")],
     estimator: Annotated[
         str | None,
-        typer.Option(help="learned, nomp, music or sbl; absent: learned, on another surface nomp."),
+        typer.Option(help=f"{LOCATORS}; absent: learned, on another surface nomp."),
     ] = None,
     num_sources: Annotated[
         int | None, typer.Option(help="Sources in every scene; counted if absent.")
