@@ -16,6 +16,7 @@ from risctl.cli.screens.training import training_screen
 from risctl.cli.signals import stop_on_signals
 from risctl.cli.train import announce, interrupted, outcome_sentence, state_of
 from risctl.errors import InputError, require_range
+from risctl.registry import estimator_names
 from risctl.text import Document, decimals, versioned
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from risctl.evaluation import SourceRows
     from risctl.runs import EvaluationRequest, PreparedTraining, RunDirectory, Trained
 
-BASELINES = ("nomp", "music", "sbl")
+BASELINES = estimator_names("classical")
 TRAINED = "just trained"  # the name of the demo's own model in the tables
 COLUMNS = (
     "scene",

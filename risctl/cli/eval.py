@@ -13,6 +13,7 @@ from risctl import runs
 from risctl.cli.console import closing, dry_run, note, progress, say, show_table
 from risctl.cli.options import Common, common_options
 from risctl.errors import InputError, require_range
+from risctl.registry import estimator_names
 from risctl.text import Document
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ def evaluate_command(
     ] = None,
     estimators: Annotated[
         str | None,
-        typer.Option(help="Comma-separated: learned,nomp,music,sbl, and the oracle ceiling."),
+        typer.Option(help=f"Comma-separated: {','.join(estimator_names())}."),
     ] = None,
     answers: Annotated[
         list[str] | None,

@@ -12,12 +12,14 @@ from risctl import runs
 from risctl.cli.console import closing, dry_run, progress, say, show_table
 from risctl.cli.options import Common, common_options
 from risctl.errors import InputError, require_range
+from risctl.registry import estimator_names
 from risctl.text import Document, decimals, versioned
 
 if TYPE_CHECKING:
     from risctl.runs import Chosen
 
 COLUMNS = ("scene", "azimuth deg", "+-", "elevation deg", "+-", "range m", "+-", "power dB")
+ESTIMATORS = estimator_names("learned", "classical")
 KEYS = (
     "azimuth_deg",
     "std_azimuth_deg",
@@ -35,7 +37,7 @@ def locate(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="Measurements: .npz, .safetensors or .mat.")],
     estimator: Annotated[
         str | None,
-        typer.Option(help="learned, nomp, music or sbl; absent: learned, on another surface nomp."),
+        typer.Option(help=f"{', '.join(ESTIMATORS)}; absent: learned, on another surface nomp."),
     ] = None,
     num_sources: Annotated[
         int | None, typer.Option(help="Sources in every scene; counted if absent.")

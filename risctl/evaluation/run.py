@@ -18,7 +18,7 @@ from risctl.evaluation.references import reference_figures
 from risctl.evaluation.results import SCHEMA_VERSION, Cell, Results, Timing
 from risctl.evaluation.rows import EstimatorRows
 from risctl.evaluation.workers import THREADS, map_in_order
-from risctl.inference import Estimator, Reference
+from risctl.inference import Estimator, Oracle
 from risctl.physics import Scenes
 
 
@@ -53,7 +53,7 @@ def evaluate(
     device: str = "cpu",
     seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
-    references: Mapping[str, Reference] | None = None,
+    references: Mapping[str, Oracle] | None = None,
 ) -> Evaluation:
     """Run `estimators` on the first `num_scenes` scenes of `source` (None: all of them) and score them.
 
@@ -88,7 +88,7 @@ def evaluate(
     names = (*estimators, *told)
     rows = {name: EstimatorRows.concatenate([outcome[name].rows for outcome in outcomes]) for name in names}
     timings = [_timing(name, [o[name] for o in outcomes], total, workers, batch, device) for name in names]
-    why = {name: reference.told for name, reference in told.items()}
+    why = {name: reference.side_information for name, reference in told.items()}
     return Evaluation(summarise(rows, timings, physics, evaluation, num_sources_known, seed, why), rows)
 
 

@@ -13,7 +13,7 @@ from risctl.covariance import snapshot_factor
 from risctl.data import SceneSource
 from risctl.evaluation import Evaluation, Positions, SourceRows
 from risctl.evaluation.positions import FloatArray
-from risctl.inference.spectrum import music_pseudospectrum
+from risctl.inference.music import music_pseudospectrum
 from risctl.physics import ArrayGeometry, FieldOfView, Scenes
 from risctl.plots.scene import scene_figure
 from risctl.plots.spectrum import spectrum_figure

@@ -12,8 +12,9 @@ from risctl.config import Config
 from risctl.data.layout import dataset_bytes
 from risctl.errors import InputError
 from risctl.evaluation.bench import QUICK, Figure, Plan, benchmarks
+from risctl.inference import build_estimator
 from risctl.runs.machine import hardware, use_threads
-from risctl.runs.models import LEARNED, load_reference, make_estimator
+from risctl.runs.models import LEARNED, load_reference
 from risctl.runs.needs import PROCESS_BYTES, Needs
 from risctl.runs.provenance import versions
 from risctl.text import Document
@@ -49,7 +50,8 @@ def benchmark(
     machine = hardware("cpu") | {"threads": 1, "torch_build": torch.__version__, "versions": versions()}
     before, reason, learned = load(), None, None
     try:
-        learned = make_estimator(LEARNED, config, load_reference(config, "cpu"), "cpu")
+        model = load_reference(config, "cpu")
+        learned = build_estimator(LEARNED, config.physics, config.covariance, config.inference, "cpu", model)
     except InputError as error:
         reason = str(error)
     figures = []

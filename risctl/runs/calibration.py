@@ -71,7 +71,7 @@ def calibrate(
         progress: opens a display.
     """
     inference = config.inference.model_copy(update={"count_by": "best"})
-    estimator = build_learned(loaded.network, loaded.covariance, config.physics, inference)
+    estimator = build_learned(loaded.network, config.physics, loaded.covariance, inference)
     ranges = {"train": (first_unseen(loaded), scenes), "val": (config.data.val_scenes, val_scenes)}
     parts = {}
     for split, (start, count) in ranges.items():

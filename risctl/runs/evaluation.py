@@ -27,10 +27,11 @@ from risctl.evaluation import (
 )
 from risctl.evaluation import evaluate as run_estimators
 from risctl.evaluation.axes import Axis
-from risctl.inference import CEILING, ESTIMATORS, Estimator, Reference, build_ceiling
+from risctl.inference import Estimator, build_estimator, build_oracle
 from risctl.model.load import LoadedModel, load_checkpoint
 from risctl.plots import write_plots
 from risctl.plots.example import draw_example
+from risctl.registry import estimator_names
 from risctl.runs.directory import RunDirectory
 from risctl.runs.machine import resolve_device, use_threads
 from risctl.runs.models import (
@@ -38,7 +39,6 @@ from risctl.runs.models import (
     REFERENCE,
     config_over_model,
     load_reference,
-    make_estimator,
     model_record,
     own_config,
     refuse_conflicts,
@@ -263,9 +263,11 @@ def evaluate_source(
     label: str = "scenes",
 ) -> Evaluation:
     """Run the configured estimators and references on the scenes, progress shown under `label`."""
-    names = config.evaluation.estimators
     device, model = request.device, request.model
-    estimators = {name: make_estimator(name, config, model, device) for name in names if name != CEILING}
+    sections = config.physics, config.covariance, config.inference, device
+    oracles = estimator_names("oracle")
+    names = config.evaluation.estimators
+    estimators = {name: build_estimator(name, *sections, model) for name in names if name not in oracles}
     first = source.scenes(0, min(request.batch, config.evaluation.scenes)).to(device)
     if model is not None and LEARNED in estimators:
         spot_check_estimator(estimators[LEARNED], model.network, config, first)
@@ -273,9 +275,7 @@ def evaluate_source(
         if isinstance(other, str):
             other = _other_model(other, config, device, first)
         estimators = {name: other, **estimators}
-    references: dict[str, Reference] = {
-        name: build_ceiling(config.physics, config.inference, device) for name in names if name == CEILING
-    }
+    references = {name: build_oracle(name, *sections) for name in names if name in oracles}
     with progress(label) as update:
         evaluation = run_estimators(
             source,
@@ -303,7 +303,7 @@ def _other_model(path: str, config: Config, device: str, first: Any) -> Estimato
     """The learned estimator of another model than the request's own, checked on the first scenes."""
     loaded = load_checkpoint(path, device)
     config = with_model(config, loaded)
-    estimator = make_estimator(LEARNED, config, loaded, device)
+    estimator = build_estimator(LEARNED, config.physics, config.covariance, config.inference, device, loaded)
     spot_check_estimator(estimator, loaded.network, config, first)
     return estimator
 
@@ -317,10 +317,9 @@ def evaluation_tables(results: Results) -> list[TextTable]:
 def parse_estimators(text: str) -> tuple[str, ...]:
     """The names of a comma-separated list, each once; `InputError` for an unknown one."""
     names = tuple(part.strip() for part in text.split(","))
-    known = (LEARNED, *ESTIMATORS, CEILING)
     for name in names:
-        if name not in known:
-            raise InputError("estimators", "", f"one of {', '.join(known)}", repr(name))
+        if name not in estimator_names():
+            raise InputError("estimators", "", f"one of {', '.join(estimator_names())}", repr(name))
     if len(set(names)) != len(names):
         raise InputError("estimators", "", "every estimator once", text)
     return names

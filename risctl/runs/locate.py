@@ -13,13 +13,13 @@ from risctl.config import Config
 from risctl.config.layers import Layers
 from risctl.data import Measurements, read_measurements
 from risctl.errors import InputError, MeasurementError
-from risctl.inference import CEILING, ESTIMATORS, Estimates, Estimator
+from risctl.inference import Estimates, Estimator, build_estimator
 from risctl.model.load import LoadedModel, load_checkpoint
+from risctl.registry import estimator_names
 from risctl.runs.models import (
     LEARNED,
     config_over_model,
     load_reference,
-    make_estimator,
     spot_check_estimator,
     with_model,
 )
@@ -50,7 +50,10 @@ class Chosen:
 
     def build(self) -> Estimator:
         """The estimator itself."""
-        return make_estimator(self.name, self.config, self.model, self.device)
+        config = self.config
+        return build_estimator(
+            self.name, config.physics, config.covariance, config.inference, self.device, self.model
+        )
 
     def needs(self, file: Path) -> Needs:
         """Estimate the memory that a measurement file takes."""
@@ -90,8 +93,8 @@ def choose_estimator(
 
 def check_estimator(name: str) -> None:
     """Refuse a name that is no estimator of measurements; an oracle needs the truth of simulated scenes."""
-    names = (LEARNED, *ESTIMATORS)
-    if name == CEILING:
+    names = estimator_names("learned", "classical")
+    if name in estimator_names("oracle"):
         got = f"{name!r}, an oracle that needs the true positions (risctl eval has it)"
         raise InputError("estimator", "", f"one of {', '.join(names)}", got)
     if name not in names:

@@ -12,7 +12,7 @@ from risctl.config.layers import Layers
 from risctl.config.toml import toml_value
 from risctl.errors import InputError
 from risctl.evaluation.alignment import Subject, spot_check
-from risctl.inference import Estimator, LearnedEstimator, build_estimator, build_learned
+from risctl.inference import Estimator, LearnedEstimator, build_learned
 from risctl.model import RisNetwork
 from risctl.model.load import LoadedModel, load_checkpoint
 from risctl.training import Measured
@@ -105,23 +105,13 @@ def model_record(loaded: LoadedModel) -> dict[str, Any]:
     }
 
 
-def make_estimator(name: str, config: Config, loaded: LoadedModel | None, device: str) -> Estimator:
-    """The estimator `name`; `learned` is the model that was loaded."""
-    if name != LEARNED:
-        return build_estimator(name, config.physics, config.covariance, config.inference, device=device)
-    assert loaded is not None
-    return build_learned(
-        loaded.network, loaded.covariance, config.physics, config.inference, device, loaded.fusion
-    )
-
-
 def alignment_subject(network: RisNetwork, config: Config, device: str) -> Subject:
     """The two sides of a network: the training step's, and the predictor of `eval` and `locate`."""
     inference = config.inference.model_copy(update={"count_by": "best"})  # nothing is counted here
     return Subject(
         network=network,
         training_covariance=config.covariance,
-        estimator=build_learned(network, config.covariance, config.physics, inference, device),
+        estimator=build_learned(network, config.physics, config.covariance, inference, device),
         physics=config.physics,
         stated=config.covariance,
         precision=config.training.precision,

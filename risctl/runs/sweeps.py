@@ -26,8 +26,8 @@ from risctl.evaluation import (
     write_sweep,
 )
 from risctl.evaluation.axes import SNR, SWEEP, Axis, parse_sweeps
-from risctl.inference import CEILING
 from risctl.plots import save_figure, sweep_figure
+from risctl.registry import estimator_names
 from risctl.runs.directory import CONFIG, RunDirectory
 from risctl.runs.documents import read_document
 from risctl.runs.evaluation import (
@@ -87,8 +87,9 @@ def plan_sweeps(request: EvaluationRequest) -> Configs:
     configs = {
         axis: tuple(_resolved(request, axis, i) for i in range(len(axis.values))) for axis in request.axes
     }
-    if set(configs[request.axes[0]][0].evaluation.estimators) == {CEILING}:
-        raise InputError("estimators", "", f"an estimator beside the reference {CEILING!r}", CEILING)
+    names = set(configs[request.axes[0]][0].evaluation.estimators)
+    if names <= set(estimator_names("oracle")):
+        raise InputError("estimators", "", "an estimator beside the oracle", ", ".join(names))
     return configs
 
 

@@ -36,7 +36,7 @@ class Told:
     shift: float = 0.0
     metres: float = 0.0
     name: str = "told"
-    told: str = "everything"
+    side_information: str = "everything"
 
     def __call__(self, scenes: Scenes) -> Estimates:
         moved = (torch.arange(len(scenes)) % 3 > 0).double().unsqueeze(1)
