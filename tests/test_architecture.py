@@ -17,6 +17,7 @@ LAYERS = (
     "registry",
     "config",
     "physics",
+    "parallel",
     "data",
     "covariance",
     "model",

@@ -18,8 +18,10 @@ from torch.utils.data import DataLoader, Dataset
 
 from risctl.config import PhysicsConfig
 from risctl.data.stream import BLOCK, SceneStream, check_interval
+from risctl.parallel import THREADS, ignore_signals, signals_blocked
 from risctl.physics import Scenes
 
+DEAF_TO = (signal.SIGINT, signal.SIGTERM)  # only the parent answers them, and ends its workers itself
 PREFETCH = 8  # blocks per process simulated in advance
 
 
@@ -102,7 +104,8 @@ class PrefetchStream:
         if self._held is not None and self._held[0] == block:
             return self._held[1]
         if self._blocks is None or block != self._next:
-            self._blocks = iter(self._loader(block))
+            with signals_blocked(*DEAF_TO):
+                self._blocks = iter(self._loader(block))
         tensors = next(self._blocks)
         self._next = block + 1
         self._held = (block, Scenes(**tensors, phase_bits=self.physics.phase_bits))
@@ -122,9 +125,7 @@ class PrefetchStream:
 
 
 def _start_worker(_: int) -> None:
-    torch.set_num_threads(1)
-    # Both reach the whole process group; only the parent answers them, and ends its workers itself.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    torch.set_num_threads(THREADS)
+    ignore_signals(*DEAF_TO)
     # At its end the process may still be handing over a block that nobody wants any more: leave it at that.
     util.Finalize(None, os._exit, args=(0,), exitpriority=0)

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import cache
 from typing import Protocol
 
@@ -19,6 +18,7 @@ import torch
 
 from risctl.config import PhysicsConfig, known_fingerprints
 from risctl.errors import InputError
+from risctl.parallel import single_thread
 from risctl.physics import Scenes, simulate_scenes
 
 BLOCK = 256
@@ -123,17 +123,6 @@ def _keep_freed_memory() -> None:
     freed, 32 MiB at most; without this page faults cost about a sixth of a block's time. Elsewhere harmless.
     """
     torch.empty(31 * 2**20, dtype=torch.uint8)
-
-
-@contextmanager
-def single_thread() -> Iterator[None]:
-    """Run the block with one torch thread: another count may add numbers up in another order."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 def check_seed_and_split(seed: int, split: str) -> None:

@@ -9,7 +9,7 @@ alone.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,9 +30,9 @@ from risctl.data.manifest import (
     check_same_plan,
     read_manifest,
 )
-from risctl.data.shards import ShardJob, ShardOutcome
-from risctl.data.workers import run_jobs
+from risctl.data.shards import ShardJob, ShardOutcome, ensure_shard
 from risctl.errors import DamagedFileError, InputError, StorageError
+from risctl.parallel import WorkerDiedError, map_in_order
 
 LOCK = ".dataset.lock"
 SPARE_BYTES = 1_000_000
@@ -103,11 +103,29 @@ def write_dataset(
     jobs = [ShardJob(directory, state, index) for index in range(shard[0], plan.num_shards, shard[1])]
     _check_free_space(directory, jobs)
     counts = {"written": 0, "kept": 0, "repaired": 0}
-    with closing(run_jobs(jobs, workers, _scene_counter(jobs, progress))) as outcomes:
+    with closing(_outcomes(jobs, workers, _scene_counter(jobs, progress))) as outcomes:
         for outcome in outcomes:
             state = _record(directory, plan, outcome)
             counts[outcome.status] += 1
     return _summary(directory, state, counts)
+
+
+def _outcomes(
+    jobs: list[ShardJob], workers: int, on_scenes: Callable[[int], None]
+) -> Generator[ShardOutcome, None, None]:
+    """Yield the outcome of every job, in order; `on_scenes` gets the scenes of each block, or each shard."""
+    workers = min(workers, len(jobs))
+    if workers <= 1:
+        for job in jobs:
+            yield ensure_shard(job, on_scenes)
+        return
+    try:  # an interrupt lets running shards finish: they are short, and a killed writer leaves its file
+        for outcome in map_in_order(ensure_shard, jobs, workers, finish_running=True):
+            on_scenes(outcome.entry.scenes)
+            yield outcome
+    except WorkerDiedError:
+        text = "a worker process was killed (out of memory?); run the same command again to go on"
+        raise StorageError(f"{jobs[0].directory}: {text}") from None
 
 
 def _summary(directory: Path, state: Manifest, counts: dict[str, int]) -> DatasetSummary:

@@ -22,8 +22,8 @@ from risctl.data import SceneStream, write_dataset
 from risctl.evaluation.bench_covariance import covariance_figures
 from risctl.evaluation.bench_training import training_figures
 from risctl.evaluation.timing import Figure, cost, cpu_seconds, speed
-from risctl.evaluation.workers import THREADS, one_thread
 from risctl.inference import Estimator, build_estimator
+from risctl.parallel import single_thread
 from risctl.physics import ArrayGeometry, FieldOfView, Scenes, simulate_scenes
 from risctl.physics.grid import PolarGrid
 
@@ -54,7 +54,7 @@ def benchmarks(config: Config, plan: Plan, learned: Estimator | None = None) -> 
     Args:
         config: surface, scenes and estimators. plan: how much. learned: a trained estimator, if there is one.
     """
-    with one_thread():
+    with single_thread():
         yield from writing_figures(config.physics, plan)
         yield from covariance_figures(
             example_scenes(config.physics, plan.covariances), config.covariance, config.physics, plan.repeats
@@ -186,6 +186,3 @@ def dense_spectrum(factors: Tensor, num_sources: int, A: Tensor) -> Tensor:
     _, vectors = torch.linalg.eigh(LowRank(factors).dense())
     E = vectors[..., : A.shape[0] - num_sources]
     return 1.0 / (E.mH @ A).abs().square().sum(-2).clamp_min(torch.finfo(A.real.dtype).eps)
-
-
-__all__ = ["QUICK", "THREADS", "Figure", "Plan", "benchmarks"]

@@ -17,10 +17,10 @@ from torch.nn.functional import cross_entropy
 
 from risctl.evaluation.chunks import Chunk
 from risctl.evaluation.run import IndexedScenes
-from risctl.evaluation.workers import map_in_order
 from risctl.inference import LearnedEstimator
 from risctl.inference.observation import Observation
 from risctl.model.fusion import CountFusion
+from risctl.parallel import map_in_order
 
 CHUNK = 64
 HIDDEN = 64

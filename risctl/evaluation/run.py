@@ -17,8 +17,8 @@ from risctl.evaluation.metrics import cell_figures, closeness_cells, confusion
 from risctl.evaluation.references import reference_figures
 from risctl.evaluation.results import SCHEMA_VERSION, Cell, Results, Timing
 from risctl.evaluation.rows import EstimatorRows
-from risctl.evaluation.workers import THREADS, map_in_order
 from risctl.inference import Estimator, Oracle
+from risctl.parallel import THREADS, map_in_order
 from risctl.physics import Scenes
 
 

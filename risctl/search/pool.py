@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import signal
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
-from multiprocessing import connection, get_context, resource_tracker
+from collections.abc import Iterable
+from multiprocessing import connection, get_context
 from typing import Any
 
-from risctl.search.worker import LOG, TrialJob, work
+from risctl.parallel import signals_blocked
+from risctl.search.worker import DEAF_TO, LOG, TrialJob, work
 
 # What a worker needs; the second one, which optimisers load when first made, takes as long as all the rest.
 PRELOADED = [work.__module__, "torch._dynamo"]
@@ -34,7 +33,7 @@ class Worker:
         self._pipe, theirs = context.Pipe()
         # Not a daemon: it may have children of its own, which make scenes.
         self._process = context.Process(target=work, args=(job, theirs))
-        with _unterminated():
+        with signals_blocked(*DEAF_TO):  # the server of the workers inherits that, too: it must outlive them
             self._process.start()
         theirs.close()
 
@@ -97,21 +96,6 @@ class Worker:
         self._process.join()
         self._process.close()
         self._pipe.close()
-
-
-@contextmanager
-def _unterminated() -> Iterator[None]:
-    """Have what is started inside the block inherit that SIGTERM waits.
-
-    A batch system sends it to all processes at once; the server of the workers would end, and with it the
-    news of how they end, before they have saved.
-    """
-    resource_tracker.ensure_running()  # its start, which else comes with the first worker's, lifts the mask
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def wait(workers: Iterable[Worker], seconds: float) -> None:

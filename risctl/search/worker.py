@@ -26,11 +26,13 @@ from risctl.config import Config
 from risctl.data.atomic import exclusive_lock, storage_errors
 from risctl.errors import DamagedFileError, RisctlError, StorageError
 from risctl.model.checkpoint import CHECKPOINTS
+from risctl.parallel import ignore_signals
 from risctl.search.trial import trial_plan
 from risctl.training import EpochResult, Event, Outcome, StopFlag, run_training
 from risctl.training.run import LOCK
 
 LOG = "worker.log"
+DEAF_TO = (signal.SIGINT, signal.SIGTERM)  # only the parent answers them
 BEFORE_SECONDS = 30.0
 Line = Mapping[str, Any]
 
@@ -51,10 +53,7 @@ class _PrunedError(Exception):
 
 def work(job: TrialJob, pipe: Connection) -> None:
     """Train a trial, from its last checkpoint if there is one, and tell `pipe` about it."""
-    # Ctrl-C and a batch system's SIGTERM reach the whole process group; only the parent answers them.
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
+    ignore_signals(*DEAF_TO)
     job.directory.mkdir(parents=True, exist_ok=True)
     _write_to(job.directory / LOG)
     torch.set_num_threads(job.threads)

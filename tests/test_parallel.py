@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import math
 import os
+import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 
 import pytest
 
 from risctl.errors import RisctlError
-from risctl.evaluation.workers import map_in_order
+from risctl.parallel import map_in_order
 
 
 def test_here_order_is_kept_and_errors_come_through() -> None:
@@ -46,3 +49,18 @@ def test_tasks_are_taken_as_needed_and_stopping_early_ends_the_workers_at_once()
 def test_a_dead_worker_is_an_error_of_one_line() -> None:
     with pytest.raises(RisctlError, match="a worker process died"):
         list(map_in_order(os._exit, [7, 7], 2))
+
+
+@pytest.mark.parametrize("seconds", [0.5, 2.5])
+def test_an_interrupt_of_the_whole_group_is_the_parents_alone(seconds: float) -> None:
+    work = "print('ready', flush=True); list(map_in_order(time.sleep, [9.0] * 4, 2))"
+    code = f"import time\nfrom risctl.parallel import map_in_order\nif __name__ == '__main__':\n    {work}"
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen([sys.executable, "-c", code], text=True, start_new_session=True, **pipes) as parent:
+        assert parent.stdout is not None
+        assert parent.stdout.readline() == "ready\n"
+        time.sleep(seconds)  # while the workers start, and while they work
+        os.killpg(parent.pid, signal.SIGINT)
+        error = parent.communicate(timeout=60)[1]
+    assert error.count("Traceback") == 1
+    assert error.endswith("KeyboardInterrupt\n")
