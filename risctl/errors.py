@@ -71,3 +71,9 @@ def one_line(text: str) -> str:
     """Fold `text` onto one line of printable characters, so that a hostile file cannot forge output."""
     folded = " ".join(text.split())
     return "".join(c if c.isprintable() else "?" for c in folded)
+
+
+def require_range(name: str, value: int | None, low: int, high: int) -> None:
+    """Refuse an argument outside `low`..`high`; None means that it was not given."""
+    if value is not None and not low <= value <= high:
+        raise InputError(name, "", f"{low} to {high}", value)

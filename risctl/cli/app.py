@@ -19,9 +19,38 @@ from typing import Annotated, NoReturn
 import typer
 
 from risctl import __version__
-from risctl.cli.commands import register_commands
-from risctl.cli.documents import EndedError, json_text, versioned
+from risctl.cli.bench import bench
+from risctl.cli.calibrate import calibrate
+from risctl.cli.check_alignment import check_alignment_command
+from risctl.cli.config import app as config_app
+from risctl.cli.demo import demo
+from risctl.cli.doctor import doctor
+from risctl.cli.eval import evaluate_command
+from risctl.cli.export import export
+from risctl.cli.gen_data import gen_data
+from risctl.cli.hpo import hpo
+from risctl.cli.locate import locate
+from risctl.cli.options import EndedError
+from risctl.cli.overfit import overfit
+from risctl.cli.train import train
 from risctl.errors import RisctlError, StorageError, one_line
+from risctl.text import json_text, versioned
+
+# In the order of `risctl --help`.
+COMMANDS = {
+    "gen-data": gen_data,
+    "train": train,
+    "overfit": overfit,
+    "hpo": hpo,
+    "eval": evaluate_command,
+    "locate": locate,
+    "calibrate": calibrate,
+    "export": export,
+    "check-alignment": check_alignment_command,
+    "demo": demo,
+    "bench": bench,
+    "doctor": doctor,
+}
 
 SIGTERM_STATUS = 143
 SIGINT_STATUS = 130
@@ -34,7 +63,9 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Positions of several near-field radio sources, seen through a reconfigurable intelligent surface.",
 )
-register_commands(app)
+for name, function in COMMANDS.items():
+    app.command(name)(function)
+app.add_typer(config_app, name="config")
 
 
 def _print_version(wanted: bool) -> None:

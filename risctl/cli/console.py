@@ -1,4 +1,4 @@
-"""What a person reads: rich tables and bars on a terminal, plain lines every few seconds elsewhere.
+"""Output for people: rich tables and bars on a terminal, plain lines every few seconds elsewhere.
 
 Everything goes through `sys.stdout` as it is at the moment of the call: `--json` moves it to stderr.
 """
@@ -10,8 +10,21 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
 
 from risctl.errors import one_line
+from risctl.text import Document, readable_bytes
+
+if TYPE_CHECKING:
+    from risctl.config import Config
+    from risctl.runs import Needs
 
 Update = Callable[[int, int], None]
 NUMBER = re.compile(r"[-+]?\d|[-–]?$|all$|nan|–")
@@ -46,10 +59,6 @@ def _is_numeric(cell: str) -> bool:
 def _rich_table(
     title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], numeric: Sequence[bool]
 ) -> None:
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
-
     table = Table(title=escape(title), title_justify="left", header_style="bold")
     for column, right in zip(columns, numeric, strict=True):
         table.add_column(escape(column), justify="right" if right else "left")
@@ -80,9 +89,6 @@ def progress(label: str) -> Iterator[Update]:
 
 @contextmanager
 def _rich_progress(label: str) -> Iterator[Update]:
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(file=sys.stderr)) as bar:
         task = bar.add_task(label, total=None)
@@ -109,3 +115,23 @@ def closing(result: object, headline: str, next_command: str) -> None:
     say(f"result:   {result}")
     say(f"headline: {headline}")
     say(f"next:     {next_command}")
+
+
+def dry_run(command: str, config: Config, needs: Needs, writes: str | Path | None) -> Document:
+    """Show the resolved configuration and the needs; `writes` is what the command would write."""
+    from risctl.config import fingerprint, to_toml
+
+    say(to_toml(config))
+    say(f"# {command}: nothing was written")
+    say(f"# would write  {writes or 'nothing'}")
+    say(f"# parameters   {needs.parameters or '0 (classical estimators have none)'}")
+    say(f"# disk         {readable_bytes(needs.disk_bytes)}")
+    say(f"# memory       about {readable_bytes(needs.memory_bytes)}")
+    return {
+        "command": command,
+        "dry_run": True,
+        "config": config.model_dump(mode="json"),
+        "fingerprint": fingerprint(config),
+        "writes": None if writes is None else str(writes),
+        "needs": asdict(needs),
+    }

@@ -2,34 +2,30 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import asdict, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from risctl.cli.console import closing, say, show_table
-from risctl.cli.documents import Document, Ending, versioned, write_json
-from risctl.cli.estimators import LEARNED, make_estimator
-from risctl.cli.evaluation_run import Request, evaluate_into, open_source, show_figures
-from risctl.cli.gen_data import write_scenes
-from risctl.cli.locate import describe, locate_file
-from risctl.cli.machine import use_threads
-from risctl.cli.options import Common, common_options, require_range
-from risctl.errors import InputError
+from risctl import runs
+from risctl.cli.console import closing, dry_run, progress, say, show_table
+from risctl.cli.eval import say_left_out, show_figures
+from risctl.cli.options import Common, Ending, common_options
+from risctl.cli.screens.training import training_screen
+from risctl.cli.signals import stop_on_signals
+from risctl.cli.train import announce, interrupted, outcome_sentence, state_of
+from risctl.errors import InputError, require_range
+from risctl.registry import estimator_names
+from risctl.text import Document, decimals, versioned
 
 if TYPE_CHECKING:
-    from risctl.cli.runs import RunDirectory
-    from risctl.cli.training_report import Trained
     from risctl.config import Config
-    from risctl.data import SceneSource
     from risctl.evaluation import SourceRows
-    from risctl.inference import Estimates
-    from risctl.physics import Scenes
+    from risctl.runs import EvaluationRequest, PreparedTraining, RunDirectory, Trained
 
-CLASSICAL = ("nomp", "music", "sbl")
+BASELINES = estimator_names("classical")
 TRAINED = "just trained"  # the name of the demo's own model in the tables
-LOCATED_COUNTS = (1, 2, 3)  # sources of the measured scenes
 COLUMNS = (
     "scene",
     "azimuth deg: true",
@@ -57,152 +53,98 @@ def demo(
     ] = None,
 ) -> Document | Ending:
     """Show everything at work: a short training, estimates beside the bound, pictures, a measurement file."""
-    require_range("--scenes", scenes, 1, 100_000)
-    require_range("--workers", workers, 1, 256)
-    require_range("--batch", batch, 1, 100_000)
-    require_range("--epochs", epochs, 1, 100_000)
-    if common.device not in ("auto", "cpu"):
-        raise InputError("--device", "", "cpu (eval and locate use accelerators)", common.device)
-    on_cpu = replace(common, device="cpu")
+    require_range("scenes", scenes, 1, 100_000)
+    require_range("workers", workers, 1, 256)
+    require_range("batch", batch, 1, 100_000)
+    require_range("epochs", epochs, 1, 100_000)
+    if common.machine.device not in ("auto", "cpu"):
+        raise InputError("device", "", "cpu (eval and locate use accelerators)", common.machine.device)
+    common = replace(common, machine=replace(common.machine, device="cpu"))
     if epochs is not None:
-        on_cpu = on_cpu.with_override(f"training.epochs={epochs}")
-    request = Request(on_cpu, None, None, scenes, False, workers, batch, True)
-    names = CLASSICAL if request.model is None else (LEARNED, *CLASSICAL)
+        common = common.with_override(f"training.epochs={epochs}", first=True)
+    request = runs.EvaluationRequest(
+        common.layers, scenes=scenes, workers=workers, batch=batch, machine=common.machine
+    )
+    say_left_out(request)
     config = replace(
-        request, estimators=CLASSICAL
+        request, estimators=BASELINES
     ).resolve()  # the network to be trained, not the shipped one
-    request = replace(request, estimators=names)
+    shipped = () if request.model is None else ("learned",)
+    request = replace(request, estimators=(*shipped, *BASELINES))
+    training = runs.prepare_training(common.layers, machine=common.machine)
     if common.dry_run:
-        return _dry_run(request, config)
-    use_threads(common.threads)
-    with _run_directory(request, config) as run:
-        return _demo(run, request, config)
+        return _dry_run(request, training, config)
+    with runs.demo_directory(request, config) as run:
+        return _demo(run, request, training, config)
 
 
-def _demo(run: RunDirectory, request: Request, config: Config) -> Document | Ending:
-    from risctl.evaluation import headline
-
+def _demo(
+    run: RunDirectory, request: EvaluationRequest, training: PreparedTraining, config: Config
+) -> Document | Ending:
     say(f"[1/4] scenes: {request.scenes} simulated, written as a dataset, read back with hashes checked")
-    summary = write_scenes(config, run.path / "data", "test", config.evaluation.scenes)
+    summary = runs.generate(config, run.path / "data", "test", config.evaluation.scenes, progress=progress)
     say(f"[2/4] training: {config.training.epochs} epochs of scenes made on the way, none of those above")
-    trained = train_network(request.common)
-    if isinstance(trained, Ending):
-        run.end("interrupted", trained.exit_status, trained.message)
-        return trained
-    request = replace(request, beside={TRAINED: trained["run"]})
-    config, source = open_source(replace(request, data=run.path / "data", scenes=None), request.resolve())
+    trained = _train(training)
+    if trained.outcome.stopped_by is not None:
+        ending = interrupted("train", trained)
+        run.end("interrupted", ending.exit_status, ending.message)
+        return ending
+    request = replace(request, beside={TRAINED: str(trained.run)})
+    at = replace(request, data=run.path / "data", scenes=None)
+    config, source = runs.open_source(at, request.resolve())
     names = ", ".join((TRAINED, *config.evaluation.estimators))
     say(f"[3/4] estimates: {names}, number of sources not given, beside the Cramer-Rao bound")
-    evaluation, files = evaluate_into(run.path, request, config, source)
+    evaluation, files = runs.evaluate_into(run.path, request, config, source, progress)
     show_figures(evaluation)
     say("[4/4] a measurement file (y, H and codes, nothing else): where the sources are")
-    located, written = locate_example(run.path, request, config, source)
-    own = "" if request.model is not None else f" --model {trained['run']}"
-    closing(run.path, headline(evaluation.results), f"risctl locate {run.path / 'measurements.npz'}{own}")
+    name = "nomp" if request.model is None else "learned"
+    chosen = runs.Chosen(name, config, request.model)
+    located = runs.locate_example(run.path, chosen, source, request.batch, progress)
+    show_table(f"{located.file}: {name}", COLUMNS, _rows(located.rows))
+    say("  +-: one standard deviation, the estimator's own; bound: Cramer-Rao bound of the position")
+    answer = {"estimator": name, "scenes": runs.describe(located.estimates)}
+    runs.write_json(run.path / "positions.json", versioned(answer))
+    own = "" if request.model is not None else f" --model {shlex.quote(str(trained.run))}"
+    again = f"risctl locate {shlex.quote(str(located.file))}{own}"
+    closing(run.path, runs.headline(evaluation.results), again)
+    written = (*trained.files, *files, located.file, run.path / "positions.json")
     return {
         "command": "demo",
         "run": str(run.path),
         "dataset": asdict(summary) | {"directory": str(run.path / "data")},
-        "training": trained,
-        "files": [*trained["files"], *(str(path) for path in (*files, *written))],
+        "training": trained.document(),
+        "files": [str(path) for path in written],
         "results": evaluation.results.model_dump(mode="json"),
-        "located": located,
+        "located": answer,
     }
 
 
-def train_network(common: Common) -> Document | Ending:
-    """Train in a run of its own, under `runs/train`; return its document."""
-    from risctl.cli.training_run import TrainingRequest, prepare, train_into_run
-
-    wanted = TrainingRequest(common, "train")
-    return train_into_run(wanted, prepare(wanted), _trained)
-
-
-def _trained(trained: Trained) -> Document:
-    from risctl.cli.training_report import draw_curves, outcome_document, outcome_sentence
-
-    curves = draw_curves(trained)
-    say(f"      {outcome_sentence(trained)}")
-    say(f"      curves: {curves}")
-    say()
-    return outcome_document(trained, (curves,))
+def _train(training: PreparedTraining) -> Trained:
+    """Train in a run of its own, under `runs/train`."""
+    with stop_on_signals() as stop, training_screen(state_of(training)) as screen:
+        trained = runs.train(training, [screen], stop, announce)
+    if trained.outcome.stopped_by is None:
+        say(f"      {outcome_sentence(trained)}")
+        say(f"      curves: {trained.files[0]}")
+        say()
+    return trained
 
 
-def locate_example(
-    run: Path, request: Request, config: Config, source: SceneSource
-) -> tuple[Document, list[Path]]:
-    """Write a few scenes as a measurement file, locate their sources, show them beside the truth."""
-    from risctl.data import write_measurements
-
-    scenes = measured_scenes(source)
-    file, answer = run / "measurements.npz", run / "positions.json"
-    write_measurements(file, scenes.y, scenes.H, scenes.codes)
-    name = CLASSICAL[0] if request.model is None else LEARNED
-    estimator = make_estimator(name, config, request.model, "cpu")
-    estimates = locate_file(config, file, estimator, None, "cpu", request.batch, request.model)
-    document = {"estimator": name, "scenes": describe(estimates)}
-    write_json(answer, versioned(document))
-    rows = beside_truth(scenes, estimates, config)
-    show_table(f"{file}: {name}", COLUMNS, [_row(rows, i) for i in range(len(rows))])
-    say("  +-: one standard deviation, the estimator's own; bound: Cramer-Rao bound of the position")
-    return document, [file, answer]
+def _rows(rows: SourceRows) -> list[tuple[str, ...]]:
+    """One row per source: truth, estimate, deviation of each coordinate; error and bound of the position."""
+    shown = []
+    for i in range(len(rows)):
+        triples = zip(rows.truth[i], rows.estimate[i], rows.std[i], strict=True)
+        cells = (decimals(value) for triple in triples for value in triple)
+        shown.append((str(rows.scene[i]), *cells, decimals(rows.error[i, 3]), decimals(rows.bound[i, 3])))
+    return shown
 
 
-def measured_scenes(source: SceneSource) -> Scenes:
-    """Return, of the highest SNR, the first scene of each of `LOCATED_COUNTS`, as far as there are."""
-    import torch
-
-    from risctl.physics import Scenes
-
-    scenes = source.scenes(0, len(source))
-    high = scenes.snr_db >= scenes.snr_db.max() - 1e-3
-    found = [(high & (scenes.num_sources == count)).nonzero().flatten()[:1] for count in LOCATED_COUNTS]
-    chosen = torch.cat(found) if any(len(rows) for rows in found) else high.nonzero().flatten()[:1]
-    return Scenes.concatenate([scenes[int(i) : int(i) + 1] for i in chosen])
-
-
-def beside_truth(scenes: Scenes, estimates: Estimates, config: Config) -> SourceRows:
-    """Return each source with the estimate assigned to it and its bound, then estimates left over."""
-    from risctl.evaluation.chunks import answers_of, truth_of
-    from risctl.evaluation.score import score
-
-    truth = truth_of(scenes, 0, config.physics)
-    return score(truth, answers_of(estimates), config.physics, config.evaluation).sources
-
-
-def _row(rows: SourceRows, i: int) -> tuple[str, ...]:
-    triples = zip(rows.truth[i], rows.estimate[i], rows.std[i], strict=True)
-    cells = (_number(value) for triple in triples for value in triple)
-    return str(rows.scene[i]), *cells, _number(rows.error[i, 3]), _number(rows.bound[i, 3])
-
-
-def _number(value: float) -> str:
-    """Three decimals; a dash for what is absent (a source not found, an estimate without a source)."""
-    return f"{value:.3f}" if value == value else "–"
-
-
-def _run_directory(request: Request, config: Config) -> RunDirectory:
-    from risctl.cli.provenance import provenance
-    from risctl.cli.runs import RunDirectory
-
-    seeds = {"data.seed": config.data.seed, "bootstrap": request.common.seed or 0}
-    record = provenance("cpu", request.common.threads, seeds, {"path": "data", "hash": None})
-    return RunDirectory.create("demo", request.common.preset_name, config, record)
-
-
-def _dry_run(request: Request, config: Config) -> Document:
-    from risctl.cli.evaluation_run import needs_of
-    from risctl.cli.needs import Needs, dry_run
-    from risctl.cli.training_needs import needs_of_training
-    from risctl.cli.training_run import TrainingRequest, prepare
-    from risctl.data.layout import dataset_bytes
-
-    evaluation = needs_of(request, config)
-    training = needs_of_training(prepare(TrainingRequest(request.common, "train")).plan())
-    disk = dataset_bytes(config.physics, config.evaluation.scenes, config.data.shard_scenes)
-    needs = Needs(
-        disk_bytes=evaluation.disk_bytes + training.disk_bytes + disk,
-        memory_bytes=max(evaluation.memory_bytes, training.memory_bytes),
-        parameters=training.parameters,
+def _dry_run(request: EvaluationRequest, training: PreparedTraining, config: Config) -> Document:
+    evaluation, data = request.needs(config), runs.needs_of_dataset(config, config.evaluation.scenes)
+    needs = runs.Needs(
+        disk_bytes=evaluation.disk_bytes + training.needs.disk_bytes + data.disk_bytes,
+        memory_bytes=max(evaluation.memory_bytes, training.needs.memory_bytes),
+        parameters=training.needs.parameters,
     )
     return dry_run("demo", config, needs, "runs/demo/<utc-time>_<preset>_<id>/, runs/train/...")

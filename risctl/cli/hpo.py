@@ -2,13 +2,28 @@
 
 from __future__ import annotations
 
+import shlex
+from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from risctl.cli.documents import Document, Ending
-from risctl.cli.options import Common, common_options, require_range
+from risctl import runs
+from risctl.cli.console import closing, dry_run, say, show_table
+from risctl.cli.options import Common, Ending, common_options
+from risctl.cli.screens.search import SearchState, search_screen
+from risctl.cli.signals import stop_on_signals
+from risctl.cli.train import announce
+from risctl.errors import CheckFailedError, require_range
+from risctl.text import Document, number, readable_seconds
+
+if TYPE_CHECKING:
+    from risctl.runs import PreparedSearch, Searched
+    from risctl.search import SearchOutcome, TrialRecord
+
+SHOWN = 30  # trials in the table at the end
 
 
 @common_options
@@ -37,12 +52,164 @@ def hpo(
     ] = False,
 ) -> Document | Ending:
     """Search the hyper-parameters; what is interrupted goes on with --resume, and no trial is lost."""
-    from risctl.cli.hpo_needs import dry_run_search
-    from risctl.cli.hpo_prepare import SearchRequest, prepare_search
-    from risctl.cli.hpo_run import search_into_run
+    require_range("trials", trials, 1, 100_000)
+    require_range("workers", workers, 1, 256)
+    need_gate = not (force or common.dry_run)
+    try:
+        prepared = runs.prepare_search(
+            common.layers, trials, workers, storage, study, resume, need_gate, common.machine
+        )
+    except runs.GateNotPassedError as error:
+        words = _overfit_command(error.settings)
+        raise CheckFailedError(f"hpo: {error}; type: {words} (or --force)") from None
+    if common.dry_run:
+        return _dry_run(prepared)
+    state = SearchState(prepared.plan.trials, prepared.config.search.epochs, prepared.preset)
+    with stop_on_signals() as stop, search_screen(state) as screen:
+        found = runs.search(prepared, [screen], stop, announce)
+    return _conclude(found)
 
-    require_range("--trials", trials, 1, 100_000)
-    require_range("--workers", workers, 1, 256)
-    request = SearchRequest(common, trials, workers, storage, study, resume, force)
-    prepared = prepare_search(request)
-    return dry_run_search(prepared) if common.dry_run else search_into_run(request, prepared)
+
+def _overfit_command(settings: Mapping[str, Any]) -> str:
+    """The command whose pass lets a search start."""
+    texts = {key: v if isinstance(v, str) else runs.toml_value(v) for key, v in settings.items()}
+    words = [shlex.quote(f"{key}={text}") for key, text in texts.items()]
+    return " ".join(["risctl overfit", *words])
+
+
+def _dry_run(prepared: PreparedSearch) -> Document:
+    """Show settings, space, needs and time; nothing is written."""
+    plan, config = prepared.plan, prepared.config
+    writes = prepared.resumed or "runs/hpo/<utc-time>_<preset>_<id>/"
+    document = dry_run("hpo", config, prepared.needs(), writes)
+    space = {key: str(parameter) for key, parameter in config.search.parameters.items()}
+    rows = [(key, number(runs.setting(config, key)), text) for key, text in space.items()]
+    show_table(f"Space {config.search.space}", ("parameter", "preset", "searched"), rows)
+    times = prepared.times()
+    seconds = {name: prepared.seconds(trial) for name, trial in times.items()}
+    say(f"# {plan.trials} trials of {config.search.epochs} epochs, {plan.workers} at a time")
+    for name, trial in times.items():
+        one, whole = readable_seconds(trial.seconds), readable_seconds(seconds[name])
+        step = f"{trial.parameters:,} parameters, {1000 * trial.step:.0f} ms per step"
+        say(f"# {name}: {step}, {trial.steps:,} steps: a trial {one}, all of them at most {whole}")
+    say("# pruning and early stopping, which save a part of it, are not counted")
+    passed = runs.passed_gate(config)
+    command = _overfit_command(runs.gate_settings(config))
+    say(f"# overfit gate: {passed or f'none; without --force the search refuses to start: {command}'}")
+    return document | {
+        "study": plan.study_name,
+        "trials": plan.trials,
+        "workers": plan.workers,
+        "devices": list(plan.devices),
+        "gate": None if passed is None else str(passed),
+        "space": space,
+        "trial": {name: asdict(trial) | {"seconds": trial.seconds} for name, trial in times.items()},
+        "seconds": seconds,
+    }
+
+
+def _conclude(found: Searched) -> Document | Ending:
+    """Show what was found; return the document with its exit status."""
+    outcome, resume = found.outcome, _resume_command(found)
+    _show_trials(outcome)
+    if outcome.best is not None:
+        _show_best(found, outcome.best, outcome.baseline)
+    _show_importance(found)
+    rows = [(f.name, f.found, f.wanted, "yes" if f.met else "NO") for f in found.verdict.findings]
+    show_table("Go or no-go", ("figure", "found", "wanted", "met"), rows)
+    over = outcome.stopped_by is None and outcome.best is not None
+    best = shlex.quote(str(found.run / runs.BEST))
+    closing(found.run, headline(found), f"risctl train --config {best}" if over else resume)
+    if found.failure is None:
+        return found.document
+    again = f"; go on with: {resume}" if outcome.stopped_by is not None else ""
+    return Ending(found.document, found.exit_status, found.failure + again)
+
+
+def _show_trials(outcome: SearchOutcome) -> None:
+    trials = outcome.trials
+    shown = sorted(sorted(trials, key=_order)[:SHOWN], key=lambda trial: trial.number)
+    title = "Trials" if len(shown) == len(trials) else f"The best {len(shown)} of {len(trials)} trials"
+    figures = {"median_angle_deg_high_snr": "angle deg", "count_accuracy": "count right"}
+    rows = [
+        (
+            _name(trial, outcome),
+            trial.state,
+            number(trial.value),
+            *(number(trial.secondary.get(key)) for key in figures),
+            str(len(trial.epochs)),
+            readable_seconds(trial.seconds),
+            trial.reason or (f"{len(trial.deaths)} worker deaths" if trial.deaths else ""),
+        )
+        for trial in shown
+    ]
+    show_table(title, ("trial", "state", "loss", *figures.values(), "epochs", "time", "reason"), rows)
+    say("  loss: lowest validation loss (pruned: until then); angle: median at >= 10 dB, at the same epoch")
+    say()
+
+
+def _order(trial: TrialRecord) -> tuple[bool, float, int]:
+    return trial.state != "complete", float("inf") if trial.value is None else trial.value, trial.number
+
+
+def _name(trial: TrialRecord, outcome: SearchOutcome) -> str:
+    marked = {"best": outcome.best, "preset": outcome.baseline}
+    marks = [word for word, other in marked.items() if other is not None and other.number == trial.number]
+    return " ".join([str(trial.number), *marks])
+
+
+def _show_best(found: Searched, best: TrialRecord, preset: TrialRecord | None) -> None:
+    """Show the best trial's parameters and figures beside the preset's."""
+    config = found.plan.config
+    space = config.search.parameters
+    rows: list[tuple[Any, ...]] = [
+        (key, number(runs.setting(config, key)), number(best.params[key]), str(space[key])) for key in space
+    ]
+    rows.append(("validation loss", number(None if preset is None else preset.value), number(best.value), ""))
+    measured: Mapping[str, float] = {} if preset is None else preset.secondary
+    for figure in runs.FIGURES:
+        values = number(measured.get(figure.name)), number(best.secondary.get(figure.name))
+        rows.append((figure.label, *values, ""))
+    seconds = None if preset is None else preset.seconds
+    rows.append(("time of the trial", readable_seconds(seconds), readable_seconds(best.seconds), ""))
+    show_table(f"The best trial, {best.number}, beside the preset", ("", "preset", "best", "searched"), rows)
+    say("  inference.* is drawn and recorded, but has no part in the validation loss")
+    say()
+
+
+def _show_importance(found: Searched) -> None:
+    if found.importances:
+        rows = [(e.key, f"{e.share:.0%}", f"{e.chance:.0%}", runs.direction(e)) for e in found.importances]
+        show_table("What mattered", ("parameter", "importance", "by chance", "direction"), rows)
+        say("  by chance: what a parameter without effect exceeds in one of twenty searches like this one")
+    else:
+        say(f"What mattered: not known from fewer than {runs.MIN_TRIALS} trials with a loss")
+    say()
+
+
+def headline(found: Searched) -> str:
+    """Go or no-go, and the best loss beside the preset's."""
+    best, preset = found.outcome.best, found.outcome.baseline
+    go = "go" if found.verdict.go else "no-go"
+    if found.outcome.stopped_by is not None:
+        go = f"stopped after {found.outcome.finished} trials"
+    if best is None:
+        return f"{go}: no trial completed"
+    against = "not measured" if preset is None else number(preset.value)
+    loss = f"best validation loss {number(best.value)} (trial {best.number}; the preset's own: {against})"
+    wanted = [
+        figure for figure in runs.FIGURES if figure.name in ("count_accuracy", "median_angle_deg_high_snr")
+    ]
+    figures = [
+        f"{figure.label} {number(best.secondary[figure.name])}"
+        for figure in wanted
+        if figure.name in best.secondary
+    ]
+    return "; ".join([f"{go}: {loss}", ", ".join(figures)]).rstrip("; ")
+
+
+def _resume_command(found: Searched) -> str:
+    """What goes on with the search; a shared study is named again, its password is never shown."""
+    url = found.outcome.storage_url
+    shared = "" if url.startswith("sqlite:") else f" --storage {shlex.quote(url)}"
+    return f"risctl hpo --resume {shlex.quote(str(found.run))}{shared}"

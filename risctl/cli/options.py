@@ -4,79 +4,67 @@ from __future__ import annotations
 
 import functools
 import inspect
+import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import nullcontext, redirect_stdout
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.models import OptionInfo
 
-from risctl.cli.documents import Document, EndedError, Ending, json_text, versioned
-from risctl.errors import InputError
+from risctl.errors import InputError, RisctlError
+from risctl.text import Document, json_text, versioned
 
 if TYPE_CHECKING:
-    from risctl.config import Config
+    from risctl.config.layers import Layers, Machine
 
 PANEL = "Options of every command"
-DEFAULT_PRESET = "quick"
-SEED_LIMIT = 2**63
+# Pinned before numpy and torch are imported, so that their BLAS sees it, too.
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+
+
+@dataclass(frozen=True)
+class Ending:
+    """A command's document with an exit status other than 0: a failed gate, an interrupted training.
+
+    With `--json` the document is still the one on stdout; `message` is the one line on stderr.
+    """
+
+    document: Document
+    exit_status: int
+    message: str
+
+
+class EndedError(RisctlError):
+    """A command that has shown its result and ends with another status than 0."""
+
+    def __init__(self, message: str, exit_status: int) -> None:
+        super().__init__(message)
+        self.exit_status = exit_status
 
 
 @dataclass(frozen=True)
 class Common:
-    """The values of the options that every command has; `preset` is None where none was named.
+    """The options that every command has.
 
-    `threads_stated` says whether `threads` was given; `device` is `auto` where it was not.
+    Attributes:
+        layers: preset, configuration file, override words and seed.
+        machine: device and threads.
+        json: print one JSON document on stdout.
+        dry_run: write nothing.
     """
 
-    preset: str | None
-    config_file: Path | None
-    overrides: tuple[str, ...]
-    json: bool
-    device: str
-    seed: int | None
-    dry_run: bool
-    threads: int
-    threads_stated: bool = False
+    layers: Layers
+    machine: Machine
+    json: bool = False
+    dry_run: bool = False
 
-    @property
-    def preset_name(self) -> str:
-        """The preset that is meant: `quick` where none was named."""
-        return self.preset or DEFAULT_PRESET
-
-    def resolve(self) -> Config:
-        """Return the configuration: defaults < preset < file < override words < `--seed`."""
-        from risctl.config import load_config
-
-        return load_config(self.preset_name, self.config_file, self.words)
-
-    def resolve_over(self, base: Config) -> Config:
-        """Return the configuration on the base of a run's own, which a named preset replaces as a whole."""
-        from risctl.config import load_config
-
-        if self.preset is not None:
-            return self.resolve()
-        return load_config(None, self.config_file, self.words, base=base)
-
-    @property
-    def words(self) -> list[str]:
-        """The override words, those that `--seed` stands for last."""
-        seeds = [] if self.seed is None else [f"data.seed={self.seed}", f"training.seed={self.seed}"]
-        return [*self.overrides, *seeds]
-
-    def with_override(self, word: str) -> Common:
-        """Return these options with one more override word in front."""
-        return replace(self, overrides=(word, *self.overrides))
-
-    def with_last_override(self, word: str) -> Common:
-        """Return these options with one more override word, which replaces what those before it say."""
-        return replace(self, overrides=(*self.overrides, word))
-
-    def with_preset(self, name: str) -> Common:
-        """Return these options with the preset `name` where none was named."""
-        return self if self.preset is not None else replace(self, preset=name)
+    def with_override(self, word: str, first: bool = False) -> Common:
+        """These options with one more override word."""
+        return replace(self, layers=self.layers.with_overrides(word, first=first))
 
 
 def _shared_parameters(
@@ -117,39 +105,36 @@ def _shared_parameters(
         ),
     ] = None,
 ) -> Common:
-    """Collect the shared options, after checking what needs no configuration."""
-    from risctl.cli.machine import check_device_name
+    """Collect the shared options."""
+    from risctl.config.layers import Layers, Machine
 
-    if seed is not None and not 0 <= seed < SEED_LIMIT:
-        raise InputError("--seed", "", f"0 to {SEED_LIMIT - 1}", seed)
-    require_range("--threads", threads, 1, 1024)
-    check_device_name(device)
-    used = 1 if threads is None else threads
-    words = tuple(overrides or ())
-    return Common(preset, config, words, json, device, seed, dry_run, used, threads is not None)
-
-
-def require_range(flag: str, value: int | None, low: int, high: int) -> None:
-    """Refuse a flag's number outside `low`..`high`; None means that the flag was not given."""
-    if value is not None and not low <= value <= high:
-        raise InputError(flag, "", f"{low} to {high}", value)
+    layers = Layers(preset, config, tuple(overrides or ()), seed)
+    common = Common(layers, Machine(device, threads), json, dry_run)
+    for variable in THREAD_VARIABLES:
+        os.environ[variable] = str(threads or 1)
+    return common
 
 
 def common_options(command: Callable[..., Document | Ending]) -> Callable[..., None]:
     """Give `command(common, ...)` the shared options.
 
     With `--json` the document it returns is printed on stdout, and everything else it prints goes to stderr.
-    An `Ending` is shown the same way, and then ends the command with its own status.
+    An `Ending` is shown the same way, and then ends the command with its own status. An error that names an
+    argument of the engine is given the name of the flag.
     """
     own = list(inspect.signature(command, eval_str=True).parameters.values())[1:]
     shared = list(inspect.signature(_shared_parameters, eval_str=True).parameters.values())
     names = {parameter.name for parameter in shared}
+    parameters = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in own + shared]
 
     @functools.wraps(command)
     def wrapper(**values: Any) -> None:
-        common = _shared_parameters(**{name: values.pop(name) for name in names})
-        with redirect_stdout(sys.stderr) if common.json else nullcontext():
-            result = command(common, **values)
+        try:
+            common = _shared_parameters(**{name: values.pop(name) for name in names})
+            with redirect_stdout(sys.stderr) if common.json else nullcontext():
+                result = command(common, **values)
+        except InputError as error:
+            raise _with_flag(error, parameters) from None
         if common.json:
             document = result.document if isinstance(result, Ending) else result
             sys.stdout.write(json_text(versioned(document)))
@@ -157,7 +142,19 @@ def common_options(command: Callable[..., Document | Ending]) -> Callable[..., N
         if isinstance(result, Ending) and result.exit_status:
             raise EndedError(result.message, result.exit_status)
 
-    parameters = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in own + shared]
     wrapper.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     wrapper.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     return wrapper
+
+
+def _with_flag(error: InputError, parameters: Iterable[inspect.Parameter]) -> InputError:
+    """The error with `--num-sources` for `num_sources`, where that is an option of the command."""
+    name, space, rest = error.where.partition(" ")
+    flags = {
+        parameter.name: f"--{parameter.name.replace('_', '-')}"
+        for parameter in parameters
+        if isinstance(parameter.annotation.__metadata__[0], OptionInfo)
+    }
+    if name not in flags or (error.key and not space):  # a section of the configuration has that name, too
+        return error
+    return InputError(f"{flags[name]}{space}{rest}", error.key, error.expected, error.got)

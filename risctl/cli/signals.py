@@ -1,42 +1,46 @@
-"""SIGINT and SIGTERM while a training runs: the first asks it to save and stop, the second leaves at once."""
+"""SIGINT and SIGTERM during a training: the first asks it to save and stop, the second leaves at once."""
 
 from __future__ import annotations
 
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import TYPE_CHECKING
+
+from risctl import runs
+
+if TYPE_CHECKING:
+    from risctl.training import StopFlag
 
 WORDS = b"risctl: stopping: this step is finished and saved first (the same signal again leaves at once)\n"
 SIGNAL_STATUS = 128
 
 
 @contextmanager
-def stop_on_signals(request: Callable[[int], None], quiet: bool = False) -> Iterator[None]:
-    """Call `request(number)` on the first SIGINT or SIGTERM inside the block.
+def stop_on_signals(quiet: bool = False) -> Iterator[StopFlag]:
+    """Yield a flag that the first SIGINT or SIGTERM inside the block sets.
 
     A second signal leaves by an exception, without saving: what was saved before is whole, because files are
     committed by renaming. Outside the main thread, where signals do not arrive, nothing is changed.
     """
+    stop = runs.StopFlag()
     if threading.current_thread() is not threading.main_thread():
-        yield
+        yield stop
         return
-    asked = False
 
     def handle(number: int, _frame: FrameType | None) -> None:
-        nonlocal asked
-        if asked:
+        if stop.requested is not None:
             _leave(number)
-        asked = True
-        request(number)
+        stop.request(number)
         if not quiet:
             os.write(2, WORDS)
 
     before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield
+        yield stop
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

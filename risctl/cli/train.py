@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from risctl.cli.console import closing
-from risctl.cli.documents import Document, Ending
-from risctl.cli.options import Common, common_options
+from risctl import runs
+from risctl.cli.console import closing, dry_run, note
+from risctl.cli.options import Common, Ending, common_options
+from risctl.cli.screens.training import TrainingState, training_screen
+from risctl.cli.signals import SIGNAL_STATUS, stop_on_signals
+from risctl.text import Document
 
 if TYPE_CHECKING:
-    from risctl.cli.training_report import Trained
+    from risctl.runs import PreparedTraining, Trained
+
+ResumeOption = Annotated[
+    Path | None, typer.Option(metavar="RUN", help="Go on with this run, in its own directory.")
+]
+TensorboardOption = Annotated[
+    bool, typer.Option("--tensorboard", help="Write TensorBoard scalars into the run, too.")
+]
 
 
 @common_options
@@ -25,35 +36,66 @@ def train(
     val_data: Annotated[
         Path | None, typer.Option(help="Validation dataset beside --data; absent: scenes are made.")
     ] = None,
-    resume: Annotated[
-        Path | None, typer.Option(metavar="RUN", help="Go on with this run, in its own directory.")
-    ] = None,
+    resume: ResumeOption = None,
     fork: Annotated[
         bool, typer.Option("--fork", help="With --resume: a new run from that state; settings may change.")
     ] = False,
-    tensorboard: Annotated[
-        bool, typer.Option("--tensorboard", help="Write TensorBoard scalars into the run, too.")
-    ] = False,
+    tensorboard: TensorboardOption = False,
 ) -> Document | Ending:
     """Train the network; what is interrupted goes on with --resume and ends the same."""
-    from risctl.cli.training_needs import dry_run_training
-    from risctl.cli.training_run import TrainingRequest, follow, prepare, train_into_run
-    from risctl.training import launched_rank
-
-    request = TrainingRequest(common, "train", data, val_data, resume, fork, tensorboard)
-    prepared = prepare(request)
+    prepared = runs.prepare_training(
+        common.layers, "train", data, val_data, resume, fork, tensorboard, common.machine
+    )
     if common.dry_run:
-        return dry_run_training(request, prepared)
-    if launched_rank() > 0:
+        return dry_run_training(prepared)
+    if prepared.is_worker:
         raise typer.Exit(follow(prepared))
-    return train_into_run(request, prepared, finish)
-
-
-def finish(trained: Trained) -> Document:
-    """Draw the curves, say how it went, return the document."""
-    from risctl.cli.training_report import draw_curves, outcome_document, outcome_sentence
-
-    curves = draw_curves(trained)
+    with stop_on_signals() as stop, training_screen(state_of(prepared)) as screen:
+        trained = runs.train(prepared, [screen], stop, announce)
+    if trained.outcome.stopped_by is not None:
+        return interrupted("train", trained)
     early = " (stopped early: no better for a while)" if trained.outcome.early_stopped else ""
-    closing(trained.run, outcome_sentence(trained) + early, f"risctl eval {trained.run}")
-    return {"command": "train"} | outcome_document(trained, (curves,))
+    closing(trained.run, outcome_sentence(trained) + early, f"risctl eval {shlex.quote(str(trained.run))}")
+    return {"command": "train"} | trained.document()
+
+
+def dry_run_training(prepared: PreparedTraining) -> Document:
+    """Show settings and needs; nothing is written."""
+    writes = prepared.resumed or f"runs/{prepared.command}/<utc-time>_<preset>_<id>/"
+    return dry_run(prepared.command, prepared.config, prepared.needs, writes)
+
+
+def follow(prepared: PreparedTraining) -> int:
+    """Train as a `torchrun` process of rank > 0; return the exit status."""
+    with stop_on_signals(quiet=True) as stop:
+        stopped_by = runs.train_as_worker(prepared, stop)
+    return 0 if stopped_by is None else SIGNAL_STATUS + stopped_by
+
+
+def state_of(prepared: PreparedTraining) -> TrainingState:
+    """An empty state for the training's display."""
+    return TrainingState(prepared.term_weights, start_value=prepared.first_value)
+
+
+def announce(run: Path) -> None:
+    """Say where a new run is."""
+    note(f"run: {run}")
+
+
+def interrupted(command: str, trained: Trained) -> Ending:
+    """The ending of a command that a signal stopped: how far it came, and how to go on."""
+    outcome = trained.outcome
+    assert outcome.stopped_by is not None
+    again = f"risctl {command} --resume {shlex.quote(str(trained.run))}"
+    message = f"stopped and saved after step {outcome.steps}; go on with: {again}"
+    return Ending({"command": command} | trained.document(), SIGNAL_STATUS + outcome.stopped_by, message)
+
+
+def outcome_sentence(trained: Trained) -> str:
+    """The best validation loss beside the first, with the figures of its epoch."""
+    outcome = trained.outcome
+    if outcome.best_value is None or outcome.best_epoch is None or outcome.first_value is None:
+        return f"{outcome.steps} steps, no validation yet"
+    start = f"validation loss {outcome.best_value:.4g} after epoch {outcome.best_epoch + 1}"
+    figures = ", ".join(runs.figure_sentences(trained.best_metrics))
+    return "; ".join([f"{start} (first {outcome.first_value:.4g})", figures]).rstrip("; ")

@@ -1,9 +1,16 @@
 """The configuration: a frozen, strict schema, the shipped presets, and how they are resolved."""
 
-from risctl.config.compare import canonical_json, diff_configs, fingerprint, flatten
+from risctl.config.compare import canonical_json, diff_configs, fingerprint, flatten, known_fingerprints
+from risctl.config.former import current_names
 from risctl.config.load import load_config
 from risctl.config.parse import parse_section
-from risctl.config.presets import preset_directory, preset_names, preset_path, preset_summary
+from risctl.config.presets import (
+    preset_directory,
+    preset_names,
+    preset_path,
+    preset_summary,
+    reference_directory,
+)
 from risctl.config.schema import (
     Config,
     CovarianceConfig,
@@ -31,13 +38,16 @@ __all__ = [
     "SearchConfig",
     "TrainingConfig",
     "canonical_json",
+    "current_names",
     "diff_configs",
     "fingerprint",
     "flatten",
+    "known_fingerprints",
     "load_config",
     "parse_section",
     "preset_directory",
     "preset_names",
     "preset_path",
     "preset_summary",
+    "reference_directory",
 ]

@@ -1,41 +1,52 @@
-"""Comparing configurations: a canonical form, its hash, and the keys in which two differ."""
+"""Comparing configurations: a canonical form, its hash, and the keys in which two differ.
+
+The canonical form holds the settings that differ from the schema's defaults, so a setting that is added later
+leaves the fingerprints of all older artefacts as they are. Two changes it cannot see, and each raises a
+version: another default value raises `DEFAULTS_VERSION` here; other numbers from the same settings raise
+`PIPELINE_VERSION` (covariances) or `GENERATOR_VERSION` (scenes), which stand beside the fingerprints.
+
+Where settings are stored (checkpoints, `dataset.json`, `config.json`, the settings of a study) they are
+compared themselves, as this version reads them. A hash that stands alone (`results.json`, `overfit.json`,
+points of a sweep, scenes in `provenance.json`) is compared with `known_fingerprints`, which include the form
+of risctl 0.1.0. The generated name of a study is of the present form: an older study is joined by its name.
+"""
 
 from __future__ import annotations
 
-import hashlib
 import json
-from typing import Any
+from typing import Any, Final
 
 from pydantic import BaseModel
 
+from risctl.config.former import digest16, former_canonical_json
 from risctl.config.schema import Config
 
-# Settings younger than files that carry a fingerprint, at the value that changes nothing: left out of the
-# canonical form there, so that the fingerprints of datasets and checkpoints made before stand.
-YOUNGER = {"pair_coherence": 0.0}
+DEFAULTS_VERSION: Final = 1
 
 
 def canonical_json(model: BaseModel) -> str:
-    """Return the JSON text that equal settings share: sorted keys, no spaces, shortest floats."""
-    values = _without_neutral(model.model_dump(mode="json"))
+    """JSON of the settings that differ from their defaults: sorted keys, no spaces, shortest floats."""
+    values = model.model_dump(mode="json", exclude_defaults=True) | {"defaults_version": DEFAULTS_VERSION}
     return json.dumps(values, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
 def fingerprint(model: BaseModel) -> str:
-    """Return 16 hexadecimal digits of the BLAKE2b hash of the canonical JSON."""
-    return hashlib.blake2b(canonical_json(model).encode(), digest_size=8).hexdigest()
+    """16 hexadecimal digits of the BLAKE2b hash of the canonical JSON."""
+    return digest16(canonical_json(model))
 
 
-def _without_neutral(values: dict[str, Any]) -> dict[str, Any]:
-    return {
-        key: _without_neutral(value) if isinstance(value, dict) else value
-        for key, value in values.items()
-        if key not in YOUNGER or value != YOUNGER[key]
-    }
+def known_fingerprints(model: BaseModel, section: str = "") -> tuple[str, str]:
+    """The present fingerprint and the one that risctl 0.1.0 wrote for the same settings.
+
+    Args:
+        model: the section, or the whole configuration.
+        section: name of the section, "" for the whole configuration.
+    """
+    return fingerprint(model), digest16(former_canonical_json(model, section))
 
 
 def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return nested tables as `{"section.key": value}`."""
+    """Nested tables as `{"section.key": value}`."""
     flat: dict[str, Any] = {}
     for key, value in values.items():
         name = f"{prefix}{key}"
@@ -44,6 +55,6 @@ def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def diff_configs(a: Config, b: Config) -> dict[str, tuple[Any, Any]]:
-    """Return `{"section.key": (value in a, value in b)}` for the keys in which they differ; None: absent."""
+    """`{"section.key": (value in a, value in b)}` for the keys in which they differ; None: absent."""
     left, right = flatten(a.model_dump(mode="json")), flatten(b.model_dump(mode="json"))
     return {key: (left.get(key), right.get(key)) for key in left | right if left.get(key) != right.get(key)}

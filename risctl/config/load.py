@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from risctl.config.compare import flatten
+from risctl.config.former import current_names
 from risctl.config.parse import check_keys, parse_override, read_table, validate
 from risctl.config.presets import preset_path
 from risctl.config.schema import Config
@@ -32,7 +33,7 @@ def load_config(
     paths = [preset_path(preset)] if preset else []
     paths += [Path(file)] if file else []
     layers = [] if base is None else [("base", flatten(base.model_dump(mode="json")))]
-    layers += [(str(path), _flat_leaves(read_table(path))) for path in paths]
+    layers += [(str(path), _flat_leaves(current_names(read_table(path), path))) for path in paths]
     layers.extend(("override", dict([parse_override(word)])) for word in overrides)
     return _resolve(layers)
 

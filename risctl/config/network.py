@@ -53,7 +53,7 @@ class ModelConfig(Section):
 
 
 class LossConfig(Section):
-    """Weights of the twelve loss terms, named like the terms, and their fixed shape parameters."""
+    """Weights of the loss terms, named like the terms, and their fixed shape parameters."""
 
     cov: NonNegative = 1.0
     """NMSE of the blended covariance against the true one."""
@@ -107,16 +107,16 @@ class LossConfig(Section):
     """Epochs of the first phase."""
     schedule_final_fraction: Fraction = 0.2
     """Share of the epochs in the last phase."""
-    own_presence: NonNegative = 0.3
-    """The network's own: focal loss of the presence map."""
-    own_offset: NonNegative = 0.5
-    """The network's own: offsets within the cells, cells."""
-    own_range: NonNegative = 0.3
-    """The network's own: log-range of the cells."""
-    own_power: NonNegative = 0.1
-    """The network's own: log-power of the cells."""
-    own_std: NonNegative = 0.02
-    """The network's own: likelihood of the cells' range error."""
+    detection_presence: NonNegative = 0.3
+    """Focal loss of the presence map. (Detection losses are auxiliary: not in the validation total.)"""
+    detection_offset: NonNegative = 0.5
+    """Offsets of the sources within their cells, in cells."""
+    detection_range: NonNegative = 0.3
+    """Log-range at the sources' cells."""
+    detection_power: NonNegative = 0.1
+    """Log-power at the sources' cells."""
+    detection_std: NonNegative = 0.02
+    """Likelihood of the range error at the sources' cells."""
 
 
 class TrainingConfig(Section):

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from risctl.config.former import current_name
 from risctl.errors import InputError
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -65,9 +66,12 @@ def _brief(error: BaseException) -> str:
 
 
 def parse_override(word: str) -> tuple[str, Any]:
-    """Split `section.key=value`; the value is a TOML scalar or array, a bare word stands for its string."""
+    """Split `section.key=value` into present name and value.
+
+    The value is a TOML scalar or array; a bare word stands for its string.
+    """
     key, equals, text = word.partition("=")
-    key, text = key.strip(), text.strip()
+    key, text = current_name(key.strip()), text.strip()
     if not equals or "." not in key or not all(key.split(".")):
         raise InputError("override", "", "section.key=value", _shorten(repr(word)))
     if BARE_WORD.fullmatch(text) and text not in ("true", "false", "nan", "inf"):

@@ -26,8 +26,8 @@ class DataConfig(Section):
     """Scenes made as they are needed, or read from a dataset directory."""
     repeat: bool = False
     """Go over the same training scenes in every epoch, instead of new ones from the stream."""
-    ahead: Annotated[int, Field(ge=0, le=256)] = 0
-    """Processes that make training scenes of a stream ahead of the steps; 0 makes them between the steps."""
+    prefetch_workers: Annotated[int, Field(ge=0, le=256)] = 0
+    """Processes that simulate the training scenes of the next steps; 0 simulates them between the steps."""
     validate_on: Literal["val", "train"] = "val"
     """Split that validation uses; `train` is the overfit gate's deliberate choice."""
 

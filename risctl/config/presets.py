@@ -1,4 +1,4 @@
-"""Where the shipped presets are: beside the package in a checkout, inside it in an installed wheel."""
+"""The shipped presets and reference model: beside the package in a checkout, inside it in a wheel."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ PACKAGE = Path(__file__).resolve().parents[1]
 
 
 def preset_directory() -> Path:
-    """Return the directory of the shipped TOML files; a wheel's own copy goes first."""
+    """Directory of the shipped TOML files; a wheel's own copy goes first."""
     for directory in (PACKAGE / "presets", PACKAGE.parent / "presets"):
         if (directory / "quick.toml").is_file():
             return directory
@@ -19,21 +19,37 @@ def preset_directory() -> Path:
 
 
 def preset_names() -> tuple[str, ...]:
-    """Return the names of the shipped presets, sorted."""
+    """Names of the shipped presets, sorted."""
     return tuple(sorted(path.stem for path in preset_directory().glob("*.toml")))
 
 
 def preset_path(name: str) -> Path:
-    """Return the file of preset `name`; an unknown name is an `InputError` with the nearest known one."""
+    """File of the preset `name`.
+
+    Raises:
+        InputError: no such preset; the message gives the nearest name.
+    """
     names = preset_names()
     if name not in names:
         near = difflib.get_close_matches(name, names, n=1, cutoff=0.0)
         hint = f" (nearest: {near[0]})" if near else ""
-        raise InputError("--preset", "", f"one of {', '.join(names)}{hint}", repr(name))
+        raise InputError("preset", "", f"one of {', '.join(names)}{hint}", repr(name))
     return preset_directory() / f"{name}.toml"
 
 
 def preset_summary(name: str) -> str:
-    """Return the first comment line of a preset: what it is for."""
+    """First comment line of a preset, which says what it is for."""
     first = preset_path(name).read_text(encoding="utf-8").splitlines()[0]
     return first.removeprefix("#").strip()
+
+
+def reference_directory() -> Path:
+    """Run directory of the shipped model; a wheel's own copy goes first.
+
+    Raises:
+        StorageError: it is missing.
+    """
+    for directory in (PACKAGE / "reference", PACKAGE.parent / "runs" / "reference" / "model"):
+        if (directory / "checkpoints").is_dir():
+            return directory
+    raise StorageError(f"{PACKAGE / 'reference'}: the shipped model is missing; reinstall risctl")

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
+from pydantic_core import PydanticKnownError
 
 from risctl.config.base import (
     Decibels,
@@ -14,8 +15,17 @@ from risctl.config.base import (
     as_tuple,
     cross_field_error,
 )
+from risctl.registry import estimator_names
 
-EstimatorName = Literal["learned", "nomp", "music", "sbl", "ceiling"]
+
+def _known_estimator(name: Any) -> Any:
+    if name not in estimator_names():
+        *first, last = map(repr, estimator_names())
+        raise PydanticKnownError("literal_error", {"expected": f"{', '.join(first)} or {last}"})
+    return name
+
+
+EstimatorName = Annotated[str, BeforeValidator(_known_estimator)]
 EstimatorNames = Annotated[tuple[EstimatorName, ...], as_tuple, Field(min_length=1, max_length=8)]
 GridSide = Annotated[int, Field(ge=2, le=100_000)]
 
@@ -67,7 +77,7 @@ class EvaluationConfig(Section):
     gospa_power: Annotated[float, Field(ge=1, le=10)] = 2.0
     """GOSPA exponent p."""
     estimators: EstimatorNames = ("nomp", "music")
-    """Estimators of the sweep; `learned` needs a run or checkpoint, `ceiling` is a reference."""
+    """Estimators of the sweep; `learned` needs a run or checkpoint, `ceiling` is an oracle."""
 
     @model_validator(mode="after")
     def _check_distinct(self) -> Self:

@@ -58,7 +58,7 @@ FIXED_BY_SEARCH = {
     "training.beta_jitter": "search.beta_jitter",
     "training.curriculum": "nothing: it is off in trials",
     "training.swa_fraction": "nothing: it is off in trials",
-    "training.seed": "--seed: it is the same in all trials",
+    "training.seed": "the seed of the search: it is the same in all trials",
 }
 """Settings that a trial takes from elsewhere."""
 
@@ -105,10 +105,9 @@ class Parameter(Section):
 
     @model_serializer(mode="wrap")
     def _only_stated(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leave out what is absent: TOML has no word for it."""
-        return {
-            key: value for key, value in serialise(self).items() if value is not None and value is not False
-        }
+        """Leave out what is absent (TOML has no null) and every other default."""
+        fields = type(self).model_fields
+        return {key: value for key, value in serialise(self).items() if value != fields[key].default}
 
     def holds(self, value: object) -> bool:
         """Whether `value` is one of those the parameter can take."""

@@ -1,6 +1,10 @@
 """From snapshots to covariance factors: the only path, for training and for inference alike."""
 
-from risctl.covariance.identity import PIPELINE_VERSION, covariance_fingerprint
+from risctl.covariance.identity import (
+    PIPELINE_VERSION,
+    covariance_fingerprint,
+    is_covariance_fingerprint,
+)
 from risctl.covariance.lowrank import LowRank
 from risctl.covariance.pipeline import (
     Covariances,
@@ -24,6 +28,7 @@ __all__ = [
     "covariance_fingerprint",
     "covariances",
     "full_precision",
+    "is_covariance_fingerprint",
     "leading_subspace",
     "predicted_covariance",
     "ridge_back_projection",

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
-import hashlib
-
 from risctl.config import CovarianceConfig
 from risctl.config.compare import canonical_json
+from risctl.config.former import digest16, former_canonical_json
 
 # Raise it with any change that makes the same measurements and knobs give other covariances.
 PIPELINE_VERSION = 1
 
 
 def covariance_fingerprint(covariance: CovarianceConfig) -> str:
-    """16 hexadecimal digits: BLAKE2b over the pipeline's version and the knobs in canonical form."""
-    text = f"{PIPELINE_VERSION}:{canonical_json(covariance)}"
-    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+    """16 hexadecimal digits: BLAKE2b over the pipeline's version and the settings in canonical form."""
+    return digest16(f"{PIPELINE_VERSION}:{canonical_json(covariance)}")
+
+
+def is_covariance_fingerprint(stored: str, covariance: CovarianceConfig) -> bool:
+    """Whether `stored` was made for these settings and this pipeline, by this version or by risctl 0.1.0."""
+    return stored in (covariance_fingerprint(covariance), former_covariance_fingerprint(covariance))
+
+
+def former_covariance_fingerprint(covariance: CovarianceConfig) -> str:
+    """The fingerprint that risctl 0.1.0 wrote for these settings."""
+    return digest16(f"{PIPELINE_VERSION}:{former_canonical_json(covariance, 'covariance')}")

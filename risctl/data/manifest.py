@@ -3,6 +3,10 @@
 While a dataset is being written the same document, listing the shards finished so far, is
 `dataset.partial.json`; `dataset.json` appears when all of them are there. It holds no time or host name: the
 same scenes give the same bytes.
+
+Two datasets are compared by their settings as this version reads them (`check_same_plan`). A field that is
+added to a table here needs a default: older files do not have it, and keep the digest that they were written
+with.
 """
 
 from __future__ import annotations
@@ -12,9 +16,9 @@ import json
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import Field
+from pydantic import Field, PrivateAttr
 
-from risctl.config import PhysicsConfig, fingerprint, parse_section
+from risctl.config import PhysicsConfig, current_names, fingerprint, parse_section
 from risctl.config.base import SceneCount, Section, Seed, as_tuple
 from risctl.data.layout import ShardLayout
 from risctl.data.mapped import read_regular
@@ -29,7 +33,7 @@ Hash = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 
 
 class GeneratorInfo(Section):
-    """What the scenes follow from, besides seed and split."""
+    """What determines the scenes, besides seed and split."""
 
     version: Annotated[int, Field(ge=1)] = GENERATOR_VERSION
     """Raised when the same configuration starts to give other numbers."""
@@ -58,9 +62,9 @@ class Manifest(Section):
     schema_version: Literal[1] = SCHEMA_VERSION
     """Version of this document."""
     generator: GeneratorInfo
-    """What the scenes follow from."""
-    fingerprint: Annotated[str, Field(pattern="^[0-9a-f]{16}$")]
-    """Fingerprint of the physics section."""
+    """What determines the scenes, besides seed and split."""
+    fingerprint: str | None = None
+    """Fingerprint of the physics section, for readers of the file; never compared."""
     seed: Seed
     """Seed."""
     split: Literal["train", "val", "test"]
@@ -71,6 +75,7 @@ class Manifest(Section):
     """Scenes of every shard but the last, which may have fewer."""
     shards: Annotated[tuple[ShardEntry, ...], as_tuple] = ()
     """The shards in order (those finished so far, in a partial document)."""
+    _digest_read: str | None = PrivateAttr(None)
 
     @property
     def physics(self) -> PhysicsConfig:
@@ -88,53 +93,54 @@ class Manifest(Section):
         return len(self.shards) == self.num_shards
 
     def interval(self, index: int) -> tuple[int, int]:
-        """Return the first scene of shard `index` and one past its last."""
+        """First scene of shard `index` and one past its last."""
         return index * self.shard_scenes, min((index + 1) * self.shard_scenes, self.num_scenes)
 
     def layout(self, index: int) -> ShardLayout:
-        """Return the byte layout of shard `index`."""
+        """Byte layout of shard `index`."""
         start, stop = self.interval(index)
         return ShardLayout(self.physics, stop - start)
 
     def entry(self, index: int) -> ShardEntry | None:
-        """Return what is recorded of shard `index`, None if it is not finished."""
+        """The entry of shard `index`, None if it is not finished."""
         name = shard_name(index)
         return next((shard for shard in self.shards if shard.file == name), None)
 
     def with_shard(self, entry: ShardEntry) -> Manifest:
-        """Return the document with `entry` added, in order."""
+        """The document with `entry` added, in order."""
         others = [shard for shard in self.shards if shard.file != entry.file]
-        return self.model_copy(
-            update={"shards": tuple(sorted([*others, entry], key=lambda shard: _shard_index(shard.file)))}
-        )
+        shards = sorted([*others, entry], key=lambda shard: _shard_index(shard.file))
+        changed = self.model_copy(update={"shards": tuple(shards)})
+        changed._digest_read = None
+        return changed
 
     @property
     def digest(self) -> str:
-        """Hash of the document: it covers the shards' hashes, so it stands for the whole dataset."""
-        return _digest(self.model_dump(mode="json"))
+        """Hash of the document, shard hashes included; as the file has it if it was read from one."""
+        return self._digest_read or _digest(self.model_dump(mode="json"))
 
     def to_bytes(self) -> bytes:
-        """Return the document as it is written, one shard a line of its table."""
-        values = self.model_dump(mode="json") | {"digest": self.digest}
-        return (json.dumps(values, indent=1) + "\n").encode()
+        """The document as it is written, with its digest."""
+        values = self.model_dump(mode="json")
+        return (json.dumps(values | {"digest": _digest(values)}, indent=1) + "\n").encode()
 
 
 def shard_name(index: int) -> str:
-    """Return the file name of shard `index`."""
+    """File name of shard `index`."""
     return f"shard-{index:05d}.safetensors"
 
 
 def _shard_index(name: str) -> int:
-    """Return the index in a shard's file name, -1 if the name is any other (`../x`, say)."""
+    """Index in a shard's file name, -1 for any other name (`../x`, say)."""
     digits = name.removeprefix("shard-").removesuffix(".safetensors")
     index = int(digits) if digits.isascii() and digits.isdecimal() and len(digits) < 10 else -1
     return index if name == shard_name(index) else -1
 
 
-def new_manifest(
+def build_manifest(
     physics: PhysicsConfig, seed: int, split: str, num_scenes: int, shard_scenes: int
 ) -> Manifest:
-    """Return the document of a dataset nothing of which is written yet; InputError if a value is refused."""
+    """Build the document of a dataset without shards; InputError if a value is refused."""
     values = {
         "generator": {"physics": physics},
         "fingerprint": fingerprint(physics),
@@ -157,12 +163,16 @@ def read_manifest(path: Path) -> Manifest:
     version = values.get("schema_version")
     if version != SCHEMA_VERSION:
         raise InputError(path, "schema_version", f"{SCHEMA_VERSION}, which this version reads", repr(version))
-    if values.pop("digest", None) != _digest(values):
+    digest = values.pop("digest", None)
+    if digest != _digest(values):
         raise DamagedFileError(path, "the content its digest was taken of", "an edited file")
+    if isinstance(values.get("generator"), dict):
+        values["generator"] = current_names(values["generator"], path)
     try:
         manifest = parse_section(Manifest, values, path)
     except InputError as error:
         raise DamagedFileError(path, f"{error.key}: {error.expected}", error.got) from None
+    manifest._digest_read = digest
     _check_consistency(path, manifest)
     return manifest
 
@@ -183,9 +193,6 @@ def _plan(manifest: Manifest) -> dict[str, Any]:
 
 
 def _check_consistency(path: Path, manifest: Manifest) -> None:
-    expected = fingerprint(manifest.physics)
-    if manifest.fingerprint != expected:
-        raise DamagedFileError(path, f"fingerprint {expected}", manifest.fingerprint)
     if len({shard.file for shard in manifest.shards}) != len(manifest.shards):
         raise DamagedFileError(path, "every shard once", "a shard listed twice")
     for shard in manifest.shards:

@@ -15,7 +15,7 @@ REGULAR = "a regular file inside the dataset directory"
 
 
 def open_regular(path: Path) -> int:
-    """Return a read-only descriptor of the regular file `path`.
+    """Open the regular file `path` read-only and return its descriptor.
 
     The last component may not be a symbolic link (it could lead anywhere), a directory, a pipe or a device.
 
@@ -40,7 +40,7 @@ def open_regular(path: Path) -> int:
 
 
 def file_size(path: Path) -> int:
-    """Return the bytes of the regular file `path`; same errors as `open_regular`."""
+    """Size in bytes of the regular file `path`; same errors as `open_regular`."""
     descriptor = open_regular(path)
     try:
         return os.fstat(descriptor).st_size
@@ -49,17 +49,17 @@ def file_size(path: Path) -> int:
 
 
 def read_regular(path: Path, limit: int) -> bytes:
-    """Return the content of the regular file `path`, at most `limit` bytes of it being acceptable."""
+    """Read the regular file `path`, which may have at most `limit` bytes."""
     descriptor = open_regular(path)
     with storage_errors(path), os.fdopen(descriptor, "rb") as stream:
-        content = stream.read(limit + 1)
+        content = stream.read(min(os.fstat(descriptor).st_size, limit) + 1)  # one more: has it grown since?
     if len(content) > limit:
         raise DamagedFileError(path, f"at most {limit} bytes", "a larger file")
     return content
 
 
 def map_regular(path: Path, size: int) -> mmap.mmap:
-    """Return a read-only memory map of the regular file `path`, which must hold exactly `size` bytes."""
+    """Map the regular file `path`, which must hold exactly `size` bytes, read-only into memory."""
     descriptor = open_regular(path)
     try:
         found = os.fstat(descriptor).st_size

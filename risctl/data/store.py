@@ -57,8 +57,13 @@ class SceneStore:
 
     @property
     def fingerprint(self) -> str:
-        """Hash of the manifest, shard hashes included: it stands for the whole dataset."""
+        """Hash of the manifest, shard hashes included."""
         return self.manifest.digest
+
+    @property
+    def known_fingerprints(self) -> tuple[str, ...]:
+        """The fingerprint, which is read from the file: no version of risctl changes it."""
+        return (self.manifest.digest,)
 
     def verify(self) -> None:
         """Check every shard's content now; DamagedFileError names the first that fails."""
@@ -148,7 +153,7 @@ def _read_complete(directory: Path) -> Manifest:
     if not path.exists() and not path.is_symlink():
         if (directory / PARTIAL).exists():
             found = read_manifest(directory / PARTIAL)
-            got = f"{len(found.shards)} of {found.num_shards} shards (run the same gen-data again to go on)"
+            got = f"{len(found.shards)} of {found.num_shards} shards (writing it again goes on)"
             raise DamagedFileError(path, "a finished dataset", got)
         if any(directory.glob("shard-*.safetensors")):
             raise DamagedFileError(path, "a manifest beside the shards", "none")

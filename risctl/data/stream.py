@@ -16,7 +16,7 @@ from typing import Protocol
 import numpy as np
 import torch
 
-from risctl.config import PhysicsConfig, fingerprint
+from risctl.config import PhysicsConfig, known_fingerprints
 from risctl.errors import InputError
 from risctl.parallel import single_thread
 from risctl.physics import Scenes, simulate_scenes
@@ -37,6 +37,10 @@ class SceneSource(Protocol):
     @property
     def fingerprint(self) -> str:
         """A hash that two sources share only if their scenes are the same."""
+
+    @property
+    def known_fingerprints(self) -> tuple[str, ...]:
+        """The fingerprint, and those that earlier versions wrote for the same scenes."""
 
     def scenes(self, start: int, stop: int) -> Scenes:
         """Return scenes `start` to `stop - 1` on the CPU."""
@@ -72,9 +76,15 @@ class SceneStream:
 
     @property
     def fingerprint(self) -> str:
-        """Hash of everything the scenes follow from, 64 hexadecimal digits."""
-        parts = (GENERATOR_VERSION, BLOCK, fingerprint(self.physics), self.seed, self.split, self.num_scenes)
-        return hashlib.blake2b(repr(parts).encode(), digest_size=32).hexdigest()
+        """Hash of everything that determines the scenes, 64 hexadecimal digits."""
+        return self.known_fingerprints[0]
+
+    @property
+    def known_fingerprints(self) -> tuple[str, ...]:
+        """The present fingerprint and the one that risctl 0.1.0 wrote for the same scenes."""
+        plan = self.seed, self.split, self.num_scenes
+        parts = ((GENERATOR_VERSION, BLOCK, p, *plan) for p in known_fingerprints(self.physics, "physics"))
+        return tuple(hashlib.blake2b(repr(p).encode(), digest_size=32).hexdigest() for p in parts)
 
     def scenes(self, start: int, stop: int) -> Scenes:
         """Return scenes `start` to `stop - 1`, views of their block; batches in order waste nothing.

@@ -26,8 +26,8 @@ from risctl.data.manifest import (
     MANIFEST,
     PARTIAL,
     Manifest,
+    build_manifest,
     check_same_plan,
-    new_manifest,
     read_manifest,
 )
 from risctl.data.shards import ShardJob, ShardOutcome, ensure_shard
@@ -96,7 +96,7 @@ def write_dataset(
         DamagedFileError: its manifest is damaged, or contradicts what its own settings generate.
         StorageError: disk full, permission denied, lock not obtained.
     """
-    plan = new_manifest(physics, seed, split, num_scenes, shard_scenes)
+    plan = build_manifest(physics, seed, split, num_scenes, shard_scenes)
     _check_shares(shard, workers)
     directory = Path(directory)
     state = _join(directory, plan)

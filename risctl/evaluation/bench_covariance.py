@@ -71,7 +71,7 @@ def true_steering(scenes: Scenes, physics: PhysicsConfig) -> Tensor:
 def look_directions(physics: PhysicsConfig) -> Tensor:
     """Steering vectors [G, N] of 32 x 16 directions at one range."""
     geometry, view = ArrayGeometry.from_config(physics), FieldOfView.from_config(physics)
-    return PolarGrid.of_size(geometry, view, 32, 16, 1).steering().mT.contiguous()
+    return PolarGrid.build_sized(geometry, view, 32, 16, 1).steering().mT.contiguous()
 
 
 def dense_sample_covariance(y: Tensor, H: Tensor, codes: Tensor, covariance: CovarianceConfig) -> Tensor:

@@ -9,54 +9,35 @@ import torch
 from torch import Tensor
 
 from risctl.config import Config
-from risctl.data import SceneStream
 from risctl.evaluation.timing import Figure, cost, cpu_seconds, speed
 from risctl.losses import Truth
 from risctl.model import Prediction, RisNetwork, build_network
-from risctl.physics import ArrayGeometry, FieldOfView, Scenes
+from risctl.physics import Scenes
 from risctl.training.forward import forward_pass
-from risctl.training.objective import TwelveTerms
 from risctl.training.plan import TrainingPlan
+from risctl.training.process_group import ProcessGroup
 from risctl.training.state import new_train_state
-from risctl.training.step import StepParts, take_step
-from risctl.training.world import World
+from risctl.training.step import StepContext, take_step
 
 STEP_TARGET = 150.0  # scenes per CPU second of whole training steps
 
 
 def training_figures(config: Config, batch: int, repeats: int) -> Iterator[Figure]:
     """Scenes per CPU second of whole steps; covariances and losses beside the network."""
-    network = build_network(config.model, config.physics, config.training.seed)
-    plan, parts = _assemble(config)
+    network = build_network(config.physics, config.model, config.training.seed)
+    plan, processes = TrainingPlan.from_config(config), ProcessGroup()
+    context = StepContext.from_plan(plan, processes)
     scenes = plan.train.scenes(0, batch)
-    state = new_train_state(plan, network, World())
-    step = cpu_seconds(lambda: take_step(state, parts, [scenes], 0), repeats)
+    state = new_train_state(plan, network, processes)
+    step = cpu_seconds(lambda: take_step(state, context, [scenes]), repeats)
     yield replace(speed("training steps", "scenes/s", batch, step), target=STEP_TARGET)
     alone = cpu_seconds(lambda: _network_alone(network, scenes), repeats)
-    rest = cpu_seconds(_rest_alone(parts, network, scenes), repeats)
+    rest = cpu_seconds(_rest_alone(context, network, scenes), repeats)
     figure = cost("covariances and losses, both ways", "s/scene", batch, rest)
     reference = cost("", "", batch, alone).value
     yield replace(
         figure, target=reference, reference=reference, reference_name="the network alone, both ways"
     )
-
-
-def _assemble(config: Config) -> tuple[TrainingPlan, StepParts]:
-    data = config.data
-    stream = SceneStream(config.physics, data.seed, "train", data.train_scenes if data.repeat else None)
-    plan = TrainingPlan(
-        physics=config.physics,
-        covariance=config.covariance,
-        model=config.model,
-        loss=config.loss,
-        training=config.training,
-        data=config.data,
-        train=stream,
-        validation=SceneStream(config.physics, config.data.seed, "val", config.data.val_scenes),
-    )
-    geometry, view = ArrayGeometry.from_config(config.physics), FieldOfView.from_config(config.physics)
-    objective = TwelveTerms(config.loss, geometry, view, config.training.epochs)
-    return plan, StepParts(config.covariance, config.training, objective, World(), geometry)
 
 
 def _network_alone(network: RisNetwork, scenes: Scenes) -> None:
@@ -67,7 +48,7 @@ def _network_alone(network: RisNetwork, scenes: Scenes) -> None:
     torch.autograd.backward(torch.stack(sums).sum())
 
 
-def _rest_alone(parts: StepParts, network: RisNetwork, scenes: Scenes) -> Callable[[], None]:
+def _rest_alone(context: StepContext, network: RisNetwork, scenes: Scenes) -> Callable[[], None]:
     """Truth, covariances and losses, forward and backward, from a prediction that is there already."""
     said = network(scenes.y, scenes.H, scenes.codes)
 
@@ -75,9 +56,9 @@ def _rest_alone(parts: StepParts, network: RisNetwork, scenes: Scenes) -> Callab
         leaves = {name: x.detach().requires_grad_() for name, x in _differentiable(said).items()}
         maps = None if said.maps is None else said.maps.detach().requires_grad_()
         fixed = replace(said, maps=maps, **leaves)
-        forward = forward_pass(lambda y, H, codes: fixed, scenes, parts.covariance)
-        truth = Truth.of(scenes, parts.geometry)
-        loss = parts.objective.training(forward, truth, 0)
+        forward = forward_pass(lambda y, H, codes: fixed, scenes, context.covariance)
+        truth = Truth.of(scenes, context.geometry)
+        loss = context.objective.training(forward, truth, 0)
         torch.autograd.backward(loss.total)
 
     return work

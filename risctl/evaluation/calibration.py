@@ -68,9 +68,9 @@ class CountCollector:
     def __call__(self, chunk: Chunk) -> CountData:
         """Collect the scenes of a chunk."""
         scenes = chunk.unpack()
-        obs = Observation.of(scenes.y, scenes.H, scenes.codes)
-        found = self.estimator.find(obs, self.estimator.forward(obs.y, obs.H, obs.codes))
-        return CountData(found.head, found.evidence, found.figures, scenes.num_sources.long(), scenes.snr_db)
+        obs = Observation.build(scenes.y, scenes.H, scenes.codes)
+        found = self.estimator.count_hypotheses(obs, self.estimator.forward(obs.y, obs.H, obs.codes))
+        return CountData(found.head, found.evidence, found.features, scenes.num_sources.long(), scenes.snr_db)
 
 
 @dataclass(frozen=True)

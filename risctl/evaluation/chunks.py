@@ -18,7 +18,7 @@ from risctl.evaluation.external import IndexedEstimator
 from risctl.evaluation.positions import FloatArray, Positions
 from risctl.evaluation.rows import EstimatorRows
 from risctl.evaluation.score import Answers, Truth, score
-from risctl.inference import Estimates, Estimator, Reference
+from risctl.inference import Estimates, Estimator, Oracle
 from risctl.physics import ArrayGeometry, Scenes, steering_vector
 from risctl.physics.bounds import scene_bounds
 
@@ -66,7 +66,7 @@ class ChunkScorer:
     evaluation: EvaluationConfig
     num_sources_known: bool
     device: str
-    references: Mapping[str, Reference] = field(default_factory=dict)
+    references: Mapping[str, Oracle] = field(default_factory=dict)
 
     def __call__(self, chunk: Chunk) -> dict[str, Measured]:
         """Run and score every estimator and reference on the chunk."""

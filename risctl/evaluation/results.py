@@ -14,7 +14,10 @@ SCHEMA_VERSION: Literal[1] = 1
 
 
 class Record(BaseModel):
-    """A frozen, strict record of finite numbers."""
+    """A frozen, strict record of finite numbers.
+
+    A field that is added to a record that is read from a file needs a default: older files do not have it.
+    """
 
     model_config = ConfigDict(
         frozen=True,

@@ -17,7 +17,7 @@ from risctl.evaluation.chunks import Chunk, ChunkScorer, Measured
 from risctl.evaluation.metrics import cell_figures, closeness_cells, confusion, oracle_figures
 from risctl.evaluation.results import SCHEMA_VERSION, Cell, Results, Timing
 from risctl.evaluation.rows import EstimatorRows
-from risctl.inference import Estimator, Reference
+from risctl.inference import Estimator, Oracle
 from risctl.parallel import THREADS, map_in_order
 from risctl.physics import Scenes
 
@@ -53,7 +53,7 @@ def evaluate(
     device: str = "cpu",
     seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
-    references: Mapping[str, Reference] | None = None,
+    references: Mapping[str, Oracle] | None = None,
 ) -> Evaluation:
     """Run `estimators` on the first `num_scenes` scenes of `source` (None: all of them) and score them.
 
@@ -94,7 +94,7 @@ def evaluate(
     stored = {name for name, estimator in estimators.items() if isinstance(estimator, StoredAnswers)}
     measured = {name: [] if name in stored else [outcome[name] for outcome in outcomes] for name in names}
     timings = [_timing(name, measured[name], total, workers, batch, device) for name in names]
-    side_information = {name: reference.told for name, reference in references.items()}
+    side_information = {name: reference.side_information for name, reference in references.items()}
     results = _results(rows, timings, physics, evaluation, num_sources_known, seed, side_information)
     return Evaluation(results, rows)
 

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
+from importlib import import_module
+from typing import Any
+
 import torch
 
 from risctl.config import CovarianceConfig, InferenceConfig, PhysicsConfig
 from risctl.errors import InputError
-from risctl.inference.count import CountRule
+from risctl.inference.ceiling import Oracle
 from risctl.inference.estimates import Estimator
-from risctl.inference.greedy import Search
-from risctl.inference.music import MusicEstimator
-from risctl.inference.nomp import NompEstimator
-from risctl.inference.sbl import SblEstimator
-from risctl.physics import ArrayGeometry, FieldOfView
-from risctl.physics.grid import PolarGrid
-
-ESTIMATORS = ("nomp", "music", "sbl")
+from risctl.model.load import LoadedModel
+from risctl.registry import ESTIMATORS, Kind, estimator_names
 
 
 def build_estimator(
@@ -24,20 +21,44 @@ def build_estimator(
     covariance: CovarianceConfig,
     inference: InferenceConfig,
     device: torch.device | str = "cpu",
+    model: LoadedModel | None = None,
 ) -> Estimator:
-    """The classical estimator `name` for a surface.
+    """The estimator `name` for a surface.
+
+    Args:
+        name: of the registry. physics: surface, field of view and largest source count.
+        covariance: of a classical estimator; the learned one has the covariance it was trained with.
+        inference: stages, grids and refinement. device: where it computes.
+        model: network of the learned estimator.
 
     Raises:
-        InputError: if there is no estimator of that name.
+        InputError: there is no such estimator, or it needs a trained model and none is given; the settings
+            do not suit the model.
     """
-    geometry = ArrayGeometry.from_config(physics, device)
-    search = Search(geometry, FieldOfView.from_config(physics))
-    rule = CountRule.of(physics, inference.count_rule, inference.count_price)
-    if name == "sbl":
-        return SblEstimator(search, rule, physics.max_sources, inference)  # on a grid of its own
-    grid = PolarGrid.build(geometry, search.view, inference.grid_oversampling, inference.range_rings)
-    if name == "nomp":
-        return NompEstimator(search, grid, rule, physics.max_sources, inference.swap_rounds)
-    if name == "music":
-        return MusicEstimator(search, grid, rule, physics.max_sources, covariance, inference)
-    raise InputError("--estimator", "", "one of " + ", ".join(ESTIMATORS), name)
+    if model is not None and name in estimator_names("learned"):
+        return _imported(name).from_model(model, physics, inference, device)
+    kinds: tuple[Kind, ...] = ("classical",) if model is None else ("learned", "classical")
+    _check(name, kinds)
+    return _imported(name).from_config(physics, covariance, inference, device)
+
+
+def build_oracle(
+    name: str,
+    physics: PhysicsConfig,
+    covariance: CovarianceConfig,
+    inference: InferenceConfig,
+    device: torch.device | str = "cpu",
+) -> Oracle:
+    """The oracle `name` for a surface; arguments and errors as above."""
+    _check(name, ("oracle",))
+    return _imported(name).from_config(physics, covariance, inference, device)
+
+
+def _check(name: str, kinds: tuple[Kind, ...]) -> None:
+    if name not in estimator_names(*kinds):
+        raise InputError("estimator", "", "one of " + ", ".join(estimator_names(*kinds)), repr(name))
+
+
+def _imported(name: str) -> Any:
+    module, _, attribute = ESTIMATORS[name].path.partition(":")
+    return getattr(import_module(module), attribute)

@@ -1,10 +1,10 @@
-"""The ceiling: what the peak search finds on the true covariance. A reference, not an estimator.
+"""The ceiling: an oracle that runs the MUSIC peak search on the true covariance.
 
-``R_true = A diag(p) A^H``, scaled to trace N, is searched by the very stages that
-search ``R_blend``: lattice of azimuth, elevation and range planes, refinement off the lattice, range MUSIC,
+``R_true = A diag(p) A^H``, scaled to trace N, is searched by the same stages as
+``R_blend``: lattice of azimuth, elevation and range planes, refinement off the lattice, range MUSIC,
 refinement in double precision. MUSIC is exact on an exact covariance (Schmidt, IEEE Trans. Antennas Propag.
-34(3), 1986), so whatever error is left belongs to the search, to none of the measurements: below it no
-covariance can bring the pipeline. The polish on the snapshots is left out, it would measure their noise.
+34(3), 1986), so the remaining error is that of the search and a floor for the pipeline with any estimated
+covariance. The polish on the snapshots is left out: it would measure their noise.
 """
 
 from __future__ import annotations
@@ -15,20 +15,17 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from risctl.config import InferenceConfig, PhysicsConfig
+from risctl.config import CovarianceConfig, InferenceConfig, PhysicsConfig
 from risctl.inference.estimates import Estimates
 from risctl.inference.greedy import Search
 from risctl.inference.music import MusicSearch
 from risctl.losses.truth import Truth
-from risctl.physics import ArrayGeometry, FieldOfView, Scenes
-from risctl.physics.grid import PolarGrid
+from risctl.physics import ArrayGeometry, Scenes
 from risctl.physics.polar import from_polar, polar_steering
 
-CEILING = "ceiling"
 
-
-class Reference(Protocol):
-    """Positions from scenes whose truth it is given; no estimator, and no measurement could stand for it."""
+class Oracle(Protocol):
+    """A reference method that has side information: it reads simulated scenes, not their measurements."""
 
     @property
     def name(self) -> str:
@@ -36,8 +33,8 @@ class Reference(Protocol):
         ...
 
     @property
-    def told(self) -> str:
-        """What it is told, in a few words."""
+    def side_information(self) -> str:
+        """Which true quantities it is given, in a few words."""
         ...
 
     def __call__(self, scenes: Scenes) -> Estimates:
@@ -47,34 +44,46 @@ class Reference(Protocol):
 
 @dataclass(frozen=True)
 class Ceiling:
-    """The peak search on ``R_true``, the number of sources given.
+    """The MUSIC peak search on ``R_true``, the number of sources known.
 
-    The load that the blend carries would move every eigenvalue alike and no eigenvector: it is left out.
+    The diagonal load of the blend is left out: it shifts all eigenvalues alike and changes no eigenvector.
 
     Attributes:
-        peaks: the search that inference uses. max_sources: K_max.
+        peaks: the peak search of inference. max_sources: K_max.
         batch: scenes worked on at a time.
     """
 
     peaks: MusicSearch
     max_sources: int
     batch: int = 64
-    name: str = CEILING
-    told: str = "R_true and the number of sources"
+    name: str = "ceiling"
+    side_information: str = "R_true and the number of sources"
+
+    @classmethod
+    def from_config(
+        cls,
+        physics: PhysicsConfig,
+        covariance: CovarianceConfig,
+        inference: InferenceConfig,
+        device: torch.device | str = "cpu",
+    ) -> Ceiling:
+        """The ceiling of a surface; of `inference` the grids are read, `covariance` is not."""
+        search = Search.from_config(physics, device)
+        return cls(MusicSearch.build(search, inference), physics.max_sources)
 
     @torch.no_grad()
     def __call__(self, scenes: Scenes) -> Estimates:
-        """Locate the sources of B scenes from their truth; deviations and noise are unknown (NaN)."""
+        """Locate the sources of B scenes from ``R_true``; deviations and noise are unknown (NaN)."""
         truth = Truth.of(scenes, self.peaks.search.geometry)
         F = truth.covariance().F
         result = Estimates.empty(len(scenes), self.max_sources, F.device)
         for K in torch.unique(truth.num_sources).tolist():
             for rows in (truth.num_sources == K).nonzero().squeeze(-1).split(self.batch):
                 points = self.peaks.locate(F[rows, :, :K], K)
-                result.put(rows, self._answers(points, F[rows, :, :K]))
+                result.put(rows, self._estimates(points, F[rows, :, :K]))
         return result
 
-    def _answers(self, points: Tensor, F: Tensor) -> Estimates:
+    def _estimates(self, points: Tensor, F: Tensor) -> Estimates:
         """Estimates at polar points [B, K, 3], strongest first."""
         power = fitted_powers(points, F, self.peaks.search.geometry)
         order = power.argsort(dim=1, descending=True)
@@ -101,16 +110,3 @@ def fitted_powers(points: Tensor, F: Tensor, geometry: ArrayGeometry) -> Tensor:
     eye = torch.eye(gram.shape[-1], dtype=gram.dtype, device=gram.device)
     amplitudes = torch.linalg.solve(gram + 1e-6 * eye, A.conj() @ F)
     return amplitudes.abs().square().sum(-1)
-
-
-def build_ceiling(
-    physics: PhysicsConfig,
-    inference: InferenceConfig,
-    device: torch.device | str = "cpu",
-) -> Ceiling:
-    """The ceiling of a surface with the grids of a configuration."""
-    geometry = ArrayGeometry.from_config(physics, device)
-    search = Search(geometry, FieldOfView.from_config(physics))
-    grid = PolarGrid.build(geometry, search.view, inference.grid_oversampling, inference.range_rings)
-    peaks = MusicSearch(search, grid, inference.range_grid)
-    return Ceiling(peaks, physics.max_sources)

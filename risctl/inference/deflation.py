@@ -36,7 +36,7 @@ class DeflatedSubspace:
     Q: Tensor
 
     @classmethod
-    def beside(cls, U: Tensor, others: Tensor, geometry: ArrayGeometry) -> DeflatedSubspace:
+    def compute(cls, U: Tensor, others: Tensor, geometry: ArrayGeometry) -> DeflatedSubspace:
         """Subspace U [B, N, K] with sources at polar points `others` [B, C, k, 3] projected out."""
         A = polar_steering(others, geometry).mT
         return cls(U.unsqueeze(1), torch.linalg.qr(A)[0] if others.shape[2] else A)

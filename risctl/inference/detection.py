@@ -45,7 +45,7 @@ class Detector:
     norms: Tensor
 
     @classmethod
-    def prepare(cls, obs: Observation, grid: PolarGrid) -> Detector:
+    def compute(cls, obs: Observation, grid: PolarGrid) -> Detector:
         """Responses of the grid through the scenes' channel and codes: the costly part, once a scene."""
         return cls(grid, obs, grid.energy(obs.Phi.conj()))
 
@@ -56,9 +56,9 @@ class Detector:
         """Polar points [B, 3] of the largest conditional gain."""
         return self.grid.points[self.conditional_gain(fit).argmax(-1)]
 
-    def detect_gaussian(self, at: GaussianParameters, geometry: ArrayGeometry) -> Tensor:
+    def detect_gaussian(self, params: GaussianParameters, geometry: ArrayGeometry) -> Tensor:
         """Polar points [B, 3] of the largest Gaussian gain."""
-        return self.grid.points[self.gaussian_gain(at, geometry).argmax(-1)]
+        return self.grid.points[self.gaussian_gain(params, geometry).argmax(-1)]
 
     def conditional_gain(self, fit: AmplitudeFit | None) -> Tensor:
         """Fall of the concentrated cost [B, G] by one more source; zero outside the field of view.
@@ -74,10 +74,10 @@ class Detector:
         norms = self.norms - self._explained(fit.basis, fit.gram + eye * level)
         return self._matched(fit.residual).div_(self._floored(norms)).sum(1) * self.grid.inside
 
-    def gaussian_gain(self, at: GaussianParameters, geometry: ArrayGeometry) -> Tensor:
+    def gaussian_gain(self, params: GaussianParameters, geometry: ArrayGeometry) -> Tensor:
         """Rise of the Gaussian-symbol log-likelihood [B, G] by one more source; -inf outside the view."""
-        S = self.obs.observe(polar_steering(at.points, geometry))
-        p, noise = at.log_power.exp(), at.log_noise.exp()
+        S = self.obs.observe(polar_steering(params.points, geometry))
+        p, noise = params.log_power.exp(), params.log_noise.exp()
         gram = S.mH @ S + torch.diag_embed(noise[:, None] / p).unsqueeze(1).to(S.dtype)
         x = torch.linalg.solve_ex(gram, S.mH @ self.obs.y.unsqueeze(-1))[0]
         matched = self._matched(self.obs.y - (S @ x).squeeze(-1)) / noise[:, None, None]

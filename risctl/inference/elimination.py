@@ -1,7 +1,7 @@
-"""What single sources are worth to the Gaussian-symbol likelihood, in closed form, and doing without them.
+"""Loss of Gaussian-symbol likelihood when one source is removed, in closed form.
 
-With ``S_k = b_k^H R_l^-1 b_k`` and ``Q_k = b_k^H R_l^-1 y_l`` of the whole model, taking source k away and
-leaving all else costs (Tipping and Faul, AISTATS 2003)
+With ``S_k = b_k^H R_l^-1 b_k`` and ``Q_k = b_k^H R_l^-1 y_l`` of the whole model, removing source k with
+all else unchanged costs (Tipping and Faul, AISTATS 2003)
 
     ``loss_k = sum_l p |Q_k|^2 / (1 - p S_k) + log(1 - p S_k)``.
 
@@ -25,8 +25,8 @@ TINY = 1e-30
 
 
 @dataclass(frozen=True)
-class Explained:
-    """How K sources explain the snapshots of B scenes.
+class GaussianFit:
+    """Posterior of the amplitudes of K sources given the snapshots of B scenes.
 
     Attributes:
         basis: ``B_l`` [B, L, M, K]. inverse: ``C_l`` [B, L, K, K].
@@ -43,28 +43,28 @@ class Explained:
     noise: Tensor
 
     @classmethod
-    def by(cls, obs: Observation, at: GaussianParameters, geometry: ArrayGeometry) -> Explained:
-        """Explain `obs` by the sources `at`."""
-        S = obs.observe(polar_steering(at.points, geometry))
-        p, noise = at.log_power.exp(), at.log_noise.exp()
+    def compute(cls, obs: Observation, params: GaussianParameters, geometry: ArrayGeometry) -> GaussianFit:
+        """Fit the amplitudes of the sources `params` to `obs`."""
+        S = obs.observe(polar_steering(params.points, geometry))
+        p, noise = params.log_power.exp(), params.log_noise.exp()
         Sh = S.mH.resolve_conj()
         loaded = Sh @ S + torch.diag_embed(noise[:, None] / p).unsqueeze(1).to(S.dtype)
         C = torch.linalg.inv_ex(loaded)[0]
         x = C @ (Sh @ obs.y.unsqueeze(-1))
         return cls(S, C, x.squeeze(-1), obs.y - (S @ x).squeeze(-1), p, noise)
 
-    def kept_share(self) -> Tensor:
-        """``1 - p S_k`` in (0, 1] [B, L, K]: what of a source's symbol the snapshot leaves unknown."""
+    def posterior_variance_ratio(self) -> Tensor:
+        """Posterior over prior variance of the amplitudes, ``1 - p S_k`` in (0, 1], [B, L, K]."""
         variance = self.inverse.diagonal(dim1=-2, dim2=-1).real * self.noise[:, None, None]
         return (variance / self.power.unsqueeze(1)).clamp(TINY, 1.0)
 
     def losses(self) -> Tensor:
-        """Fall of the log-likelihood [B, K] when a source is taken away, all else as it is."""
-        left, p = self.kept_share(), self.power.unsqueeze(1)
-        return (square(self.symbols) / (p * left) + left.log()).sum(1)
+        """Decrease of the log-likelihood [B, K] when one source is removed, all else unchanged."""
+        ratio, p = self.posterior_variance_ratio(), self.power.unsqueeze(1)
+        return (square(self.symbols) / (p * ratio) + ratio.log()).sum(1)
 
     def residual_without(self, k: Tensor) -> Tensor:
-        """``sigma^2 R_l^-1 y_l`` [B, L, M] with source k [B] of each scene taken away.
+        """``sigma^2 R_l^-1 y_l`` [B, L, M] with source k [B] of each scene removed.
 
         ``R_(-k)^-1 y = R^-1 y + R^-1 b_k p Q_k / (1 - p S_k)``, ``R^-1 b_k = B C e_k / p``.
         """
@@ -72,14 +72,16 @@ class Explained:
         column = self.inverse.gather(3, index.unsqueeze(-1).expand(*self.inverse.shape[:3], 1))
         own = self.symbols.gather(2, index.expand(*self.symbols.shape[:2], 1)).unsqueeze(-1)
         p = self.power.gather(1, k[:, None])[:, None, :, None]
-        left = self.kept_share().gather(2, index.expand(*self.symbols.shape[:2], 1)).unsqueeze(-1)
-        scale = own * (self.noise[:, None, None, None] / (p * left))
+        ratio = (
+            self.posterior_variance_ratio().gather(2, index.expand(*self.symbols.shape[:2], 1)).unsqueeze(-1)
+        )
+        scale = own * (self.noise[:, None, None, None] / (p * ratio))
         return self.residual + (self.basis @ (column * scale)).squeeze(-1)
 
 
-def without(at: GaussianParameters, k: Tensor) -> GaussianParameters:
-    """The sources of B scenes but source k [B] of each."""
-    B, K = at.log_power.shape
+def drop_source(params: GaussianParameters, k: Tensor) -> GaussianParameters:
+    """Parameters of B scenes without source k [B] of each."""
+    B, K = params.log_power.shape
     keep = torch.arange(K, device=k.device) != k[:, None]
-    points, powers = at.points[keep].view(B, K - 1, 3), at.log_power[keep].view(B, K - 1)
-    return GaussianParameters(points, powers, at.log_noise)
+    points, powers = params.points[keep].view(B, K - 1, 3), params.log_power[keep].view(B, K - 1)
+    return GaussianParameters(points, powers, params.log_noise)

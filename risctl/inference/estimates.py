@@ -1,4 +1,4 @@
-"""What an estimator answers, and what every estimator has in common."""
+"""The output of an estimator, and the interface that all estimators share."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Estimates:
-    """Positions found in B scenes, padded to K_max with NaN (power 0).
+    """Estimated sources of B scenes, padded to K_max with NaN (power 0).
 
     Attributes:
         num_sources: K per scene, int64 [B].
@@ -37,7 +37,7 @@ class Estimates:
 
     @classmethod
     def empty(cls, num_scenes: int, max_sources: int, device: torch.device | str = "cpu") -> Estimates:
-        """No source found anywhere."""
+        """Estimates without a source in any scene."""
         nan = torch.full((num_scenes, max_sources), torch.nan, dtype=torch.float64, device=device)
         zero = torch.zeros_like(nan)
         count = torch.zeros(num_scenes, dtype=torch.int64, device=device)
@@ -45,7 +45,7 @@ class Estimates:
         return cls(count, nan, nan.clone(), nan.clone(), zero, nan.clone(), nan.clone(), nan.clone(), noise)
 
     def put(self, rows: Tensor, part: Estimates) -> None:
-        """Write the answers of `part` (at most K_max wide) into scenes `rows`, in place."""
+        """Write the estimates of `part` (at most K_max wide) into scenes `rows`, in place."""
         width = part.azimuth.shape[1]
         for f in fields(self):
             target, value = getattr(self, f.name), getattr(part, f.name)
@@ -56,13 +56,13 @@ class Estimates:
 
     @staticmethod
     def concatenate(parts: Sequence[Estimates]) -> Estimates:
-        """Answers of all `parts` in order."""
+        """Estimates of all `parts` in order."""
         names = [f.name for f in fields(Estimates)]
         return Estimates(**{name: torch.cat([getattr(p, name) for p in parts]) for name in names})
 
 
 class Estimator(Protocol):
-    """Positions from raw measurements: the estimator sees y, H and the codes, and nothing else."""
+    """Source positions from raw measurements: y, H and the codes, and nothing else."""
 
     @property
     def name(self) -> str:
@@ -74,6 +74,6 @@ class Estimator(Protocol):
 
         Args:
             y: [B, L, M]. H: [B, M, N]. codes: [B, L, N]; complex64.
-            num_sources: K per scene, int64 [B], or None to find it.
+            num_sources: K per scene, int64 [B], or None to estimate it.
         """
         ...

@@ -48,7 +48,7 @@ class GaussianModel:
 class Hypothesis:
     """Parameters of K sources in B scenes and the Gaussian model there."""
 
-    at: GaussianParameters
+    params: GaussianParameters
     model: GaussianModel
 
 
@@ -76,12 +76,12 @@ class _Whitened:
     log_likelihood: Tensor
 
 
-def gaussian_model(obs: Observation, at: GaussianParameters, geometry: ArrayGeometry) -> GaussianModel:
+def gaussian_model(obs: Observation, params: GaussianParameters, geometry: ArrayGeometry) -> GaussianModel:
     """Value, gradient and Fisher information of the Gaussian-symbol likelihood."""
-    K = at.points.shape[1]
-    a, da = polar_jet(at.points, geometry)
+    K = params.points.shape[1]
+    a, da = polar_jet(params.points, geometry)
     V = obs.observe(torch.cat([a, da.flatten(1, 2)], dim=1))
-    p, noise = at.log_power.exp(), at.log_noise.exp()
+    p, noise = params.log_power.exp(), params.log_noise.exp()
     w = _whiten(V, obs.y, p, noise, K)
     return GaussianModel(w.log_likelihood, _gradient(w, p, noise, K), _information(w, p, noise, K))
 

@@ -1,4 +1,4 @@
-"""Greedy maximum likelihood (NOMP) and the swap moves that mend its local optima.
+"""Greedy maximum likelihood (NOMP), and swap moves out of its local optima.
 
 Newtonised orthogonal matching pursuit (Mamandipoor, Ramasamy and Madhow, IEEE Trans. Signal Process.
 64(19), 2016) for the near field and for a measurement matrix that changes every snapshot: detect a source on
@@ -13,13 +13,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from risctl.config import InferenceConfig, PhysicsConfig
 from risctl.inference.concentrated import fit_amplitudes
 from risctl.inference.detection import Detector
 from risctl.inference.gaussian import GaussianParameters, Hypothesis
 from risctl.inference.observation import Observation
-from risctl.inference.records import replace_rows, take
 from risctl.inference.refine import refine, refine_gaussian
+from risctl.inference.tree import tree_index, tree_scatter
 from risctl.physics.geometry import ArrayGeometry, FieldOfView
+from risctl.physics.grid import PolarGrid
 
 GREEDY_STEPS = 4  # joint refinement after a detection: enough to clean the residual for the next one
 REST_STEPS = 3  # refinement of the sources that stay when one is dropped
@@ -29,14 +31,28 @@ SWAP_GAIN = 0.05  # nats by which the likelihood must rise for an exchange to be
 
 @dataclass(frozen=True)
 class Search:
-    """What every stage of the search needs: the model of the surface and where sources may be."""
+    """Surface model and field of view, shared by all stages of a search."""
 
     geometry: ArrayGeometry
     view: FieldOfView
 
+    @classmethod
+    def from_config(cls, physics: PhysicsConfig, device: torch.device | str = "cpu") -> Search:
+        """The nominal surface of a configuration on `device`."""
+        return cls(ArrayGeometry.from_config(physics, device), FieldOfView.from_config(physics))
+
+    def grid(self, inference: InferenceConfig) -> PolarGrid:
+        """The detection grid of a configuration."""
+        oversampling, rings = inference.grid_oversampling, inference.range_rings
+        return PolarGrid.build(self.geometry, self.view, oversampling, rings)
+
     def polish(self, obs: Observation, start: GaussianParameters, iterations: int) -> Hypothesis:
-        """Refine all parameters on the Gaussian-symbol likelihood."""
+        """Refine all parameters on the Gaussian-symbol likelihood from `start`."""
         return Hypothesis(*refine_gaussian(obs, start, self.geometry, self.view, iterations))
+
+    def double(self) -> Search:
+        """The same in double precision."""
+        return Search(self.geometry.to(self.geometry.positions.device, torch.float64), self.view)
 
 
 def greedy_step(detector: Detector, search: Search, points: Tensor) -> Tensor:
@@ -52,38 +68,42 @@ def swap(detector: Detector, search: Search, start: Hypothesis, rounds: int) -> 
     """Drop each source in turn, detect anew, polish; keep the best exchange while the likelihood rises.
 
     Args:
-        start: K sources in B scenes. rounds: most exchanges accepted a scene.
+        start: K sources in B scenes. rounds: most exchanges accepted per scene.
 
     Returns:
-        A hypothesis nowhere less likely than `start`.
+        A hypothesis in no scene less likely than `start`.
     """
     best = start
-    B, K, _ = start.at.points.shape
-    active = torch.arange(B, device=start.at.points.device)
+    B, K, _ = start.params.points.shape
+    active = torch.arange(B, device=start.params.points.device)
     for _ in range(rounds if K > 1 else 0):
-        trial = _best_exchange(detector[active], search, best.at, active)
+        trial = _best_exchange(detector[active], search, best.params, active)
         gain = trial.model.log_likelihood - best.model.log_likelihood[active]
         better = gain > SWAP_GAIN
         active = active[better]
         if not len(active):
             break
-        best = replace_rows(best, active, take(trial, better))
+        best = tree_scatter(best, active, tree_index(trial, better))
     return best
 
 
-def _best_exchange(detector: Detector, search: Search, at: GaussianParameters, rows: Tensor) -> Hypothesis:
-    """The best of the K exchanges of one source in scenes `rows`, all K tried side by side."""
-    K = at.points.shape[1]
+def _best_exchange(
+    detector: Detector, search: Search, params: GaussianParameters, rows: Tensor
+) -> Hypothesis:
+    """The best of the K exchanges of one source in scenes `rows`; all K are tried as one batch."""
+    K = params.points.shape[1]
     each = torch.arange(len(rows), device=rows.device).repeat_interleave(K)
     many, here = detector[each], rows[each]
     keep = ~torch.eye(K, dtype=torch.bool, device=rows.device).repeat(len(rows), 1)
     rest = GaussianParameters(
-        at.points[here][keep].view(-1, K - 1, 3), at.log_power[here][keep].view(-1, K - 1), at.log_noise[here]
+        params.points[here][keep].view(-1, K - 1, 3),
+        params.log_power[here][keep].view(-1, K - 1),
+        params.log_noise[here],
     )
-    rest = search.polish(many.obs, rest, REST_STEPS).at
+    rest = search.polish(many.obs, rest, REST_STEPS).params
     joint = search.polish(many.obs, _joined(many, search, rest), JOIN_STEPS)
     winner = joint.model.log_likelihood.view(-1, K).argmax(dim=1)
-    return take(joint, torch.arange(len(rows), device=rows.device) * K + winner)
+    return tree_index(joint, torch.arange(len(rows), device=rows.device) * K + winner)
 
 
 def _joined(detector: Detector, search: Search, rest: GaussianParameters) -> GaussianParameters:

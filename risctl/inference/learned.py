@@ -1,11 +1,11 @@
-"""The learned estimator: the network's proposals, the covariance it predicts, and what the likelihood says.
+"""The learned estimator: proposals and covariance of a trained network, refined on the likelihood.
 
-Measurements go through :func:`risctl.model.predict`, the same function and the same knobs as in the training
-step. Peaks of the network's presence map and of the MUSIC spectrum of ``R_blend`` are where the likelihood
-moves (:mod:`risctl.inference.moves`) start from; they end with the best hypothesis found for every count,
-and the count is told from head and evidence together (:mod:`risctl.model.fusion`). Every stage can be
-switched off: without moves the count head decides, positions are the network's own or MUSIC's on ``R_blend``,
-and a few steps of polish follow, or none.
+Measurements go through :func:`risctl.model.predict`, the same function with the same settings as in the
+training step. Peaks of the network's presence map and of the MUSIC spectrum of ``R_blend`` are the starting
+points of the likelihood moves (:mod:`risctl.inference.moves`), which return the best hypothesis found for
+every count; the count is decided from head and evidence together (:mod:`risctl.model.fusion`). Every stage
+can be switched off: without moves the count head decides, positions are the network's own or MUSIC's on
+``R_blend``, and a few steps of polish follow, or none.
 """
 
 from __future__ import annotations
@@ -20,46 +20,44 @@ from torch import Tensor
 from risctl.config import CovarianceConfig, InferenceConfig, PhysicsConfig
 from risctl.covariance import leading_subspace
 from risctl.errors import InputError
-from risctl.inference.batching import batches
-from risctl.inference.count import CountRule, answers, fit_nuisance
+from risctl.inference.count import CountRule, fit_nuisance, to_estimates
 from risctl.inference.estimates import Estimates
-from risctl.inference.fusion import evidences, figures, head_log_probabilities, num_figures
+from risctl.inference.fusion import evidences, fusion_features, head_log_probabilities, num_features
 from risctl.inference.gaussian import Hypothesis
 from risctl.inference.greedy import Search
 from risctl.inference.moves import MoveSearch, MoveSettings
 from risctl.inference.music import MusicSearch
-from risctl.inference.observation import Observation
-from risctl.inference.records import take
+from risctl.inference.observation import Observation, batches
+from risctl.inference.tree import tree_index
 from risctl.model import Forward, Network, Prediction, predict
 from risctl.model.fusion import LoadedFusion
+from risctl.model.load import LoadedModel
 from risctl.model.slots import decode
-from risctl.physics import ArrayGeometry, FieldOfView
 from risctl.physics.grid import PolarGrid
 from risctl.physics.polar import clamp_to_view, to_polar
 
-MOVE_OVERSAMPLING, MOVE_RINGS = (
-    1.5,
-    6,
-)  # of the grid the moves look for sources on: they refine what they find
-SPECTRUM_PEAKS = 5  # local maxima of the MUSIC spectrum that the moves may use
-EVIDENCE_PRICE = -1.0  # of a source, nats, in the evidence that head or fusion is weighed against
-HEAD_SHARE = 0.5  # weight of the evidence beside the head's log-probability where no fusion was fitted
-LEAST_RANGE = 1e-3
+MOVE_OVERSAMPLING, MOVE_RINGS = 1.5, 6  # grid of the moves, coarser than MUSIC's: its peaks are refined
+SPECTRUM_PEAKS = 5  # local maxima of the MUSIC spectrum among the proposals
+EVIDENCE_PRICE = -1.0  # nats per source in the evidence that is combined with head or fusion
+EVIDENCE_WEIGHT = 0.5  # of the evidence, the head's log-probability having 1, if no fusion was fitted
+MIN_RANGE = 1e-3
 
 
 @dataclass(frozen=True)
-class Found:
-    """What the moves know of B scenes.
+class CountHypotheses:
+    """Best fit for each K = 1..K_max, with the scores that choose K, for B scenes.
 
     Attributes:
-        hypotheses: fitted, for 1..K_max sources. head, evidence: log-probabilities and log-evidence of each
-            count [B, K_max]. figures: what the fusion looks at [B, F].
+        hypotheses: fitted, for 1..K_max sources.
+        head: log-probability of each count by the network's head [B, K_max].
+        evidence: log-evidence of each count less the largest [B, K_max].
+        features: input of the count fusion [B, F].
     """
 
     hypotheses: Sequence[Hypothesis]
     head: Tensor
     evidence: Tensor
-    figures: Tensor
+    features: Tensor
 
 
 @dataclass(frozen=True)
@@ -67,16 +65,15 @@ class LearnedEstimator:
     """Positions and count from a trained network.
 
     Attributes:
-        network: in evaluation mode. covariance: the knobs it was trained with.
-        search: geometry and field of view. grid: lattice of MUSIC. rule: evidence of a count.
-        max_sources: K_max. inference: which stages, and their settings.
-        fusion: fitted to the network, or None. batch: scenes worked on at a time.
+        network: in evaluation mode. covariance: the settings it was trained with.
+        peaks: MUSIC search on the surface. rule: evidence of a count. max_sources: K_max.
+        inference: which stages, and their settings. fusion: count fusion fitted to the network, or None.
+        batch: scenes worked on at a time.
     """
 
     network: Network
     covariance: CovarianceConfig
-    search: Search
-    grid: PolarGrid
+    peaks: MusicSearch
     rule: CountRule
     max_sources: int
     inference: InferenceConfig
@@ -84,16 +81,26 @@ class LearnedEstimator:
     batch: int = 64
     name: str = "learned"
 
-    @cached_property
-    def peaks(self) -> MusicSearch:
-        """The peak search on this estimator's grids."""
-        return MusicSearch(self.search, self.grid, self.inference.range_grid)
+    @classmethod
+    def from_model(
+        cls,
+        model: LoadedModel,
+        physics: PhysicsConfig,
+        inference: InferenceConfig,
+        device: torch.device | str = "cpu",
+    ) -> LearnedEstimator:
+        """The estimator of a model read from a checkpoint; see :func:`build_learned`."""
+        return build_learned(model.network, physics, model.covariance, inference, device, model.fusion)
+
+    @property
+    def search(self) -> Search:
+        """Surface model and field of view."""
+        return self.peaks.search
 
     @cached_property
     def moves(self) -> MoveSearch:
-        """The likelihood moves, on a grid of their own."""
-        geometry, view = self.search.geometry, self.search.view
-        grid = PolarGrid.build(geometry, view, MOVE_OVERSAMPLING, MOVE_RINGS)
+        """The search by likelihood moves, on its own grid."""
+        grid = PolarGrid.build(self.search.geometry, self.search.view, MOVE_OVERSAMPLING, MOVE_RINGS)
         return MoveSearch(self.search, grid, MoveSettings())
 
     @torch.no_grad()
@@ -113,44 +120,45 @@ class LearnedEstimator:
                 self._by_head(part.obs, forward, part.num_sources, part.rows, result)
         return result
 
-    def find(self, obs: Observation, forward: Forward) -> Found:
-        """The best hypothesis of every count, and what tells the counts apart."""
+    def count_hypotheses(self, obs: Observation, forward: Forward) -> CountHypotheses:
+        """The best hypothesis for every count, and the scores that choose between them."""
         points, presence = self._proposals(forward)
         hypotheses = self.moves.hypotheses(obs, points, self.max_sources)
         head = head_log_probabilities(forward.prediction.count_logits)
         evidence = evidences(hypotheses, self.rule)
-        return Found(hypotheses, head, evidence, figures(obs.y, hypotheses, evidence, head, presence))
+        features = fusion_features(obs.y, hypotheses, evidence, head, presence)
+        return CountHypotheses(hypotheses, head, evidence, features)
 
-    def count(self, found: Found) -> Tensor:
-        """The number of sources of each scene, int64 [B]."""
+    def count(self, found: CountHypotheses) -> Tensor:
+        """The number of sources per scene, int64 [B]."""
         by = self.inference.count_by
         if by == "head":
             score = found.head
         elif by == "evidence":
             score = found.evidence
         elif self.fusion is not None:
-            score = self.fusion.network(found.head, found.evidence, found.figures)
+            score = self.fusion.network(found.head, found.evidence, found.features)
         else:
-            score = found.head + HEAD_SHARE * found.evidence
+            score = found.head + EVIDENCE_WEIGHT * found.evidence
         return score.argmax(dim=1) + 1
 
     def _by_moves(
         self, obs: Observation, forward: Forward, counts: Tensor | None, rows: Tensor, result: Estimates
     ) -> None:
-        """Write the answers of the moves, at the given counts or at those found, into `rows` of `result`."""
-        found = self.find(obs, forward)
+        """Estimate by likelihood moves, at the given or the estimated counts, into `rows` of `result`."""
+        found = self.count_hypotheses(obs, forward)
         counts = self.count(found) if counts is None else counts
         for K in torch.unique(counts[counts > 0]).tolist():
             here = (counts == K).nonzero().squeeze(-1)
-            answer = take(found.hypotheses[K - 1], here)
+            best = tree_index(found.hypotheses[K - 1], here)
             if self.inference.nf_mle_iters:
-                answer = self.search.polish(obs[here], answer.at, self.moves.settings.final_steps)
-            result.put(rows[here], answers(answer.at, answer.model))
+                best = self.search.polish(obs[here], best.params, self.moves.settings.final_steps)
+            result.put(rows[here], to_estimates(best.params, best.model))
 
     def _by_head(
         self, obs: Observation, forward: Forward, counts: Tensor | None, rows: Tensor, result: Estimates
     ) -> None:
-        """Write the answers of network or MUSIC, at the given counts or the head's, into `rows`."""
+        """Estimate by network or MUSIC, at the given counts or the head's, into `rows` of `result`."""
         counts = forward.prediction.count_logits.argmax(dim=1) + 1 if counts is None else counts
         for K in torch.unique(counts[counts > 0]).tolist():
             here = (counts == K).nonzero().squeeze(-1)
@@ -158,8 +166,8 @@ class LearnedEstimator:
             found = fit_nuisance(part, points, self.search.geometry, self.search.view)
             if self.inference.nf_mle_iters:
                 polished = self.search.polish(part, found[0], self.inference.nf_mle_iters)
-                found = polished.at, polished.model
-            result.put(rows[here], answers(*found))
+                found = polished.params, polished.model
+            result.put(rows[here], to_estimates(*found))
 
     def _points(self, forward: Forward, rows: Tensor, K: int) -> Tensor:
         """Polar points [B, K, 3] of K sources in scenes `rows`, from the network or from ``R_blend``."""
@@ -168,7 +176,7 @@ class LearnedEstimator:
         return self.peaks.locate(forward.covariances.blend.F[rows], K)
 
     def _proposals(self, forward: Forward) -> tuple[Tensor, Tensor]:
-        """Polar points [B, P, 3], the likeliest first, and presence logits of the network's own."""
+        """Polar points [B, P, 3], most likely first, and the presence logits of the network's."""
         points, presence = self._slots(forward.prediction, max(self.inference.proposals, self.max_sources))
         if self.inference.start == "network":
             return points, presence
@@ -180,23 +188,23 @@ class LearnedEstimator:
         return torch.cat([points, self.moves.lattice.strongest_maxima(spectrum, SPECTRUM_PEAKS)], 1), presence
 
     def _slots(self, prediction: Prediction, count: int) -> tuple[Tensor, Tensor]:
-        """The network's `count` likeliest points [B, count, 3] and their presence logits [B, count].
+        """The network's `count` most likely points [B, count, 3] and their presence logits [B, count].
 
-        A network without maps has its K_max slots and no more.
+        A network without maps has K_max slots only.
         """
         view = self.search.view
         if prediction.maps is not None:
             slots = decode(prediction.maps, count, view)
             return slots.points, slots.presence
         azimuth, elevation, range_ = prediction.position.unbind(-1)
-        points = clamp_to_view(to_polar(azimuth, elevation, range_.clamp_min(LEAST_RANGE)), view)
+        points = clamp_to_view(to_polar(azimuth, elevation, range_.clamp_min(MIN_RANGE)), view)
         return points[:, :count], prediction.power[:, :count].clamp_min(1e-6).log()
 
 
 def build_learned(
     network: Network,
-    covariance: CovarianceConfig,
     physics: PhysicsConfig,
+    covariance: CovarianceConfig,
     inference: InferenceConfig,
     device: torch.device | str = "cpu",
     fusion: LoadedFusion | None = None,
@@ -204,26 +212,26 @@ def build_learned(
     """The estimator of a trained network.
 
     Args:
-        network: on `device`, in evaluation mode. covariance: the knobs it was trained with.
+        network: on `device`, in evaluation mode.
         physics: of the scenes: surface and field of view are those of the training.
-        inference: stages, grids and polish. device: where it computes. fusion: fitted to the network.
+        covariance: the settings it was trained with.
+        inference: stages, grids and refinement.
+        device: where it computes.
+        fusion: count fusion fitted to the network.
 
     Raises:
         InputError: the count is to be the fusion's, and there is none, or it was fitted to other proposals.
     """
     if inference.count_by == "fusion" and fusion is None:
-        expected = "best, head or evidence for a model without a count fusion (risctl calibrate fits one)"
-        raise InputError("inference.count_by", "", expected, "fusion")
+        expected = "best, head or evidence for a model without a fitted count fusion"
+        raise InputError("configuration", "inference.count_by", expected, "fusion")
     proposals = max(inference.proposals, physics.max_sources)
-    if fusion is not None and fusion.state.figures != num_figures(physics.max_sources, proposals):
-        fitted = fusion.state.figures - num_figures(physics.max_sources, 0)
-        raise InputError(
-            "inference", "proposals", f"{fitted}, which the count fusion was fitted to", proposals
-        )
-    geometry, view = ArrayGeometry.from_config(physics, device), FieldOfView.from_config(physics)
-    grid = PolarGrid.build(geometry, view, inference.grid_oversampling, inference.range_rings)
-    rule = CountRule.of(physics, "evidence", EVIDENCE_PRICE)
+    if fusion is not None and fusion.state.figures != num_features(physics.max_sources, proposals):
+        fitted = fusion.state.figures - num_features(physics.max_sources, 0)
+        expected = f"{fitted}, which the count fusion was fitted to"
+        raise InputError("configuration", "inference.proposals", expected, proposals)
+    rule = CountRule.from_config(physics, "evidence", EVIDENCE_PRICE)
     if inference.count_by == "evidence":
-        rule = CountRule.of(physics, inference.count_rule, inference.count_price)
-    search = Search(geometry, view)
-    return LearnedEstimator(network, covariance, search, grid, rule, physics.max_sources, inference, fusion)
+        rule = CountRule.from_config(physics, inference.count_rule, inference.count_price)
+    peaks = MusicSearch.build(Search.from_config(physics, device), inference)
+    return LearnedEstimator(network, covariance, peaks, rule, physics.max_sources, inference, fusion)

@@ -22,7 +22,7 @@ class Damping:
     growth: Tensor
 
     @classmethod
-    def start(cls, like: Tensor) -> Damping:
+    def initial(cls, like: Tensor) -> Damping:
         """Initial damping for B problems."""
         return cls(torch.full_like(like, DAMPING), torch.full_like(like, 2.0))
 

@@ -1,18 +1,19 @@
 """Likelihood moves: from a network's proposals to the most likely sources, for every count.
 
 The Gaussian-symbol likelihood has many optima. Greedy search and swap moves (:mod:`risctl.inference.greedy`)
-find the highest from nothing, at a hundred joint refinements a scene. A network's proposals are nearly all in
-the right place, so that a few moves are enough:
+find the highest without a starting point, at a hundred joint refinements per scene. Nearly all proposals of a
+network are close to a source, so that a few moves are enough:
 
 1. The strongest K_max proposals are refined jointly.
-2. A pool of candidates, all proposals and the peaks of the residual without the least source, is held
-   against every source in closed form (:mod:`risctl.inference.exchange`). The best exchange is tried where it
-   promises something and kept where the likelihood rises enough, a few times over.
-3. The source whose absence costs least is taken away (:mod:`risctl.inference.elimination`), the others are
+2. For a pool of candidates, all proposals and the peaks of the residual without the least source, the gain
+   of exchanging each source for each candidate is computed in closed form
+   (:mod:`risctl.inference.exchange`). The best exchange is refined if its gain exceeds a threshold and
+   kept if the likelihood rises enough, a few times over.
+3. The source whose removal costs least is dropped (:mod:`risctl.inference.elimination`), the others are
    refined and exchanges tried again, down to one source.
 
-Two proposals on one source need no rule of their own: either of them costs next to nothing, so it is the
-first to be exchanged or taken away, and so is a source whose power has collapsed.
+Two proposals on one source need no rule of their own: removing either costs almost nothing, so it is the
+first to be exchanged or dropped, and so is a source whose power has collapsed.
 """
 
 from __future__ import annotations
@@ -24,30 +25,32 @@ import torch
 from torch import Tensor
 
 from risctl.inference.count import gaussian_start
-from risctl.inference.elimination import Explained, without
-from risctl.inference.exchange import Pool, exchanges
+from risctl.inference.elimination import GaussianFit, drop_source
+from risctl.inference.exchange import CandidatePool, score_exchanges
 from risctl.inference.gaussian import Hypothesis
 from risctl.inference.greedy import Search
 from risctl.inference.observation import Observation
-from risctl.inference.records import replace_rows, take
+from risctl.inference.tree import tree_index, tree_scatter
 from risctl.physics.grid import PolarGrid
 from risctl.physics.lattice import Lattice
 
 
 @dataclass(frozen=True)
 class MoveSettings:
-    """How hard the search tries; measured on validation scenes.
+    """Steps, rounds and thresholds of the search, chosen on validation scenes.
 
     Attributes:
-        start_steps, join_steps, drop_steps: of joint refinement, of the proposals, after an exchange, after a
-            drop.
-        final_steps: most steps until the chosen hypothesis has settled.
-        peaks: residual peaks a scene among the candidates.
-        rounds, lower_rounds: most exchanges a scene at K_max sources, and at each smaller count.
-        screen: nats the closed form must promise for an exchange to be tried; less than `margin`, because
+        start_steps: joint refinement steps of the proposals.
+        join_steps: the same after an exchange.
+        drop_steps: the same after a source was dropped.
+        final_steps: most steps until the chosen hypothesis has converged.
+        peaks: residual peaks per scene among the candidates.
+        rounds: most exchanges per scene at K_max sources.
+        lower_rounds: the same at each smaller count.
+        screen: predicted gain, nats, above which an exchange is refined; less than `margin`, because
             refinement adds to it.
-        margin: nats by which the likelihood must rise for an exchange to be kept. At low SNR peaks of the
-            noise rival true sources, and the network's word is better than a small gain.
+        margin: gain after refinement, nats, above which an exchange is kept. At low SNR peaks of the noise
+            rival true sources, and the network's proposals are more reliable than a small gain.
     """
 
     start_steps: int = 2
@@ -62,21 +65,21 @@ class MoveSettings:
 
 
 @dataclass(frozen=True)
-class Standing:
-    """Where the search stands in B scenes: the sources it has, what they explain, and the candidates."""
+class MoveState:
+    """Current sources, their likelihood terms and the candidate pool, per scene."""
 
     obs: Observation
-    found: Hypothesis
-    explained: Explained
-    pool: Pool
+    hypothesis: Hypothesis
+    fit: GaussianFit
+    pool: CandidatePool
 
 
 @dataclass(frozen=True)
 class MoveSearch:
-    """Search by likelihood moves, all scenes of a batch side by side.
+    """Search by likelihood moves, vectorised over the scenes of a batch.
 
     Attributes:
-        search: geometry and field of view. grid: lattice on which residual peaks are looked for.
+        search: geometry and field of view. grid: lattice for the residual peaks.
         settings: steps, rounds and thresholds.
     """
 
@@ -87,78 +90,76 @@ class MoveSearch:
     @cached_property
     def lattice(self) -> Lattice:
         """Neighbours on the grid."""
-        return Lattice.of(self.grid)
+        return Lattice.build(self.grid)
 
     def hypotheses(self, obs: Observation, proposals: Tensor, max_sources: int) -> list[Hypothesis]:
-        """The hypotheses for K = 1, ..., `max_sources`, comparable but not yet settled to the last digit.
+        """The best hypothesis found for each K = 1, ..., `max_sources`; refined, not yet converged.
 
         Args:
-            obs: B scenes. proposals: polar points [B, P, 3], the likeliest first, P >= `max_sources`.
+            obs: B scenes. proposals: polar points [B, P, 3], most likely first, P >= `max_sources`.
 
         Raises:
             ValueError: if there are fewer proposals than `max_sources`.
         """
-        standing = self.start(obs, proposals, max_sources)
-        found = [standing.found]
+        states = [self.start(obs, proposals, max_sources)]
         for _ in range(max_sources - 1):
-            standing = self.with_one_fewer(standing)
-            found.append(standing.found)
-        return found[::-1]
+            states.append(self.drop_weakest(states[-1]))
+        return [state.hypothesis for state in reversed(states)]
 
-    def start(self, obs: Observation, proposals: Tensor, max_sources: int) -> Standing:
-        """The first `max_sources` proposals, refined, and improved by exchanges."""
+    def start(self, obs: Observation, proposals: Tensor, max_sources: int) -> MoveState:
+        """State with `max_sources` sources: the first proposals, refined and improved by exchanges."""
         if proposals.shape[1] < max_sources:
-            raise ValueError(f"expected at least {max_sources} proposals a scene, got {proposals.shape[1]}")
+            raise ValueError(f"expected at least {max_sources} proposals per scene, got {proposals.shape[1]}")
         geometry = self.search.geometry
         first = gaussian_start(obs, proposals[:, :max_sources], geometry)
-        found = self.search.polish(obs, first, self.settings.start_steps)
-        explained = Explained.by(obs, found.at, geometry)
-        candidates = torch.cat([proposals, self.residual_peaks(obs, explained)], dim=1)
-        standing = Standing(obs, found, explained, Pool.of(obs, candidates, geometry))
-        return self.exchanged(standing, self.settings.rounds)
+        hypothesis = self.search.polish(obs, first, self.settings.start_steps)
+        fit = GaussianFit.compute(obs, hypothesis.params, geometry)
+        candidates = torch.cat([proposals, self.residual_peaks(obs, fit)], dim=1)
+        state = MoveState(obs, hypothesis, fit, CandidatePool.compute(obs, candidates, geometry))
+        return self.exchange(state, self.settings.rounds)
 
-    def with_one_fewer(self, standing: Standing) -> Standing:
-        """Without the source of least loss, the others refined and exchanged where that pays."""
-        rest = without(standing.found.at, standing.explained.losses().argmin(1))
-        found = self.search.polish(standing.obs, rest, self.settings.drop_steps)
-        explained = Explained.by(standing.obs, found.at, self.search.geometry)
-        return self.exchanged(replace(standing, found=found, explained=explained), self.settings.lower_rounds)
+    def drop_weakest(self, state: MoveState) -> MoveState:
+        """State after the source of least loss was dropped, the others refined and exchanges tried."""
+        rest = drop_source(state.hypothesis.params, state.fit.losses().argmin(1))
+        hypothesis = self.search.polish(state.obs, rest, self.settings.drop_steps)
+        fit = GaussianFit.compute(state.obs, hypothesis.params, self.search.geometry)
+        return self.exchange(replace(state, hypothesis=hypothesis, fit=fit), self.settings.lower_rounds)
 
-    def exchanged(self, standing: Standing, rounds: int) -> Standing:
-        """`standing` after at most `rounds` exchanges a scene, nowhere less likely."""
-        found, explained, local = standing.found, standing.explained, standing
-        active = torch.arange(len(standing.obs), device=standing.obs.y.device)
+    def exchange(self, state: MoveState, rounds: int) -> MoveState:
+        """State after at most `rounds` exchanges per scene, in no scene less likely than before."""
+        hypothesis, fit, local = state.hypothesis, state.fit, state
+        active = torch.arange(len(state.obs), device=state.obs.y.device)
         for _ in range(rounds):
             rows, local = self._best_exchange(local)
             if not len(rows):
                 break
             active = active[rows]
-            found = replace_rows(found, active, local.found)
-            explained = replace_rows(explained, active, local.explained)
-        return replace(standing, found=found, explained=explained)
+            hypothesis = tree_scatter(hypothesis, active, local.hypothesis)
+            fit = tree_scatter(fit, active, local.fit)
+        return replace(state, hypothesis=hypothesis, fit=fit)
 
-    def _best_exchange(self, standing: Standing) -> tuple[Tensor, Standing]:
-        """The scenes (indices) in which the best exchange is kept, and where they stand after it."""
-        scored = exchanges(standing.explained, standing.pool)
+    def _best_exchange(self, state: MoveState) -> tuple[Tensor, MoveState]:
+        """Indices of the scenes in which the best exchange is kept, and their state after it."""
+        scored = score_exchanges(state.fit, state.pool)
         gain, k, c = scored.best()
         tried = (gain > self.settings.screen).nonzero().squeeze(-1)
         if not len(tried):
-            return tried, take(standing, tried)
-        obs, start = standing.obs[tried], take(scored.carried_out(standing.found.at, k, c), tried)
-        found = self.search.polish(obs, start, self.settings.join_steps)
-        rise = found.model.log_likelihood - standing.found.model.log_likelihood[tried]
+            return tried, tree_index(state, tried)
+        obs, start = state.obs[tried], tree_index(scored.apply(state.hypothesis.params, k, c), tried)
+        refined = self.search.polish(obs, start, self.settings.join_steps)
+        rise = refined.model.log_likelihood - state.hypothesis.model.log_likelihood[tried]
         better = rise > self.settings.margin
-        rows, obs, found = tried[better], obs[better], take(found, better)
-        explained = Explained.by(obs, found.at, self.search.geometry)
-        return rows, Standing(obs, found, explained, take(standing.pool, rows))
+        rows, obs, kept = tried[better], obs[better], tree_index(refined, better)
+        fit = GaussianFit.compute(obs, kept.params, self.search.geometry)
+        return rows, MoveState(obs, kept, fit, tree_index(state.pool, rows))
 
-    def residual_peaks(self, obs: Observation, explained: Explained) -> Tensor:
-        """Polar points [B, peaks, 3] where what is left without the least source points to.
+    def residual_peaks(self, obs: Observation, fit: GaussianFit) -> Tensor:
+        """Polar points [B, peaks, 3] of the residual's peaks, with the source of least loss removed.
 
         The largest local maxima of ``sum_l |a_g^H Phi_l^H R_l^-1 y_l|^2``. Its expectation varies little over
         the field of view, and candidates are scored exactly afterwards.
         """
-        rest = explained.residual_without(explained.losses().argmin(1))
+        rest = fit.residual_without(fit.losses().argmin(1))
         energy = self.grid.energy(obs.back_project(rest))
         energy = energy / energy.amax(1, keepdim=True).clamp_min(torch.finfo(energy.dtype).tiny)
         return self.lattice.strongest_maxima(energy, self.settings.peaks)

@@ -1,9 +1,9 @@
 """MUSIC on the sample covariance: peaks of the signal subspace in azimuth, elevation and range.
 
 Schmidt, IEEE Trans. Antennas Propag. 34(3), 1986; in the near field Huang and Barkat, IEEE Trans. Antennas
-Propag. 39(9), 1991. Sources are found one at a time on a polar lattice with those already found projected
-out, which keeps them about a beam apart, and moved to the null of the spectrum off the lattice. Each
-is then looked at along its own direction on a fine range grid and refined once more.
+Propag. 39(9), 1991. Sources are detected one at a time on a polar lattice with those already found projected
+out, which keeps them about a beam apart, and refined to the null of the spectrum off the lattice. The range
+of each is then searched along its own direction on a fine grid, and all are refined once more.
 """
 
 from __future__ import annotations
@@ -11,27 +11,30 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from risctl.config import CovarianceConfig, InferenceConfig
+from risctl.config import CovarianceConfig, InferenceConfig, PhysicsConfig
 from risctl.covariance import leading_subspace, snapshot_factor
-from risctl.inference.batching import batches
-from risctl.inference.count import CountRule, answers, fit_nuisance, gaussian_start
+from risctl.inference.count import CountRule, fit_nuisance, gaussian_start, to_estimates
 from risctl.inference.deflation import DeflatedSubspace
 from risctl.inference.estimates import Estimates
 from risctl.inference.greedy import Search
 from risctl.inference.nullspace import refine_nulls, search_range
-from risctl.inference.observation import Observation
+from risctl.inference.observation import Observation, batches
 from risctl.physics.geometry import ArrayGeometry
 from risctl.physics.grid import PolarGrid
 from risctl.physics.lattice import Lattice
 from risctl.physics.polar import polar_steering
+from risctl.physics.steering import steering_vector
 
 CANDIDATES = 3  # lattice maxima refined for every source
 PEAK_STEPS = 4  # from the lattice: enough to compare heights
 FINAL_STEPS = 8
-COUNT_STEPS = 5  # of the polish that counts are compared after
+COUNT_STEPS = 5  # of the polish before counts are compared
+NULL_FLOOR = 1e-12  # least null spectrum in a picture
 
 
 @dataclass(frozen=True)
@@ -46,10 +49,15 @@ class MusicSearch:
     grid: PolarGrid
     range_grid: int
 
+    @classmethod
+    def build(cls, search: Search, inference: InferenceConfig) -> MusicSearch:
+        """The search on the grids of a configuration."""
+        return cls(search, search.grid(inference), inference.range_grid)
+
     @cached_property
     def lattice(self) -> Lattice:
-        """The grid laid out as a box."""
-        return Lattice.of(self.grid)
+        """The grid as a box, for its local maxima."""
+        return Lattice.build(self.grid)
 
     @cached_property
     def ranges(self) -> Tensor:
@@ -65,7 +73,7 @@ class MusicSearch:
     def locate(self, F: Tensor, K: int) -> Tensor:
         """Polar points [B, K, 3] of K sources from covariance factors F [B, N, r], in the order found."""
         U, _ = leading_subspace(F, K)
-        return self.sharpen(U, self.detect(U))
+        return self.refine(U, self.detect(U))
 
     def detect(self, U: Tensor) -> Tensor:
         """Polar points [B, K, 3] of the K sources whose signal subspace is U [B, N, K]."""
@@ -74,22 +82,22 @@ class MusicSearch:
             points = torch.cat([points, self._next_source(U, points)], dim=1)
         return points
 
-    def sharpen(self, U: Tensor, points: Tensor) -> Tensor:
+    def refine(self, U: Tensor, points: Tensor) -> Tensor:
         """Range search along the direction of each of the `points` [B, K, 3], and a final refinement.
 
-        Each source is seen with the others, where they were detected, projected out.
+        The other sources, at their detected positions, are projected out.
         """
         geometry, view = self.search.geometry, self.search.view
-        space = DeflatedSubspace.beside(U, points[:, other_slots(points)], geometry)
+        space = DeflatedSubspace.compute(U, points[:, other_slots(points)], geometry)
         points = search_range(space, points, self.ranges, geometry)
-        # A null is flat: in single precision it could be told from its neighbours only to about sqrt(eps).
+        # A null is flat: in single precision its position is known only to about sqrt(eps).
         fine = refine_nulls(space.double(), points.double(), self.fine_geometry, view, FINAL_STEPS)
         return fine.to(points.dtype)
 
     def _next_source(self, U: Tensor, points: Tensor) -> Tensor:
-        """One more source [B, 1, 3]: the best of the strongest lattice maxima once refined."""
+        """One more source [B, 1, 3]: the best of the strongest lattice maxima after refinement."""
         geometry, view = self.search.geometry, self.search.view
-        space = DeflatedSubspace.beside(U, points.unsqueeze(1), geometry)
+        space = DeflatedSubspace.compute(U, points.unsqueeze(1), geometry)
         found = self.lattice.strongest_maxima(space.on_grid(self.grid), min(CANDIDATES, self.grid.num_points))
         found = refine_nulls(space, found, geometry, view, PEAK_STEPS)
         best = space.along(polar_steering(found, geometry).unsqueeze(1)).squeeze(1).argmax(dim=1)
@@ -107,29 +115,33 @@ def other_slots(points: Tensor) -> Tensor:
 class MusicEstimator:
     """MUSIC positions, with powers, noise and deviations from the likelihood at them.
 
-    The count is the one whose positions, polished on the likelihood for this purpose only, score best. Left
-    where MUSIC puts them, their errors are well above the noise at high SNR, and further sources seem to be
-    needed to explain the rest.
+    The count is the one whose positions score best after a polish on the likelihood, made for this purpose
+    only: without it the errors of MUSIC exceed the noise at high SNR and the count comes out too large.
 
     Attributes:
-        search: geometry and field of view. grid: detection lattice. rule: how counts are compared.
-        max_sources: K_max. covariance: the covariance pipeline. inference: size of the range grid.
-        batch: scenes worked on at a time.
+        peaks: the search for the peaks of a subspace. rule: how counts are compared. max_sources: K_max.
+        covariance: the covariance pipeline. batch: scenes worked on at a time.
     """
 
-    search: Search
-    grid: PolarGrid
+    peaks: MusicSearch
     rule: CountRule
     max_sources: int
     covariance: CovarianceConfig
-    inference: InferenceConfig
     batch: int = 32
     name: str = "music"
 
-    @cached_property
-    def peaks(self) -> MusicSearch:
-        """The peak search on this estimator's grids."""
-        return MusicSearch(self.search, self.grid, self.inference.range_grid)
+    @classmethod
+    def from_config(
+        cls,
+        physics: PhysicsConfig,
+        covariance: CovarianceConfig,
+        inference: InferenceConfig,
+        device: torch.device | str = "cpu",
+    ) -> MusicEstimator:
+        """The estimator of a configuration."""
+        peaks = MusicSearch.build(Search.from_config(physics, device), inference)
+        rule = CountRule.from_config(physics, inference.count_rule, inference.count_price)
+        return cls(peaks, rule, physics.max_sources, covariance)
 
     @torch.no_grad()
     def __call__(self, y: Tensor, H: Tensor, codes: Tensor, num_sources: Tensor | None = None) -> Estimates:
@@ -140,7 +152,8 @@ class MusicEstimator:
         return result
 
     def _locate(self, obs: Observation, counts: Tensor | None, rows: Tensor, result: Estimates) -> None:
-        """Write the answers at the given or the best-supported counts into `rows` of `result`."""
+        """Estimate at the given or the best-supported counts, into `rows` of `result`."""
+        search = self.peaks.search
         F = snapshot_factor(obs.y, obs.H, obs.codes, self.covariance)
         U, _ = leading_subspace(F, self.max_sources)
         found: list[Tensor] = []
@@ -150,16 +163,40 @@ class MusicEstimator:
         for K in torch.unique(counts[counts > 0]).tolist():
             here = (counts == K).nonzero().squeeze(-1)
             V, part = U[here, :, :K], obs[here]
-            points = self.peaks.sharpen(V, found[K - 1][here] if found else self.peaks.detect(V))
-            result.put(
-                rows[here], answers(*fit_nuisance(part, points, self.search.geometry, self.search.view))
-            )
+            points = self.peaks.refine(V, found[K - 1][here] if found else self.peaks.detect(V))
+            result.put(rows[here], to_estimates(*fit_nuisance(part, points, search.geometry, search.view)))
 
     def _count(self, obs: Observation, found: list[Tensor]) -> Tensor:
         """The best-supported count [B], given the positions [B, K, 3] for K = 1, 2, ..."""
-        scores = []
+        search, scores = self.peaks.search, []
         for points in found:
-            start = gaussian_start(obs, points, self.search.geometry)
-            polished = self.search.polish(obs, start, COUNT_STEPS)
-            scores.append(self.rule.score(polished.at, polished.model))
+            start = gaussian_start(obs, points, search.geometry)
+            polished = search.polish(obs, start, COUNT_STEPS)
+            scores.append(self.rule.score(polished.params, polished.model))
         return torch.stack(scores, dim=1).argmax(dim=1) + 1
+
+
+@torch.no_grad()
+def music_pseudospectrum(
+    F: Tensor, K: int, elevation: Tensor, azimuth: Tensor, range_: Tensor, geometry: ArrayGeometry
+) -> npt.NDArray[np.float64]:
+    """The pseudo-spectrum over range and azimuth, ``1 / (1 - |U^H a|^2)``, float64 [R, A], for pictures.
+
+    Of several elevations the largest value counts.
+
+    Args:
+        F: one scene's covariance factor [N, r], or its covariance [N, N], which has the same eigenvectors.
+        K: dimension of the signal subspace.
+        elevation: radians, one or several. azimuth: radians [A]. range_: metres [R].
+        geometry: nominal geometry.
+    """
+    U, _ = leading_subspace(F.to(torch.complex128).unsqueeze(0), K)
+    space = DeflatedSubspace(U.unsqueeze(1), U[:, None, :, :0])
+    surface = geometry.to(U.device, torch.float64)
+    phi, r = azimuth.to(surface.positions), range_.to(surface.positions)
+    best = phi.new_zeros(len(r), len(phi))
+    for theta in elevation.to(phi).reshape(-1):
+        a = steering_vector(phi, theta.expand_as(phi), r.unsqueeze(-1), surface)
+        share = space.along(a.unsqueeze(0))[0]
+        best = torch.maximum(best, share)
+    return (1.0 / (1.0 - best).clamp_min(NULL_FLOOR)).cpu().numpy()

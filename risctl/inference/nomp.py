@@ -7,17 +7,17 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from risctl.inference.batching import batches
-from risctl.inference.count import CountRule, answers, gaussian_start, keep_best
+from risctl.config import CovarianceConfig, InferenceConfig, PhysicsConfig
+from risctl.inference.count import CountRule, gaussian_start, keep_best, to_estimates
 from risctl.inference.detection import Detector
 from risctl.inference.estimates import Estimates
 from risctl.inference.gaussian import Hypothesis
 from risctl.inference.greedy import Search, greedy_step, swap
-from risctl.inference.observation import Observation
+from risctl.inference.observation import Observation, batches
 from risctl.physics.grid import PolarGrid
 
-POLISH_STEPS = 3  # before the swaps
-FINAL_STEPS = 12  # most steps until an answer has settled
+POLISH_STEPS = 3  # before the swap moves
+FINAL_STEPS = 12  # most steps until a hypothesis has converged
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class NompEstimator:
 
     Attributes:
         search: geometry and field of view. grid: detection lattice. rule: how counts are compared.
-        max_sources: K_max. swap_rounds: most exchanges a scene and count; 0 leaves the greedy answer.
+        max_sources: K_max. swap_rounds: most exchanges per scene and count; 0: none.
         batch: scenes worked on at a time, which bounds memory and keeps working sets in cache.
     """
 
@@ -37,6 +37,19 @@ class NompEstimator:
     swap_rounds: int
     batch: int = 32
     name: str = "nomp"
+
+    @classmethod
+    def from_config(
+        cls,
+        physics: PhysicsConfig,
+        covariance: CovarianceConfig,
+        inference: InferenceConfig,
+        device: torch.device | str = "cpu",
+    ) -> NompEstimator:
+        """The estimator of a configuration; it reads no `covariance`."""
+        search = Search.from_config(physics, device)
+        rule = CountRule.from_config(physics, inference.count_rule, inference.count_price)
+        return cls(search, search.grid(inference), rule, physics.max_sources, inference.swap_rounds)
 
     @torch.no_grad()
     def __call__(self, y: Tensor, H: Tensor, codes: Tensor, num_sources: Tensor | None = None) -> Estimates:
@@ -50,8 +63,8 @@ class NompEstimator:
         return result
 
     def _given(self, obs: Observation, rows: Tensor, num_sources: Tensor, result: Estimates) -> None:
-        """Search for the count each scene is said to have."""
-        detector = Detector.prepare(obs, self.grid)
+        """Estimate with the given source counts, into `rows` of `result`."""
+        detector = Detector.compute(obs, self.grid)
         points = obs.y.real.new_empty(len(obs), 0, 3)
         index = torch.arange(len(obs), device=rows.device)
         for K in range(1, int(num_sources.max()) + 1):
@@ -70,7 +83,7 @@ class NompEstimator:
 
     def hypotheses(self, obs: Observation) -> list[Hypothesis]:
         """The fitted hypotheses for K = 1, ..., K_max."""
-        detector = Detector.prepare(obs, self.grid)
+        detector = Detector.compute(obs, self.grid)
         points = obs.y.real.new_empty(len(obs), 0, 3)
         found = []
         for _ in range(self.max_sources):
@@ -79,10 +92,10 @@ class NompEstimator:
             mended = swap(
                 detector, self.search, self.search.polish(obs, start, POLISH_STEPS), self.swap_rounds
             )
-            found.append(self.search.polish(obs, mended.at, FINAL_STEPS))
-            points = found[-1].at.points
+            found.append(self.search.polish(obs, mended.params, FINAL_STEPS))
+            points = found[-1].params.points
         return found
 
     def _finish(self, obs: Observation, hypothesis: Hypothesis, rows: Tensor, result: Estimates) -> None:
-        final = self.search.polish(obs, hypothesis.at, FINAL_STEPS)
-        result.put(rows, answers(final.at, final.model))
+        final = self.search.polish(obs, hypothesis.params, FINAL_STEPS)
+        result.put(rows, to_estimates(final.params, final.model))

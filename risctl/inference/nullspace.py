@@ -16,8 +16,8 @@ from torch import Tensor
 
 from risctl.inference.deflation import REMAINDER_FLOOR, DeflatedSubspace
 from risctl.inference.levenberg import Damping, damped_step, predicted_gain
-from risctl.inference.records import choose
 from risctl.inference.refine import POINT_LIMIT
+from risctl.inference.tree import tree_where
 from risctl.physics.geometry import ArrayGeometry, FieldOfView
 from risctl.physics.polar import clamp_to_view, polar_direction, polar_jet, polar_limits
 from risctl.physics.steering import steering_towards
@@ -67,7 +67,7 @@ def refine_nulls(
     """
     limit = points.new_tensor(POINT_LIMIT)
     x, model = points.flatten(0, 1), null_model(space, points, geometry)
-    damping = Damping.start(model.value)
+    damping = Damping.initial(model.value)
     for _ in range(iterations):
         low, high = polar_limits(x, view)
         step = damped_step(x, model.gradient, model.curvature, damping.level, low, high, limit)
@@ -77,7 +77,7 @@ def refine_nulls(
         better = gain > 0
         damping = damping.updated(gain, predicted_gain(model.gradient, model.curvature, step))
         x = torch.where(better.unsqueeze(-1), trial, x)
-        model = choose(better, candidate, model)
+        model = tree_where(better, candidate, model)
     return x.view(points.shape)
 
 

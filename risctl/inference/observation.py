@@ -1,7 +1,8 @@
-"""What an estimator is given: snapshots, channel and codes."""
+"""The input of an estimator, snapshots, channel and codes, and its division into batches."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -24,8 +25,8 @@ class Observation:
     Phi: Tensor
 
     @classmethod
-    def of(cls, y: Tensor, H: Tensor, codes: Tensor) -> Observation:
-        """Check the shapes and finiteness, and form ``Phi``.
+    def build(cls, y: Tensor, H: Tensor, codes: Tensor) -> Observation:
+        """Form ``Phi`` after checking shapes and finiteness.
 
         Raises:
             MeasurementError: naming the axis or the first scene at fault.
@@ -56,6 +57,10 @@ class Observation:
     def __getitem__(self, rows: Tensor) -> Observation:
         return Observation(self.y[rows], self.H[rows], self.codes[rows], self.Phi[rows])
 
+    def double(self) -> Observation:
+        """The same scenes in complex128."""
+        return Observation(*(x.to(torch.complex128) for x in (self.y, self.H, self.codes, self.Phi)))
+
     def back_project(self, r: Tensor) -> Tensor:
         """``Phi_l^H r_l`` [B, L, N] of snapshot residuals r [B, L, M]."""
         return (r @ self.H.conj()) * self.codes.conj()
@@ -64,3 +69,34 @@ class Observation:
         """``Phi_l x_j`` [B, L, M, J] of RIS-domain vectors [B, J, N]."""
         B, L, M, N = self.Phi.shape
         return (self.Phi.view(B, L * M, N) @ columns.mT).view(B, L, M, columns.shape[1])
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Measurements of some scenes, their row indices, and their source counts [B] if given."""
+
+    obs: Observation
+    rows: Tensor
+    num_sources: Tensor | None
+
+
+def batches(
+    y: Tensor, H: Tensor, codes: Tensor, num_sources: Tensor | None, max_sources: int, size: int
+) -> Iterator[Batch]:
+    """Split B scenes into batches of `size`, sorted by the given source counts.
+
+    Raises:
+        ValueError: if the shapes disagree, a value is not finite, a scene has no energy, or a given count
+            is not within 0..`max_sources`.
+    """
+    order = torch.arange(y.shape[0], device=y.device)
+    if num_sources is not None:
+        num_sources = num_sources.to(y.device).long()
+        wrong = (num_sources < 0) | (num_sources > max_sources)
+        if num_sources.shape != order.shape or bool(wrong.any()):
+            got = f"{num_sources[wrong].tolist()[:3]} in shape {tuple(num_sources.shape)}"
+            raise ValueError(f"expected {len(order)} source counts within 0..{max_sources}, got {got}")
+        order = num_sources.argsort(stable=True)
+    for rows in torch.split(order, size) if len(order) else ():
+        counts = None if num_sources is None else num_sources[rows]
+        yield Batch(Observation.build(y[rows], H[rows], codes[rows]), rows, counts)

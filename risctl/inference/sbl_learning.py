@@ -40,15 +40,6 @@ class GridPowers:
     noise: Tensor
 
 
-@dataclass(frozen=True)
-class _Whitened:
-    """``S_l^-1`` [B, L, M, M], ``S_l^-1 y_l`` [B, L, M] and the log marginal likelihood [B]."""
-
-    inverse: Tensor
-    x: Tensor
-    log_likelihood: Tensor
-
-
 def grid_responses(obs: Observation, grid: PolarGrid) -> Tensor:
     """``[Re Phi_l a_g; Im Phi_l a_g]`` real [B, L, 2M, G]."""
     B = grid.correlate(obs.Phi.conj())
@@ -109,32 +100,25 @@ def fixed_point_step(
         responses: [B, L, 2M, J]. y: [B, L, M]. floor: least noise variance [B].
         scratch: like `responses`; overwritten.
     """
-    w = _whiten(responses, y, state, scratch)
-    fit = (_correlation_rows(w.x) @ responses).square_().sum((1, 2))
-    load = torch.matmul(_real_form(w.inverse), responses, out=scratch).mul_(responses).sum((1, 2))
+    inverse, x = _whiten(responses, y, state, scratch)
+    fit = (_correlation_rows(x) @ responses).square_().sum((1, 2))
+    load = torch.matmul(_real_form(inverse), responses, out=scratch).mul_(responses).sum((1, 2))
     gamma = state.gamma * (fit / load.clamp_min(torch.finfo(load.dtype).tiny)) ** exponent
-    noise_fit = w.x.abs().square().sum((-2, -1))
-    noise_load = w.inverse.diagonal(dim1=-2, dim2=-1).real.sum((-2, -1))
+    noise_fit = x.abs().square().sum((-2, -1))
+    noise_load = inverse.diagonal(dim1=-2, dim2=-1).real.sum((-2, -1))
     noise = torch.maximum(state.noise * (noise_fit / noise_load) ** exponent, floor)
     return GridPowers(state.index, gamma, noise)
 
 
-def log_marginal_likelihood(responses: Tensor, y: Tensor, state: GridPowers) -> Tensor:
-    """``-sum_l (log det S_l + y_l^H S_l^-1 y_l)`` [B]."""
-    return _whiten(responses, y, state, torch.empty_like(responses)).log_likelihood
-
-
-def _whiten(responses: Tensor, y: Tensor, state: GridPowers, scratch: Tensor) -> _Whitened:
+def _whiten(responses: Tensor, y: Tensor, state: GridPowers, scratch: Tensor) -> tuple[Tensor, Tensor]:
+    """``S_l^-1`` [B, L, M, M] and ``S_l^-1 y_l`` [B, L, M]."""
     M = y.shape[-1]
     torch.mul(responses, state.gamma[:, None, None], out=scratch)
     T = scratch @ responses.mT  # of [Re; Im], whence B Gamma B^H
     S = torch.complex(T[..., :M, :M] + T[..., M:, M:], T[..., M:, :M] - T[..., :M, M:])
     S.diagonal(dim1=-2, dim2=-1).add_(state.noise[:, None, None])
-    factor = torch.linalg.cholesky_ex(S)[0]
-    inverse = torch.cholesky_inverse(factor)
-    x = (inverse @ y.unsqueeze(-1)).squeeze(-1)
-    logdet = 2.0 * factor.diagonal(dim1=-2, dim2=-1).real.log().sum((-2, -1))
-    return _Whitened(inverse, x, -logdet - (y.conj() * x).real.sum((-2, -1)))
+    inverse = torch.cholesky_inverse(torch.linalg.cholesky_ex(S)[0])
+    return inverse, (inverse @ y.unsqueeze(-1)).squeeze(-1)
 
 
 def _real_form(W: Tensor) -> Tensor:

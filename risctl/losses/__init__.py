@@ -1,9 +1,9 @@
 """Loss terms, one small file per family, and their total."""
 
 from risctl.losses.positions import match_slots
-from risctl.losses.total import LossValue, per_scene_terms, total_loss
+from risctl.losses.total import TERMS, LossValue, per_scene_terms, total_loss
 from risctl.losses.truth import Truth
-from risctl.losses.weights import TERMS, main_weights, term_weights
+from risctl.losses.weights import main_weights, term_weights
 
 __all__ = [
     "TERMS",

@@ -1,7 +1,7 @@
-"""Training terms of the network's own: what every cell of its maps should say.
+"""Detection losses: training targets of every cell of the network's maps.
 
-They teach the cells directly, where the twelve terms only see the slots decoded from them. They are logged
-apart and no part of any validation loss.
+They act on the cells directly, where the loss terms only see the slots decoded from them. They are logged
+apart and are no part of any validation loss.
 
 - presence: focal loss against a Gaussian around every source (Law and Deng, "CornerNet", ECCV 2018), per
   source.
@@ -38,7 +38,7 @@ from risctl.model.slots import (
 from risctl.physics import FieldOfView
 from risctl.physics.polar import to_polar
 
-OWN_TERMS = ("presence", "offset", "range", "power", "std")
+DETECTION_TERMS = ("presence", "offset", "range", "power", "std")
 SPREAD = 0.8  # standard deviation of the Gaussian around a source, cells
 REACH = 1.0  # cells from a source in each direction up to which its cells learn where it is
 FOCUS, EASE = 2.0, 4.0  # exponents of the focal loss: on the error, on the distance to a source
@@ -47,13 +47,15 @@ ERROR_FLOOR = 1e-3  # of 1/r, 1/metres
 
 @dataclass(frozen=True)
 class CellTargets:
-    """What every cell should say: shapes [B, rows, columns], offsets [B, 2, rows, columns].
+    """Targets of every cell: shapes [B, rows, columns], offsets [B, 2, rows, columns].
 
     Attributes:
-        presence: 1 at the cell nearest to a source, a Gaussian around it. hit: which cells these are.
-        weight: of the cell in the regressions, 0 away from sources.
+        presence: 1 at the cell nearest to a source, a Gaussian around it.
+        hit: whether the cell is the nearest to a source.
+        weight: weight of the cell in the regressions, 0 away from sources.
         offset: from the cell's centre to the nearest source, in cells.
-        curvature, log_power: of that source, the power over the scene's geometric mean.
+        curvature: ``1/r`` of that source, 1/metres.
+        log_power: logarithm of its power.
     """
 
     presence: Tensor
@@ -64,19 +66,19 @@ class CellTargets:
     log_power: Tensor
 
 
-def own_weights(loss: LossConfig) -> dict[str, float]:
-    """Weight of every term of `OWN_TERMS`."""
+def detection_weights(loss: LossConfig) -> dict[str, float]:
+    """Weight of every term of `DETECTION_TERMS`."""
     return {
-        "presence": loss.own_presence,
-        "offset": loss.own_offset,
-        "range": loss.own_range,
-        "power": loss.own_power,
-        "std": loss.own_std,
+        "presence": loss.detection_presence,
+        "offset": loss.detection_offset,
+        "range": loss.detection_range,
+        "power": loss.detection_power,
+        "std": loss.detection_std,
     }
 
 
-def own_terms(prediction: Prediction, truth: Truth, view: FieldOfView) -> dict[str, Tensor]:
-    """The raw terms, scalars, means over scenes of means over their sources; none if the network has no maps.
+def detection_terms(prediction: Prediction, truth: Truth, view: FieldOfView) -> dict[str, Tensor]:
+    """Raw detection losses, scalars, means over scenes of means over their sources; empty without maps.
 
     Args:
         prediction: with its cell maps [B, 6, rows, columns].
@@ -139,6 +141,6 @@ def cell_targets(maps: Tensor, truth: Truth, view: FieldOfView) -> CellTargets:
 
 
 def _centred(x: Tensor, weight: Tensor) -> Tensor:
-    """x [B, rows, columns] less its weighted mean in the scene."""
+    """x [B, rows, columns] minus its weighted mean over the scene."""
     mean = (x * weight).sum((1, 2), keepdim=True) / weight.sum((1, 2), keepdim=True).clamp_min(1e-6)
     return x - mean

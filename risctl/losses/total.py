@@ -1,6 +1,6 @@
-"""The twelve terms of a batch and their weighted sum.
+"""The loss terms of a batch and their weighted sum.
 
-Every term is computed scene by scene in single precision or wider, autocast off, from factors and r x r Gram
+Every term is computed per scene in single precision or wider, autocast off, from factors and r x r Gram
 matrices; what several terms need (Gram matrices, one eigendecomposition, the energies of steering vectors
 inside the signal subspace) is computed once. R is ``R_blend`` in all of them but `cov_pred`.
 """
@@ -26,18 +26,32 @@ from risctl.losses.projector import energy_inside
 from risctl.losses.spectrum import Spectrum, eigenvalue_gap, gap_hinge, gap_target
 from risctl.losses.subspace import covariance_outside, predicted_outside
 from risctl.losses.truth import Truth
-from risctl.losses.weights import TERMS
 from risctl.model import Forward, Prediction
 from risctl.physics import ArrayGeometry, steering_vector
+
+TERMS = (
+    "cov",
+    "cov_pred",
+    "ortho",
+    "cross",
+    "gap",
+    "margin",
+    "K",
+    "aux",
+    "peak",
+    "align",
+    "subspace_align",
+    "peak_contrast",
+)  # each named like its weight in `LossConfig`
 
 
 @dataclass(frozen=True)
 class LossValue:
-    """A loss and what it is made of.
+    """Weighted sum of the loss terms, with its parts.
 
     Attributes:
-        total: the weighted sum, scalar.
-        raw: every term, the mean over the scenes, scalars in the order of `TERMS`.
+        total: weighted sum, scalar.
+        raw: mean of every term over the scenes, scalars in the order of `TERMS`.
         weighted: every term times its weight.
     """
 
@@ -53,7 +67,7 @@ def total_loss(
     weights: Mapping[str, float],
     geometry: ArrayGeometry,
 ) -> LossValue:
-    """Weighted sum of the twelve terms, mean over the scenes.
+    """Weighted sum of the loss terms, mean over the scenes.
 
     Args:
         forward: prediction and covariances of B scenes.
@@ -72,7 +86,7 @@ def total_loss(
 def per_scene_terms(
     forward: Forward, truth: Truth, loss: LossConfig, geometry: ArrayGeometry
 ) -> dict[str, Tensor]:
-    """The twelve terms of every scene, [B] each, in the order of `TERMS`."""
+    """The loss terms per scene, [B] each, in the order of `TERMS`."""
     with full_precision(truth.A):
         prediction = _single_or_wider(forward.prediction)
         found = _slot_terms(prediction, truth, loss)
@@ -81,7 +95,7 @@ def per_scene_terms(
 
 
 def _single_or_wider(prediction: Prediction) -> Prediction:
-    """The prediction, numbers that an autocast network left in half precision widened."""
+    """The prediction, with what an autocast network left in half precision widened."""
     real = {
         "count_logits": prediction.count_logits,
         "position": prediction.position,
@@ -92,7 +106,7 @@ def _single_or_wider(prediction: Prediction) -> Prediction:
 
 
 def _slot_terms(prediction: Prediction, truth: Truth, loss: LossConfig) -> dict[str, Tensor]:
-    """The terms that look at no covariance."""
+    """Terms of the slots and factors, without a covariance."""
     ortho, cross = slot_coherence(prediction.A_angle, prediction.A_range)
     return {
         "ortho": ortho,
@@ -106,10 +120,13 @@ def _slot_terms(prediction: Prediction, truth: Truth, loss: LossConfig) -> dict[
 def _covariance_terms(
     forward: Forward, prediction: Prediction, truth: Truth, loss: LossConfig, geometry: ArrayGeometry
 ) -> dict[str, Tensor]:
-    """The errors of prediction and blend, the blend's spectrum and its signal subspace."""
+    """Terms of the covariances: errors of prediction and blend, the blend's spectrum and signal subspace."""
     reference, R = Reference.of(truth), forward.covariances.blend
+    R_pred = forward.covariances.pred
+    azimuth, elevation, range_ = prediction.position.unbind(-1)
+    slots = steering_vector(azimuth, elevation, range_, geometry)
     gram, at_truth, at_slots, around = inner_products(
-        R.F, truth.A.mT, _steering(prediction.position, geometry), stencil_steering(truth, geometry, loss)
+        R.F, truth.A.mT, slots, stencil_steering(truth, geometry, loss)
     )
     blend = Moments(R, gram, at_truth)
     spectrum = Spectrum.of(gram)
@@ -119,20 +136,10 @@ def _covariance_terms(
     inside = energy_inside(gram, b, spectrum, truth.num_sources, most=K)
     return {
         "cov": covariance_nmse(blend, reference, loss),
-        "cov_pred": covariance_nmse(_predicted(forward, truth), reference, loss),
+        "cov_pred": covariance_nmse(Moments(R_pred, *inner_products(R_pred.F, truth.A.mT)), reference, loss),
         "gap": gap_hinge(gap, loss),
         "margin": gap_target(gap, loss),
         "align": predicted_outside(inside[:, :K], prediction.power),
         "subspace_align": covariance_outside(blend, reference, loss),
         "peak_contrast": peak_contrast(inside[:, K : 2 * K], inside[:, 2 * K :], truth),
     }
-
-
-def _predicted(forward: Forward, truth: Truth) -> Moments:
-    R = forward.covariances.pred
-    return Moments(R, *inner_products(R.F, truth.A.mT))
-
-
-def _steering(position: Tensor, geometry: ArrayGeometry) -> Tensor:
-    """Steering vectors [B, K_max, N] at azimuth, elevation, range [B, K_max, 3]."""
-    return steering_vector(position[..., 0], position[..., 1], position[..., 2], geometry)

@@ -1,4 +1,4 @@
-"""Weights of the twelve terms: those of the main phase, and their schedule over a training.
+"""Weights of the loss terms: those of the main phase, and their schedule over a training.
 
 Validation, gates, checkpoints and searches always use the main phase's, so that their losses can be compared.
 """
@@ -6,39 +6,14 @@ Validation, gates, checkpoints and searches always use the main phase's, so that
 from __future__ import annotations
 
 from risctl.config import LossConfig
+from risctl.losses.total import TERMS
 
-TERMS = (
-    "cov",
-    "cov_pred",
-    "ortho",
-    "cross",
-    "gap",
-    "margin",
-    "K",
-    "aux",
-    "peak",
-    "align",
-    "subspace_align",
-    "peak_contrast",
-)
+SCHEDULED = ("subspace_align", "peak_contrast")
 
 
 def main_weights(loss: LossConfig) -> dict[str, float]:
     """Weight of every term in the main phase."""
-    return {
-        "cov": loss.cov,
-        "cov_pred": loss.cov_pred,
-        "ortho": loss.ortho,
-        "cross": loss.cross,
-        "gap": loss.gap,
-        "margin": loss.margin,
-        "K": loss.K,
-        "aux": loss.aux,
-        "peak": loss.peak,
-        "align": loss.align,
-        "subspace_align": loss.subspace_align,
-        "peak_contrast": loss.peak_contrast,
-    }
+    return {name: getattr(loss, name) for name in TERMS}
 
 
 def term_weights(loss: LossConfig, epoch: int, epochs: int) -> dict[str, float]:
@@ -50,13 +25,11 @@ def term_weights(loss: LossConfig, epoch: int, epochs: int) -> dict[str, float]:
     Args:
         loss: weights and schedule.
         epoch: from 0.
-        epochs: how many there will be.
+        epochs: number of epochs of the run.
     """
-    weights = main_weights(loss)
+    phase = ""
     if epoch >= epochs - round(loss.schedule_final_fraction * epochs):
-        weights["subspace_align"] = loss.subspace_align_final
-        weights["peak_contrast"] = loss.peak_contrast_final
+        phase = "_final"
     elif epoch < loss.schedule_start_epochs:
-        weights["subspace_align"] = loss.subspace_align_start
-        weights["peak_contrast"] = loss.peak_contrast_start
-    return weights
+        phase = "_start"
+    return main_weights(loss) | {name: getattr(loss, name + phase) for name in SCHEDULED}

@@ -2,8 +2,7 @@
 
 from risctl.model.load import LoadedModel, load_checkpoint
 from risctl.model.network import RisNetwork, build_network
-from risctl.model.predict import Forward, Network, predict
-from risctl.model.prediction import Prediction
+from risctl.model.predict import Forward, Network, Prediction, predict
 
 __all__ = [
     "Forward",

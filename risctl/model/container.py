@@ -48,7 +48,7 @@ def write_container(path: Path, tensors: Mapping[str, Tensor], document: Mapping
 
 
 def read_container(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Return the tensors and the document of `path`.
+    """Read the tensors and the document of `path`.
 
     Raises:
         InputError: a safetensors file that is no checkpoint.
@@ -61,17 +61,17 @@ def read_container(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         length = int.from_bytes(content[:8], "little")
         metadata = json.loads(content[8 : 8 + length]).get("__metadata__")
     except (SafetensorError, KeyError, ValueError, RecursionError, OverflowError) as error:
-        raise DamagedFileError(path, "a whole safetensors file", _reason(error)) from None
+        raise DamagedFileError(path, "a whole safetensors file", str(error) or type(error).__name__) from None
     if not isinstance(metadata, dict) or DOCUMENT not in metadata:
         raise InputError(path, "", "a checkpoint of risctl", "a safetensors file of something else")
-    document = parse_document(path, metadata[DOCUMENT])
+    document = _parse_document(path, metadata[DOCUMENT])
     if document.get(HASH) != content_hash(tensors, document):
         raise DamagedFileError(path, "the content its hash was taken of", "an edited file")
     return tensors, document
 
 
-def parse_document(path: Path, text: str | bytes) -> dict[str, Any]:
-    """Return a JSON object; DamagedFileError for anything else, constants such as NaN included."""
+def _parse_document(path: Path, text: str | bytes) -> dict[str, Any]:
+    """Parse a JSON object; DamagedFileError for anything else, constants such as NaN included."""
     try:
         values = json.loads(text, parse_constant=_refuse)
     except (ValueError, RecursionError):
@@ -81,22 +81,30 @@ def parse_document(path: Path, text: str | bytes) -> dict[str, Any]:
     return values
 
 
+def check_weights(path: Path, found: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> None:
+    """Raise `DamagedFileError` unless names, shapes and types agree and every value is finite."""
+    if differing := sorted(found.keys() ^ wanted.keys()):
+        state = "missing" if differing[0] in wanted else "one too many"
+        raise DamagedFileError(path, "the weights of its network", f"{differing[0]} {state}")
+    for name, tensor in found.items():
+        want = wanted[name]
+        if (tensor.shape, tensor.dtype) != (want.shape, want.dtype):
+            got = f"{tuple(tensor.shape)} {tensor.dtype}"
+            raise DamagedFileError(path, f"{name} of {tuple(want.shape)} {want.dtype}", got)
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+            raise DamagedFileError(path, f"finite weights in {name}", "others")
+
+
 def content_hash(tensors: Mapping[str, Tensor], document: Mapping[str, Any]) -> str:
     """XXH3 (128 bits, 32 hexadecimal digits) over the document without its hash and over all tensors."""
-    hasher = xxhash.xxh3_128(_canonical({k: v for k, v in document.items() if k != HASH}).encode())
+    body = {k: v for k, v in document.items() if k != HASH}
+    text = json.dumps(body, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    hasher = xxhash.xxh3_128(text.encode())
     for name in sorted(tensors):
         tensor = tensors[name]
         hasher.update(f"{name}:{tensor.dtype}:{tuple(tensor.shape)}".encode())
-        hasher.update(_bytes(tensor))
+        hasher.update(tensor.reshape(-1).contiguous().view(torch.uint8).numpy().data)
     return hasher.hexdigest()
-
-
-def _bytes(tensor: Tensor) -> memoryview:
-    return tensor.reshape(-1).contiguous().view(torch.uint8).numpy().data
-
-
-def _canonical(document: Mapping[str, Any]) -> str:
-    return json.dumps(document, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
 def _file_hash(descriptor: int) -> str:
@@ -105,10 +113,6 @@ def _file_hash(descriptor: int) -> str:
         hasher.update(part)
         offset += len(part)
     return hasher.hexdigest()
-
-
-def _reason(error: BaseException) -> str:
-    return str(error) or type(error).__name__
 
 
 def _refuse(text: str) -> None:

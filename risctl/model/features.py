@@ -58,7 +58,7 @@ class MapFeatures(nn.Module):
         alphas: tuple[float, ...],
     ) -> None:
         super().__init__()
-        grid = PolarGrid.of_size(geometry, view, columns, rows, rings)
+        grid = PolarGrid.build_sized(geometry, view, columns, rows, rings)
         self.panel, self.size = (geometry.columns, geometry.rows), (rings, rows, columns)
         self.channels = len(alphas) * rings + 2
         self.num_scalars = 3 * len(alphas)

@@ -20,8 +20,7 @@ from torch import Tensor, nn
 from risctl.config import parse_section
 from risctl.config.base import Section
 from risctl.errors import DamagedFileError, InputError
-from risctl.model.container import HASH, content_hash, read_container, write_container
-from risctl.model.weights import check_weights
+from risctl.model.container import HASH, check_weights, content_hash, read_container, write_container
 
 FUSION: Final = "fusion.safetensors"
 KIND: Final = "risctl count fusion"
@@ -126,7 +125,7 @@ def load_fusion(path: Path, weights: Mapping[str, Tensor], max_sources: int) -> 
     state = parse_section(FusionState, {k: v for k, v in document.items() if k != HASH}, path)
     found = weights_hash(weights)
     if (state.weights_hash, state.max_sources) != (found, max_sources):
-        expected = f"{found}, the weights beside it (fit it anew: risctl calibrate)"
+        expected = f"{found}, the weights beside it (fit the count fusion anew)"
         raise InputError(path, "weights_hash", expected, state.weights_hash)
     if state.hidden * state.figures > sum(x.numel() for x in tensors.values()):
         raise DamagedFileError(path, f"weights of width {state.hidden}", "fewer")

@@ -1,4 +1,4 @@
-"""From a checkpoint to a network that answers."""
+"""Loading a trained network from a checkpoint."""
 
 from __future__ import annotations
 
@@ -11,23 +11,30 @@ import torch
 from torch import Tensor
 
 from risctl.config import CovarianceConfig, ModelConfig, PhysicsConfig
+from risctl.covariance import covariance_fingerprint
 from risctl.errors import DamagedFileError, InputError
 from risctl.model.checkpoint import BEST, CHECKPOINTS, LAST, Checkpoint, read_checkpoint
+from risctl.model.container import check_weights
 from risctl.model.fusion import LoadedFusion, fusion_path, load_fusion
 from risctl.model.network import RisNetwork, build_network
-from risctl.model.weights import check_weights
 
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A trained network with everything that inference must take from its checkpoint.
+    """A trained network and the settings that inference takes from its checkpoint.
 
     Attributes:
         network: in evaluation mode, with the weights its training chose for inference.
         config: the whole configuration of its run, as JSON values.
-        physics, covariance, model: the sections inference needs.
-        covariance_fingerprint: of the covariance pipeline it was trained with.
-        weights: "raw", "ema" or "swa". path: the checkpoint. epoch, step, best_value: of its training.
+        physics: its physics section.
+        covariance: settings of the covariance pipeline it was trained with.
+        model: its model section.
+        covariance_fingerprint: fingerprint of `covariance` and of the pipeline's version.
+        weights: "raw", "ema" (exponential average) or "swa" (plain average).
+        path: the checkpoint.
+        epoch: epochs finished.
+        step: optimiser steps done.
+        best_value: lowest validation loss, None before the first validation.
         fusion: the count fusion fitted to it, None if there is none beside the checkpoint.
     """
 
@@ -46,11 +53,12 @@ class LoadedModel:
 
 
 def load_checkpoint(path: str | Path, device: torch.device | str = "cpu", fusion: bool = True) -> LoadedModel:
-    """Return the network of a checkpoint file, or of the best checkpoint of a run directory.
+    """Load the network of a checkpoint file, or of the best checkpoint of a run directory.
 
     Args:
-        path: the file or directory. device: where the network is to be.
-        fusion: read the count fusion beside the checkpoint, too, if there is one.
+        path: the file or directory.
+        device: device of the network.
+        fusion: load the count fusion beside the checkpoint as well, if there is one.
 
     Raises:
         InputError: there is no checkpoint there, or another version wrote it.
@@ -60,14 +68,14 @@ def load_checkpoint(path: str | Path, device: torch.device | str = "cpu", fusion
     """
     checkpoint = read_checkpoint(checkpoint_path(path))
     state = checkpoint.state
-    network = _filled(checkpoint, state.physics, state.model)
+    network = _build_trained(checkpoint)
     return LoadedModel(
         network=network.to(device).eval(),
         config=state.config,
         physics=state.physics,
         covariance=state.covariance,
         model=state.model,
-        covariance_fingerprint=state.covariance_fingerprint,
+        covariance_fingerprint=covariance_fingerprint(state.covariance),
         weights=state.weights,
         path=checkpoint.path,
         epoch=state.epoch,
@@ -78,7 +86,11 @@ def load_checkpoint(path: str | Path, device: torch.device | str = "cpu", fusion
 
 
 def checkpoint_path(path: str | Path) -> Path:
-    """Return the checkpoint file that `path` stands for; InputError if there is none."""
+    """The checkpoint file at `path`, or the best (else last) of the run directory `path`.
+
+    Raises:
+        InputError: there is none.
+    """
     place = Path(path)
     candidates = [place, place / CHECKPOINTS / BEST, place / CHECKPOINTS / LAST]
     found = next((candidate for candidate in candidates if candidate.is_file()), None)
@@ -90,12 +102,13 @@ def checkpoint_path(path: str | Path) -> Path:
     return found.resolve()
 
 
-def _filled(checkpoint: Checkpoint, physics: PhysicsConfig, model: ModelConfig) -> RisNetwork:
-    """Build the network that the configuration describes and give it the stored weights."""
-    weights = checkpoint.group(checkpoint.state.weights)
-    _check_size(checkpoint.path, weights, model)
+def _build_trained(checkpoint: Checkpoint) -> RisNetwork:
+    """Build the network that the configuration describes and load the stored weights into it."""
+    state = checkpoint.state
+    weights = checkpoint.group(state.weights)
+    _check_size(checkpoint.path, weights, state.model)
     try:
-        network = build_network(model, physics, seed=0)
+        network = build_network(state.physics, state.model, seed=0)
     except (RuntimeError, MemoryError) as error:
         raise DamagedFileError(checkpoint.path, "a network that can be built", error) from None
     check_weights(checkpoint.path, weights, network.state_dict())

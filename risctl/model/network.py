@@ -12,7 +12,7 @@ from risctl.covariance import full_precision
 from risctl.model.backbone import Backbone
 from risctl.model.features import MapFeatures
 from risctl.model.heads import CellHead, CountHead, FactorHead
-from risctl.model.prediction import Prediction
+from risctl.model.predict import Prediction
 from risctl.model.slots import PRESENCE, Slots, decode
 from risctl.physics.geometry import ArrayGeometry, FieldOfView
 from risctl.physics.polar import from_polar, polar_direction
@@ -33,12 +33,13 @@ class RisNetwork(nn.Module):
     Does the same in training and evaluation mode but for dropout. One set of weights accepts other L and M.
 
     Args:
-        model: size and head. physics: panel, field of view and K_max.
+        physics: panel, field of view and K_max.
+        model: size and head.
     """
 
     positions: Tensor
 
-    def __init__(self, model: ModelConfig, physics: PhysicsConfig) -> None:
+    def __init__(self, physics: PhysicsConfig, model: ModelConfig) -> None:
         super().__init__()
         geometry = ArrayGeometry.from_config(physics)
         self._geometry, self.view = geometry, FieldOfView.from_config(physics)
@@ -111,8 +112,8 @@ def structured_factors(slots: Slots, power: Tensor, geometry: ArrayGeometry) -> 
     return (scale.unsqueeze(-1) * a).mT, ((scale * rho / length).unsqueeze(-1) * slope).mT
 
 
-def build_network(model: ModelConfig, physics: PhysicsConfig, seed: int) -> RisNetwork:
-    """A network whose weights follow from the seed alone; no other random state is touched."""
+def build_network(physics: PhysicsConfig, model: ModelConfig, seed: int) -> RisNetwork:
+    """Build a network whose initial weights follow from the seed alone; no other random state is touched."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return RisNetwork(model, physics)
+        return RisNetwork(physics, model)

@@ -1,4 +1,4 @@
-"""From measurements through the network to covariances: the one path of training and inference."""
+"""From measurements through the network to covariances: the path that training and inference share."""
 
 from __future__ import annotations
 
@@ -9,7 +9,27 @@ from torch import Tensor
 
 from risctl.config import CovarianceConfig
 from risctl.covariance import Covariances, covariances
-from risctl.model.prediction import Prediction
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Covariance factors, source count and one position and power per slot.
+
+    Attributes:
+        A_angle: covariance factor of the directions, complex [B, N, K_max].
+        A_range: covariance factor of the range uncertainty, complex [B, N, K_max].
+        count_logits: logits of K = 1..K_max [B, K_max].
+        position: azimuth, elevation (rad) and range (m) of every slot, in the field of view [B, K_max, 3].
+        power: relative power of every slot, >= 0, close to 0 where a slot is empty [B, K_max].
+        maps: raw detection maps, for the detection losses [B, C, rows, columns]; None if it has none.
+    """
+
+    A_angle: Tensor
+    A_range: Tensor
+    count_logits: Tensor
+    position: Tensor
+    power: Tensor
+    maps: Tensor | None = None
 
 
 class Network(Protocol):
@@ -22,7 +42,7 @@ class Network(Protocol):
 
 @dataclass(frozen=True)
 class Forward:
-    """What the network said and the covariances that follow from it."""
+    """Output of the network and the covariances computed from it."""
 
     prediction: Prediction
     covariances: Covariances
@@ -40,9 +60,11 @@ def predict(
 
     Args:
         network: the network, in whatever mode and precision its caller chose.
-        y: snapshots, complex [B, L, M]. H: channel [B, M, N]. codes: [B, L, N].
-        covariance: the knobs of the pipeline.
-        beta_offset: training's jitter of beta [B]; None everywhere else.
+        y: snapshots, complex [B, L, M].
+        H: channel, complex [B, M, N].
+        codes: RIS codes, complex [B, L, N].
+        covariance: settings of the covariance pipeline.
+        beta_offset: jitter of beta in training [B]; None everywhere else.
 
     Raises:
         MeasurementError: naming the first scene whose measurements are not finite or without energy.

@@ -24,7 +24,9 @@ from risctl.physics.scenes import Scenes
 from risctl.physics.steering import steering_derivatives
 
 RANK_TOLERANCE = 1e-12  # relative size below which a singular value of scaled float64 data is rounding
-UNSEEN_SHARE = 1e-9  # least squared component along a direction of no information that makes a bound infinite
+NULL_COMPONENT = (
+    1e-9  # least squared component along a direction of no information that makes a bound infinite
+)
 
 
 @dataclass(frozen=True)
@@ -201,20 +203,20 @@ def invert_information(J: Tensor) -> tuple[Tensor, Tensor]:
     scale = J.diagonal(dim1=-2, dim2=-1).clamp_min(torch.finfo(J.dtype).tiny).rsqrt()
     w, U = torch.linalg.eigh(J * scale.unsqueeze(-1) * scale.unsqueeze(-2))
     unseen = w <= RANK_TOLERANCE
-    lost = (U.square() * unseen.unsqueeze(-2)).sum(-1) > UNSEEN_SHARE
+    unidentifiable = (U.square() * unseen.unsqueeze(-2)).sum(-1) > NULL_COMPONENT
     inverse = (U * torch.where(unseen, 0.0, 1.0 / w).unsqueeze(-2)) @ U.mT
-    return inverse * scale.unsqueeze(-1) * scale.unsqueeze(-2), lost
+    return inverse * scale.unsqueeze(-1) * scale.unsqueeze(-2), unidentifiable
 
 
 def _from_information(J: Tensor, sources: SourceModel) -> Bounds:
     """The bounds that the information [B, 3K, 3K] of the positions gives."""
     B, K = sources.azimuth.shape
-    known, lost = invert_information(J)
-    covariance = known.masked_fill(lost.unsqueeze(-1) | lost.unsqueeze(-2), torch.inf)
+    known, unidentifiable = invert_information(J)
+    covariance = known.masked_fill(unidentifiable.unsqueeze(-1) | unidentifiable.unsqueeze(-2), torch.inf)
     deviations = covariance.diagonal(dim1=-2, dim2=-1).reshape(B, K, 3).sqrt()
     blocks = known.reshape(B, K, 3, K, 3).diagonal(dim1=1, dim2=3).permute(0, 3, 1, 2)
     jacobian = cartesian_jacobian(sources.azimuth, sources.elevation, sources.range)
     position = (jacobian @ blocks @ jacobian.mT).diagonal(dim1=-2, dim2=-1).sum(-1).sqrt()
-    position = position.masked_fill(lost.reshape(B, K, 3).any(-1), torch.inf)
+    position = position.masked_fill(unidentifiable.reshape(B, K, 3).any(-1), torch.inf)
     azimuth, elevation, range_ = deviations.unbind(-1)
     return Bounds(covariance, azimuth, elevation, range_, position)

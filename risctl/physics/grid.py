@@ -63,10 +63,10 @@ class PolarGrid:
             num_ranges: rings in ``1/r`` between the range limits.
         """
         columns, rows = _half_counts(geometry, view, oversampling)
-        return cls.of_size(geometry, view, 2 * columns, 2 * rows, num_ranges)
+        return cls.build_sized(geometry, view, 2 * columns, 2 * rows, num_ranges)
 
     @classmethod
-    def of_size(
+    def build_sized(
         cls, geometry: ArrayGeometry, view: FieldOfView, columns: int, rows: int, num_ranges: int
     ) -> PolarGrid:
         """Lattice of ``columns x rows x num_ranges`` points in (u_y, u_z, q).

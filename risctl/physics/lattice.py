@@ -31,7 +31,7 @@ class Lattice:
     inside: Tensor
 
     @classmethod
-    def of(cls, grid: PolarGrid) -> Lattice:
+    def build(cls, grid: PolarGrid) -> Lattice:
         """The box of `grid`."""
         order = box_order(grid.shape).to(grid.points.device)
         return cls(order, grid.points[order.flatten()], grid.inside[order.flatten()])

@@ -12,7 +12,7 @@ PATH_STEPS = 64  # along the path: fine against a beam, so that the first crossi
 BISECTIONS = 24
 
 
-def bring_together(position: Tensor, coherence: float, geometry: ArrayGeometry) -> Tensor:
+def set_pair_coherence(position: Tensor, coherence: float, geometry: ArrayGeometry) -> Tensor:
     """Move the second source of each scene towards the first until ``|a_1^H a_2| = coherence``.
 
     It moves on the straight line in (azimuth, elevation, range), which stays in the field of view, and stops

@@ -23,7 +23,7 @@ from risctl.physics.chunks import cache_sized
 from risctl.physics.codebook import code_phasors, draw_code_index
 from risctl.physics.geometry import ArrayGeometry
 from risctl.physics.impairments import ImpairedSurface, draw_impairments
-from risctl.physics.pairs import bring_together
+from risctl.physics.pairs import set_pair_coherence
 from risctl.physics.random import complex_normal, uniform
 from risctl.physics.scenes import Scenes
 from risctl.physics.steering import steering_vector
@@ -148,7 +148,7 @@ def draw_sources(
     for _ in range(MAX_REDRAWS):
         if not bool(bad.any()):
             if physics.pair_coherence:
-                position = bring_together(position, physics.pair_coherence, geometry)
+                position = set_pair_coherence(position, physics.pair_coherence, geometry)
                 steering = _steering(position, geometry)
             azimuth, elevation, range_ = position.unbind(0)
             return Sources(azimuth, elevation, range_, num_sources, steering)

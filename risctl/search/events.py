@@ -8,14 +8,19 @@ from typing import TypeAlias
 
 from risctl.search.plan import Ended, Params
 
+ELSEWHERE = -1  # worker of a trial that another machine, or an earlier process, runs or ran
+
 
 @dataclass(frozen=True)
 class TrialStarted:
     """A trial begins, or goes on.
 
     Attributes:
-        number: of the trial. params: what it tries. worker: which of this machine's; -1: another machine's,
-            or of before. device: where it computes. resumed: whether it had begun before.
+        number: of the trial.
+        params: its parameters.
+        worker: which of this machine's, or `ELSEWHERE`.
+        device: where it computes.
+        resumed: whether it had begun before.
     """
 
     number: int

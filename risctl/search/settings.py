@@ -6,14 +6,15 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from risctl.config import flatten
+from risctl.config import Config, flatten
+from risctl.config.former import current_name
 from risctl.errors import InputError
 from risctl.search.plan import SearchPlan
 from risctl.search.trial import trial_config
 from risctl.training.resume import FREE
 
 SECTIONS = ("physics", "covariance", "model", "loss", "training", "data", "inference", "search")
-MAY_CHANGE = FREE | {"search.trials", "search.space", "data.ahead"}
+MAY_CHANGE = FREE | {"search.trials", "search.space", "data.prefetch_workers"}
 
 
 def settings_of(plan: SearchPlan) -> dict[str, Any]:
@@ -33,8 +34,12 @@ def settings_of(plan: SearchPlan) -> dict[str, Any]:
 
 
 def check_settings(stored: Mapping[str, Any], wanted: Mapping[str, Any], where: str) -> None:
-    """Raise `InputError` for the first setting in which they differ."""
-    for key in sorted(stored.keys() | wanted.keys()):
-        if stored.get(key) != wanted.get(key):
-            expected = f"{stored.get(key)!r}, as the search began"
-            raise InputError(where, key, expected, wanted.get(key))
+    """Raise `InputError` for the first setting in which they differ.
+
+    A setting that did not exist when the study was begun had its default.
+    """
+    present = {current_name(key): value for key, value in stored.items()}
+    begun = flatten(Config().model_dump(mode="json")) | present
+    for key in sorted(present.keys() | wanted.keys()):
+        if begun.get(key) != wanted.get(key):
+            raise InputError(where, key, f"{begun.get(key)!r}, as the search began", wanted.get(key))

@@ -16,6 +16,7 @@ from risctl.data.atomic import storage_errors, write_atomically
 from risctl.errors import InputError
 from risctl.model.checkpoint import BEST, CHECKPOINTS, LAST
 from risctl.search.events import (
+    ELSEWHERE,
     SearchEvent,
     SearchListener,
     TrialEnded,
@@ -33,7 +34,6 @@ from risctl.training import StopFlag
 TRIALS = "trials"
 TICK = 0.2  # seconds between looks at the stop flag
 LOOK_SECONDS = 2.0  # at most, between looks at a shared study for trials that others left
-ELSEWHERE = -1  # the worker of a trial that runs on another machine
 
 
 class Supervisor:

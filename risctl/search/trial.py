@@ -49,24 +49,7 @@ def trial_config(config: Config, params: Params) -> Config:
 
 
 def trial_plan(config: Config, device: str) -> TrainingPlan:
-    """Return the training of a trial; its scenes are streams, the same in every trial."""
-    import torch
-
-    from risctl.data import SceneStream
+    """Training of a trial; its scenes are streams, the same in every trial."""
     from risctl.training import TrainingPlan
 
-    data, physics = config.data, config.physics
-    on_train = data.validate_on == "train"
-    count = data.train_scenes if on_train else data.val_scenes
-    return TrainingPlan(
-        physics=physics,
-        covariance=config.covariance,
-        model=config.model,
-        loss=config.loss,
-        training=config.training,
-        data=data,
-        train=SceneStream(physics, data.seed, "train", data.train_scenes if data.repeat else None),
-        validation=SceneStream(physics, data.seed, "train" if on_train else "val", count),
-        document=config.model_dump(mode="json"),
-        device=torch.device(device),
-    )
+    return TrainingPlan.from_config(config, device=device)

@@ -1,4 +1,4 @@
-"""Training step, loop, optimiser, schedules, averaging, and the runs they make."""
+"""Training step, loop, optimiser, schedules, weight averages, and training runs."""
 
 from risctl.training.events import (
     EpochResult,
@@ -12,14 +12,17 @@ from risctl.training.events import (
     StopFlag,
 )
 from risctl.training.forward import Measured, forward_pass
-from risctl.training.plan import TrainableNetwork, TrainingPlan
+from risctl.training.metrics import FIGURES, Figure, inactive_terms, moved_share
+from risctl.training.plan import TrainingPlan, scene_streams
+from risctl.training.process_group import launched_rank
 from risctl.training.resume import changed_keys
 from risctl.training.run import run_training
-from risctl.training.world import launched_rank
 
 __all__ = [
+    "FIGURES",
     "EpochResult",
     "Event",
+    "Figure",
     "FirstBatch",
     "Listener",
     "Measured",
@@ -28,10 +31,12 @@ __all__ = [
     "Started",
     "StepResult",
     "StopFlag",
-    "TrainableNetwork",
     "TrainingPlan",
     "changed_keys",
     "forward_pass",
+    "inactive_terms",
     "launched_rank",
+    "moved_share",
     "run_training",
+    "scene_streams",
 ]

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import copy
-from typing import TypeVar
 
 import torch
 
-from risctl.training.plan import TrainableNetwork
-
-N = TypeVar("N", bound=TrainableNetwork)
+from risctl.model import RisNetwork
 
 
 def ema_decay(limit: float, updates: int) -> float:
-    """Decay of the update that follows `updates` of them: ``min(limit, (1 + t) / (10 + t))``.
+    """Decay of the EMA update that follows t = `updates` updates: ``min(limit, (1 + t) / (10 + t))``.
 
     A constant 0.999 would still hold 37 % of the first weights after 1000 steps; with a decay that grows the
     average covers about the last tenth of a short run and settles at `limit` in a long one.
@@ -22,30 +19,30 @@ def ema_decay(limit: float, updates: int) -> float:
 
 
 class WeightAverage:
-    """A second network whose weights are an average of the first one's.
+    """Copy of a network whose weights are an average over training.
 
     Attributes:
-        network: the averaged network, in evaluation mode; it never takes part in a gradient.
-        updates: how many states went into it.
+        network: the averaged network, in evaluation mode and without gradients.
+        updates: number of states averaged after the first.
     """
 
-    def __init__(self, network: TrainableNetwork) -> None:
+    def __init__(self, network: RisNetwork) -> None:
         self.network = copy.deepcopy(network)
         self.network.eval()
         for parameter in self.network.parameters():
             parameter.requires_grad_(False)
         self.updates = 0
 
-    def update_exponential(self, network: TrainableNetwork, limit: float) -> None:
+    def update_exponential(self, network: RisNetwork, limit: float) -> None:
         """``m <- d m + (1 - d) theta`` with ``d = ema_decay(limit, updates)``; Polyak and Juditsky 1992."""
         self._move(network, 1.0 - ema_decay(limit, self.updates))
 
-    def update_mean(self, network: TrainableNetwork) -> None:
+    def update_mean(self, network: RisNetwork) -> None:
         """``m <- m + (theta - m) / (n + 1)``: the mean of n + 1 states (Izmailov et al., UAI 2018)."""
         self._move(network, 1.0 / (self.updates + 1))
 
     @torch.no_grad()
-    def _move(self, network: TrainableNetwork, weight: float) -> None:
+    def _move(self, network: RisNetwork, weight: float) -> None:
         averaged = [parameter.detach() for parameter in self.network.parameters()]
         current = [parameter.detach() for parameter in network.parameters()]
         torch._foreach_lerp_(averaged, current, weight)

@@ -20,12 +20,12 @@ class Filter:
     min_snr_db: float
 
     def accepts(self, scenes: Scenes) -> Tensor:
-        """Which scenes pass, bool [n]."""
+        """Mask of the scenes that pass, bool [n]."""
         return (scenes.num_sources <= self.max_sources) & (scenes.snr_db >= self.min_snr_db)
 
 
 def phase_of(training: TrainingConfig, epoch: int) -> int:
-    """Return the phase of an epoch, 0 to 2; without a curriculum always 2."""
+    """Phase of an epoch, 0 to 2; without a curriculum always 2."""
     if not training.curriculum:
         return LAST_PHASE
     share = epoch / training.epochs
@@ -33,7 +33,7 @@ def phase_of(training: TrainingConfig, epoch: int) -> int:
 
 
 def filter_of(training: TrainingConfig, epoch: int) -> Filter | None:
-    """Return what the scenes of an epoch must be, None in the last phase."""
+    """Filter of the scenes of an epoch, None in the last phase."""
     phase = phase_of(training, epoch)
     if phase == LAST_PHASE:
         return None

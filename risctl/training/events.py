@@ -1,8 +1,8 @@
-"""What a training run reports while it goes on: one small frozen record per thing that happened.
+"""Events of a training run: one small frozen record per thing that happened.
 
-The loop yields them; whoever listens writes the lines, draws the table and keeps the curves. A listener hears
-of an event before the state behind it is saved: after a crash, records past the state that was saved can be
-dropped, and none before it can be missing. :meth:`Started.keeps` says which those are.
+The loop yields them; listeners write the lines, draw the table and keep the curves. A listener receives an
+event before the state behind it is saved: after a crash, records past the saved state can be dropped, and none
+before it can be missing. :meth:`Started.keeps` says which those are.
 """
 
 from __future__ import annotations
@@ -15,15 +15,17 @@ from typing import Protocol
 
 @dataclass(frozen=True)
 class Started:
-    """The run begins, or goes on where a saved state left it.
+    """The run begins, or continues from a saved state.
 
     Attributes:
-        epoch: epochs finished before, validation included. step: steps done before.
+        epoch: epochs finished before, validation included.
+        step: steps done before.
         epochs, steps_per_epoch: the whole run is ``epochs * steps_per_epoch`` steps, unless it stops early.
-        step_scenes: scenes of one step. validation_scenes: scenes of one validation.
-        parameters: trainable parameters by group.
+        step_scenes: scenes per step.
+        validation_scenes: scenes per validation.
+        parameters: number of trainable parameters by group.
         resumed: whether a saved state was read.
-        processes: how many processes share every batch.
+        processes: number of processes that share every batch.
     """
 
     epoch: int
@@ -45,11 +47,12 @@ class Started:
 
 @dataclass(frozen=True)
 class FirstBatch:
-    """What the three covariances of the very first batch look like: means over its scenes.
+    """Ranks and norms of the three covariances in the first batch of a run, means over its scenes.
 
     Attributes:
-        step: 1. ranks, norms: of ``pred``, ``samp`` and ``blend``: eigenvalues of the factor part above 1e-6
-            of the largest, and Frobenius norms.
+        step: 1.
+        ranks: of ``pred``, ``samp`` and ``blend``: eigenvalues of the factor part above 1e-6 of the largest.
+        norms: Frobenius norms, likewise.
     """
 
     step: int
@@ -57,32 +60,37 @@ class FirstBatch:
     norms: Mapping[str, float]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class StepResult:
     """One optimiser step, taken or skipped.
 
     Attributes:
-        epoch: its epoch, from 0. step: its number in the run, from 1, skipped ones counted.
-        terms: raw loss terms, means over the step's scenes. own: the architecture's own terms.
-        total: what was differentiated. All three empty or None where there was no finite loss.
-        lr: rate by group. grad_norm: gradient norm by group, sanitised, before clipping.
-        sanitised: gradient values that were not finite. skipped: whether the step was not taken; `message`
-            says why. moved: Euclidean length of the change of all parameters.
-        scenes: scenes of the step. seconds: wall time of drawing them and taking the step.
+        epoch: its epoch, from 0.
+        step: its number in the run, from 1, skipped ones counted.
+        terms: raw loss terms, means over the step's scenes; empty where there was no finite loss.
+        detection: raw detection losses, likewise.
+        total: loss that was differentiated; None where it was not finite.
+        lr: learning rate by group.
+        grad_norm: gradient norm by group, sanitised, before clipping.
+        sanitised: number of gradient values that were not finite.
+        skipped: whether the step was not taken; `message` says why.
+        moved: Euclidean length of the change of all parameters.
+        scenes: scenes of the step.
+        seconds: wall time of drawing them and taking the step.
     """
 
     epoch: int
     step: int
-    terms: Mapping[str, float]
-    own: Mapping[str, float]
-    total: float | None
+    terms: Mapping[str, float] = field(default_factory=dict)
+    detection: Mapping[str, float] = field(default_factory=dict)
+    total: float | None = None
     lr: Mapping[str, float]
-    grad_norm: Mapping[str, float]
-    sanitised: int
-    skipped: bool
-    moved: float
+    grad_norm: Mapping[str, float] = field(default_factory=dict)
+    sanitised: int = 0
+    skipped: bool = False
+    moved: float = 0.0
     scenes: int
-    seconds: float
+    seconds: float = 0.0
     message: str = ""
 
 
@@ -91,17 +99,18 @@ class EpochResult:
     """One epoch with its validation.
 
     Attributes:
-        epoch: from 0. step: steps done so far.
+        epoch: from 0.
+        step: steps done so far.
         train: raw terms and `total`, means over the steps of the epoch that had a finite loss.
-        val: the twelve raw terms and their `total` under the main phase's weights, means over the scenes.
-        metrics: `nmse_pred`, `nmse_blend`, `count_accuracy`, `median_angle_deg_high_snr`,
-            `median_range_m_high_snr` (the last two only where some source is at 10 dB or more), `norm_pred`,
-            `norm_samp`, `norm_blend`.
+        val: raw terms and their `total` under the main phase's weights, means over the scenes.
+        metrics: figures by the names of :data:`risctl.training.metrics.FIGURES` (medians only where there are
+            sources at high SNR), and `norm_pred`, `norm_samp`, `norm_blend`.
         weights: which weights were validated: "raw", "ema" or "swa".
-        best: whether this is the best epoch so far. best_value, best_epoch: the best total and where it was.
+        best: whether this is the best epoch so far.
+        best_value, best_epoch: the lowest validation total and its epoch.
         stale_epochs: epochs since then that count towards early stopping.
-        skipped, sanitised: steps of the whole run so far that were skipped, and that had a value that was not
-            finite in their gradient.
+        skipped, sanitised: steps of the whole run so far that were skipped, or whose gradient had a value
+            that was not finite.
         phase: curriculum phase, 0 to 2 (2: every scene).
         seconds: wall time of the validation.
     """
@@ -124,7 +133,7 @@ class EpochResult:
 
 @dataclass(frozen=True)
 class Saved:
-    """The state after `step` steps is on the disk."""
+    """The state after `step` steps was written to `path`."""
 
     path: Path
     epoch: int
@@ -135,15 +144,15 @@ Event = Started | FirstBatch | StepResult | EpochResult | Saved
 
 
 class Listener(Protocol):
-    """Anything that wants to hear of events (in the first process only)."""
+    """Receiver of events (in the main process only)."""
 
     def __call__(self, event: Event) -> None:
-        """Take note of `event`."""
+        """Handle `event`."""
 
 
 @dataclass
 class StopFlag:
-    """Set by a signal handler, looked at after every step and between batches of a validation."""
+    """Request to stop: set by a signal handler, read after every step and between validation batches."""
 
     requested: int | None = None
 
@@ -155,16 +164,19 @@ class StopFlag:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a run ended.
+    """Result of a run.
 
     Attributes:
-        best_value, best_epoch: the lowest validation total and its epoch; None before the first validation.
-        first_value: the first validation total. last: the last validation's terms and total, `metrics` its
-            metrics.
-        epochs, steps: done in all, resumed ones included. skipped, sanitised: steps in all.
-        stopped_by: the signal that ended the run early, None if none did.
-        early_stopped: whether the patience ran out. finished: whether nothing is left to do.
-        best_path, last_path: the checkpoints (`best_path` None before the first validation).
+        best_value, best_epoch: lowest validation total and its epoch; None before the first validation.
+        first_value: first validation total.
+        epochs, steps: done in all, resumed ones included.
+        skipped, sanitised: number of such steps in all.
+        stopped_by: signal that ended the run early, None if none did.
+        early_stopped: whether the patience ran out.
+        finished: whether nothing is left to do.
+        best_path, last_path: checkpoints (`best_path` None before the first validation).
+        last: terms and total of the last validation.
+        metrics: its metrics.
     """
 
     best_value: float | None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from risctl.data import SceneSource, SceneStore, SceneStream, dataset_bytes
-from risctl.data.ahead import AheadStream
+from risctl.data.prefetch import PrefetchStream
 from risctl.errors import InputError
 from risctl.physics import Scenes
 from risctl.training.curriculum import Filter
@@ -17,10 +17,10 @@ MAX_CANDIDATES = 2000  # tried for one accepted scene before giving up
 
 
 class Feed:
-    """Draws the scenes of each step; what it draws follows from the cursor it is given alone.
+    """Draws the scenes of each step, as a function of the cursor alone.
 
-    Scenes on a disk are read as they are needed, those of a stream made as they are needed. A stream that is
-    gone over again and again (`data.repeat`) is kept in memory, about 24 kB a scene at the default size.
+    Stored scenes are read, streamed ones made, as they are needed. A stream that is repeated (`data.repeat`)
+    is kept in memory, about 24 kB per scene at the default size.
 
     Raises:
         InputError: a stream to be repeated that does not fit into memory.
@@ -28,8 +28,8 @@ class Feed:
 
     def __init__(self, plan: TrainingPlan) -> None:
         self._source: SceneSource = plan.train
-        if isinstance(plan.train, SceneStream) and plan.data.ahead and not plan.repeats:
-            self._source = AheadStream(plan.train, plan.data.ahead)
+        if isinstance(plan.train, SceneStream) and plan.data.prefetch_workers and not plan.repeats:
+            self._source = PrefetchStream(plan.train, plan.data.prefetch_workers)
         self._sampler = Sampler(plan.training.seed, plan.train_scenes if plan.repeats else None)
         self._memory: Scenes | None = None
         if plan.repeats and not isinstance(plan.train, SceneStore):
@@ -37,10 +37,10 @@ class Feed:
             self._memory = plan.train.scenes(0, plan.train_scenes)
 
     def draw(self, cursor: int, count: int, wanted: Filter | None) -> tuple[Scenes, int]:
-        """Return the next `count` scenes that pass, and the cursor behind the last of them.
+        """The next `count` scenes that pass the filter, and the cursor behind the last of them.
 
         Raises:
-            InputError: next to no scene passes the filter.
+            InputError: hardly any scene passes the filter.
         """
         if wanted is None:
             return self._fetch(self._sampler.indices(cursor, count)), cursor + count
@@ -60,8 +60,8 @@ class Feed:
         return Scenes.concatenate(parts), cursor
 
     def close(self) -> None:
-        """End the processes that make scenes ahead, if there are any."""
-        if isinstance(self._source, AheadStream):
+        """End the processes that simulate scenes in advance, if there are any."""
+        if isinstance(self._source, PrefetchStream):
             self._source.close()
 
     def _fetch(self, indices: Tensor) -> Scenes:

@@ -15,7 +15,7 @@ HALF = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class Measured(Protocol):
-    """What was measured of B scenes; a training step looks at nothing else before the loss."""
+    """Measurements of B scenes; the forward pass reads nothing else."""
 
     @property
     def y(self) -> Tensor:
@@ -40,8 +40,10 @@ def forward_pass(
     """Prediction and covariances of B scenes as a training step and a validation compute them.
 
     Args:
-        network: in the caller's mode. measured: y, H and codes, on the network's device.
-        covariance: the knobs. precision: arithmetic of the network; covariances are never below single.
+        network: in the caller's mode.
+        measured: y, H and codes, on the network's device.
+        covariance: settings of the covariance pipeline.
+        precision: arithmetic of the network; covariances are never below single.
         beta_offset: a training step's jitter of beta [B].
 
     Raises:
@@ -52,7 +54,7 @@ def forward_pass(
 
 
 def under_autocast(network: Network, precision: Precision, device: torch.device) -> Network:
-    """The network as it runs in a precision; nothing but the network runs under autocast."""
+    """The network under autocast to `precision`; nothing but the network runs under it."""
     if precision == "float32":
         return network
 

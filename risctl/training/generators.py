@@ -1,7 +1,6 @@
 """The random numbers of training: dropout, which torch takes from its global state, and the jitter of beta.
 
-The global state belongs to whoever called the trainer. For the length of a forward pass it is exchanged for
-the run's own and put back after.
+The global state belongs to the caller of the trainer. During a forward pass it is exchanged for the run's own.
 """
 
 from __future__ import annotations
@@ -15,28 +14,29 @@ import torch
 from torch import Tensor
 
 from risctl.errors import DamagedFileError
-from risctl.training.world import World
+from risctl.training.process_group import ProcessGroup
 
 DROPOUT_KEY, JITTER_KEY = 21, 22
 
 
 class Generators:
-    """The run's generators.
+    """Random generators of a run.
 
     Args:
-        seed: of the run. world: the processes; each has a dropout of its own, all share the jitter.
+        seed: of the run.
+        processes: each has a dropout of its own, all share the jitter.
     """
 
-    def __init__(self, seed: int, world: World) -> None:
+    def __init__(self, seed: int, processes: ProcessGroup) -> None:
         self._jitter = torch.Generator().manual_seed(derived_seed(seed, JITTER_KEY))
-        self._device = world.device
-        own = derived_seed(seed, DROPOUT_KEY, world.rank)
+        self._device = processes.device
+        own = derived_seed(seed, DROPOUT_KEY, processes.rank)
         self._dropout = torch.Generator().manual_seed(own).get_state()
-        self._dropout_device = _device_state(world.device, own)
+        self._dropout_device = _device_state(processes.device, own)
 
     @contextmanager
     def dropout(self) -> Iterator[None]:
-        """Let the block's dropout come from, and move on, this run's state."""
+        """Context in which dropout draws from this run's state, and advances it."""
         cuda = self._device.type == "cuda"
         with torch.random.fork_rng([self._device] if cuda else []):
             torch.set_rng_state(self._dropout)
@@ -48,31 +48,31 @@ class Generators:
                 self._dropout_device = torch.cuda.get_rng_state(self._device)
 
     def beta_offsets(self, count: int, half_width: float) -> Tensor | None:
-        """Uniform on +-half_width, [count], for a whole batch of all processes; None where it is zero."""
+        """Jitter of beta, uniform on +-half_width, [count], for a whole global batch; None if the width is 0."""
         if half_width == 0:
             return None
         return (2.0 * torch.rand(count, generator=self._jitter) - 1.0) * half_width
 
-    def tensors(self, world: World) -> dict[str, Tensor]:
-        """The states, those of dropout for all processes; called by all of them together."""
+    def tensors(self, processes: ProcessGroup) -> dict[str, Tensor]:
+        """States of the generators, dropout of all processes; called by all of them together."""
         return {
             "jitter": self._jitter.get_state(),
-            "dropout": world.gather(self._dropout),
-            "dropout_device": world.gather(self._dropout_device),
+            "dropout": processes.gather(self._dropout),
+            "dropout_device": processes.gather(self._dropout_device),
         }
 
-    def restore(self, tensors: Mapping[str, Tensor], world: World, path: Path) -> None:
-        """Put the states back; a process that was not there before keeps its own fresh dropout.
+    def restore(self, tensors: Mapping[str, Tensor], processes: ProcessGroup, path: Path) -> None:
+        """Load the states; a process beyond those of the checkpoint keeps its own fresh dropout.
 
         Raises:
-            DamagedFileError: a state is missing or is none.
+            DamagedFileError: a state is missing or malformed.
         """
         try:
             self._jitter.set_state(tensors["jitter"])
-            if world.rank < len(tensors["dropout"]):
+            if processes.rank < len(tensors["dropout"]):
                 # Copies: a generator reads the storage from its beginning, wherever a view starts.
-                state = tensors["dropout"][world.rank].clone()
-                device_state = tensors["dropout_device"][world.rank].clone()
+                state = tensors["dropout"][processes.rank].clone()
+                device_state = tensors["dropout_device"][processes.rank].clone()
                 torch.Generator().set_state(state)
                 self._dropout = state
                 if device_state.shape == self._dropout_device.shape:  # else the device is another one now
@@ -82,7 +82,7 @@ class Generators:
 
 
 def derived_seed(seed: int, *key: int) -> int:
-    """Return a seed that depends on `seed` and `key` alone, different for different keys."""
+    """Seed that depends on `seed` and `key` alone, different for different keys."""
     words = np.random.SeedSequence(entropy=seed, spawn_key=key).generate_state(2, np.uint64)
     return int(words[0] >> np.uint64(1))
 

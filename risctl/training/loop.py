@@ -1,26 +1,25 @@
-"""The training loop, as a generator of what happens. Saving, logging and drawing live outside it.
+"""The training loop, as a generator of events. Saving, logging and drawing are the listener's.
 
-Between two events the state is whole: whatever is saved then is a state the run can go on from.
+Between two events the state is consistent: whatever is saved then is a state that the run can resume from.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from risctl.errors import CheckFailedError
-from risctl.physics import Scenes
 from risctl.training.curriculum import LAST_PHASE, filter_of, phase_of
 from risctl.training.events import EpochResult, FirstBatch, StepResult
 from risctl.training.feed import Feed
 from risctl.training.metrics import first_batch
 from risctl.training.plan import TrainingPlan
 from risctl.training.state import Progress, TrainState
-from risctl.training.step import StepParts, StepReport, take_step
+from risctl.training.step import StepContext, take_step
 from risctl.training.validation import Validation, Validator
 
-MIN_STEPS = 50  # a share of fewer steps than this says nothing
+MIN_STEPS = 50  # shares of skipped or sanitised steps are taken of at least this many
 
 
 @dataclass(frozen=True)
@@ -28,20 +27,23 @@ class Loop:
     """What the loop runs with.
 
     Attributes:
-        plan: the run. parts: what a step needs. feed: where scenes come from. validator: what checks them.
-        stopping: whether to stop, asked after every step and between batches of a validation, by all
-            processes together.
+        plan: the run.
+        context: settings, losses and processes of a step.
+        feed: source of the training scenes.
+        validator: computes the validation figures.
+        stopping: whether to stop, asked after every step and between validation batches, by all processes
+            together.
     """
 
     plan: TrainingPlan
-    parts: StepParts
+    context: StepContext
     feed: Feed
     validator: Validator
     stopping: Callable[[], bool]
 
 
 def train(state: TrainState, loop: Loop) -> Iterator[FirstBatch | StepResult | EpochResult]:
-    """Go on from `state` to the end of the run, the end of its patience, or a request to stop.
+    """Continue from `state` to the end of the run, the end of its patience, or a request to stop.
 
     Raises:
         CheckFailedError: too large a share of the steps was skipped or sanitised.
@@ -63,60 +65,37 @@ def finished(state: TrainState, plan: TrainingPlan) -> bool:
 
 
 def out_of_patience(progress: Progress, plan: TrainingPlan) -> bool:
-    """Whether the last `early_stop_patience` epochs brought nothing better."""
+    """Whether the last `early_stop_patience` epochs brought no lower validation total."""
     return 0 < plan.training.early_stop_patience <= progress.stale_epochs
 
 
 def _one_step(state: TrainState, loop: Loop) -> Iterator[FirstBatch | StepResult]:
     begin, before, training = time.perf_counter(), state.progress, loop.plan.training
     scenes, cursor = loop.feed.draw(before.cursor, loop.plan.step_scenes, filter_of(training, before.epoch))
-    report = take_step(state, loop.parts, _batches(scenes, training.batch), before.epoch)
-    state.progress = _advanced(before, cursor, report)
-    if before.step == 0 and report.covariances is not None:
-        yield first_batch(report.covariances)
-    yield _step_result(state.progress, before.epoch, report, len(scenes), time.perf_counter() - begin)
+    batches = [scenes[start : start + training.batch] for start in range(0, len(scenes), training.batch)]
+    result, covariances = take_step(state, loop.context, batches)
+    state.progress = _advanced(before, cursor, result)
+    if before.step == 0 and covariances is not None:
+        yield first_batch(covariances)
+    yield replace(result, seconds=time.perf_counter() - begin)
     check_shares(state.progress, training.max_skipped_fraction, training.max_sanitised_fraction)
 
 
-def _batches(scenes: Scenes, batch: int) -> list[Scenes]:
-    return [scenes[start : start + batch] for start in range(0, len(scenes), batch)]
-
-
-def _advanced(before: Progress, cursor: int, report: StepReport) -> Progress:
-    """Count the step; its terms go into the epoch's means unless it had no finite loss."""
+def _advanced(before: Progress, cursor: int, result: StepResult) -> Progress:
+    """Progress after a step; its terms go into the epoch's means unless it had no finite loss."""
     sums, summed = dict(before.sums), before.summed
-    if report.means is not None:
-        for name, value in {**report.means.terms, "total": report.means.total}.items():
+    if result.total is not None:
+        for name, value in {**result.terms, "total": result.total}.items():
             sums[name] = sums.get(name, 0.0) + value
         summed += 1
     return before.but(
         step=before.step + 1,
         epoch_step=before.epoch_step + 1,
         cursor=cursor,
-        skipped=before.skipped + int(report.skipped),
-        sanitised=before.sanitised + int(report.sanitised > 0),
+        skipped=before.skipped + int(result.skipped),
+        sanitised=before.sanitised + int(result.sanitised > 0),
         sums=sums,
         summed=summed,
-    )
-
-
-def _step_result(
-    progress: Progress, epoch: int, report: StepReport, scenes: int, seconds: float
-) -> StepResult:
-    return StepResult(
-        epoch=epoch,
-        step=progress.step,
-        terms=report.means.terms if report.means else {},
-        own=report.means.own if report.means else {},
-        total=report.means.total if report.means else None,
-        lr=report.lr,
-        grad_norm=report.grad_norm,
-        sanitised=report.sanitised,
-        skipped=report.skipped,
-        moved=report.moved,
-        scenes=scenes,
-        seconds=seconds,
-        message=report.message,
     )
 
 
@@ -135,7 +114,7 @@ def check_shares(progress: Progress, max_skipped: float, max_sanitised: float) -
 
 
 def _validated(state: TrainState, loop: Loop) -> EpochResult | None:
-    """Validate and close the epoch; None if the run is to stop before the validation is through."""
+    """Validate and close the epoch; None if the run is to stop before the validation is complete."""
     begin = time.perf_counter()
     network = state.inference_network()
     network.eval()
@@ -143,36 +122,7 @@ def _validated(state: TrainState, loop: Loop) -> EpochResult | None:
     if found is None:
         return None
     before, phase = state.progress, phase_of(loop.plan.training, state.progress.epoch)
-    state.progress = close_epoch(before, found, counts=phase == LAST_PHASE)
-    return _epoch_result(before, state, found, phase, time.perf_counter() - begin)
-
-
-def close_epoch(before: Progress, found: Validation, counts: bool) -> Progress:
-    """Return the progress after an epoch: the best value really moves, patience runs if the epoch `counts`.
-
-    Epochs under a curriculum's filter do not count: they train for another set than the one validated.
-    """
-    value = found.terms["total"]
-    better = before.best_value is None or value < before.best_value
-    stale = 0 if better else before.stale_epochs + int(counts)
-    return before.but(
-        epoch=before.epoch + 1,
-        epoch_step=0,
-        best_value=value if better else before.best_value,
-        best_epoch=before.epoch if better else before.best_epoch,
-        first_value=value if before.first_value is None else before.first_value,
-        stale_epochs=stale,
-        sums={},
-        summed=0,
-        last=found.terms,
-        metrics=found.metrics,
-    )
-
-
-def _epoch_result(
-    before: Progress, state: TrainState, found: Validation, phase: int, seconds: float
-) -> EpochResult:
-    after = state.progress
+    after = state.progress = close_epoch(before, found, counts=phase == LAST_PHASE)
     assert after.best_value is not None
     assert after.best_epoch is not None
     return EpochResult(
@@ -189,5 +139,26 @@ def _epoch_result(
         skipped=after.skipped,
         sanitised=after.sanitised,
         phase=phase,
-        seconds=seconds,
+        seconds=time.perf_counter() - begin,
+    )
+
+
+def close_epoch(before: Progress, found: Validation, counts: bool) -> Progress:
+    """Progress after an epoch: best value updated, patience used up if the epoch `counts`.
+
+    Epochs under a curriculum's filter do not count: they train on other scenes than those validated.
+    """
+    value = found.terms["total"]
+    better = before.best_value is None or value < before.best_value
+    return before.but(
+        epoch=before.epoch + 1,
+        epoch_step=0,
+        best_value=value if better else before.best_value,
+        best_epoch=before.epoch if better else before.best_epoch,
+        first_value=value if before.first_value is None else before.first_value,
+        stale_epochs=0 if better else before.stale_epochs + int(counts),
+        sums={},
+        summed=0,
+        last=found.terms,
+        metrics=found.metrics,
     )

@@ -1,8 +1,10 @@
-"""Figures of a batch that people read: errors of covariances, counts and matched positions."""
+"""Training figures: errors of covariances, counts and matched positions, and the table that names them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -10,20 +12,71 @@ from torch import Tensor
 from risctl.covariance import Covariances, LowRank
 from risctl.losses import Truth, match_slots
 from risctl.model import Forward
+from risctl.physics.geometry import direction
 from risctl.training.events import FirstBatch
 
-RANK_FLOOR = 1e-6
 HIGH_SNR_DB = 10.0
 
 
+@dataclass(frozen=True)
+class Figure:
+    """A validation figure: how it is named, printed and judged wherever it appears.
+
+    Attributes:
+        name: key in `EpochResult.metrics`, in `metrics.jsonl` and in tables for programs.
+        words: name for people.
+        short: name for the head of a narrow column, with its unit.
+        format: format specification of its value.
+        better: whether low or high values are good.
+        unit: empty for a share or a ratio.
+        condition: of the scenes that count, empty for all.
+    """
+
+    name: str
+    words: str
+    short: str
+    format: str
+    better: Literal["low", "high"]
+    unit: str = ""
+    condition: str = ""
+
+    @property
+    def label(self) -> str:
+        """Name with unit and condition, for tables and axes: `median angle error, deg, >= 10 dB`."""
+        return ", ".join(filter(None, (self.words, self.unit, self.condition)))
+
+    @property
+    def row(self) -> str:
+        """The same for a narrow table: `angle deg, >= 10 dB`."""
+        return f"{self.short}, {self.condition}" if self.condition else self.words
+
+    def sentence(self, value: float) -> str:
+        """Name and value in running text: `median angle error 0.59 deg at >= 10 dB`."""
+        said = f"{self.words} {value:{self.format}}"
+        said += f" {self.unit}" if self.unit else ""
+        return f"{said} at {self.condition}" if self.condition else said
+
+
+_HIGH = f">= {HIGH_SNR_DB:g} dB"
+FIGURES = (
+    Figure("nmse_blend", "NMSE of R_blend", "NMSE R_blend", ".3f", "low"),
+    Figure("nmse_pred", "NMSE of R_pred", "NMSE R_pred", ".3f", "low"),
+    Figure("count_accuracy", "source count right", "count right", ".3f", "high"),
+    Figure("median_angle_deg_high_snr", "median angle error", "angle deg", ".2f", "low", "deg", _HIGH),
+    Figure("median_range_m_high_snr", "median range error", "range m", ".2f", "low", "m", _HIGH),
+)
+STRUCTURE_TERMS = ("gap", "margin", "align")
+RANK_FLOOR = 1e-6
+
+
 def nmse(R: LowRank, R_true: LowRank) -> Tensor:
-    """``||R - R_true||_F^2 / ||R_true||_F^2`` scene by scene [B]."""
+    """``||R - R_true||_F^2 / ||R_true||_F^2`` per scene [B]."""
     energy = R_true.inner(R_true)
     return (R.inner(R) - 2.0 * R.inner(R_true) + energy) / energy
 
 
 def scene_figures(forward: Forward, truth: Truth) -> dict[str, Tensor]:
-    """Covariance errors, whether the count is right, and Frobenius norms, each [B]."""
+    """Covariance errors, correctness of the count, and Frobenius norms, each [B]."""
     made, R_true = forward.covariances, truth.covariance()
     counted = forward.prediction.count_logits.argmax(dim=1) + 1
     return {
@@ -39,8 +92,10 @@ def scene_figures(forward: Forward, truth: Truth) -> dict[str, Tensor]:
 def source_figures(forward: Forward, truth: Truth) -> dict[str, Tensor]:
     """Errors of the slots matched to the true sources, each [B, K_max].
 
-    `angle`: great-circle angle in degrees between true and matched direction. `range`: in metres. `counts`: 1
-    for a source of a scene at 10 dB or more, else 0.
+    Returns:
+        `angle`: great-circle angle between true and matched direction, degrees.
+        `range`: range error, metres.
+        `counts`: 1 for a source of a scene at 10 dB or more, else 0.
     """
     slots = match_slots(forward.prediction.position, truth).clamp_min(0)
     matched = forward.prediction.position.gather(1, slots.unsqueeze(-1).expand(-1, -1, 3))
@@ -57,33 +112,23 @@ def great_circle(a: Tensor, b: Tensor) -> Tensor:
 
     Through half the chord, ``2 asin(|u - v| / 2)``: the cosine's arc loses small angles to rounding.
     """
-    chord = torch.linalg.vector_norm(_unit(a) - _unit(b), dim=-1)
+    u, v = (direction(x[..., 0].double(), x[..., 1].double()) for x in (a, b))
+    chord = torch.linalg.vector_norm(u - v, dim=-1)
     return 2.0 * torch.asin((chord / 2.0).clamp(max=1.0))
-
-
-def _unit(position: Tensor) -> Tensor:
-    azimuth, elevation = position[..., 0].double(), position[..., 1].double()
-    flat = elevation.cos()
-    return torch.stack([flat * azimuth.cos(), flat * azimuth.sin(), elevation.sin()], dim=-1)
 
 
 def first_batch(made: Covariances) -> FirstBatch:
     """Ranks and norms of the three covariances, means over the batch."""
-    operands = {"pred": made.pred, "samp": made.samp, "blend": made.blend}
-    return FirstBatch(
-        step=1,
-        ranks={name: _mean_rank(R) for name, R in operands.items()},
-        norms={name: float(R.detach().norm().mean()) for name, R in operands.items()},
-    )
-
-
-def _mean_rank(R: LowRank) -> float:
-    spectrum = torch.linalg.eigvalsh(R.detach().gram())
-    return float((spectrum > RANK_FLOOR * spectrum[:, -1:]).sum(dim=1).float().mean())
+    ranks, norms = {}, {}
+    for name, R in {"pred": made.pred, "samp": made.samp, "blend": made.blend}.items():
+        spectrum = torch.linalg.eigvalsh(R.detach().gram())
+        ranks[name] = float((spectrum > RANK_FLOOR * spectrum[:, -1:]).sum(dim=1).float().mean())
+        norms[name] = float(R.detach().norm().mean())
+    return FirstBatch(1, ranks, norms)
 
 
 def summary(table: Mapping[str, Tensor]) -> dict[str, float]:
-    """Medians over the counted sources; nothing where there is none."""
+    """Medians over the counted sources; empty where there is none."""
     counted = table["counts"] > 0
     if not bool(counted.any()):
         return {}
@@ -91,3 +136,31 @@ def summary(table: Mapping[str, Tensor]) -> dict[str, float]:
         "median_angle_deg_high_snr": float(table["angle"][counted].quantile(0.5)),
         "median_range_m_high_snr": float(table["range"][counted].quantile(0.5)),
     }
+
+
+def moved_share(steps: Sequence[Mapping[str, Any]]) -> float:
+    """Share of the recorded steps (`StepResult` as a mapping) that moved the parameters; 0 without steps."""
+    return sum(step["moved"] > 0 for step in steps) / len(steps) if steps else 0.0
+
+
+def inactive_terms(
+    epochs: Sequence[Mapping[str, Any]],
+    weights: Mapping[str, float],
+    names: Sequence[str] = STRUCTURE_TERMS,
+) -> list[str]:
+    """Loss terms without effect on a training.
+
+    A term is active if its weight is not zero, its training mean is above zero at first (a hinge that is met
+    from the start has no gradient), and that mean changes from epoch to epoch.
+
+    Args:
+        epochs: records of the epochs (`EpochResult` as a mapping), in order.
+        weights: weight of every term.
+        names: terms to look at.
+    """
+    values = {name: [epoch["train"].get(name) or 0.0 for epoch in epochs] for name in names}
+    return [
+        name
+        for name, means in values.items()
+        if not weights[name] or not means or not means[0] > 0 or (len(means) > 1 and len(set(means)) == 1)
+    ]

@@ -1,4 +1,4 @@
-"""What is minimised, and what a validation compares: the twelve terms, behind a narrow interface."""
+"""The training loss and the validation loss: weighted terms, behind a narrow interface."""
 
 from __future__ import annotations
 
@@ -10,45 +10,48 @@ from torch import Tensor
 
 from risctl.config import LossConfig
 from risctl.losses import Truth, main_weights, per_scene_terms, term_weights, total_loss
-from risctl.losses.presence import own_terms, own_weights
+from risctl.losses.presence import detection_terms, detection_weights
 from risctl.model import Forward
 from risctl.physics import ArrayGeometry, FieldOfView
 
 
 @dataclass(frozen=True)
 class StepLoss:
-    """A batch's loss.
+    """Loss of a batch.
 
     Attributes:
-        total: what is differentiated, a scalar. terms: the raw twelve, scalars, means over the scenes.
-        own: the architecture's own terms, part of `total` and of nothing else.
+        total: scalar that is differentiated.
+        terms: raw terms of :data:`risctl.losses.TERMS`, scalars, means over the scenes.
+        detection: raw detection losses; part of `total`, never of a validation loss.
     """
 
     total: Tensor
     terms: Mapping[str, Tensor]
-    own: Mapping[str, Tensor] = field(default_factory=dict)
+    detection: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 class Objective(Protocol):
-    """What the trainer needs to know of the losses."""
+    """The losses as the trainer sees them."""
 
     def training(self, forward: Forward, truth: Truth, epoch: int) -> StepLoss:
         """Mean loss over the scenes, with the weights of `epoch` (from 0)."""
 
     def terms(self, forward: Forward, truth: Truth) -> Mapping[str, Tensor]:
-        """The raw terms scene by scene [B]."""
+        """Raw terms per scene [B]."""
 
     def weights(self) -> Mapping[str, float]:
-        """The weights that make the terms of every validation one number: the main phase's."""
+        """Weights of the terms in the validation total: those of the main phase, in every epoch."""
 
 
 @dataclass(frozen=True)
-class TwelveTerms:
-    """The twelve terms, their training weights scheduled over `epochs`, and the network's own.
+class WeightedTerms:
+    """Weighted sum of the loss terms, weights scheduled over `epochs`, plus the detection losses.
 
     Attributes:
-        loss: the section. geometry: the nominal surface, on the device of the scenes.
-        view: the field of view that the network's maps cover. epochs: of the run.
+        loss: weights and shape parameters.
+        geometry: nominal surface, on the device of the scenes.
+        view: field of view that the network's maps cover.
+        epochs: number of epochs of the run.
     """
 
     loss: LossConfig
@@ -60,14 +63,17 @@ class TwelveTerms:
         """Mean loss over the scenes, with the weights of `epoch`."""
         weights = term_weights(self.loss, epoch, self.epochs)
         value = total_loss(forward, truth, self.loss, weights, self.geometry)
-        own, shares = own_terms(forward.prediction, truth, self.view), own_weights(self.loss)
-        total = value.total + sum(shares[name] * term for name, term in own.items())
-        return StepLoss(total, value.raw, own)
+        detection, shares = (
+            detection_terms(forward.prediction, truth, self.view),
+            detection_weights(self.loss),
+        )
+        total = value.total + sum(shares[name] * term for name, term in detection.items())
+        return StepLoss(total, value.raw, detection)
 
     def terms(self, forward: Forward, truth: Truth) -> Mapping[str, Tensor]:
-        """The raw terms scene by scene [B]."""
+        """Raw terms per scene [B]."""
         return per_scene_terms(forward, truth, self.loss, self.geometry)
 
     def weights(self) -> Mapping[str, float]:
-        """The main phase's weights."""
+        """Weights of the main phase."""
         return main_weights(self.loss)

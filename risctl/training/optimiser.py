@@ -9,14 +9,14 @@ import torch
 from torch import Tensor, nn
 
 from risctl.config import TrainingConfig
-from risctl.training.plan import TrainableNetwork
+from risctl.model import RisNetwork
 
 BETAS = (0.9, 0.999)
 EPS = 1e-8
 
 
-def build_optimiser(network: TrainableNetwork, training: TrainingConfig) -> torch.optim.AdamW:
-    """Return AdamW (Loshchilov and Hutter, ICLR 2019) with the heads at `head_lr_factor` times the rate.
+def build_optimiser(network: RisNetwork, training: TrainingConfig) -> torch.optim.AdamW:
+    """AdamW (Loshchilov and Hutter, ICLR 2019) with the heads at `head_lr_factor` times the rate.
 
     Weights decay; vectors (biases, gains of norms) do not. Every group carries its `name` and `peak_lr`.
 
@@ -54,17 +54,12 @@ def check_each_once(named: Mapping[str, nn.Parameter], groups: Mapping[str, list
 
 
 def current_rates(optimiser: torch.optim.Optimizer) -> dict[str, float]:
-    """Return the rate of each named group."""
+    """Learning rate of each named group."""
     return {str(group["name"]): float(group["lr"]) for group in optimiser.param_groups}
 
 
 def optimiser_tensors(optimiser: torch.optim.Optimizer, names: Mapping[int, str]) -> dict[str, Tensor]:
-    """Return the optimiser's state as `{"<parameter>/<quantity>": tensor}`.
-
-    Args:
-        optimiser: the optimiser.
-        names: name of each parameter by its `id`.
-    """
+    """State of the optimiser as `{"<parameter>/<quantity>": tensor}`; `names` of the parameters by `id`."""
     return {
         f"{names[id(parameter)]}/{key}": value
         for parameter, state in optimiser.state.items()
@@ -75,7 +70,7 @@ def optimiser_tensors(optimiser: torch.optim.Optimizer, names: Mapping[int, str]
 def restore_optimiser(
     optimiser: torch.optim.Optimizer, named: Mapping[str, nn.Parameter], tensors: Mapping[str, Tensor]
 ) -> None:
-    """Put back what `optimiser_tensors` returned; moments get the device and layout of their parameter."""
+    """Load the tensors of `optimiser_tensors`; moments get the device and layout of their parameter."""
     optimiser.state.clear()
     for key, value in tensors.items():
         name, _, quantity = key.rpartition("/")

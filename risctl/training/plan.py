@@ -1,69 +1,40 @@
-"""Everything a training run is made from."""
+"""What a training run is made from."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import Any, Protocol
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
 
 import torch
-from torch import Tensor, nn
 
-from risctl.config import CovarianceConfig, DataConfig, LossConfig, ModelConfig, PhysicsConfig, TrainingConfig
-from risctl.data import SceneSource, SceneStore
+from risctl.config import (
+    Config,
+    CovarianceConfig,
+    DataConfig,
+    LossConfig,
+    ModelConfig,
+    PhysicsConfig,
+    TrainingConfig,
+)
+from risctl.data import SceneSource, SceneStore, SceneStream
 from risctl.errors import InputError
-from risctl.model import Prediction
+from risctl.model import RisNetwork
 from risctl.training.objective import Objective
-
-CPU = torch.device("cpu")
-
-
-class TrainableNetwork(Protocol):
-    """A `torch.nn.Module` that predicts and sorts its parameters into groups."""
-
-    def __call__(self, y: Tensor, H: Tensor, codes: Tensor) -> Prediction:
-        """Predict from B scenes."""
-
-    def parameter_groups(self) -> Mapping[str, list[nn.Parameter]]:
-        """Every trainable parameter exactly once, as `backbone` or `head`."""
-
-    def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
-        """As of a module."""
-
-    def parameters(self) -> Iterator[nn.Parameter]:
-        """As of a module."""
-
-    def state_dict(self) -> dict[str, Tensor]:
-        """As of a module."""
-
-    def load_state_dict(self, state_dict: Mapping[str, Any]) -> Any:
-        """As of a module."""
-
-    def train(self, mode: bool = True) -> Any:
-        """As of a module."""
-
-    def get_submodule(self, target: str) -> nn.Module:
-        """As of a module; its convolutions, say, are the submodule `backbone`."""
-
-    def to(self, device: torch.device) -> Any:
-        """As of a module."""
-
-    def eval(self) -> Any:
-        """As of a module."""
 
 
 @dataclass(frozen=True)
 class TrainingPlan:
-    """A run before it starts.
+    """A training run before it starts; made by :meth:`from_config`.
 
     Attributes:
-        physics, covariance, model, loss, training, data: the sections the trainer takes.
-        train, validation: where scenes come from. A `train` that is a stream and does not repeat must have no
-            end.
-        document: the whole resolved configuration as JSON values; stored in the checkpoints.
+        physics, covariance, model, loss, training, data: the sections that the trainer uses.
+        train: source of the training scenes; a stream that is not repeated has no end.
+        validation: source of the validation scenes.
+        document: the whole resolved configuration as JSON values, stored in the checkpoints.
         device: where the network and the covariances are computed.
-        network: the network to train; made from `model` and the training seed if None.
-        objective: the losses; the twelve terms of `loss` if None.
+        network: network to train; built from `model` and the training seed if None.
+        objective: losses; those of `loss` if None.
     """
 
     physics: PhysicsConfig
@@ -74,34 +45,68 @@ class TrainingPlan:
     data: DataConfig
     train: SceneSource
     validation: SceneSource
-    document: Mapping[str, Any] = field(default_factory=dict)
-    device: torch.device = CPU
-    network: TrainableNetwork | None = None
+    document: Mapping[str, Any]
+    device: torch.device
+    network: RisNetwork | None = None
     objective: Objective | None = None
+
+    @classmethod
+    def from_config(
+        cls,
+        config: Config,
+        sources: tuple[SceneSource, SceneSource] | None = None,
+        device: str | torch.device = "cpu",
+        network: RisNetwork | None = None,
+        objective: Objective | None = None,
+    ) -> TrainingPlan:
+        """Plan of a run under `config`.
+
+        Args:
+            config: all settings.
+            sources: training and validation scenes; those of :func:`scene_streams` if None.
+            device: where the network and the covariances are computed.
+            network: network to train; built from the settings if None.
+            objective: losses; those of the settings if None.
+        """
+        train, validation = sources or scene_streams(config.physics, config.data)
+        return cls(
+            physics=config.physics,
+            covariance=config.covariance,
+            model=config.model,
+            loss=config.loss,
+            training=config.training,
+            data=config.data,
+            train=train,
+            validation=validation,
+            document=config.model_dump(mode="json"),
+            device=torch.device(device),
+            network=network,
+            objective=objective,
+        )
 
     @property
     def repeats(self) -> bool:
-        """Whether every epoch goes over the same scenes; those on a disk always do."""
+        """Whether every epoch goes over the same scenes; always so for a stored dataset."""
         return self.data.repeat or isinstance(self.train, SceneStore)
 
     @property
     def train_scenes(self) -> int:
-        """Scenes of an epoch: those configured, or all there are if these are fewer."""
+        """Scenes per epoch: those configured, or all there are if these are fewer."""
         return min(self.data.train_scenes, len(self.train)) if self.repeats else self.data.train_scenes
 
     @property
     def validation_scenes(self) -> int:
-        """Scenes of a validation."""
+        """Scenes per validation."""
         return min(self.data.val_scenes, len(self.validation))
 
     @property
     def step_scenes(self) -> int:
-        """Scenes of one optimiser step."""
+        """Scenes per optimiser step."""
         return self.training.batch * self.training.accumulate
 
     @property
     def steps_per_epoch(self) -> int:
-        """Optimiser steps of an epoch; what is left over of the scenes opens the next epoch.
+        """Optimiser steps per epoch; the scenes left over open the next epoch.
 
         Raises:
             InputError: an epoch has fewer scenes than one step.
@@ -116,16 +121,10 @@ class TrainingPlan:
         """Steps of a run that does not stop early."""
         return self.training.epochs * self.steps_per_epoch
 
-    @property
-    def config(self) -> dict[str, Any]:
-        """The document, with the sections the run really uses."""
-        names = ("physics", "covariance", "model", "loss", "training", "data")
-        sections = {
-            name: section.model_dump(mode="json")
-            for name, section in zip(
-                names,
-                (self.physics, self.covariance, self.model, self.loss, self.training, self.data),
-                strict=True,
-            )
-        }
-        return {**self.document, **sections}
+
+def scene_streams(physics: PhysicsConfig, data: DataConfig) -> tuple[SceneStream, SceneStream]:
+    """Training and validation scenes made on the fly; training scenes without end unless they repeat."""
+    train = SceneStream(physics, data.seed, "train", data.train_scenes if data.repeat else None)
+    on_train = data.validate_on == "train"
+    count = data.train_scenes if on_train else data.val_scenes
+    return train, SceneStream(physics, data.seed, "train" if on_train else "val", count)

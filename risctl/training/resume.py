@@ -1,11 +1,11 @@
-"""Which settings a run may change when it goes on."""
+"""Settings that may change when a run is resumed, and the state of a fork."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-from risctl.config import flatten
+from risctl.config import Config, flatten, parse_section
 from risctl.errors import InputError
 from risctl.model.checkpoint import Checkpoint
 from risctl.training.plan import TrainingPlan
@@ -18,7 +18,7 @@ FREE = frozenset(
         "training.compile",
         "training.max_skipped_fraction",
         "training.max_sanitised_fraction",
-        "data.ahead",
+        "data.prefetch_workers",
         "data.shard_scenes",
         "data.source",
         "data.test_scenes",
@@ -27,7 +27,7 @@ FREE = frozenset(
 
 
 def changed_keys(stored: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
-    """Return `{"section.key": (stored, wanted)}` for the settings a run's results follow from."""
+    """Settings that change a run's results and differ, as `{"section.key": (stored, wanted)}`."""
     old = flatten({name: stored.get(name, {}) for name in SECTIONS})
     new = flatten({name: wanted.get(name, {}) for name in SECTIONS})
     keys = sorted((old.keys() | new.keys()) - FREE)
@@ -35,26 +35,23 @@ def changed_keys(stored: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[s
 
 
 def check_resumable(checkpoint: Checkpoint, plan: TrainingPlan) -> None:
-    """Raise `InputError` if the plan would make of the run something else than it began as."""
-    changed = changed_keys(checkpoint.state.config, plan.config)
-    for key, (stored, wanted) in changed.items():
-        raise InputError(checkpoint.path, key, f"{stored!r}, as the run began (a fork may change it)", wanted)
+    """Raise `InputError` if the plan's settings would give other results than those the run began with."""
+    stored = parse_section(Config, checkpoint.state.config, checkpoint.path).model_dump(mode="json")
+    changed = changed_keys(stored, plan.document)
+    if changed:
+        key, (old, wanted) = next(iter(changed.items()))
+        raise InputError(checkpoint.path, key, f"{old!r}, as the run began (a fork may change it)", wanted)
 
 
-def begin_anew(state: TrainState, plan: TrainingPlan) -> None:
-    """Let a restored state go on under other settings: from the start of its epoch, the best still to come.
+def start_fork(state: TrainState, plan: TrainingPlan) -> None:
+    """Continue a restored state under other settings: from the start of its epoch, best value reset.
 
-    The schedule is entered where the finished epochs end under the new settings; what the epoch had done is
-    kept in the weights.
+    The schedule is entered where the finished epochs end under the new settings; the steps that the epoch had
+    done are kept in the weights.
     """
     progress = state.progress
-    state.progress = Progress(
-        epoch=progress.epoch,
-        step=progress.step,
-        cursor=progress.cursor,
-        skipped=progress.skipped,
-        sanitised=progress.sanitised,
-    )
+    kept = {name: getattr(progress, name) for name in ("epoch", "step", "cursor", "skipped", "sanitised")}
+    state.progress = Progress(**kept)
     state.scheduler.move_to(progress.epoch * plan.steps_per_epoch)
     if not state.scheduler.averaging:
         state.swa = None

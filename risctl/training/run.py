@@ -1,8 +1,8 @@
-"""A training run in its directory: the loop, its checkpoints, and the signals that end it early.
+"""A training run in its directory: the loop, its checkpoints, and requests to stop.
 
 `checkpoints/last.safetensors` is written at the end of every epoch, every `checkpoint_seconds` in between and
 when the run is asked to stop; `checkpoints/best.safetensors` whenever the validation total is the lowest so
-far. Listeners hear of an event before the state behind it is saved.
+far. Listeners receive an event before the state behind it is saved.
 """
 
 from __future__ import annotations
@@ -15,19 +15,17 @@ from pathlib import Path
 from risctl.data import exclusive_lock
 from risctl.data.atomic import remove_leftovers, storage_errors
 from risctl.errors import InputError
-from risctl.model import build_network
+from risctl.model import RisNetwork, build_network
 from risctl.model.checkpoint import BEST, CHECKPOINTS, LAST, read_checkpoint, save_checkpoint
-from risctl.physics import ArrayGeometry, FieldOfView
 from risctl.training.events import EpochResult, Event, Listener, Outcome, Saved, Started, StepResult, StopFlag
 from risctl.training.feed import Feed
 from risctl.training.loop import Loop, finished, out_of_patience, train
-from risctl.training.objective import TwelveTerms
-from risctl.training.plan import TrainableNetwork, TrainingPlan
-from risctl.training.resume import begin_anew, check_resumable
-from risctl.training.state import TrainState, collect, new_train_state, restore
-from risctl.training.step import StepParts
+from risctl.training.plan import TrainingPlan
+from risctl.training.process_group import ProcessGroup, join_group
+from risctl.training.resume import check_resumable, start_fork
+from risctl.training.state import collect, new_train_state, restore
+from risctl.training.step import StepContext
 from risctl.training.validation import Validator
-from risctl.training.world import World, join_world
 
 LOCK = ".lock"
 LOCK_SECONDS = 0.5
@@ -43,58 +41,63 @@ def run_training(
 ) -> Outcome:
     """Train in `directory`, from the beginning or, with `resume`, from its last checkpoint.
 
-    Under `torchrun` every process calls this; the first one's directory counts, and only the first one writes
-    and has listeners.
+    Under `torchrun` every process calls this; the directory is that of rank 0, which alone writes and has
+    listeners.
 
     Args:
-        plan: the run. directory: made if need be; nobody else may be writing to it.
-        listeners: hear of every event. stop: set it to have the run save and return.
-        resume: go on from the last checkpoint; one that was not reached yet means from the beginning.
+        plan: the run.
+        directory: created if missing; no other process may be writing to it.
+        listeners: receive every event.
+        stop: set it to have the run save and return.
+        resume: continue from the last checkpoint; from the beginning if there is none yet.
         fork: with `resume`, the checkpoint was copied from another run and the settings may differ from that
-            run's; the best value and the patience start anew.
+            run's; the best value and the patience are reset.
 
     Raises:
-        InputError: settings that do not fit together, or other settings than those of the run to go on with.
+        InputError: settings that do not fit together, or other settings than those of the resumed run.
         CheckFailedError: too large a share of the steps was skipped or sanitised.
-        DivergedError: validation is not finite.
-        DamagedFileError: the checkpoint is not what was written.
-        StorageError: the directory cannot be written, or another process is writing it.
+        DivergedError: the validation loss is not finite.
+        DamagedFileError: the checkpoint is not as it was written.
+        StorageError: the directory cannot be written, or another process is writing to it.
     """
     stop = stop or StopFlag()
-    with join_world(plan.device) as world:
-        directory = Path(world.broadcast_text(str(directory)))
-        with _locked(directory, world):
-            return _Run(plan, directory, world, listeners if world.first else ()).go(stop, resume, fork)
+    with join_group(plan.device) as processes:
+        directory = Path(processes.broadcast_text(str(directory)))
+        with _locked(directory, processes):
+            heard = listeners if processes.is_main else ()
+            return _Run(plan, directory, processes, heard).run(stop, resume, fork)
 
 
 class _Run:
     """One process's part of a run."""
 
     def __init__(
-        self, plan: TrainingPlan, directory: Path, world: World, listeners: Sequence[Listener]
+        self, plan: TrainingPlan, directory: Path, processes: ProcessGroup, listeners: Sequence[Listener]
     ) -> None:
-        self._plan, self._world, self._listeners = plan, world, listeners
+        self._plan, self._processes, self._listeners = plan, processes, listeners
         self._last, self._best = directory / CHECKPOINTS / LAST, directory / CHECKPOINTS / BEST
-        _check_shares_evenly(plan, world)
-        self._state = new_train_state(plan, _network(plan, world), world)
+        if plan.training.batch % processes.size:
+            expected = f"a multiple of the {processes.size} processes"
+            raise InputError("training", "batch", expected, plan.training.batch)
+        self._state = new_train_state(plan, _network(plan, processes), processes)
         self._saved_step = -1
         self._saved_at = time.monotonic()
 
-    def go(self, stop: StopFlag, resume: bool, fork: bool) -> Outcome:
+    def run(self, stop: StopFlag, resume: bool, fork: bool) -> Outcome:
         """Train to the end, or to a request to stop."""
         resumed = resume and self._resume(fork)
-        loop = _build_loop(self._plan, self._state, self._world, stop)
-        self._tell(self._started(resumed))
+        loop = _build_loop(self._plan, self._processes, stop)
+        self._notify(self._started(resumed))
         with closing(loop.feed):
-            self._follow(loop)
+            self._train(loop)
         if self._saved_step != self._state.progress.step:
             self._save(self._last)
         return self._outcome(stop)
 
-    def _follow(self, loop: Loop) -> None:
-        """Take the steps; tell what happens and save what is due."""
+    def _train(self, loop: Loop) -> None:
+        """Run the loop; pass its events on and save what is due."""
         for event in train(self._state, loop):
-            self._tell(event)
+            self._notify(event)
             if isinstance(event, EpochResult):
                 self._save_epoch(event)
             elif isinstance(event, StepResult) and self._due():
@@ -102,37 +105,37 @@ class _Run:
 
     def _resume(self, fork: bool) -> bool:
         """Read the last checkpoint if there is one."""
-        if not self._world.agree(int(self._last.is_file()))[0]:
+        if not self._processes.all_reduce_max(int(self._last.is_file()))[0]:
             return False
         checkpoint = read_checkpoint(self._last)
         if not fork:
             check_resumable(checkpoint, self._plan)
-        restore(self._state, checkpoint, self._world)
+        restore(self._state, checkpoint, self._processes)
         if fork:
-            begin_anew(self._state, self._plan)
+            start_fork(self._state, self._plan)
         self._saved_step = self._state.progress.step
         return True
 
     def _due(self) -> bool:
         elapsed = time.monotonic() - self._saved_at
-        return bool(self._world.agree(int(elapsed >= self._plan.training.checkpoint_seconds))[0])
+        return bool(self._processes.all_reduce_max(int(elapsed >= self._plan.training.checkpoint_seconds))[0])
 
     def _save_epoch(self, event: EpochResult) -> None:
-        """Save the best state before the last: if the process dies in between, it is merely made again."""
+        """Save the best state before the last: if the process dies in between, the epoch is repeated."""
         if event.best:
             self._save(self._best)
         self._save(self._last)
 
     def _save(self, path: Path) -> None:
         progress = self._state.progress
-        tensors, document = collect(self._state, self._plan.config, self._world)
-        if self._world.first:
+        tensors, document = collect(self._state, self._plan.document, self._processes)
+        if self._processes.is_main:
             save_checkpoint(path, tensors, document)
-        self._tell(Saved(path, progress.epoch, progress.step))
+        self._notify(Saved(path, progress.epoch, progress.step))
         if path == self._last:
             self._saved_step, self._saved_at = progress.step, time.monotonic()
 
-    def _tell(self, event: Event) -> None:
+    def _notify(self, event: Event) -> None:
         for listener in self._listeners:
             listener(event)
 
@@ -147,12 +150,12 @@ class _Run:
             validation_scenes=plan.validation_scenes,
             parameters={name: sum(p.numel() for p in group) for name, group in self._state.groups.items()},
             resumed=resumed,
-            processes=self._world.size,
+            processes=self._processes.size,
         )
 
     def _outcome(self, stop: StopFlag) -> Outcome:
         progress, done = self._state.progress, finished(self._state, self._plan)
-        stopped = self._world.agree(stop.requested or 0)[0]
+        stopped = self._processes.all_reduce_max(stop.requested or 0)[0]
         return Outcome(
             best_value=progress.best_value,
             best_epoch=progress.best_epoch,
@@ -173,9 +176,9 @@ class _Run:
 
 
 @contextmanager
-def _locked(directory: Path, world: World) -> Iterator[None]:
-    """Hold the directory against other runs, and clear what a killed one left behind."""
-    if not world.first:
+def _locked(directory: Path, processes: ProcessGroup) -> Iterator[None]:
+    """Lock the directory against other runs, and remove temporary files that a killed one left."""
+    if not processes.is_main:
         yield
         return
     with storage_errors(directory):
@@ -185,29 +188,21 @@ def _locked(directory: Path, world: World) -> Iterator[None]:
         yield
 
 
-def _network(plan: TrainingPlan, world: World) -> TrainableNetwork:
+def _network(plan: TrainingPlan, processes: ProcessGroup) -> RisNetwork:
     """The plan's network on this process's device; the same weights in every process."""
-    network = plan.network or build_network(plan.model, plan.physics, plan.training.seed)
-    network.to(world.device)
+    network = plan.network or build_network(plan.physics, plan.model, plan.training.seed)
+    network.to(processes.device)
     if plan.training.compile:  # the rest is complex arithmetic, which the compiler hands back
         network.get_submodule("backbone").compile()
     return network
 
 
-def _build_loop(plan: TrainingPlan, state: TrainState, world: World, stop: StopFlag) -> Loop:
-    geometry = ArrayGeometry.from_config(plan.physics, world.device)
-    view = FieldOfView.from_config(plan.physics)
-    objective = plan.objective or TwelveTerms(plan.loss, geometry, view, plan.training.epochs)
+def _build_loop(plan: TrainingPlan, processes: ProcessGroup, stop: StopFlag) -> Loop:
+    context = StepContext.from_plan(plan, processes)
     return Loop(
         plan=plan,
-        parts=StepParts(plan.covariance, plan.training, objective, world, geometry),
+        context=context,
         feed=Feed(plan),
-        validator=Validator(plan, objective, world),
-        stopping=lambda: bool(world.agree(stop.requested or 0)[0]),
+        validator=Validator(plan, context.objective, processes),
+        stopping=lambda: bool(processes.all_reduce_max(stop.requested or 0)[0]),
     )
-
-
-def _check_shares_evenly(plan: TrainingPlan, world: World) -> None:
-    if plan.training.batch % world.size:
-        expected = f"a multiple of the {world.size} processes"
-        raise InputError("training", "batch", expected, plan.training.batch)

@@ -1,7 +1,7 @@
-"""Which scene comes next: a fixed endless sequence of scene numbers, and a cursor into it.
+"""The order of the training scenes: a fixed endless sequence of scene numbers, and a cursor into it.
 
-The whole state of the sampler is the cursor, an integer. A stream is taken in its own order and never
-repeats; a finite set is taken in passes, the order of each shuffled by (seed, pass).
+The cursor, an integer, is the sampler's whole state. A stream is read in its own order and never repeats; a
+finite set is read in passes, the order of each shuffled by (seed, pass).
 """
 
 from __future__ import annotations
@@ -21,14 +21,15 @@ class Sampler:
     """The sequence of scene numbers of a run.
 
     Attributes:
-        seed: of the orders. length: scenes of the finite set, None for a stream.
+        seed: of the orders.
+        length: number of scenes of a finite set, None for a stream.
     """
 
     seed: int
     length: int | None
 
     def indices(self, cursor: int, count: int) -> Tensor:
-        """Scene numbers at places `cursor` to ``cursor + count - 1`` of the sequence, int64 [count]."""
+        """Scene numbers `cursor` to ``cursor + count - 1`` of the sequence, int64 [count]."""
         places = torch.arange(cursor, cursor + count)
         if self.length is None:
             return places
@@ -40,6 +41,6 @@ class Sampler:
 
 @lru_cache(maxsize=4)
 def pass_order(seed: int, number: int, length: int) -> tuple[int, ...]:
-    """The order in which pass `number` visits ``0..length - 1``, a function of its arguments alone."""
+    """Permutation of ``0..length - 1`` of pass `number`, a function of the arguments alone."""
     sequence = np.random.SeedSequence(entropy=seed, spawn_key=(ORDER_KEY, number))
     return tuple(np.random.Generator(np.random.PCG64(sequence)).permutation(length).tolist())

@@ -1,4 +1,4 @@
-"""Gradients that are not finite: found, counted, replaced. The record always comes before the replacement."""
+"""Gradient values that are not finite: counted, then replaced, in that order."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def gradients(parameters: Sequence[nn.Parameter]) -> list[Tensor]:
 
 @torch.no_grad()
 def count_nonfinite(parameters: Sequence[nn.Parameter]) -> int:
-    """How many gradient values are not finite."""
+    """Number of gradient values that are not finite."""
     found = gradients(parameters)
     if not found or bool(torch.isfinite(torch.nn.utils.get_total_norm(found))):
         return 0  # one quick pass; a norm can overflow where no value does, hence the count

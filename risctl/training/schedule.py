@@ -23,7 +23,9 @@ class RateCurve:
     averaging phase E is the end and g = 0.
 
     Attributes:
-        warmup: W. average_from: E. floor: g.
+        warmup: W.
+        average_from: E.
+        floor: g.
     """
 
     warmup: int
@@ -32,7 +34,7 @@ class RateCurve:
 
     @classmethod
     def of(cls, training: TrainingConfig, steps_per_epoch: int) -> RateCurve:
-        """Return the curve of a run; the averaging phase is whole epochs."""
+        """Curve of a run; the averaging phase is a whole number of epochs."""
         total = training.epochs * steps_per_epoch
         averaged = round(training.epochs * training.swa_fraction) * steps_per_epoch
         warmup = min(math.ceil(training.warmup_fraction * total), total - averaged)
@@ -53,7 +55,7 @@ class RateCurve:
 
 
 class Scheduler:
-    """Keeps the rates of an optimiser's groups on the curve; stepped only after a step that was taken.
+    """Sets the rates of an optimiser's groups from the curve; advanced only by steps that were taken.
 
     Args:
         optimiser: every group has its peak rate under `peak_lr`.
@@ -71,7 +73,7 @@ class Scheduler:
         return self.curve.averaging(self.position)
 
     def step(self) -> None:
-        """Go on by one step."""
+        """Advance by one step."""
         self.move_to(self.position + 1)
 
     def move_to(self, position: int) -> None:

@@ -1,7 +1,7 @@
-"""Everything that changes while a run goes on, and how it becomes a checkpoint and back.
+"""The state of a run: everything that changes during training, saved to a checkpoint and restored.
 
-What is not in here does not exist as far as a resumed run is concerned: it starts from the plan, puts this
-back, and ends where the uninterrupted run ends, to the last bit on a CPU.
+A resumed run is built from its plan, gets this state back, and ends where the uninterrupted run ends, to the
+last bit on a CPU.
 """
 
 from __future__ import annotations
@@ -17,14 +17,15 @@ from torch import Tensor, nn
 from risctl.config import parse_section
 from risctl.config.base import Section
 from risctl.errors import DamagedFileError, RisctlError
-from risctl.model.checkpoint import Checkpoint, CheckpointState, new_state
-from risctl.model.weights import check_weights
+from risctl.model import RisNetwork
+from risctl.model.checkpoint import Checkpoint, CheckpointState, build_state
+from risctl.model.container import check_weights
 from risctl.training.averaging import WeightAverage
 from risctl.training.generators import Generators
 from risctl.training.optimiser import build_optimiser, optimiser_tensors, restore_optimiser
-from risctl.training.plan import TrainableNetwork, TrainingPlan
+from risctl.training.plan import TrainingPlan
+from risctl.training.process_group import ProcessGroup
 from risctl.training.schedule import RateCurve, Scheduler
-from risctl.training.world import World
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
 SCALER_LIMITS: Mapping[str, tuple[float, float] | tuple[int, int]] = {
@@ -38,10 +39,7 @@ Count = Annotated[int, Field(ge=0, lt=2**53)]
 
 
 class Progress(Section):
-    """Where a run is: the numbers of its state, as they stand in a checkpoint.
-
-    A new object after every step, so that the one at hand is always whole.
-    """
+    """Counters and results of a run so far, as stored in a checkpoint; replaced as a whole by every step."""
 
     epoch: Count = 0
     """Epochs finished, validation included."""
@@ -73,15 +71,15 @@ class Progress(Section):
     """The last validation's metrics."""
 
     def but(self, **changes: Any) -> Progress:
-        """Return the same progress with some numbers replaced."""
+        """Copy with some numbers replaced."""
         return self.model_copy(update=changes)
 
 
-class Saved(Section):
-    """The numbers of a checkpoint that are not tensors."""
+class SavedScalars(Section):
+    """The part of a training checkpoint that is not tensors."""
 
     progress: Progress
-    """Where the run is."""
+    """Counters and results so far."""
     schedule_position: Count
     """Steps that were taken."""
     ema_updates: Count | None
@@ -94,17 +92,18 @@ class Saved(Section):
 
 @dataclass
 class TrainState:
-    """The moving parts of a run.
+    """State of a run in memory.
 
     Attributes:
-        network: the weights being trained. groups: its trainable parameters by group.
-        optimiser, scheduler, scaler: what moves them.
-        ema, swa: their averages, None if there is none (yet).
-        generators: dropout and jitter.
-        progress: the numbers.
+        network: weights being trained.
+        groups: its trainable parameters by group.
+        optimiser, scheduler, scaler: of those parameters.
+        ema, swa: exponential and plain average of the weights, None if there is none (yet).
+        generators: random states of dropout and jitter.
+        progress: counters and results.
     """
 
-    network: TrainableNetwork
+    network: RisNetwork
     groups: Mapping[str, list[nn.Parameter]]
     optimiser: torch.optim.Optimizer
     scheduler: Scheduler
@@ -121,19 +120,19 @@ class TrainState:
 
     @property
     def weights(self) -> str:
-        """Which weights validation and inference use."""
+        """Name of the weights that validation and inference use."""
         if self.swa is not None:
             return "swa"
         return "raw" if self.ema is None or not self.ema.updates else "ema"
 
-    def inference_network(self) -> TrainableNetwork:
+    def inference_network(self) -> RisNetwork:
         """The network with those weights."""
         chosen = {"swa": self.swa, "ema": self.ema, "raw": None}[self.weights]
         return self.network if chosen is None else chosen.network
 
 
-def new_train_state(plan: TrainingPlan, network: TrainableNetwork, world: World) -> TrainState:
-    """Return the state of a run before its first step; `network` is on the device already."""
+def new_train_state(plan: TrainingPlan, network: RisNetwork, processes: ProcessGroup) -> TrainState:
+    """State of a run before its first step; `network` is on the device already."""
     training = plan.training
     optimiser = build_optimiser(network, training)
     return TrainState(
@@ -141,26 +140,26 @@ def new_train_state(plan: TrainingPlan, network: TrainableNetwork, world: World)
         groups={name: list(group) for name, group in network.parameter_groups().items()},
         optimiser=optimiser,
         scheduler=Scheduler(optimiser, RateCurve.of(training, plan.steps_per_epoch)),
-        scaler=torch.amp.GradScaler(world.device.type, enabled=training.precision == "fp16"),
+        scaler=torch.amp.GradScaler(processes.device.type, enabled=training.precision == "fp16"),
         ema=WeightAverage(network) if training.ema_decay else None,
-        generators=Generators(training.seed, world),
+        generators=Generators(training.seed, processes),
     )
 
 
 def collect(
-    state: TrainState, config: Mapping[str, Any], world: World
+    state: TrainState, config: Mapping[str, Any], processes: ProcessGroup
 ) -> tuple[dict[str, Tensor], CheckpointState]:
-    """Return tensors and document of a checkpoint; called by all processes together."""
+    """Tensors and document of a checkpoint; called by all processes together."""
     names = {id(parameter): name for name, parameter in state.network.named_parameters()}
     groups = {
         "raw": state.network.state_dict(),
         "ema": state.ema.network.state_dict() if state.ema else {},
         "swa": state.swa.network.state_dict() if state.swa else {},
         "optimiser": optimiser_tensors(state.optimiser, names),
-        "generator": state.generators.tensors(world),
+        "generator": state.generators.tensors(processes),
     }
     tensors = {f"{group}/{name}": x for group, found in groups.items() for name, x in found.items()}
-    saved = Saved(
+    saved = SavedScalars(
         progress=state.progress,
         schedule_position=state.scheduler.position,
         ema_updates=state.ema.updates if state.ema else None,
@@ -168,7 +167,7 @@ def collect(
         scaler=state.scaler.state_dict(),
     )
     progress = state.progress
-    document = new_state(
+    document = build_state(
         config,
         state.weights,
         progress.epoch,
@@ -179,21 +178,23 @@ def collect(
     return tensors, document
 
 
-def restore(state: TrainState, checkpoint: Checkpoint, world: World) -> None:
-    """Put a checkpoint's content into `state`, which was made by the same plan.
+def restore(state: TrainState, checkpoint: Checkpoint, processes: ProcessGroup) -> None:
+    """Load a checkpoint into `state`, which was made from the same plan.
 
     Raises:
-        DamagedFileError: it does not hold what the plan asks for.
+        DamagedFileError: the checkpoint does not fit the plan.
     """
     path = checkpoint.path
     try:
-        saved = parse_section(Saved, checkpoint.state.training, path)
+        saved = parse_section(SavedScalars, checkpoint.state.training, path)
     except RisctlError as error:
         raise DamagedFileError(path, "the state of a training run", error) from None
     _load(state.network, checkpoint, "raw")
     if state.ema is not None:
         _load(state.ema.network, checkpoint, "ema")
-        state.ema.updates = _present(checkpoint, "ema_updates", saved.ema_updates)
+        if saved.ema_updates is None:
+            raise DamagedFileError(path, "training.ema_updates", "none")
+        state.ema.updates = saved.ema_updates
     state.swa = None
     if saved.swa_updates is not None:
         state.swa = WeightAverage(state.network)
@@ -202,18 +203,18 @@ def restore(state: TrainState, checkpoint: Checkpoint, world: World) -> None:
     _restore_optimiser(state, checkpoint, saved)
     state.scheduler.move_to(saved.schedule_position)
     _restore_scaler(state, checkpoint, saved)
-    state.generators.restore(checkpoint.group("generator"), world, path)
+    state.generators.restore(checkpoint.group("generator"), processes, path)
     state.progress = saved.progress
 
 
-def _load(network: TrainableNetwork, checkpoint: Checkpoint, name: str) -> None:
+def _load(network: RisNetwork, checkpoint: Checkpoint, name: str) -> None:
     weights = checkpoint.group(name)
     check_weights(checkpoint.path, weights, network.state_dict())
     network.load_state_dict(weights)
 
 
-def _restore_optimiser(state: TrainState, checkpoint: Checkpoint, saved: Saved) -> None:
-    """Put the moments back; a parameter has all of them, or none if it never had a gradient."""
+def _restore_optimiser(state: TrainState, checkpoint: Checkpoint, saved: SavedScalars) -> None:
+    """Load the moments; a parameter has all of them, or none if it never had a gradient."""
     named = dict(state.network.named_parameters())
     tensors = checkpoint.group("optimiser")
     stepped = [name for name in named if any(key.startswith(f"{name}/") for key in tensors)]
@@ -221,16 +222,17 @@ def _restore_optimiser(state: TrainState, checkpoint: Checkpoint, saved: Saved) 
     wanted |= {f"{name}/step": torch.Size() for name in stepped}
     if saved.schedule_position and not stepped:
         raise DamagedFileError(checkpoint.path, "an optimiser's state", "none")
-    for key in sorted(wanted.keys() ^ tensors.keys()):
-        raise DamagedFileError(checkpoint.path, "the optimiser's state of its network", key)
+    unmatched = wanted.keys() ^ tensors.keys()
+    if unmatched:
+        raise DamagedFileError(checkpoint.path, "the optimiser's state of its network", min(unmatched))
     for key, shape in wanted.items():
         if tensors[key].shape != shape or not bool(torch.isfinite(tensors[key]).all()):
             raise DamagedFileError(checkpoint.path, f"finite moments of {tuple(shape)}", key)
     restore_optimiser(state.optimiser, named, tensors)
 
 
-def _restore_scaler(state: TrainState, checkpoint: Checkpoint, saved: Saved) -> None:
-    """Put the loss scale back; a run forked from one without a scaler keeps its fresh one."""
+def _restore_scaler(state: TrainState, checkpoint: Checkpoint, saved: SavedScalars) -> None:
+    """Load the loss scale; a run forked from one without a scaler keeps its fresh one."""
     scaler = saved.scaler
     if not scaler:
         return
@@ -243,9 +245,3 @@ def _restore_scaler(state: TrainState, checkpoint: Checkpoint, saved: Saved) -> 
             )
     if state.scaler.is_enabled():
         state.scaler.load_state_dict(scaler)
-
-
-def _present(checkpoint: Checkpoint, key: str, value: int | None) -> int:
-    if value is None:
-        raise DamagedFileError(checkpoint.path, f"training.{key}", "none")
-    return value

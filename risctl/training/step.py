@@ -8,8 +8,8 @@ and - only after a step that happened - move the schedule and the averages.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -17,129 +17,142 @@ from risctl.config import CovarianceConfig, TrainingConfig
 from risctl.covariance import Covariances
 from risctl.errors import DivergedError
 from risctl.losses import Truth
-from risctl.physics import ArrayGeometry, Scenes
+from risctl.model import Forward, Network
+from risctl.physics import ArrayGeometry, FieldOfView, Scenes
 from risctl.training.averaging import WeightAverage
+from risctl.training.events import StepResult
 from risctl.training.forward import forward_pass
-from risctl.training.objective import Objective, StepLoss
+from risctl.training.generators import Generators
+from risctl.training.objective import Objective, StepLoss, WeightedTerms
 from risctl.training.optimiser import current_rates
+from risctl.training.plan import TrainingPlan
+from risctl.training.process_group import ProcessGroup
 from risctl.training.sanitise import clip_gradients, count_nonfinite, group_norms, sanitise
 from risctl.training.state import TrainState
-from risctl.training.world import World
 
 
 @dataclass(frozen=True)
-class StepMeans:
-    """Means over a step: `total`, raw `terms` and the architecture's `own`."""
-
-    total: float
-    terms: dict[str, float]
-    own: dict[str, float]
-
-
-@dataclass(frozen=True)
-class StepReport:
-    """What became of one step; `means` is None where there was no finite loss, `covariances` likewise."""
-
-    means: StepMeans | None
-    covariances: Covariances | None
-    lr: Mapping[str, float]
-    grad_norm: Mapping[str, float] = field(default_factory=dict)
-    sanitised: int = 0
-    skipped: bool = False
-    moved: float = 0.0
-    message: str = ""
-
-
-@dataclass(frozen=True)
-class StepParts:
-    """What a step needs besides the state.
+class StepContext:
+    """What a step needs besides the state that it changes.
 
     Attributes:
-        covariance, training: the sections. objective: the losses. world: the processes.
-        geometry: the nominal surface, on this process's device.
+        covariance: settings of the covariance pipeline.
+        training: settings of the optimisation.
+        objective: the losses.
+        geometry: nominal surface, on this process's device.
+        processes: the processes that share every batch.
     """
 
     covariance: CovarianceConfig
     training: TrainingConfig
     objective: Objective
-    world: World
     geometry: ArrayGeometry
+    processes: ProcessGroup
+
+    @classmethod
+    def from_plan(cls, plan: TrainingPlan, processes: ProcessGroup) -> StepContext:
+        """Context of the steps of a run."""
+        geometry = ArrayGeometry.from_config(plan.physics, processes.device)
+        view = FieldOfView.from_config(plan.physics)
+        objective = plan.objective or WeightedTerms(plan.loss, geometry, view, plan.training.epochs)
+        return cls(plan.covariance, plan.training, objective, geometry, processes)
 
 
-def take_step(state: TrainState, parts: StepParts, batches: Sequence[Scenes], epoch: int) -> StepReport:
-    """Do one step on the gradients of all `batches` (global ones; each process computes its share)."""
+def take_step(
+    state: TrainState, context: StepContext, batches: Sequence[Scenes]
+) -> tuple[StepResult, Covariances | None]:
+    """Take one step on the mean gradient of all `batches`, or skip it.
+
+    Args:
+        state: changed in place; its progress is left to the caller.
+        context: settings, losses and processes.
+        batches: global ones; each process computes its shard of each.
+
+    Returns:
+        The result, without its wall time, and the covariances of the first batch; None without a finite loss.
+    """
+    progress, scenes = state.progress, sum(len(batch) for batch in batches)
     rates = current_rates(state.optimiser)
+    result = StepResult(epoch=progress.epoch, step=progress.step + 1, lr=rates, scenes=scenes)
     state.network.train()
-    losses, message = accumulate_gradients(state, parts, batches, epoch)
+    losses, first, message = accumulate_gradients(state, context, batches)
     if losses is None:
         state.optimiser.zero_grad(set_to_none=True)
-        return StepReport(None, None, rates, skipped=True, message=message)
-    parts.world.average_gradients(state.parameters)
-    report = apply_gradients(state, parts.training.clip, parts.training.ema_decay)
-    means = mean_over_step([loss for loss, _ in losses], parts.world)
-    return StepReport(means, losses[0][1], rates, *report)
+        return replace(result, skipped=True, message=message), None
+    context.processes.average_gradients(state.parameters)
+    result = apply_gradients(state, context.training, result)
+    return with_mean_losses(result, losses, context.processes), first
 
 
 def accumulate_gradients(
-    state: TrainState, parts: StepParts, batches: Sequence[Scenes], epoch: int
-) -> tuple[list[tuple[StepLoss, Covariances]] | None, str]:
+    state: TrainState, context: StepContext, batches: Sequence[Scenes]
+) -> tuple[list[StepLoss] | None, Covariances | None, str]:
     """Backward through the scaled mean of the batches' losses.
 
-    Returns the losses, or None and the reason where one of any process is not finite: such a step is skipped
-    by all, and the jitter and dropout of its remaining batches are not drawn.
+    Returns the losses and the covariances of the first batch, or None and the reason where a loss of any
+    process is not finite: such a step is skipped by all, and the jitter and dropout of its remaining batches
+    are not drawn.
     """
-    losses = []
+    losses: list[StepLoss] = []
+    first, message = None, "another process has no finite loss"
     for scenes in batches:
-        loss, message = batch_loss(state, parts, scenes, epoch)
-        if parts.world.agree(int(loss is None))[0] or loss is None:
-            return None, message or "another process has no finite loss"
-        torch.autograd.backward(state.scaler.scale(loss[0].total / len(batches)))
+        loss = None
+        try:
+            loss, forward = batch_loss(state.network, scenes, context, state.generators, state.progress.epoch)
+        except DivergedError as error:
+            message = str(error)
+        if context.processes.all_reduce_max(int(loss is None))[0] or loss is None:
+            return None, None, message
+        torch.autograd.backward(state.scaler.scale(loss.total / len(batches)))
         losses.append(loss)
-    return losses, ""
+        first = first or forward.covariances
+    return losses, first, ""
 
 
 def batch_loss(
-    state: TrainState, parts: StepParts, scenes: Scenes, epoch: int
-) -> tuple[tuple[StepLoss, Covariances] | None, str]:
-    """Loss of this process's share of a batch, or None and why there is none."""
-    offsets = state.generators.beta_offsets(len(scenes), parts.training.beta_jitter)
-    rows = parts.world.share(len(scenes))
-    own = scenes[rows].to(parts.world.device)
-    offsets = None if offsets is None else offsets[rows].to(parts.world.device)
-    try:
-        with state.generators.dropout():
-            forward = forward_pass(state.network, own, parts.covariance, parts.training.precision, offsets)
-        loss = parts.objective.training(forward, Truth.of(own, parts.geometry), epoch)
-    except DivergedError as error:
-        return None, str(error)
+    network: Network, scenes: Scenes, context: StepContext, generators: Generators, epoch: int
+) -> tuple[StepLoss, Forward]:
+    """Loss of this process's shard of a batch, with the prediction and covariances it was computed from.
+
+    Raises:
+        DivergedError: the network's answer or the loss is not finite.
+    """
+    processes = context.processes
+    offsets = generators.beta_offsets(len(scenes), context.training.beta_jitter)
+    rows = processes.shard(len(scenes))
+    own = scenes[rows].to(processes.device)
+    offsets = None if offsets is None else offsets[rows].to(processes.device)
+    with generators.dropout():
+        forward = forward_pass(network, own, context.covariance, context.training.precision, offsets)
+    loss = context.objective.training(forward, Truth.of(own, context.geometry), epoch)
     if not bool(torch.isfinite(loss.total)):
         bad = [name for name, value in loss.terms.items() if not bool(torch.isfinite(value))]
-        return None, f"the loss is not finite ({', '.join(bad) or 'total'})"
-    return (loss, forward.covariances), ""
+        raise DivergedError(f"the loss is not finite ({', '.join(bad) or 'total'})")
+    return loss, forward
 
 
-def apply_gradients(
-    state: TrainState, clip: float, ema_limit: float
-) -> tuple[dict[str, float], int, bool, float, str]:
-    """Everything after backward; returns gradient norms, values sanitised, skipped, movement and message."""
+def apply_gradients(state: TrainState, training: TrainingConfig, result: StepResult) -> StepResult:
+    """Everything after backward; returns `result` with gradient norms, movement and what went wrong."""
     parameters = state.parameters
     state.scaler.unscale_(state.optimiser)
     nonfinite = count_nonfinite(parameters)
     sanitise(parameters)
     norms = group_norms(state.groups)
-    clip_gradients(parameters, clip)
+    clip_gradients(parameters, training.clip)
     message = refusal(state, nonfinite)
-    moved = 0.0 if message else stepped(state)
+    moved = 0.0 if message else update_parameters(state)
     if state.scaler.is_enabled():
         state.scaler.update()
     state.optimiser.zero_grad(set_to_none=True)
     if not message:
-        after_step(state, ema_limit)
-    return norms, nonfinite, bool(message), moved, message
+        after_step(state, training.ema_decay)
+    return replace(
+        result, grad_norm=norms, sanitised=nonfinite, skipped=bool(message), moved=moved, message=message
+    )
 
 
 def refusal(state: TrainState, nonfinite: int) -> str:
-    """Why the step must not be taken; empty if it may.
+    """Reason why the step must not be taken; empty if it may.
 
     With a loss scaler a gradient that is not finite means that the scale is too large: that step is never
     taken, sanitised or not, and the scaler lowers its scale.
@@ -152,8 +165,8 @@ def refusal(state: TrainState, nonfinite: int) -> str:
     return ""
 
 
-def stepped(state: TrainState) -> float:
-    """Take the step; return how far the parameters moved."""
+def update_parameters(state: TrainState) -> float:
+    """Optimiser step; returns the Euclidean length of the parameters' change."""
     before = [parameter.detach().clone() for parameter in state.parameters]
     state.scaler.step(state.optimiser)
     with torch.no_grad():
@@ -162,7 +175,7 @@ def stepped(state: TrainState) -> float:
 
 
 def after_step(state: TrainState, ema_limit: float) -> None:
-    """Update the averages with the weights just reached, and move the schedule."""
+    """Update the averages with the new weights, and advance the schedule."""
     if state.scheduler.averaging:
         if state.swa is None:
             state.swa = WeightAverage(state.network)
@@ -172,14 +185,14 @@ def after_step(state: TrainState, ema_limit: float) -> None:
         state.ema.update_exponential(state.network, ema_limit)
 
 
-def mean_over_step(losses: Sequence[StepLoss], world: World) -> StepMeans:
-    """Means over the batches of the step and over the processes."""
-    terms, own = list(losses[0].terms), list(losses[0].own)
+def with_mean_losses(result: StepResult, losses: Sequence[StepLoss], processes: ProcessGroup) -> StepResult:
+    """`result` with the losses' means over the batches of the step and over the processes."""
     rows = [
-        torch.stack([loss.total, *loss.terms.values(), *loss.own.values()]).detach().double()
+        torch.stack([loss.total, *loss.terms.values(), *loss.detection.values()]).detach().double()
         for loss in losses
     ]
-    mean = world.total(torch.stack(rows).mean(dim=0)) / world.size
-    values = mean.tolist()
-    named = dict(zip(["total", *terms], values, strict=False))
-    return StepMeans(named.pop("total"), named, dict(zip(own, values[1 + len(terms) :], strict=True)))
+    mean = processes.all_reduce_sum(torch.stack(rows).mean(dim=0)) / processes.size
+    total, *values = mean.tolist()
+    terms = dict(zip(losses[0].terms, values, strict=False))
+    detection = dict(zip(losses[0].detection, values[len(terms) :], strict=True))
+    return replace(result, total=total, terms=terms, detection=detection)

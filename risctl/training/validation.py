@@ -1,7 +1,7 @@
-"""Validation: the twelve-term total under the main phase's weights, and the figures people read.
+"""Validation: the weighted total under the main phase's weights, and the training figures.
 
-Every process fills its rows of one table of all scenes; the sum of the tables is the same numbers whatever
-the number of processes, so all of them draw the same conclusions.
+Every process fills its rows of one table of all scenes. The sum of the tables does not depend on the number of
+processes, so all of them have the same figures.
 """
 
 from __future__ import annotations
@@ -15,12 +15,13 @@ from torch import Tensor
 
 from risctl.errors import DivergedError
 from risctl.losses import Truth
+from risctl.model import RisNetwork
 from risctl.physics import ArrayGeometry, Scenes
 from risctl.training.forward import forward_pass
 from risctl.training.metrics import scene_figures, source_figures, summary
 from risctl.training.objective import Objective
-from risctl.training.plan import TrainableNetwork, TrainingPlan
-from risctl.training.world import World
+from risctl.training.plan import TrainingPlan
+from risctl.training.process_group import ProcessGroup
 
 VALIDATION_BATCH = 64  # scenes at a time at least: small batches cost more a scene
 
@@ -34,36 +35,36 @@ class Validation:
 
 
 class Validator:
-    """Holds a network against the validation scenes, always all of them, unfiltered and without jitter.
+    """Evaluates a network on the validation scenes, always all of them, unfiltered and without jitter.
 
     Args:
-        plan: the run. objective: its losses. world: the processes.
+        plan: the run.
+        objective: its losses.
+        processes: those that share the scenes.
     """
 
-    def __init__(self, plan: TrainingPlan, objective: Objective, world: World) -> None:
-        self._plan, self._objective, self._world = plan, objective, world
-        self._geometry = ArrayGeometry.from_config(plan.physics, world.device)
+    def __init__(self, plan: TrainingPlan, objective: Objective, processes: ProcessGroup) -> None:
+        self._plan, self._objective, self._processes = plan, objective, processes
+        self._geometry = ArrayGeometry.from_config(plan.physics, processes.device)
 
     @torch.no_grad()
-    def __call__(self, network: TrainableNetwork, stopping: Callable[[], bool]) -> Validation | None:
-        """Return the figures of `network`, None if `stopping` said yes between two batches."""
+    def __call__(self, network: RisNetwork, stopping: Callable[[], bool]) -> Validation | None:
+        """Figures of `network`; None if `stopping` was true between two batches."""
         table: dict[str, Tensor] = {}
         batch, count = max(VALIDATION_BATCH, self._plan.training.batch), self._plan.validation_scenes
         starts = range(0, count, batch)
-        for turn in range(-(-len(starts) // self._world.size)):
+        for turn in range(-(-len(starts) // self._processes.size)):
             if stopping():
                 return None
-            place = turn * self._world.size + self._world.rank
+            place = turn * self._processes.size + self._processes.rank
             # A process with nothing left in the last turn computes rows that are not its own and drops them.
             start = starts[min(place, len(starts) - 1)]
-            rows = self._rows(network, self._scenes(start, min(start + batch, count)))
+            scenes = self._plan.validation.scenes(start, min(start + batch, count))
+            rows = self._rows(network, scenes.to(self._processes.device))
             _store(table, rows if place < len(starts) else {k: v[:0] for k, v in rows.items()}, start, count)
-        return self._concluded({name: self._world.total(values) for name, values in table.items()})
+        return self._means({name: self._processes.all_reduce_sum(values) for name, values in table.items()})
 
-    def _scenes(self, start: int, stop: int) -> Scenes:
-        return self._plan.validation.scenes(start, stop).to(self._world.device)
-
-    def _rows(self, network: TrainableNetwork, scenes: Scenes) -> dict[str, Tensor]:
+    def _rows(self, network: RisNetwork, scenes: Scenes) -> dict[str, Tensor]:
         forward = forward_pass(network, scenes, self._plan.covariance)
         truth = Truth.of(scenes, self._geometry)
         terms = self._objective.terms(forward, truth)
@@ -71,7 +72,7 @@ class Validator:
         figures = {f"figure/{name}": value for name, value in scene_figures(forward, truth).items()}
         return named | figures | source_figures(forward, truth)
 
-    def _concluded(self, table: dict[str, Tensor]) -> Validation:
+    def _means(self, table: dict[str, Tensor]) -> Validation:
         means = {name: float(values.mean()) for name, values in table.items() if values.ndim == 1}
         terms = _under("term/", means)
         weights = self._objective.weights()
@@ -83,7 +84,7 @@ class Validator:
 
 
 def _store(table: dict[str, Tensor], rows: dict[str, Tensor], start: int, count: int) -> None:
-    """Put `rows` into the table, which is made on the first call."""
+    """Write `rows` into the table, whose columns are made on the first call."""
     for name, values in rows.items():
         if name not in table:
             table[name] = torch.zeros((count, *values.shape[1:]), dtype=torch.float64, device=values.device)

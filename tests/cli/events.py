@@ -24,7 +24,7 @@ def step(number: int, sanitised: int = 0, skipped: bool = False, total: float | 
         epoch=(number - 1) // STEPS,
         step=number,
         terms={name: 0.1 * (i + 1) for i, name in enumerate(TERMS)} if total is not None else {},
-        own={"presence": 0.25} if total is not None else {},
+        detection={"presence": 0.25} if total is not None else {},
         total=total,
         lr={"backbone": 1e-4, "head": 4e-4},
         grad_norm={"backbone": 1.5, "head": 0.5},

@@ -70,7 +70,7 @@ def test_the_fitted_count_is_used_and_one_of_other_weights_refused(run: Path, ca
     document = json.loads((run / "checkpoints" / "best.json").read_text())
     if document["step"] != json.loads((run / "checkpoints" / "last.json").read_text())["step"]:
         assert main(["eval", str(last), *CHEAP]) == 2
-        assert "risctl calibrate" in capsys.readouterr().err
+        assert "fit the count fusion anew" in capsys.readouterr().err
 
 
 def test_calibrating_again_takes_the_place_of_the_first(run: Path, capsys: Capture) -> None:

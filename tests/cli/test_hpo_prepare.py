@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-from risctl.cli.app import main
 from risctl.cli.documents import write_json
 from risctl.cli.gate import GATE_SCENES, fingerprints, passed_gate
 from risctl.cli.hpo_prepare import SearchRequest, overfit_command, prepare_search, worker_devices
 from risctl.cli.machine import resolve_device
+
+from risctl.cli.app import main
 from risctl.cli.options import Common
 from risctl.config import Config, load_config
 from risctl.errors import CheckFailedError, InputError
@@ -91,7 +91,7 @@ def test_the_gate_of_another_network_does_not_open() -> None:
     [
         ("training.epochs=3", "search.epochs"),
         ("training.curriculum=true", "off in trials"),
-        ("training.seed=3", "--seed"),
+        ("training.seed=3", "the seed of the search"),
         ("data.source=store", "stream"),
         ("model.width=64", "values that include 64"),
         ("training.lr=0.01", "values that include 0.01"),

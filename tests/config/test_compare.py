@@ -2,10 +2,23 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
-from risctl.config import Config, PhysicsConfig, diff_configs, fingerprint, load_config
+import pytest
+
+from risctl.config import (
+    Config,
+    CovarianceConfig,
+    PhysicsConfig,
+    canonical_json,
+    diff_configs,
+    fingerprint,
+    known_fingerprints,
+    load_config,
+)
 from risctl.config.toml import to_toml
+from risctl.covariance import is_covariance_fingerprint
 
 
 def test_fingerprints_depend_on_values_only() -> None:
@@ -14,9 +27,29 @@ def test_fingerprints_depend_on_values_only() -> None:
     assert len(fingerprint(Config())) == 16
 
 
-def test_the_fingerprint_of_the_default_physics_never_moves() -> None:
-    """Datasets and checkpoints carry it: a change here must be meant."""
-    assert fingerprint(PhysicsConfig()) == "678d018119474a77"
+def test_only_what_differs_from_the_defaults_counts() -> None:
+    config = load_config(None, None, ["physics.impairments.dead_elements=0.1", "model.width=32"])
+    expected = {"defaults_version": 1, "physics": {"impairments": {"dead_elements": 0.1}}}
+    assert json.loads(canonical_json(config)) == expected
+
+
+# Fingerprints as risctl 0.1.0 wrote them.
+FORMER = {
+    (): "ea228ebe1e18bd1d",
+    ("physics.pair_coherence=0.8", "loss.own_std=0.5"): "5798d5b1bab1a1f2",
+}
+
+
+@pytest.mark.parametrize(("words", "former"), FORMER.items())
+def test_former_fingerprints_are_known(words: tuple[str, ...], former: str) -> None:
+    """If this fails with a changed default, raise DEFAULTS_VERSION and write the new value here."""
+    assert known_fingerprints(load_config(None, None, words))[1] == former
+
+
+def test_former_fingerprints_of_sections_are_known() -> None:
+    assert known_fingerprints(PhysicsConfig(), "physics")[1] == "678d018119474a77"
+    assert is_covariance_fingerprint("43e477d1c8a1920b", CovarianceConfig())
+    assert not is_covariance_fingerprint("43e477d1c8a1920b", CovarianceConfig(beta=0.4))
 
 
 def test_differences() -> None:

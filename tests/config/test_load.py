@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from risctl.config import Config, PhysicsConfig, load_config, parse_section
-from risctl.config.parse import parse_override
+from risctl.config.former import RENAMED
+from risctl.config.parse import known_keys, parse_override
 from risctl.errors import InputError
 
 
@@ -105,6 +106,25 @@ def test_a_bad_file_is_named(tmp_path: Path, content: bytes, part: str) -> None:
     assert part in str(caught.value)
 
 
+@pytest.mark.parametrize(("former", "present"), RENAMED.items())
+def test_a_renamed_setting_is_read_under_its_former_name(tmp_path: Path, former: str, present: str) -> None:
+    section, _, key = former.partition(".")
+    toml, document = tmp_path / "mine.toml", tmp_path / "config.json"
+    toml.write_text(f"[{section}]\n{key} = 3\n")
+    document.write_text(json.dumps({section: {key: 4}}))
+    assert load_config(None, toml) == load_config(None, None, [f"{present}=3"])
+    assert load_config(None, document, [f"{former}=5"]) == load_config(None, None, [f"{present}=5"])
+    toml.write_text(f"[{section}]\n{key} = 3\n{present.partition('.')[2]} = 3\n")
+    with pytest.raises(InputError, match=rf"{former}: expected only {present}"):
+        load_config(None, toml)
+
+
+def test_former_names_are_of_no_present_setting() -> None:
+    leaves, _ = known_keys(Config)
+    assert not leaves & RENAMED.keys()
+    assert leaves >= set(RENAMED.values())
+
+
 def test_the_error_names_the_layer_that_set_the_value(tmp_path: Path) -> None:
     file = tmp_path / "mine.toml"
     file.write_text("[physics]\nsnr_min_db = 30\n")
@@ -138,7 +158,7 @@ def test_a_bad_json_file_is_refused(tmp_path: Path, text: str) -> None:
 def test_an_unknown_preset_is_refused_with_the_nearest_one() -> None:
     with pytest.raises(InputError, match="nearest: quick"):
         load_config("quik")
-    with pytest.raises(InputError, match="--preset"):
+    with pytest.raises(InputError, match="preset"):
         load_config("../quick")
 
 

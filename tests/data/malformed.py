@@ -386,12 +386,6 @@ DATASET_CASES = [
         ("colour",),
     ),
     Case("negative seed", _forged(lambda v: v.update(seed=-1)), DamagedFileError, ("seed",)),
-    Case(
-        "another fingerprint",
-        _forged(lambda v: v.update(fingerprint="0" * 16)),
-        DamagedFileError,
-        ("fingerprint",),
-    ),
     Case("a shard too few", _forged(lambda v: v["shards"].pop()), DamagedFileError, ("3 shards", "2")),
     Case(
         "a shard twice",

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from risctl.evaluation.plots import rmse_figure, write_plots
 
 from risctl.config import EvaluationConfig, PhysicsConfig
 from risctl.evaluation import (
@@ -22,7 +23,6 @@ from risctl.evaluation import (
     timing_table,
     write_evaluation,
 )
-from risctl.evaluation.plots import rmse_figure, write_plots
 from risctl.inference import Estimates
 from risctl.physics import Scenes
 
@@ -36,7 +36,7 @@ class Told:
     shift: float = 0.0
     metres: float = 0.0
     name: str = "told"
-    told: str = "everything"
+    side_information: str = "everything"
 
     def __call__(self, scenes: Scenes) -> Estimates:
         moved = (torch.arange(len(scenes)) % 3 > 0).double().unsqueeze(1)

@@ -21,7 +21,7 @@ def make_scenes(num_scenes: int, seed: int = 0, **changes: object) -> tuple[Phys
 def observe(scenes: Scenes, rows: torch.Tensor, dtype: torch.dtype = torch.complex64) -> Observation:
     """The measurements of some scenes in `dtype`."""
     part = scenes[rows]
-    return Observation.of(part.y.to(dtype), part.H.to(dtype), part.codes.to(dtype))
+    return Observation.build(part.y.to(dtype), part.H.to(dtype), part.codes.to(dtype))
 
 
 def true_points(scenes: Scenes, rows: torch.Tensor, K: int) -> torch.Tensor:

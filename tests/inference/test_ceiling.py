@@ -1,4 +1,4 @@
-"""The ceiling: exact on the exact covariance, blind to the measurements, and told apart from estimators."""
+"""The ceiling: exact on the exact covariance, blind to the measurements."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from risctl.config import InferenceConfig
-from risctl.inference import CEILING, ESTIMATORS, Ceiling, Estimates, build_ceiling
+from risctl.config import CovarianceConfig, InferenceConfig
+from risctl.inference import Ceiling, Estimates
 from risctl.inference.ceiling import fitted_powers
 from risctl.inference.deflation import DeflatedSubspace
 from risctl.physics import ArrayGeometry, Scenes
@@ -27,7 +27,7 @@ def scenes() -> Scenes:
 @pytest.fixture(scope="module")
 def ceiling() -> Ceiling:
     physics, _ = make_scenes(1)
-    return build_ceiling(physics, InferenceConfig(range_grid=121))
+    return Ceiling.from_config(physics, CovarianceConfig(), InferenceConfig(range_grid=121))
 
 
 @pytest.fixture(scope="module")
@@ -96,11 +96,9 @@ def test_a_close_source_stands_out_once_the_other_is_projected_out(ceiling: Ceil
     A = polar_steering(points, surface)
     assert 0.85 < float((A[0, 0].conj() @ A[0, 1]).abs()) < 0.95
     U = torch.linalg.qr(A.mT)[0]
-    space = DeflatedSubspace.beside(U, points[:, :1].unsqueeze(1), surface)
+    space = DeflatedSubspace.compute(U, points[:, :1].unsqueeze(1), surface)
     assert float(space.along(A[:, 1:].unsqueeze(1))) == pytest.approx(1.0, abs=1e-6)
 
 
-def test_it_is_no_estimator(ceiling: Ceiling) -> None:
-    assert ceiling.name == CEILING
-    assert CEILING not in ESTIMATORS
-    assert "R_true" in ceiling.told
+def test_it_names_its_side_information(ceiling: Ceiling) -> None:
+    assert "R_true" in ceiling.side_information

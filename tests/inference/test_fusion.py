@@ -1,4 +1,4 @@
-"""What the count is told from: its shape, its order, its meaning."""
+"""Features of the count fusion: shape, order and meaning."""
 
 from __future__ import annotations
 
@@ -7,7 +7,13 @@ import math
 import torch
 
 from risctl.inference.count import CountRule, gaussian_start
-from risctl.inference.fusion import closest_pair, evidences, figures, head_log_probabilities, num_figures
+from risctl.inference.fusion import (
+    closest_pair,
+    evidences,
+    fusion_features,
+    head_log_probabilities,
+    num_features,
+)
 from risctl.inference.gaussian import Hypothesis, gaussian_model
 from risctl.inference.observation import Observation
 from risctl.physics import ArrayGeometry
@@ -17,21 +23,21 @@ from tests.inference.conftest import make_scenes
 
 def _fitted() -> tuple[Observation, list[Hypothesis], CountRule]:
     physics, scenes = make_scenes(6, seed=2, snr_min_db=10.0, max_sources=3, min_sources=3)
-    obs, geometry = Observation.of(scenes.y, scenes.H, scenes.codes), ArrayGeometry.from_config(physics)
+    obs, geometry = Observation.build(scenes.y, scenes.H, scenes.codes), ArrayGeometry.from_config(physics)
     points = to_polar(scenes.azimuth, scenes.elevation, scenes.range)
     hypotheses = []
     for k in (1, 2, 3):
-        at = gaussian_start(obs, points[:, :k], geometry)
-        hypotheses.append(Hypothesis(at, gaussian_model(obs, at, geometry)))
-    return obs, hypotheses, CountRule.of(physics, "evidence", -1.0)
+        params = gaussian_start(obs, points[:, :k], geometry)
+        hypotheses.append(Hypothesis(params, gaussian_model(obs, params, geometry)))
+    return obs, hypotheses, CountRule.from_config(physics, "evidence", -1.0)
 
 
-def test_figures_are_as_many_as_promised_and_where_they_are_said_to_be() -> None:
+def test_features_have_the_stated_number_and_order() -> None:
     obs, hypotheses, rule = _fitted()
     evidence, head = evidences(hypotheses, rule), head_log_probabilities(torch.randn(6, 3))
     presence = torch.tensor([[1.0, 50.0, -3.0, 2.0]]).expand(6, -1)
-    x = figures(obs.y, hypotheses, evidence, head, presence)
-    assert x.shape == (6, num_figures(3, 4))
+    x = fusion_features(obs.y, hypotheses, evidence, head, presence)
+    assert x.shape == (6, num_features(3, 4))
     assert x.dtype == torch.float32
     gains = hypotheses[1].model.log_likelihood - hypotheses[0].model.log_likelihood
     assert torch.allclose(x[:, 0], gains.asinh().float())

@@ -12,7 +12,7 @@ from risctl.config import CovarianceConfig, InferenceConfig, ModelConfig, Physic
 from risctl.covariance import leading_subspace, snapshot_factor
 from risctl.errors import InputError
 from risctl.inference import Estimates, LearnedEstimator, build_learned
-from risctl.inference.fusion import num_figures
+from risctl.inference.fusion import num_features
 from risctl.model import Prediction, build_network
 from risctl.model.fusion import CountFusion, FusionState, LoadedFusion
 from risctl.physics import ArrayGeometry, Scenes, steering_vector
@@ -24,7 +24,7 @@ CONFIG = CovarianceConfig()
 
 @dataclass(frozen=True)
 class Oracle:
-    """A network that was told the truth about one batch, and recognises the scenes by their snapshots."""
+    """An oracle in place of the network; it knows one batch and recognises the scenes by their snapshots."""
 
     scenes: Scenes
     geometry: ArrayGeometry
@@ -40,7 +40,7 @@ class Oracle:
         return Prediction(A, torch.zeros_like(A), logits, position, s.power)
 
 
-def told(
+def oracle_estimator(
     num_scenes: int = 20,
     inference: InferenceConfig = QUICK,
     covariance: CovarianceConfig = CONFIG,
@@ -48,7 +48,7 @@ def told(
 ) -> tuple[LearnedEstimator, Scenes]:
     physics, scenes = make_scenes(num_scenes, seed=5, **changes)
     oracle = Oracle(scenes, ArrayGeometry.from_config(physics))
-    return build_learned(oracle, covariance, physics, inference), scenes
+    return build_learned(oracle, physics, covariance, inference), scenes
 
 
 def errors_deg(found: Estimates, scenes: Scenes) -> Tensor:
@@ -58,7 +58,7 @@ def errors_deg(found: Estimates, scenes: Scenes) -> Tensor:
 
 
 def test_a_network_that_knows_finds_everything() -> None:
-    estimator, scenes = told(snr_min_db=15.0)
+    estimator, scenes = oracle_estimator(snr_min_db=15.0)
     found = estimator(scenes.y, scenes.H, scenes.codes)
     assert torch.equal(found.num_sources, scenes.num_sources.long())
     assert float(errors_deg(found, scenes).median()) < 0.2
@@ -69,13 +69,13 @@ def test_the_polish_brings_peaks_of_the_snapshots_nearer() -> None:
     medians, of_snapshots = [], CovarianceConfig(beta=1.0)
     for steps in (0, 3):
         inference = QUICK.model_copy(update={"nf_mle_iters": steps, "moves": False, "start": "music"})
-        estimator, scenes = told(30, inference, of_snapshots, snr_min_db=15.0)
+        estimator, scenes = oracle_estimator(30, inference, of_snapshots, snr_min_db=15.0)
         medians.append(float(errors_deg(estimator(scenes.y, scenes.H, scenes.codes), scenes).median()))
     assert medians[1] < 0.6 * medians[0], medians
 
 
 def test_counts_that_are_given_are_kept() -> None:
-    estimator, scenes = told()
+    estimator, scenes = oracle_estimator()
     given = torch.arange(20) % 6
     found = estimator(scenes.y, scenes.H, scenes.codes, given)
     assert torch.equal(found.num_sources, given)
@@ -83,7 +83,7 @@ def test_counts_that_are_given_are_kept() -> None:
 
 
 def test_scenes_are_worked_on_alone() -> None:
-    estimator, scenes = told()
+    estimator, scenes = oracle_estimator()
     together = estimator(scenes.y, scenes.H, scenes.codes)
     for i in (0, 7, 19):
         one = scenes[i : i + 1]
@@ -95,8 +95,8 @@ def test_scenes_are_worked_on_alone() -> None:
 
 def test_nothing_keeps_a_graph() -> None:
     physics = PhysicsConfig()
-    network = build_network(ModelConfig(width=8, depth=1), physics, seed=0).eval()
-    estimator = build_learned(network, CONFIG, physics, QUICK)
+    network = build_network(physics, ModelConfig(width=8, depth=1), seed=0).eval()
+    estimator = build_learned(network, physics, CONFIG, QUICK)
     _, scenes = make_scenes(2)
     forward = estimator.forward(scenes.y, scenes.H, scenes.codes)
     assert not forward.covariances.blend.F.requires_grad
@@ -105,9 +105,9 @@ def test_nothing_keeps_a_graph() -> None:
 
 def test_a_fresh_network_still_answers_within_the_field_of_view() -> None:
     physics = PhysicsConfig()
-    network = build_network(ModelConfig(width=8, depth=1), physics, seed=0).eval()
+    network = build_network(physics, ModelConfig(width=8, depth=1), seed=0).eval()
     _, scenes = make_scenes(6)
-    found = build_learned(network, CONFIG, physics, QUICK)(scenes.y, scenes.H, scenes.codes)
+    found = build_learned(network, physics, CONFIG, QUICK)(scenes.y, scenes.H, scenes.codes)
     here = ~found.azimuth.isnan()
     assert bool((here.sum(1) == found.num_sources).all())
     assert bool((torch.rad2deg(found.azimuth[here]).abs() <= 60.0 + 1e-3).all())
@@ -118,7 +118,7 @@ def test_a_fresh_network_still_answers_within_the_field_of_view() -> None:
 def test_beta_decides_whose_subspace_is_read(beta: float) -> None:
     """At beta 0 the blend is the prediction, at beta 1 the snapshots, the load apart."""
     knobs = CovarianceConfig(beta=beta)
-    estimator, scenes = told(4, covariance=knobs)
+    estimator, scenes = oracle_estimator(4, covariance=knobs)
     made = estimator.forward(scenes.y, scenes.H, scenes.codes).covariances
     U, _ = leading_subspace(made.blend.F, 1)
     other = made.pred.F if beta == 0.0 else snapshot_factor(scenes.y, scenes.H, scenes.codes, knobs)
@@ -142,20 +142,20 @@ STAGES = (
 @pytest.mark.parametrize("changes", STAGES, ids=str)
 def test_every_stage_can_be_switched_off(changes: dict[str, object]) -> None:
     """With a network that knows, all ways lead to the sources."""
-    estimator, scenes = told(12, QUICK.model_copy(update=changes), snr_min_db=15.0)
+    estimator, scenes = oracle_estimator(12, QUICK.model_copy(update=changes), snr_min_db=15.0)
     found = estimator(scenes.y, scenes.H, scenes.codes, scenes.num_sources.long())
     assert float((errors_deg(found, scenes) < 5.0).double().mean()) > 0.9
 
 
 def test_moves_find_what_the_network_missed() -> None:
     """Every second slot of the network is somewhere else; the likelihood tells."""
-    estimator, scenes = told(30, snr_min_db=15.0)
+    estimator, scenes = oracle_estimator(30, snr_min_db=15.0)
     prediction = estimator.network(scenes.y, scenes.H, scenes.codes)
     position = prediction.position.clone()
     position[:, 1::2] = torch.tensor([0.9, -0.4, 3.0])
     wrong = Misled(replace(prediction, position=position), scenes)
     misled = build_learned(
-        wrong, CONFIG, make_scenes(1, seed=5)[0], QUICK.model_copy(update={"count_by": "evidence"})
+        wrong, make_scenes(1, seed=5)[0], CONFIG, QUICK.model_copy(update={"count_by": "evidence"})
     )
     still = replace(misled, inference=QUICK.model_copy(update={"moves": False, "start": "network"}))
     shares = [
@@ -179,16 +179,16 @@ class Misled:
 
 
 def test_a_fusion_of_other_proposals_is_refused() -> None:
-    network = CountFusion(num_figures(5, 8), 5, 4)
+    network = CountFusion(num_features(5, 8), 5, 4)
     state = FusionState(
         weights_hash="0" * 32, figures=network.figures, max_sources=5, hidden=4, search={}, fitted={}
     )
     physics, _ = make_scenes(1, seed=5)
     fitted = LoadedFusion(network, state)
     model = ModelConfig(width=8, depth=1, map_rows=4, map_columns=8, map_ranges=2)
-    oracle = build_network(model, physics, seed=0)
-    assert build_learned(oracle, CONFIG, physics, QUICK, fusion=fitted).fusion is fitted
+    oracle = build_network(physics, model, seed=0)
+    assert build_learned(oracle, physics, CONFIG, QUICK, fusion=fitted).fusion is fitted
     with pytest.raises(InputError, match="proposals: expected 8"):
-        build_learned(oracle, CONFIG, physics, QUICK.model_copy(update={"proposals": 9}), fusion=fitted)
+        build_learned(oracle, physics, CONFIG, QUICK.model_copy(update={"proposals": 9}), fusion=fitted)
     with pytest.raises(InputError, match="count_by"):
-        build_learned(oracle, CONFIG, physics, QUICK.model_copy(update={"count_by": "fusion"}))
+        build_learned(oracle, physics, CONFIG, QUICK.model_copy(update={"count_by": "fusion"}))

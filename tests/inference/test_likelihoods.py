@@ -43,14 +43,14 @@ def oracle_positions(points: torch.Tensor) -> np.ndarray:
 @pytest.mark.parametrize("K", COUNTS)
 def test_values_match_the_oracle(scenes: Scenes, geometry64: ArrayGeometry, K: int) -> None:
     obs, points, rows = setting(scenes, K)
-    at = parameters(scenes, rows, points)
+    params = parameters(scenes, rows, points)
     cost = local_model(obs, points, geometry64).cost
-    value = gaussian_model(obs, at, geometry64).log_likelihood
+    value = gaussian_model(obs, params, geometry64).log_likelihood
     L, M = obs.y.shape[1:]
     for b in range(len(obs)):
         Phi, y, where = obs.Phi[b].numpy(), obs.y[b].numpy(), oracle_positions(points[b])
         assert float(cost[b]) == pytest.approx(residual_energy(Array(), Phi, y, where), rel=1e-8)
-        power, noise = at.log_power[b].exp().numpy(), float(at.log_noise[b].exp())
+        power, noise = params.log_power[b].exp().numpy(), float(params.log_noise[b].exp())
         expected = gaussian_log_likelihood(Array(), Phi, y, where, power, noise) + L * M * np.log(np.pi)
         assert float(value[b]) == pytest.approx(expected, rel=1e-9)
 
@@ -74,18 +74,18 @@ def test_gradients_match_autograd(scenes: Scenes, geometry64: ArrayGeometry, K: 
 def test_information_matches_the_bounds(scenes: Scenes, geometry64: ArrayGeometry, K: int) -> None:
     """Two derivations of one matrix: K x K identities in polar coordinates, M x M solves in angles."""
     obs, points, rows = setting(scenes, K)
-    at = parameters(scenes, rows, points)
+    params = parameters(scenes, rows, points)
     azimuth, elevation, range_ = from_polar(points)
     fit = fit_amplitudes(obs, points, geometry64)
     sources = SourceModel(
-        azimuth, elevation, range_, fit.amplitudes.mT, at.log_power.exp(), at.log_noise.exp()
+        azimuth, elevation, range_, fit.amplitudes.mT, params.log_power.exp(), params.log_noise.exp()
     )
     T = polar_from_angles(azimuth, elevation, range_)
-    curvature = local_model(obs, points, geometry64).curvature / at.log_noise.exp()[:, None, None]
+    curvature = local_model(obs, points, geometry64).curvature / params.log_noise.exp()[:, None, None]
     expected = conditional_information(obs.H, obs.codes, sources, geometry64)
     assert relative(T.mT @ curvature @ T, expected) < 1e-8
 
-    J, P = gaussian_model(obs, at, geometry64).information, 3 * K
+    J, P = gaussian_model(obs, params, geometry64).information, 3 * K
     effective = J[:, :P, :P] - J[:, :P, P:] @ torch.linalg.solve(J[:, P:, P:], J[:, P:, :P])
     expected = unconditional_information(obs.H, obs.codes, sources, geometry64)
     assert relative(T.mT @ effective @ T, expected) < 1e-9
@@ -109,12 +109,14 @@ def polar_from_angles(azimuth: torch.Tensor, elevation: torch.Tensor, range_: to
 @pytest.mark.parametrize("K", COUNTS)
 def test_batch_equals_loop(scenes: Scenes, geometry64: ArrayGeometry, K: int) -> None:
     obs, points, rows = setting(scenes, K)
-    at = parameters(scenes, rows, points)
-    whole = gaussian_model(obs, at, geometry64)
+    params = parameters(scenes, rows, points)
+    whole = gaussian_model(obs, params, geometry64)
     for b in range(len(obs)):
         one = torch.tensor([b])
         alone = gaussian_model(
-            obs[one], GaussianParameters(points[one], at.log_power[one], at.log_noise[one]), geometry64
+            obs[one],
+            GaussianParameters(points[one], params.log_power[one], params.log_noise[one]),
+            geometry64,
         )
         assert torch.allclose(alone.log_likelihood, whole.log_likelihood[one], rtol=1e-12)
         assert torch.allclose(alone.information, whole.information[one], rtol=1e-9)
@@ -127,9 +129,9 @@ def test_likelihoods_ignore_the_phase_and_the_order_of_snapshots(
     generator = torch.Generator().manual_seed(0)
     order = torch.randperm(obs.y.shape[1], generator=generator)
     phase = torch.exp(2j * torch.pi * torch.rand(1, len(order), 1, generator=generator, dtype=torch.float64))
-    moved = Observation.of((obs.y * phase)[:, order], obs.H, obs.codes[:, order])
-    at = parameters(scenes, rows, points)
-    before, after = (gaussian_model(o, at, geometry64).log_likelihood for o in (obs, moved))
+    moved = Observation.build((obs.y * phase)[:, order], obs.H, obs.codes[:, order])
+    params = parameters(scenes, rows, points)
+    before, after = (gaussian_model(o, params, geometry64).log_likelihood for o in (obs, moved))
     assert torch.allclose(before, after, rtol=1e-12)
     before, after = (local_model(o, points, geometry64).cost for o in (obs, moved))
     assert torch.allclose(before, after, rtol=1e-12)
@@ -142,8 +144,8 @@ def test_merged_sources_stay_finite(scenes: Scenes, geometry: ArrayGeometry) -> 
     points[:, 1] = points[:, 0]
     model = local_model(obs, points, geometry)
     assert all(bool(torch.isfinite(x).all()) for x in (model.cost, model.gradient, model.curvature))
-    at = GaussianParameters(points, torch.zeros(2, 2), torch.zeros(2))
-    gaussian = gaussian_model(obs, at, geometry)
+    params = GaussianParameters(points, torch.zeros(2, 2), torch.zeros(2))
+    gaussian = gaussian_model(obs, params, geometry)
     assert bool(torch.isfinite(gaussian.log_likelihood).all())
     assert bool(torch.isfinite(gaussian.information).all())
 
@@ -160,7 +162,7 @@ def test_wrong_shapes_are_named(
     y: tuple[int, ...], H: tuple[int, ...], codes: tuple[int, ...], words: str
 ) -> None:
     with pytest.raises(ValueError, match=words):
-        Observation.of(*(torch.ones(shape, dtype=torch.complex64) for shape in (y, H, codes)))
+        Observation.build(*(torch.ones(shape, dtype=torch.complex64) for shape in (y, H, codes)))
 
 
 def test_a_value_that_is_not_finite_is_named_with_its_scene(scenes: Scenes) -> None:
@@ -168,4 +170,4 @@ def test_a_value_that_is_not_finite_is_named_with_its_scene(scenes: Scenes) -> N
     y = part.y.clone()
     y[2, 0, 0] = complex("nan")
     with pytest.raises(ValueError, match="y of scene 2"):
-        Observation.of(y, part.H, part.codes)
+        Observation.build(y, part.H, part.codes)

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from risctl.inference.count import gaussian_start
-from risctl.inference.elimination import Explained
+from risctl.inference.elimination import GaussianFit
 from risctl.inference.gaussian import Hypothesis
 from risctl.inference.greedy import Search
-from risctl.inference.moves import MoveSearch, MoveSettings, Standing
+from risctl.inference.moves import MoveSearch, MoveSettings, MoveState
 from risctl.inference.observation import Observation
 from risctl.physics import ArrayGeometry, FieldOfView, Scenes
 from risctl.physics.grid import PolarGrid
@@ -44,7 +44,7 @@ def proposed(scenes: Scenes, K: int, view: FieldOfView) -> tuple[Observation, Te
 
 
 def found_share(found: Hypothesis, truth: Tensor) -> float:
-    distance = torch.cdist(truth[..., :2], found.at.points[..., :2]).amin(-1)
+    distance = torch.cdist(truth[..., :2], found.params.points[..., :2]).amin(-1)
     return float((distance < EVERYWHERE).float().mean())
 
 
@@ -54,7 +54,7 @@ def test_the_true_count_has_the_true_sources(
 ) -> None:
     obs, truth, proposals = proposed(scenes, K, view)
     hypotheses = moves.hypotheses(obs, proposals, 5)
-    assert [h.at.points.shape[1] for h in hypotheses] == [1, 2, 3, 4, 5]
+    assert [h.params.points.shape[1] for h in hypotheses] == [1, 2, 3, 4, 5]
     assert found_share(hypotheses[K - 1], truth) == 1.0
     values = torch.stack([h.model.log_likelihood for h in hypotheses], dim=1)
     gains = values.diff(dim=1)
@@ -71,8 +71,8 @@ def test_a_source_nobody_proposed_is_found(
     wrong = proposals[:, 5] if fault == "missing" else proposals[:, 1] + 0.002
     proposals = torch.cat([wrong.unsqueeze(1), proposals[:, 1:5], proposals[:, 6:]], dim=1)
     still = MoveSearch(moves.search, moves.grid, MoveSettings(rounds=0, peaks=0))
-    assert found_share(still.start(obs, proposals, 5).found, truth) < 0.9
-    assert found_share(moves.start(obs, proposals, 5).found, truth) > 0.98
+    assert found_share(still.start(obs, proposals, 5).hypothesis, truth) < 0.9
+    assert found_share(moves.start(obs, proposals, 5).hypothesis, truth) > 0.98
 
 
 def test_a_missing_source_comes_from_unused_proposals_alone(
@@ -81,7 +81,7 @@ def test_a_missing_source_comes_from_unused_proposals_alone(
     obs, truth, proposals = proposed(scenes, 5, view)
     late = torch.cat([proposals[:, 5:], proposals[:, :5]], dim=1)  # two strangers first
     blind = MoveSearch(moves.search, moves.grid, MoveSettings(peaks=0))
-    assert found_share(blind.start(obs, late, 5).found, truth) > 0.95
+    assert found_share(blind.start(obs, late, 5).hypothesis, truth) > 0.95
 
 
 def test_exchanges_never_lose_likelihood(scenes: Scenes, moves: MoveSearch, view: FieldOfView) -> None:
@@ -90,7 +90,7 @@ def test_exchanges_never_lose_likelihood(scenes: Scenes, moves: MoveSearch, view
     values = []
     for rounds in (0, 1, 4):
         search = MoveSearch(moves.search, moves.grid, MoveSettings(rounds=rounds))
-        values.append(search.start(obs, strangers, 5).found.model.log_likelihood)
+        values.append(search.start(obs, strangers, 5).hypothesis.model.log_likelihood)
     for before, after in itertools.pairwise(values):
         rise = after - before
         assert bool(((rise == 0) | (rise > search.settings.margin)).all())
@@ -103,9 +103,9 @@ def test_a_high_margin_keeps_what_was_proposed(scenes: Scenes, moves: MoveSearch
     settings = MoveSettings(rounds=0)
     unmoved = MoveSearch(moves.search, moves.grid, settings)
     strangers = torch.cat([proposals[:, 5:], proposals[:, :3]], dim=1)
-    a, b = (s.start(obs, strangers, 5).found.at.points for s in (stubborn, unmoved))
+    a, b = (s.start(obs, strangers, 5).hypothesis.params.points for s in (stubborn, unmoved))
     assert torch.equal(a, b)
-    assert not torch.equal(moves.start(obs, strangers, 5).found.at.points, b)
+    assert not torch.equal(moves.start(obs, strangers, 5).hypothesis.params.points, b)
 
 
 def test_batch_equals_loop(scenes: Scenes, moves: MoveSearch, view: FieldOfView) -> None:
@@ -116,16 +116,18 @@ def test_batch_equals_loop(scenes: Scenes, moves: MoveSearch, view: FieldOfView)
         alone = moves.hypotheses(obs[one], proposals[one], 5)
         for a, w in zip(alone, whole, strict=True):
             assert torch.allclose(a.model.log_likelihood, w.model.log_likelihood[one], atol=0.02)
-            assert torch.allclose(a.at.points, w.at.points[one], atol=1e-2)
+            assert torch.allclose(a.params.points, w.params.points[one], atol=1e-2)
 
 
-def test_standing_explains_what_it_found(scenes: Scenes, moves: MoveSearch, view: FieldOfView) -> None:
-    """After exchanges in some scenes of the batch, sources and explanation still belong together."""
+def test_the_fit_of_a_state_is_that_of_its_sources(
+    scenes: Scenes, moves: MoveSearch, view: FieldOfView
+) -> None:
+    """After exchanges in some scenes of the batch, sources and fit still belong together."""
     obs, _, proposals = proposed(scenes, 5, view)
     mixed = torch.cat([proposals[:6], proposals[6:].flip(1)])
-    standing: Standing = moves.start(obs, mixed, 5)
-    fresh = Explained.by(obs, standing.found.at, moves.search.geometry)
-    assert torch.allclose(standing.explained.losses(), fresh.losses(), rtol=1e-3, atol=1e-2)
+    state: MoveState = moves.start(obs, mixed, 5)
+    fresh = GaussianFit.compute(obs, state.hypothesis.params, moves.search.geometry)
+    assert torch.allclose(state.fit.losses(), fresh.losses(), rtol=1e-3, atol=1e-2)
 
 
 def test_too_few_proposals_are_refused(scenes: Scenes, moves: MoveSearch, view: FieldOfView) -> None:
@@ -145,16 +147,16 @@ def test_residual_peaks_are_those_of_the_whitened_residual(
     rows = with_count(scenes, 3)[:5]
     obs = observe(scenes, rows, torch.complex128)
     start = gaussian_start(obs, true_points(scenes, rows, 3), geometry64)
-    explained = Explained.by(obs, start, geometry64)
-    p = start.log_power.exp().scatter(1, explained.losses().argmin(1, keepdim=True), 0.0)
-    S = explained.basis
+    fit = GaussianFit.compute(obs, start, geometry64)
+    p = start.log_power.exp().scatter(1, fit.losses().argmin(1, keepdim=True), 0.0)
+    S = fit.basis
     R = S @ (p[:, None, :, None] * S.mH)
     R = R + start.log_noise.exp()[:, None, None, None] * torch.eye(R.shape[-1])
     white = torch.linalg.solve(R, obs.y.unsqueeze(-1))
     responses = obs.observe(search.grid.steering().mT.expand(len(rows), -1, -1))
     energy = (responses.mH @ white).squeeze(-1).abs().square().sum(1).masked_fill(~search.grid.inside, 0.0)
     expected = search.grid.points[energy.argmax(1)]
-    assert torch.allclose(search.residual_peaks(obs, explained).squeeze(1), expected)
+    assert torch.allclose(search.residual_peaks(obs, fit).squeeze(1), expected)
 
 
 def test_no_scene_changes_where_no_exchange_is_kept(
@@ -163,5 +165,5 @@ def test_no_scene_changes_where_no_exchange_is_kept(
     """Some are tried and all are refused: an empty batch on the way."""
     obs, truth, _ = proposed(scenes, 2, view)
     search = MoveSearch(moves.search, moves.grid, MoveSettings(screen=-1e9, margin=1e9))
-    standing = search.start(obs, truth, 2)
-    assert torch.equal(search.exchanged(standing, 3).found.at.points, standing.found.at.points)
+    state = search.start(obs, truth, 2)
+    assert torch.equal(search.exchange(state, 3).hypothesis.params.points, state.hypothesis.params.points)

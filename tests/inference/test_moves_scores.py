@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from risctl.inference.elimination import Explained, without
-from risctl.inference.exchange import POWER_LADDER, Pool, exchanges
+from risctl.inference.elimination import GaussianFit, drop_source
+from risctl.inference.exchange import POWER_LADDER, CandidatePool, score_exchanges
 from risctl.inference.gaussian import GaussianParameters, gaussian_model
 from risctl.inference.observation import Observation
 from risctl.physics import ArrayGeometry
@@ -25,26 +25,26 @@ def setting(request: pytest.FixtureRequest) -> tuple[Observation, GaussianParame
     generator = torch.Generator().manual_seed(1)
     points = true_points(scenes, rows, 4) + 0.02
     power = scenes[rows].power[:, :4].double().log() + torch.randn(4, 4, generator=generator).double()
-    at = GaussianParameters(points, power, scenes[rows].noise_var.double().log() + 0.3)
+    params = GaussianParameters(points, power, scenes[rows].noise_var.double().log() + 0.3)
     candidates = torch.rand(4, 6, 3, generator=generator).double() * 0.8 + torch.tensor([-0.4, -0.4, 0.2])
     candidates[:, 0] = points[:, 1] + 1e-3  # beside a source already there
-    return observe(scenes, rows, torch.complex128), at, candidates
+    return observe(scenes, rows, torch.complex128), params, candidates
 
 
-def changed(at: GaussianParameters, k: int, point: Tensor, log_power: Tensor) -> GaussianParameters:
-    points, powers = at.points.clone(), at.log_power.clone()
+def changed(params: GaussianParameters, k: int, point: Tensor, log_power: Tensor) -> GaussianParameters:
+    points, powers = params.points.clone(), params.log_power.clone()
     points[:, k], powers[:, k] = point, log_power
-    return GaussianParameters(points, powers, at.log_noise)
+    return GaussianParameters(points, powers, params.log_noise)
 
 
 def test_loss_is_the_likelihood_lost(
     setting: tuple[Observation, GaussianParameters, Tensor], geometry64: ArrayGeometry
 ) -> None:
-    obs, at, _ = setting
-    losses = Explained.by(obs, at, geometry64).losses()
-    whole = gaussian_model(obs, at, geometry64).log_likelihood
+    obs, params, _ = setting
+    losses = GaussianFit.compute(obs, params, geometry64).losses()
+    whole = gaussian_model(obs, params, geometry64).log_likelihood
     for k in range(4):
-        rest = without(at, torch.full((4,), k))
+        rest = drop_source(params, torch.full((4,), k))
         expected = whole - gaussian_model(obs, rest, geometry64).log_likelihood
         assert torch.allclose(losses[:, k], expected, rtol=1e-8, atol=1e-8)
 
@@ -52,49 +52,51 @@ def test_loss_is_the_likelihood_lost(
 def test_sources_taken_away_differ_by_scene(
     setting: tuple[Observation, GaussianParameters, Tensor],
 ) -> None:
-    _, at, _ = setting
+    _, params, _ = setting
     gone = torch.tensor([3, 0, 2, 1])
-    rest = without(at, gone)
+    rest = drop_source(params, gone)
     for b, k in enumerate(gone.tolist()):
         keep = [i for i in range(4) if i != k]
-        assert torch.equal(rest.points[b], at.points[b, keep])
-        assert torch.equal(rest.log_power[b], at.log_power[b, keep])
+        assert torch.equal(rest.points[b], params.points[b, keep])
+        assert torch.equal(rest.log_power[b], params.log_power[b, keep])
 
 
 def test_residuals_are_the_whitened_snapshots(
     setting: tuple[Observation, GaussianParameters, Tensor], geometry64: ArrayGeometry
 ) -> None:
     """``sigma^2 R_l^-1 y_l`` with M x M solves, of the model and of the model without a source."""
-    obs, at, _ = setting
-    explained = Explained.by(obs, at, geometry64)
+    obs, params, _ = setting
+    fit = GaussianFit.compute(obs, params, geometry64)
     eye = torch.eye(obs.y.shape[-1], dtype=torch.complex128)
 
     def direct(p: Tensor) -> Tensor:
-        R = explained.basis @ (p[:, None, :, None] * explained.basis.mH)
-        s2 = explained.noise[:, None, None, None]
+        R = fit.basis @ (p[:, None, :, None] * fit.basis.mH)
+        s2 = fit.noise[:, None, None, None]
         solved: Tensor = torch.linalg.solve(R + s2 * eye, obs.y.unsqueeze(-1))
         return (s2 * solved).squeeze(-1)
 
     scale = float(obs.y.abs().max())
-    assert torch.allclose(explained.residual, direct(explained.power), atol=1e-9 * scale)
+    assert torch.allclose(fit.residual, direct(fit.power), atol=1e-9 * scale)
     gone = torch.tensor([3, 0, 2, 1])
-    p = explained.power.scatter(1, gone[:, None], 0.0)
-    assert torch.allclose(explained.residual_without(gone), direct(p), atol=1e-9 * scale)
+    p = fit.power.scatter(1, gone[:, None], 0.0)
+    assert torch.allclose(fit.residual_without(gone), direct(p), atol=1e-9 * scale)
 
 
 def test_gain_of_an_exchange_is_the_likelihood_gained(
     setting: tuple[Observation, GaussianParameters, Tensor], geometry64: ArrayGeometry
 ) -> None:
     """Of every source for every candidate, the best of the ladder's powers."""
-    obs, at, candidates = setting
-    scored = exchanges(Explained.by(obs, at, geometry64), Pool.of(obs, candidates, geometry64))
+    obs, params, candidates = setting
+    scored = score_exchanges(
+        GaussianFit.compute(obs, params, geometry64), CandidatePool.compute(obs, candidates, geometry64)
+    )
     assert scored.gain.shape == (4, 4, 6)
-    whole = gaussian_model(obs, at, geometry64).log_likelihood
-    level = at.log_power.mean(1)
+    whole = gaussian_model(obs, params, geometry64).log_likelihood
+    level = params.log_power.mean(1)
     for k in range(4):
         for c in range(6):
             options = [level + float(torch.tensor(step, dtype=torch.float64).log()) for step in POWER_LADDER]
-            trials = [changed(at, k, candidates[:, c], power) for power in options]
+            trials = [changed(params, k, candidates[:, c], power) for power in options]
             values = torch.stack([gaussian_model(obs, t, geometry64).log_likelihood for t in trials])
             best, index = (values - whole).max(dim=0)
             assert torch.allclose(scored.gain[:, k, c], best, rtol=1e-7, atol=1e-6)
@@ -106,24 +108,26 @@ def test_the_best_exchange_is_carried_out(
     setting: tuple[Observation, GaussianParameters, Tensor], geometry64: ArrayGeometry
 ) -> None:
     """The promise of the closed form is the rise of the likelihood at the exchanged sources."""
-    obs, at, candidates = setting
-    scored = exchanges(Explained.by(obs, at, geometry64), Pool.of(obs, candidates, geometry64))
+    obs, params, candidates = setting
+    scored = score_exchanges(
+        GaussianFit.compute(obs, params, geometry64), CandidatePool.compute(obs, candidates, geometry64)
+    )
     gain, k, c = scored.best()
     assert torch.equal(gain, scored.gain.amax((1, 2)))
-    after = gaussian_model(obs, scored.carried_out(at, k, c), geometry64).log_likelihood
-    before = gaussian_model(obs, at, geometry64).log_likelihood
+    after = gaussian_model(obs, scored.apply(params, k, c), geometry64).log_likelihood
+    before = gaussian_model(obs, params, geometry64).log_likelihood
     assert torch.allclose(after - before, gain, rtol=1e-7, atol=1e-6)
 
 
 def test_a_source_twice_or_without_power_costs_nothing(
     setting: tuple[Observation, GaussianParameters, Tensor], geometry64: ArrayGeometry
 ) -> None:
-    obs, at, _ = setting
-    silent = changed(at, 2, at.points[:, 2], torch.full((4,), NOBODY).double())
-    assert bool((Explained.by(obs, silent, geometry64).losses()[:, 2].abs() < 1e-6).all())
-    twice = changed(at, 2, at.points[:, 0], at.log_power[:, 0])
-    losses = Explained.by(obs, twice, geometry64).losses()
+    obs, params, _ = setting
+    silent = changed(params, 2, params.points[:, 2], torch.full((4,), NOBODY).double())
+    assert bool((GaussianFit.compute(obs, silent, geometry64).losses()[:, 2].abs() < 1e-6).all())
+    twice = changed(params, 2, params.points[:, 0], params.log_power[:, 0])
+    losses = GaussianFit.compute(obs, twice, geometry64).losses()
     assert bool(torch.isfinite(losses).all())
-    alone = Explained.by(obs, without(twice, torch.full((4,), 2)), geometry64).losses()
+    alone = GaussianFit.compute(obs, drop_source(twice, torch.full((4,), 2)), geometry64).losses()
     assert bool((losses[:, 2] <= losses[:, 0] + 1e-9).all())
     assert bool((losses[:, 0] < alone[:, 0]).all())

@@ -13,9 +13,8 @@ from risctl.config import CovarianceConfig, InferenceConfig, PhysicsConfig
 from risctl.inference import Estimates, build_estimator
 from risctl.inference.deflation import DeflatedSubspace
 from risctl.inference.greedy import Search
-from risctl.inference.music import MusicEstimator, MusicSearch
+from risctl.inference.music import MusicEstimator, MusicSearch, music_pseudospectrum
 from risctl.inference.nullspace import null_model, refine_nulls, search_range
-from risctl.inference.spectrum import music_pseudospectrum, range_azimuth_spectrum
 from risctl.physics import ArrayGeometry, FieldOfView, Scenes, simulate_scenes, steering_vector
 from risctl.physics.grid import PolarGrid
 from risctl.physics.lattice import Lattice
@@ -125,7 +124,7 @@ def test_error_vanishes_with_the_perturbation(
 
 
 def test_lattice_neighbours_are_neighbours_in_space(music: MusicSearch) -> None:
-    lattice = Lattice.of(music.grid)
+    lattice = Lattice.build(music.grid)
     box = lattice.points.view(*lattice.order.shape, 3)
     assert torch.equal(lattice.order.flatten().sort().values, torch.arange(music.grid.num_points))
     for axis in range(3):
@@ -171,7 +170,7 @@ def draw_space(geometry: ArrayGeometry, others: int) -> tuple[DeflatedSubspace, 
         [0.0, 0.0, 0.6]
     )
     beside = points[:, :others].flip(-1).unsqueeze(1) * torch.tensor([1.0, 1.0, 2.0])
-    return DeflatedSubspace.beside(U, beside, geometry), points
+    return DeflatedSubspace.compute(U, beside, geometry), points
 
 
 @pytest.mark.parametrize("others", [0, 2])
@@ -198,7 +197,7 @@ def test_curvature_is_the_second_derivative_at_a_null(geometry: ArrayGeometry) -
     fine = geometry.to("cpu", torch.float64)
     _, points = draw_space(fine, 0)
     U = torch.linalg.qr(polar_steering(points, fine).mT)[0]
-    space = DeflatedSubspace.beside(U, points[:, None, :0], fine)
+    space = DeflatedSubspace.compute(U, points[:, None, :0], fine)
     model, h = null_model(space, points, fine), 1e-4
     for j in range(3):
         step = torch.zeros(3, dtype=torch.float64)
@@ -220,7 +219,7 @@ def test_refinement_never_raises_the_null_spectrum_nor_leaves_the_view(geometry:
 
 def test_range_search_finds_the_range_and_keeps_the_direction(geometry: ArrayGeometry) -> None:
     true = torch.tensor([[[0.3, 0.1, 1.0 / 2.5]], [[-0.5, 0.2, 1.0 / 0.7]]])
-    space = DeflatedSubspace.beside(polar_steering(true, geometry).mT, true.new_empty(2, 1, 0, 3), geometry)
+    space = DeflatedSubspace.compute(polar_steering(true, geometry).mT, true.new_empty(2, 1, 0, 3), geometry)
     start = true.clone()
     start[..., 2] = 0.2
     ranges = torch.linspace(0.5, 10.0, 96)
@@ -236,12 +235,13 @@ def test_spectrum_peaks_at_the_source(geometry: ArrayGeometry) -> None:
     F = steering_vector(torch.tensor([0.3]), torch.tensor([-0.1]), torch.tensor([1.5]), geometry).mT
     azimuth, range_ = torch.linspace(-1.0, 1.0, 41), torch.linspace(0.5, 5.5, 11)
     arguments = (1, torch.tensor(-0.1), azimuth, range_, geometry)
-    decibels = range_azimuth_spectrum(F, *arguments)
+    decibels = 10.0 * np.log10(music_pseudospectrum(F, *arguments))
     assert decibels.shape == (11, 41)
     assert np.unravel_index(decibels.argmax(), decibels.shape) == (2, 26)
     assert float(decibels.min()) >= 0.0
     assert float(decibels.max()) > 50.0
-    np.testing.assert_allclose(range_azimuth_spectrum(F @ F.mH, *arguments)[0], decibels[0], atol=1e-4)
+    of_covariance = 10.0 * np.log10(music_pseudospectrum(F @ F.mH, *arguments))
+    np.testing.assert_allclose(of_covariance[0], decibels[0], atol=1e-4)
 
 
 def test_spectrum_equals_the_oracle_and_takes_the_largest_over_elevation(geometry: ArrayGeometry) -> None:

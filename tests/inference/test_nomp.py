@@ -9,7 +9,7 @@ import torch
 from scipy.optimize import linear_sum_assignment
 
 from risctl.config import CovarianceConfig, InferenceConfig, PhysicsConfig
-from risctl.inference import ESTIMATORS, Estimates, build_estimator
+from risctl.inference import Estimates, build_estimator
 from risctl.inference.concentrated import fit_amplitudes
 from risctl.inference.count import gaussian_start, occam_factor
 from risctl.inference.detection import POWER_LADDER, Detector
@@ -19,6 +19,7 @@ from risctl.inference.nomp import NompEstimator
 from risctl.physics import ArrayGeometry, FieldOfView, Scenes
 from risctl.physics.bounds import scene_bounds
 from risctl.physics.grid import PolarGrid
+from risctl.registry import estimator_names
 from tests.inference.conftest import make_scenes, observe, true_points, with_count
 
 
@@ -129,7 +130,7 @@ def test_swaps_mend_a_wrong_source(geometry: ArrayGeometry, view: FieldOfView) -
     wrong = truth.clone()
     wrong[:, 1, :2] = -wrong[:, 1, :2]
     start = estimator.search.polish(obs, gaussian_start(obs, wrong, geometry), 3)
-    mended = swap(Detector.prepare(obs, estimator.grid), estimator.search, start, 3)
+    mended = swap(Detector.compute(obs, estimator.grid), estimator.search, start, 3)
     assert bool((mended.model.log_likelihood >= start.model.log_likelihood).all())
     reached = mended.model.log_likelihood >= at_truth.model.log_likelihood - 1.0
     assert reached.float().mean() >= 0.9
@@ -145,7 +146,7 @@ def test_conditional_gain_is_the_true_fall_of_the_cost(geometry64: ArrayGeometry
     grid = PolarGrid.build(geometry64, FieldOfView.from_config(physics), 1.0, 3)
     known = truth[:, :2]
     fit = fit_amplitudes(obs, known, geometry64)
-    gain = Detector.prepare(obs, grid).conditional_gain(fit)
+    gain = Detector.compute(obs, grid).conditional_gain(fit)
     for g in (5, 40, 111):
         joint = torch.cat([known, grid.points[g].expand(3, 1, 3)], dim=1)
         fall = fit.cost - fit_amplitudes(obs, joint, geometry64).cost
@@ -160,7 +161,7 @@ def test_gaussian_gain_is_the_true_rise_of_the_likelihood(geometry64: ArrayGeome
     grid = PolarGrid.build(geometry64, FieldOfView.from_config(physics), 1.0, 3)
     known = GaussianParameters(truth[:, :2], torch.zeros(3, 2).double(), scenes.noise_var.double().log())
     base = gaussian_model(obs, known, geometry64).log_likelihood
-    gain = Detector.prepare(obs, grid).gaussian_gain(known, geometry64)
+    gain = Detector.compute(obs, grid).gaussian_gain(known, geometry64)
     for g in (5, 40, 111):
         joint = torch.cat([known.points, grid.points[g].expand(3, 1, 3)], dim=1)
         rises = []
@@ -168,8 +169,8 @@ def test_gaussian_gain_is_the_true_rise_of_the_likelihood(geometry64: ArrayGeome
             power = torch.cat(
                 [known.log_power, torch.tensor(step, dtype=torch.float64).log().expand(3, 1)], dim=1
             )
-            at = GaussianParameters(joint, power, known.log_noise)
-            rises.append(gaussian_model(obs, at, geometry64).log_likelihood - base)
+            params = GaussianParameters(joint, power, known.log_noise)
+            rises.append(gaussian_model(obs, params, geometry64).log_likelihood - base)
         assert torch.allclose(gain[:, g], torch.stack(rises).amax(0), rtol=1e-8)
 
 
@@ -182,8 +183,8 @@ def test_occam_factor_grows_by_its_dimension_with_snr(geometry64: ArrayGeometry,
     occam = []
     for decade in (4.0, 5.0):
         noise = torch.full((5,), -decade * torch.tensor(10.0).log().item(), dtype=torch.float64)
-        at = GaussianParameters(truth, torch.zeros(5, 2).double(), noise)
-        occam.append(occam_factor(at, gaussian_model(obs, at, geometry64), view, 1.0))
+        params = GaussianParameters(truth, torch.zeros(5, 2).double(), noise)
+        occam.append(occam_factor(params, gaussian_model(obs, params, geometry64), view, 1.0))
     expected = 0.5 * torch.tensor(10.0).log() * 6  # six position coordinates; powers and noise are scale-free
     assert torch.allclose(occam[1] - occam[0], expected.double(), rtol=0.02)
 
@@ -193,7 +194,7 @@ def test_greedy_never_raises_the_cost(geometry: ArrayGeometry) -> None:
     physics, scenes = make_scenes(10, seed=21, stratified=True, snr_values_db=(10.0,))
     estimator = nomp(physics)
     obs = observe(scenes, torch.arange(10))
-    detector = Detector.prepare(obs, estimator.grid)
+    detector = Detector.compute(obs, estimator.grid)
     points, last = obs.y.real.new_empty(10, 0, 3), obs.y.abs().square().sum((1, 2))
     for _ in range(4):
         points = greedy_step(detector, estimator.search, points)
@@ -240,7 +241,7 @@ def test_a_given_count_is_obeyed() -> None:
     assert torch.nan_to_num(angle_errors(scenes, found)[rows]).max() < 2
 
 
-@pytest.mark.parametrize("name", ESTIMATORS)
+@pytest.mark.parametrize("name", estimator_names("classical"))
 @pytest.mark.parametrize("counts", [[1, 6], [-1, 1], [1]])
 def test_impossible_counts_are_refused(name: str, counts: list[int]) -> None:
     physics, scenes = make_scenes(2, seed=23)
@@ -249,7 +250,7 @@ def test_impossible_counts_are_refused(name: str, counts: list[int]) -> None:
         estimator(scenes.y, scenes.H, scenes.codes, torch.tensor(counts))
 
 
-@pytest.mark.parametrize("name", ESTIMATORS)
+@pytest.mark.parametrize("name", estimator_names("classical"))
 def test_no_source_asked_for_none_answered(name: str) -> None:
     physics, scenes = make_scenes(3, seed=24, snr_values_db=(20.0,))
     estimator = build_estimator(name, physics, CovarianceConfig(), InferenceConfig())

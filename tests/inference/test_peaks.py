@@ -1,6 +1,6 @@
 import torch
 
-from risctl.inference.peaks import merged_peaks
+from risctl.inference.sbl import merged_peaks
 
 BOX = torch.tensor([0.15, 0.15, 0.15])
 

@@ -31,10 +31,10 @@ def test_cost_never_rises(geometry: ArrayGeometry, view: FieldOfView, K: int) ->
     for before, after in itertools.pairwise(costs):
         assert bool((after <= before).all())
 
-    at = gaussian_start(obs, start, geometry)
-    value = gaussian_model(obs, at, geometry).log_likelihood
+    params = gaussian_start(obs, start, geometry)
+    value = gaussian_model(obs, params, geometry).log_likelihood
     for steps in (1, 3, 10):
-        _, model = refine_gaussian(obs, at, geometry, view, steps)
+        _, model = refine_gaussian(obs, params, geometry, view, steps)
         assert bool((model.log_likelihood >= value).all())
         value = model.log_likelihood
 
@@ -53,13 +53,13 @@ def test_noise_free_sources_are_recovered_exactly(geometry64: ArrayGeometry, vie
 def test_gradient_vanishes_at_the_end_unless_held(
     geometry64: ArrayGeometry, view: FieldOfView, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("risctl.inference.refine.SETTLED", 0.0)
+    monkeypatch.setattr("risctl.inference.refine.CONVERGED", 0.0)
     _, scenes = make_scenes(20, seed=3, min_sources=2, max_sources=2, snr_values_db=(15.0,))
     rows = torch.arange(20)
     obs, truth = observe(scenes, rows, torch.complex128), true_points(scenes, rows, 2)
-    at, model = refine_gaussian(obs, gaussian_start(obs, truth, geometry64), geometry64, view, 40)
-    low, high = (x.flatten(1) for x in polar_limits(at.points, view))
-    x = at.points.flatten(1)
+    params, model = refine_gaussian(obs, gaussian_start(obs, truth, geometry64), geometry64, view, 40)
+    low, high = (x.flatten(1) for x in polar_limits(params.points, view))
+    x = params.points.flatten(1)
     inner = ((x > low + 1e-3) & (x < high - 1e-3)).all(1)
     assert int(inner.sum()) >= 12
     step = torch.linalg.solve(model.information, model.gradient.unsqueeze(-1)).squeeze(-1)
@@ -84,8 +84,8 @@ def test_held_points_do_not_move(geometry: ArrayGeometry, view: FieldOfView) -> 
     rows = torch.arange(8)
     obs, points = observe(scenes, rows), true_points(scenes, rows, 3).float()
     start = gaussian_start(obs, points, geometry)
-    at, model = refine_gaussian(obs, start, geometry, view, 6, hold_points=True)
-    assert torch.equal(at.points, points)
+    params, model = refine_gaussian(obs, start, geometry, view, 6, hold_points=True)
+    assert torch.equal(params.points, points)
     before = gaussian_model(obs, start, geometry).log_likelihood
     assert bool((model.log_likelihood >= before).all())
     assert bool((model.log_likelihood > before + 1e-3).any())

@@ -12,7 +12,13 @@ from torch import Tensor
 
 from risctl.config import LossConfig, PhysicsConfig
 from risctl.losses import Truth
-from risctl.losses.presence import OWN_TERMS, cell_targets, focal_loss, own_terms, own_weights
+from risctl.losses.presence import (
+    DETECTION_TERMS,
+    cell_targets,
+    detection_terms,
+    detection_weights,
+    focal_loss,
+)
 from risctl.model import Prediction
 from risctl.model.slots import (
     LOG_POWER_LIMIT,
@@ -60,8 +66,8 @@ def _perfect(truth: Truth, view: FieldOfView) -> Tensor:
 
 
 def test_perfect_maps_cost_nothing(truth: Truth, view: FieldOfView) -> None:
-    found = own_terms(_prediction(_perfect(truth, view)), truth, view)
-    assert tuple(found) == OWN_TERMS
+    found = detection_terms(_prediction(_perfect(truth, view)), truth, view)
+    assert tuple(found) == DETECTION_TERMS
     for name in ("presence", "offset", "range", "power"):
         assert float(found[name]) == pytest.approx(0.0, abs=1e-3), name
     assert float(found["std"]) == pytest.approx(LOG_STD_LIMITS[0], abs=0.05)
@@ -93,7 +99,7 @@ def test_errors_cost_more_the_larger_they_are(
     for size in (0.0, 1.0, 2.0):
         maps = _perfect(truth, view)
         maps[:, channel] += size * step
-        values.append(float(own_terms(_prediction(maps), truth, view)[name]))
+        values.append(float(detection_terms(_prediction(maps), truth, view)[name]))
     assert values[0] < values[1] < values[2]
 
 
@@ -101,14 +107,14 @@ def test_the_power_is_relative_to_the_scene(truth: Truth, view: FieldOfView) -> 
     maps = _perfect(truth, view)
     maps[:, POWER] = 0.0
     scaled = replace(truth, power=truth.power * 7.0)
-    one, other = (own_terms(_prediction(maps), t, view)["power"] for t in (truth, scaled))
+    one, other = (detection_terms(_prediction(maps), t, view)["power"] for t in (truth, scaled))
     torch.testing.assert_close(one, other)
     assert float(one) > 0.05
 
 
 def test_only_the_standard_deviation_learns_from_its_term(truth: Truth, view: FieldOfView) -> None:
     maps = _perfect(truth, view).requires_grad_()
-    own_terms(_prediction(maps), truth, view)["std"].backward()
+    detection_terms(_prediction(maps), truth, view)["std"].backward()
     assert maps.grad is not None
     used = maps.grad.abs().sum((0, 2, 3)) > 0
     assert used.nonzero().flatten().tolist() == [RANGE_STD]
@@ -124,7 +130,7 @@ def test_the_standard_deviation_settles_at_the_error(truth: Truth, view: FieldOf
     def cost(std: float) -> float:
         low, high = LOG_STD_LIMITS
         maps[:, RANGE_STD] = torch.logit(torch.tensor((math.log(std) - low) / (high - low)))
-        return float(own_terms(_prediction(maps), truth, view)["std"])
+        return float(detection_terms(_prediction(maps), truth, view)["std"])
 
     assert cost(0.1) < cost(0.08)
     assert cost(0.1) < cost(0.125)
@@ -149,8 +155,8 @@ def test_empty_slots_leave_no_target(truth: Truth, view: FieldOfView) -> None:
     moved = truth.position.clone()
     moved[~truth.mask] = torch.tensor([0.5, 0.2, 3.0])
     maps = torch.randn(len(truth.power), NUM_CHANNELS, *SHAPE, generator=torch.Generator().manual_seed(0))
-    found = own_terms(_prediction(maps), truth, view)
-    other = own_terms(_prediction(maps), replace(truth, position=moved), view)
+    found = detection_terms(_prediction(maps), truth, view)
+    other = detection_terms(_prediction(maps), replace(truth, position=moved), view)
     for name, x in found.items():
         torch.testing.assert_close(x, other[name], rtol=0.0, atol=0.0)
 
@@ -158,11 +164,11 @@ def test_empty_slots_leave_no_target(truth: Truth, view: FieldOfView) -> None:
 def test_a_batch_is_the_mean_of_its_parts(truth: Truth, view: FieldOfView) -> None:
     """However many sources each part has: batches are shared between processes, or accumulated."""
     maps = torch.randn(len(truth.power), NUM_CHANNELS, *SHAPE, generator=torch.Generator().manual_seed(2))
-    whole = own_terms(_prediction(maps), truth, view)
+    whole = detection_terms(_prediction(maps), truth, view)
     parts = []
     for rows in (slice(0, 6), slice(6, 12)):
         part = Truth(**{field.name: getattr(truth, field.name)[rows] for field in fields(truth)})
-        parts.append(own_terms(_prediction(maps[rows]), part, view))
+        parts.append(detection_terms(_prediction(maps[rows]), part, view))
     for name, value in whole.items():
         assert float(value) == pytest.approx(sum(float(part[name]) for part in parts) / 2, rel=1e-5)
 
@@ -189,12 +195,12 @@ def test_gradients_are_right(truth: Truth, view: FieldOfView, geometry64: ArrayG
     maps = torch.randn(2, NUM_CHANNELS, 4, 8, generator=generator, dtype=torch.float64).requires_grad_()
     for name in ("presence", "offset", "range", "power"):
         assert torch.autograd.gradcheck(
-            lambda x, n=name: own_terms(_prediction(x), few, view)[n], (maps,), fast_mode=True
+            lambda x, n=name: detection_terms(_prediction(x), few, view)[n], (maps,), fast_mode=True
         )
 
 
 def test_weights_are_the_section_s_and_no_maps_no_terms(truth: Truth, view: FieldOfView) -> None:
-    loss = LossConfig(own_presence=0.7)
-    assert tuple(own_weights(loss)) == OWN_TERMS
-    assert own_weights(loss)["presence"] == 0.7
-    assert own_terms(_prediction(None), truth, view) == {}
+    loss = LossConfig(detection_presence=0.7)
+    assert tuple(detection_weights(loss)) == DETECTION_TERMS
+    assert detection_weights(loss)["presence"] == 0.7
+    assert detection_terms(_prediction(None), truth, view) == {}

@@ -20,7 +20,7 @@ def make_scenes(num_scenes: int = 4, seed: int = 0, **changes: object) -> tuple[
 def make_network(physics: PhysicsConfig | None = None, seed: int = 0, **changes: object) -> RisNetwork:
     """A small network without dropout, evaluation mode."""
     size = {"width": 8, "depth": 2, "dropout": 0.0}
-    return build_network(ModelConfig(**(size | changes)), physics or PhysicsConfig(), seed).eval()
+    return build_network(physics or PhysicsConfig(), ModelConfig(**(size | changes)), seed).eval()
 
 
 def outputs(network: RisNetwork, scenes: Scenes, **replaced: torch.Tensor) -> dict[str, torch.Tensor]:

@@ -15,11 +15,11 @@ import torch
 from torch import Tensor
 
 import risctl.model.container as container
-from risctl.config import Config, CovarianceConfig, ModelConfig, fingerprint, load_config
+from risctl.config import Config, CovarianceConfig, load_config
 from risctl.covariance import covariance_fingerprint
 from risctl.errors import DamagedFileError, InputError, RisctlError, StorageError
 from risctl.model import build_network, load_checkpoint
-from risctl.model.checkpoint import new_state, read_checkpoint, save_checkpoint
+from risctl.model.checkpoint import build_state, read_checkpoint, save_checkpoint
 from risctl.model.container import read_container, write_container
 
 MODEL = {"width": 8, "depth": 1, "map_rows": 4, "map_columns": 4, "map_ranges": 2, "map_alphas": [1.0]}
@@ -33,7 +33,7 @@ def _config(**changes: Any) -> Config:
 
 
 def _weights(config: Config, seed: int = 3) -> dict[str, Tensor]:
-    return build_network(config.model, config.physics, seed).state_dict()
+    return build_network(config.physics, config.model, seed).state_dict()
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +47,7 @@ def tensors() -> dict[str, Tensor]:
 def path(tmp_path: Path, tensors: dict[str, Tensor]) -> Path:
     file = tmp_path / "best.safetensors"
     config = _config().model_dump(mode="json")
-    save_checkpoint(file, tensors, new_state(config, "ema", 2, 9, 0.25, {"any": [1, 2.5, None]}))
+    save_checkpoint(file, tensors, build_state(config, "ema", 2, 9, 0.25, {"any": [1, 2.5, None]}))
     return file
 
 
@@ -162,32 +162,29 @@ def test_a_foreign_file_is_refused(tmp_path: Path, path: Path) -> None:
 
 
 def test_an_edited_covariance_section_is_refused(path: Path) -> None:
-    """In the file without its hash, in the file with a new hash, and in the readable copy."""
     content = path.read_bytes()
     for old, new in ((b'\\"beta\\":0.3', b'\\"beta\\":0.4'), (b'\\"center\\":true', b'\\"center\\":null')):
         assert old in content
         path.write_bytes(content.replace(old, new))
         with pytest.raises(DamagedFileError, match="edited"):
             load_checkpoint(path)
-    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("text", ["{", '{"step": 4}', None])
+def test_the_readable_copy_is_never_read(path: Path, text: str | None) -> None:
     copy = path.with_suffix(".json")
-    text = copy.read_text()
-    copy.write_text(text.replace('"beta": 0.3', '"beta": 0.4'))
-    with pytest.raises(DamagedFileError, match=r"best\.json"):
-        load_checkpoint(path)
-    copy.write_text("{")
-    with pytest.raises(DamagedFileError, match=r"best\.json"):
-        load_checkpoint(path)
     copy.unlink()
-    load_checkpoint(path)
+    if text is not None:
+        copy.write_text(text)
+    assert load_checkpoint(path).step == 9
 
 
 HOSTILE: list[tuple[Change, type[RisctlError], str]] = [
-    (_set("covariance", "beta", value=0.4), DamagedFileError, "fingerprint"),
+    (_set("covariance", "beta", value=0.4), DamagedFileError, "config.covariance"),
     (_set("config", "covariance", "beta", value=0.4), DamagedFileError, "config.covariance"),
-    (_set("covariance_fingerprint", value="0" * 16), DamagedFileError, "fingerprint"),
-    (_set("config", "physics", "wavelength", value=0.31), DamagedFileError, "physics_fingerprint"),
-    (_set("config", "model", "depth", value=2), DamagedFileError, "model_fingerprint"),
+    (_set("covariance_fingerprint", value=3), InputError, "covariance_fingerprint"),
+    (_set("config", "model", "depth", value=2), DamagedFileError, "weights"),
+    (_set("config", "data", "ahead", value=2), InputError, "data.prefetch_workers"),
     (_set("pipeline_version", value=2), InputError, "pipeline_version"),
     (_set("schema_version", value=2), InputError, "schema_version"),
     (_set("kind", value="dataset"), InputError, "kind"),
@@ -257,7 +254,6 @@ def test_sizes_that_the_weights_cannot_fill_are_refused_before_memory_is_taken(p
     def change(_tensors: dict[str, Tensor], document: Document) -> None:
         huge = {**document["config"]["model"], "width": 512, "depth": 6, "blocks": 16}
         document["config"]["model"] = huge
-        document["model_fingerprint"] = fingerprint(ModelConfig.model_validate(huge))
 
     forge(path, change)
     with pytest.raises(DamagedFileError, match="width 512"):
@@ -300,36 +296,10 @@ def test_a_failed_write_leaves_the_old_file(
     assert load_checkpoint(path).step == 10
 
 
-def test_a_copy_of_an_older_state_is_no_contradiction(path: Path, tensors: dict[str, Tensor]) -> None:
-    """A process may die between the file and its readable copy."""
-    older = path.with_suffix(".json").read_bytes()
-    save_checkpoint(path, tensors, read_checkpoint(path).state.model_copy(update={"step": 10}))
-    path.with_suffix(".json").write_bytes(older)
-    assert load_checkpoint(path).step == 10
-
-
-def test_a_copy_of_an_older_state_under_other_settings_is_no_contradiction(
-    path: Path, tensors: dict[str, Tensor]
-) -> None:
-    """A run that goes on may have other settings; an edit of its old copy is refused all the same."""
-    copy = path.with_suffix(".json")
-    older = copy.read_text()
-    config = _config(training={"checkpoint_seconds": 7.0}).model_dump(mode="json")
-    save_checkpoint(path, tensors, new_state(config, "ema", 3, 12, 0.25, {}))
-    copy.write_text(older)
-    assert load_checkpoint(path).step == 12
-    edits = ('"beta": 0.3', '"beta": 0.4'), ('"step": 9', '"step": 12'), ('"epoch": 2', '"epoch": 1e999')
-    for old, new in edits:
-        assert old in older
-        copy.write_text(older.replace(old, new))
-        with pytest.raises(DamagedFileError, match=r"best\.json"):
-            load_checkpoint(path)
-
-
 @pytest.mark.parametrize("preset", ["full", "quick", "overfit", "search"])
 def test_every_presets_network_can_be_stored(tmp_path: Path, preset: str) -> None:
     config = load_config(preset)
     weights = {f"raw/{name}": x for name, x in _weights(config).items()}
     file = tmp_path / "last.safetensors"
-    save_checkpoint(file, weights, new_state(config.model_dump(mode="json"), "raw", 0, 0, None, {}))
+    save_checkpoint(file, weights, build_state(config.model_dump(mode="json"), "raw", 0, 0, None, {}))
     assert load_checkpoint(file).model == config.model

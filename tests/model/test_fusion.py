@@ -58,7 +58,7 @@ def test_one_fitted_to_another_network_is_refused(
     weights: dict[str, torch.Tensor], max_sources: int, tmp_path: Path
 ) -> None:
     _saved(tmp_path / "f.safetensors")
-    with pytest.raises(InputError, match="calibrate"):
+    with pytest.raises(InputError, match="fit the count fusion anew"):
         load_fusion(tmp_path / "f.safetensors", weights, max_sources)
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from risctl.config import CovarianceConfig, LossConfig, ModelConfig, PhysicsConfig
 from risctl.errors import MeasurementError
 from risctl.losses import Truth, main_weights, total_loss
-from risctl.losses.presence import own_terms
+from risctl.losses.presence import detection_terms
 from risctl.model import RisNetwork, build_network, predict
 from risctl.model.network import slot_powers, structured_factors
 from risctl.model.slots import Slots
@@ -124,7 +124,7 @@ def _step_loss(network: RisNetwork, physics: PhysicsConfig, scenes: Scenes) -> T
     truth = Truth.of(scenes, geometry)
     forward = predict(network, scenes.y, scenes.H, scenes.codes, CovarianceConfig())
     value = total_loss(forward, truth, loss, main_weights(loss), geometry)
-    own = own_terms(forward.prediction, truth, FieldOfView.from_config(physics))
+    own = detection_terms(forward.prediction, truth, FieldOfView.from_config(physics))
     return value.total + torch.stack(list(own.values())).sum()
 
 
@@ -154,10 +154,10 @@ def test_weights_follow_from_the_seed_alone() -> None:
     physics = PhysicsConfig()
     torch.manual_seed(1)
     before = torch.get_rng_state()
-    first = build_network(ModelConfig(width=8, depth=1), physics, 7).state_dict()
+    first = build_network(physics, ModelConfig(width=8, depth=1), 7).state_dict()
     assert torch.equal(torch.get_rng_state(), before)
     torch.manual_seed(2)
-    again, other = (build_network(ModelConfig(width=8, depth=1), physics, s).state_dict() for s in (7, 8))
+    again, other = (build_network(physics, ModelConfig(width=8, depth=1), s).state_dict() for s in (7, 8))
     assert all(torch.equal(x, again[name]) for name, x in first.items())
     assert not all(torch.equal(x, other[name]) for name, x in first.items())
 

@@ -58,7 +58,7 @@ def observe(scene: Scenes, physics: PhysicsConfig, symbols: Tensor, rng: np.rand
     H, codes = (x.to(wide).expand(B, -1, -1) for x in (scene.H, scene.codes))
     clean = received_signal(H, codes, A, scene.power.double().expand(B, -1), symbols.to(wide))
     noise = complex_normal(rng, clean.shape).to(wide) * scene.noise_var.double().sqrt()
-    return Observation.of(clean + noise, H, codes)
+    return Observation.build(clean + noise, H, codes)
 
 
 def truth(scene: Scenes) -> Tensor:

@@ -7,7 +7,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from risctl.config import PhysicsConfig, fingerprint
+from risctl.config import PhysicsConfig
 from risctl.physics import ArrayGeometry, Scenes, simulate_scenes, steering_vector
 
 NUM = 40
@@ -75,11 +75,3 @@ def test_only_coherence_past_the_cap_makes_sense() -> None:
     with pytest.raises(ValidationError, match="max_coherence"):
         PhysicsConfig(pair_coherence=0.3)
     assert PhysicsConfig(pair_coherence=0.3, max_coherence=0.2).pair_coherence == 0.3
-
-
-def test_fingerprints_made_before_the_setting_existed_stand() -> None:
-    without = {k: v for k, v in PhysicsConfig().model_dump().items() if k != "pair_coherence"}
-    assert fingerprint(PhysicsConfig.model_validate(without)) == fingerprint(
-        PhysicsConfig(pair_coherence=0.0)
-    )
-    assert fingerprint(PhysicsConfig(pair_coherence=0.8)) != fingerprint(PhysicsConfig())

@@ -8,6 +8,7 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from optuna.trial import FrozenTrial, TrialState
 
 from risctl.config import Config, load_config
+from risctl.config.former import FORMER
 from risctl.errors import InputError
 from risctl.search import preset_parameters, trial_config, trial_plan, with_parameters
 from risctl.search.settings import check_settings, settings_of
@@ -123,6 +124,15 @@ def test_other_settings_than_the_studys_are_named(changed: dict[str, object], ke
     config = small_config(**changed.pop("search", {}))
     with pytest.raises(InputError, match=key):
         check_settings(stored, settings_of(small_plan(config=config, **changed)), "study.db")
+
+
+def test_a_study_that_was_begun_before_a_renaming_goes_on() -> None:
+    wanted = settings_of(small_plan())
+    stored = {FORMER.get(key, key): value for key, value in wanted.items()}
+    assert stored.keys() != wanted.keys()
+    check_settings(stored, wanted, "study.db")
+    with pytest.raises(InputError, match=r"loss\.detection_std"):
+        check_settings(stored | {"loss.own_std": 0.5}, wanted, "study.db")
 
 
 def test_more_trials_are_no_other_settings() -> None:

@@ -12,11 +12,11 @@ import torch
 from torch import Tensor
 
 from risctl.data import SceneStream
-from risctl.physics import ArrayGeometry, Scenes
+from risctl.physics import Scenes
 from risctl.training import EpochResult, Event, Started, StepResult, StopFlag, TrainingPlan
+from risctl.training.process_group import ProcessGroup
 from risctl.training.state import TrainState, new_train_state
-from risctl.training.step import StepParts, take_step
-from risctl.training.world import World
+from risctl.training.step import StepContext, take_step
 from tests.training.small import CLOCKS, PHYSICS, Recorder, SmallNetwork, small_plan, state_hash, train_small
 
 
@@ -92,12 +92,9 @@ class Bench:
 
     def __init__(self, network: Any = None, **settings: Any) -> None:
         self.plan: TrainingPlan = small_plan(network=network, **settings)
-        world = World()
         assert self.plan.network is not None
-        assert self.plan.objective is not None
-        self.state: TrainState = new_train_state(self.plan, self.plan.network, world)
-        geometry = ArrayGeometry.from_config(PHYSICS)
-        self.parts = StepParts(self.plan.covariance, self.plan.training, self.plan.objective, world, geometry)
+        self.state: TrainState = new_train_state(self.plan, self.plan.network, ProcessGroup())
+        self.context = StepContext.from_plan(self.plan, ProcessGroup())
         self._scenes = SceneStream(PHYSICS, 3, "train")
         self._next = 0
 
@@ -111,7 +108,7 @@ class Bench:
         return found
 
     def step(self) -> Any:
-        return take_step(self.state, self.parts, self.batches(), 0)
+        return take_step(self.state, self.context, self.batches())[0]
 
     def weights(self) -> Tensor:
         return torch.cat([p.detach().reshape(-1) for p in self.state.parameters])

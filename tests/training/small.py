@@ -11,7 +11,7 @@ import torch
 import xxhash
 from torch import Tensor, nn
 
-from risctl.config import CovarianceConfig, DataConfig, LossConfig, ModelConfig, PhysicsConfig, TrainingConfig
+from risctl.config import Config, DataConfig, LossConfig, ModelConfig, PhysicsConfig, TrainingConfig
 from risctl.data import SceneStream
 from risctl.losses import Truth
 from risctl.model import Forward, Prediction, RisNetwork, build_network
@@ -19,7 +19,7 @@ from risctl.model.checkpoint import read_checkpoint
 from risctl.physics import ArrayGeometry, FieldOfView
 from risctl.training import Event, Outcome, TrainingPlan, run_training
 from risctl.training.metrics import nmse
-from risctl.training.objective import StepLoss, TwelveTerms
+from risctl.training.objective import StepLoss, WeightedTerms
 
 PHYSICS = PhysicsConfig(
     ris_columns=4,
@@ -88,13 +88,13 @@ class TwoTerms:
 
 def real_network(dropout: float = 0.1) -> RisNetwork:
     """The real network at its smallest."""
-    return build_network(MODEL.model_copy(update={"dropout": dropout}), PHYSICS, seed=0)
+    return build_network(PHYSICS, MODEL.model_copy(update={"dropout": dropout}), seed=0)
 
 
-def twelve_terms(physics: PhysicsConfig = PHYSICS) -> TwelveTerms:
+def weighted_terms(physics: PhysicsConfig = PHYSICS) -> WeightedTerms:
     """The real objective."""
     geometry, view = ArrayGeometry.from_config(physics), FieldOfView.from_config(physics)
-    return TwelveTerms(LossConfig(), geometry, view, epochs=3)
+    return WeightedTerms(LossConfig(), geometry, view, epochs=3)
 
 
 @cache
@@ -119,19 +119,16 @@ def small_plan(
     data = {"train_scenes": 32, "val_scenes": 16, "repeat": True}
     for key, value in changes.items():
         (data if key in DataConfig.model_fields and key != "seed" else training)[key] = value
-    section = DataConfig(**data)
-    length = section.train_scenes if section.repeat else None
-    return TrainingPlan(
-        physics=physics,
-        covariance=CovarianceConfig(),
-        model=MODEL,
-        loss=LossConfig(),
-        training=TrainingConfig(**training),
-        data=section,
-        train=_stream(physics, section.seed, "train", length),
-        validation=_stream(physics, section.seed, "val", section.val_scenes),
-        network=SmallNetwork() if network is None else network,
-        objective=TwoTerms() if objective is None else objective,
+    config = Config(
+        physics=physics, model=MODEL, training=TrainingConfig(**training), data=DataConfig(**data)
+    )
+    length = config.data.train_scenes if config.data.repeat else None
+    sources = (
+        _stream(physics, config.data.seed, "train", length),
+        _stream(physics, config.data.seed, "val", config.data.val_scenes),
+    )
+    return TrainingPlan.from_config(
+        config, sources, network=network or SmallNetwork(), objective=objective or TwoTerms()
     )
 
 

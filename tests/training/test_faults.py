@@ -32,9 +32,9 @@ def _keep(patch: pytest.MonkeyPatch, key: str) -> None:
     """Restore everything but one state of the generators."""
     original = Generators.restore
 
-    def restore(self: Generators, tensors: Any, world: Any, path: Any) -> None:
-        fresh = self.tensors(world)
-        original(self, {**tensors, key: fresh[key]}, world, path)
+    def restore(self: Generators, tensors: Any, group: Any, path: Any) -> None:
+        fresh = self.tensors(group)
+        original(self, {**tensors, key: fresh[key]}, group, path)
 
     patch.setattr(Generators, "restore", restore)
 
@@ -128,10 +128,10 @@ def test_a_schedule_that_moves_on_a_skipped_step_is_caught(monkeypatch: pytest.M
     original = step.take_step
 
     def take_step(moving: Any, *args: Any) -> Any:
-        report = original(moving, *args)
+        report, covariances = original(moving, *args)
         if report.skipped:
             moving.scheduler.step()
-        return report
+        return report, covariances
 
     monkeypatch.setattr("tests.training.checks.take_step", take_step)
     with pytest.raises(AssertionError):
@@ -142,10 +142,10 @@ def test_an_average_that_moves_on_a_skipped_step_is_caught(monkeypatch: pytest.M
     original = step.take_step
 
     def take_step(moving: Any, *args: Any) -> Any:
-        report = original(moving, *args)
+        report, covariances = original(moving, *args)
         if report.skipped:
             moving.ema.update_exponential(moving.network, 0.999)
-        return report
+        return report, covariances
 
     monkeypatch.setattr("tests.training.checks.take_step", take_step)
     with pytest.raises(AssertionError):

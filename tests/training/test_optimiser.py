@@ -24,7 +24,7 @@ def test_groups_rates_and_decay() -> None:
 
 @pytest.mark.parametrize("head", ["structured", "factors"])
 def test_the_real_networks_groups_are_complete(head: str) -> None:
-    network = build_network(ModelConfig(head=head, width=8, depth=2), PhysicsConfig(), 0)
+    network = build_network(PhysicsConfig(), ModelConfig(head=head, width=8, depth=2), 0)
     optimiser = build_optimiser(network, TrainingConfig())
     taken = [id(parameter) for group in optimiser.param_groups for parameter in group["params"]]
     assert sorted(taken) == sorted(id(parameter) for parameter in network.parameters())

@@ -18,7 +18,7 @@ from tests.training.checks import (
     best_value_follows_the_lowest_validation,
     resumes_to_the_same_end,
 )
-from tests.training.small import Recorder, real_network, state_hash, train_small, twelve_terms
+from tests.training.small import Recorder, real_network, state_hash, train_small, weighted_terms
 
 
 @pytest.mark.parametrize("step", range(1, 13))
@@ -47,7 +47,7 @@ def test_stopped_under_other_settings(tmp_path: Path, settings: dict[str, Any]) 
 
 @pytest.mark.parametrize("step", [2, 7, 11])
 def test_the_real_network_under_the_real_losses(tmp_path: Path, step: int) -> None:
-    resumes_to_the_same_end(tmp_path, step, make=real_network, objective=twelve_terms())
+    resumes_to_the_same_end(tmp_path, step, make=real_network, objective=weighted_terms())
 
 
 def test_stopped_in_a_validation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

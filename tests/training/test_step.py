@@ -108,7 +108,7 @@ def test_a_loss_that_is_not_finite_skips_the_step() -> None:
     report = bench.step()
     assert report.skipped
     assert "K" in report.message
-    assert report.means is None
+    assert report.total is None
     assert torch.equal(before, bench.weights())
 
 
@@ -138,7 +138,7 @@ def test_an_overflow_under_a_scaler_skips_and_lowers_the_scale() -> None:
 def test_half_precision_stays_close_to_single(precision: str) -> None:
     single, half = Bench(SmallNetwork(dropout=0.0)), Bench(SmallNetwork(dropout=0.0), precision=precision)
     for _ in range(3):
-        a, b = single.step().means.total, half.step().means.total
+        a, b = single.step().total, half.step().total
         assert a != b
         assert b == pytest.approx(a, rel=0.05)
 
@@ -163,8 +163,8 @@ def test_accumulation_is_one_large_batch() -> None:
     small = Bench(SmallNetwork(dropout=0.0), batch=4, accumulate=4, beta_jitter=0.0)
     for _ in range(3):
         a, b = large.step(), small.step()
-        assert a.means.total == pytest.approx(b.means.total, rel=1e-5)
-        assert a.means.terms == pytest.approx(b.means.terms, rel=1e-5)
+        assert a.total == pytest.approx(b.total, rel=1e-5)
+        assert a.terms == pytest.approx(b.terms, rel=1e-5)
         assert a.grad_norm == pytest.approx(b.grad_norm, rel=1e-4)
     assert torch.allclose(large.weights(), small.weights(), atol=1e-5)
 
@@ -189,7 +189,7 @@ def test_the_jitter_is_drawn_per_scene_and_only_when_asked_for() -> None:
         Bench(SmallNetwork(dropout=0.0), beta_jitter=0.3),
         Bench(SmallNetwork(dropout=0.0), beta_jitter=0.0),
     )
-    assert wide.step().means.total != narrow.step().means.total
+    assert wide.step().total != narrow.step().total
 
 
 def test_training_leaves_the_callers_random_state_alone() -> None:

@@ -19,20 +19,20 @@ from risctl.model import Forward, Prediction, predict
 from risctl.physics import ArrayGeometry
 from risctl.training import EpochResult, FirstBatch
 from risctl.training.metrics import great_circle, nmse, scene_figures, source_figures
+from risctl.training.process_group import ProcessGroup
 from risctl.training.validation import Validator
-from risctl.training.world import World
 from tests.training.checks import Bench
-from tests.training.small import PHYSICS, Recorder, SmallNetwork, small_plan, train_small, twelve_terms
+from tests.training.small import PHYSICS, Recorder, SmallNetwork, small_plan, train_small, weighted_terms
 
 
 def _validate(plan: Any) -> Any:
     network = plan.network.eval()
-    return Validator(plan, plan.objective, World())(network, lambda: False)
+    return Validator(plan, plan.objective, ProcessGroup())(network, lambda: False)
 
 
 def test_the_total_is_the_main_phases_over_all_scenes() -> None:
     """The mean over the scenes, whatever the batches: the same as the loss of all of them at once."""
-    plan = small_plan(objective=twelve_terms(), val_scenes=21)
+    plan = small_plan(objective=weighted_terms(), val_scenes=21)
     found = _validate(plan)
     scenes, geometry = plan.validation.scenes(0, 21), ArrayGeometry.from_config(PHYSICS)
     truth, loss = Truth.of(scenes, geometry), LossConfig()

@@ -22,7 +22,7 @@ import torch
 import risctl.training.run as run_module
 from risctl.training import EpochResult, Event, Started, StepResult, StopFlag, run_training
 from risctl.training.validation import Validator
-from tests.training.small import CLOCKS, SmallNetwork, real_network, small_plan, train_small, twelve_terms
+from tests.training.small import CLOCKS, SmallNetwork, real_network, small_plan, train_small, weighted_terms
 
 KINDS = {kind.__name__: kind for kind in (StepResult, EpochResult)}
 
@@ -77,7 +77,7 @@ def train(request: dict[str, Any]) -> int:
     if "dropout" in request:
         request["network"] = SmallNetwork(dropout=request.pop("dropout"))
     if request.pop("real", False):
-        request |= {"network": real_network(dropout=0.0), "objective": twelve_terms()}
+        request |= {"network": real_network(dropout=0.0), "objective": weighted_terms()}
     records = Records(directory / "records.jsonl")
     outcome = run_training(small_plan(**request), directory, [records], stop, resume=True)
     (directory / "outcome.json").write_text(

@@ -34,5 +34,5 @@ def network(config: Config) -> LinearNetwork:
 
 @pytest.fixture(scope="session")
 def subject(config: Config, network: LinearNetwork) -> Subject:
-    estimator = build_learned(network, config.covariance, config.physics, config.inference)
+    estimator = build_learned(network, config.physics, config.covariance, config.inference)
     return Subject(network, config.covariance, estimator, config.physics, config.covariance)

@@ -178,7 +178,7 @@ def test_settings_at_their_limits_pass_and_keep_the_teeth(words: dict[str, dict[
     config = parse_section(Config, values | {"inference": SMALL["inference"]}, "test")
     batch = SceneStream(config.physics, 0, "val", 3).scenes(0, 3)
     network = LinearNetwork(6, 24, 2)
-    estimator = build_learned(network, config.covariance, config.physics, config.inference)
+    estimator = build_learned(network, config.physics, config.covariance, config.inference)
     subject = Subject(network, config.covariance, estimator, config.physics, config.covariance)
     report = run(subject, batch, network)
     assert report.passed, report.failures

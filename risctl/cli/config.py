@@ -1,0 +1,78 @@
+"""`risctl config list|show|diff`: what would run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from risctl.cli.console import say, show_table
+from risctl.cli.options import Common, common_options
+from risctl.text import Document
+
+if TYPE_CHECKING:
+    from risctl.config import Config
+
+app = typer.Typer(help="List, show and compare configurations.")
+
+
+@app.command("list")
+@common_options
+def list_presets(common: Common) -> Document:
+    """List the shipped presets."""
+    from risctl.config import fingerprint, load_config, preset_names, preset_path, preset_summary
+
+    common.layers.resolve()
+    rows = [(name, fingerprint(load_config(name)), preset_summary(name)) for name in preset_names()]
+    show_table("Presets", ("name", "fingerprint", "what for"), rows)
+    return {
+        "presets": [
+            {"name": name, "fingerprint": print_, "summary": summary, "path": str(preset_path(name))}
+            for name, print_, summary in rows
+        ]
+    }
+
+
+@app.command("show")
+@common_options
+def show(common: Common) -> Document:
+    """Show the resolved configuration as TOML that `--config` reads back."""
+    from risctl.config import fingerprint, to_toml
+
+    config = common.layers.resolve()
+    say(to_toml(config).rstrip("\n"))
+    return {
+        "preset": common.layers.name,
+        "fingerprint": fingerprint(config),
+        "config": config.model_dump(mode="json"),
+    }
+
+
+@app.command("diff")
+@common_options
+def diff(
+    common: Common,
+    first: Annotated[str, typer.Argument(metavar="A", help="A preset, a TOML file, or a run directory.")],
+    second: Annotated[str, typer.Argument(metavar="B", help="The same; override words change this one.")],
+) -> Document:
+    """Show the settings in which two configurations differ."""
+    from risctl.config import diff_configs
+
+    differences = diff_configs(_named(first, ()), _named(second, common.layers.overrides))
+    rows = [(key, *pair) for key, pair in differences.items()]
+    if rows:
+        show_table("Differences", ("setting", first, second), rows)
+    else:
+        say(f"{first} and {second} do not differ")
+    return {"a": first, "b": second, "differences": [{"key": key, "a": a, "b": b} for key, a, b in rows]}
+
+
+def _named(name: str, overrides: tuple[str, ...]) -> Config:
+    """Load a preset by name; anything that looks like a path, or exists, is a file or a run directory."""
+    from risctl.config import load_config, preset_names
+
+    path = Path(name)
+    if name in preset_names() or not (path.suffix or len(path.parts) > 1 or path.exists()):
+        return load_config(name, None, overrides)
+    return load_config(None, path / "config.json" if path.is_dir() else path, overrides)

@@ -1,0 +1,165 @@
+"""`risctl eval`: estimators on scenes, beside the Cramer-Rao bound."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from risctl import runs
+from risctl.cli.console import closing, dry_run, note, progress, say, show_table
+from risctl.cli.options import Common, common_options
+from risctl.errors import InputError, require_range
+from risctl.registry import estimator_names
+from risctl.text import Document
+
+if TYPE_CHECKING:
+    from risctl.evaluation import Evaluation, TextTable
+    from risctl.runs import EvaluationRequest
+
+OVERRIDE = re.compile(r"[A-Za-z_]\w*(\.\w+)+=.*", re.DOTALL)
+MAX_SCENES = 100_000_000
+WRITES = "runs/eval/<utc-time>_<preset>_<id>/"
+
+
+@common_options
+def evaluate_command(
+    common: Common,
+    target: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="RUN|CHECKPOINT", help="Trained model; absent: the one that comes with risctl."
+        ),
+    ] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="Dataset directory; absent: scenes made on the way, equal cells.")
+    ] = None,
+    estimators: Annotated[
+        str | None,
+        typer.Option(help=f"Comma-separated: {','.join(estimator_names())}."),
+    ] = None,
+    answers: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=FILE",
+            help="Score answers of another program, JSON as locate writes it, on --data; repeatable.",
+        ),
+    ] = None,
+    scenes: Annotated[
+        int | None, typer.Option(help="Scenes; the preset's (or all of --data) if absent.")
+    ] = None,
+    known_num_sources: Annotated[
+        bool, typer.Option("--known-num-sources", help="Tell the estimators how many sources there are.")
+    ] = False,
+    workers: Annotated[int, typer.Option(help="Worker processes of one thread each.")] = 1,
+    batch: Annotated[int, typer.Option(help="Scenes estimated at once.")] = 64,
+    plots: Annotated[bool, typer.Option("--plots/--no-plots", help="Draw PNGs.")] = True,
+    sweep: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="KEY=V1,V2,...",
+            help="Evaluate at each value of a setting instead (physics.snr_db: the SNR); repeatable.",
+        ),
+    ] = None,
+    resume: Annotated[
+        Path | None, typer.Option(metavar="RUN", help="Go on with an interrupted --sweep.")
+    ] = None,
+) -> Document:
+    """Evaluate estimators: sources found, errors beside the bound, counts, time; tables, CSV, pictures."""
+    if resume is not None:
+        for value in (target, data, estimators, answers, scenes, sweep, known_num_sources or None):
+            if value is not None:
+                raise InputError("resume", "", "nothing beside it (the run has its own settings)", value)
+        return _sweep(runs.resumed_request(common.layers, resume, common.machine), common.dry_run, resume)
+    common, target = split_target(common, target)
+    require_range("scenes", scenes, 1, MAX_SCENES)
+    require_range("workers", workers, 1, 256)
+    require_range("batch", batch, 1, 100_000)
+    if data is not None and any(word.startswith("physics.") for word in common.layers.overrides):
+        raise InputError("data", "", "no physics.* override (a dataset has its own physics)", "one")
+    request = runs.EvaluationRequest(
+        layers=common.layers,
+        data=data,
+        estimators=None if estimators is None else runs.parse_estimators(estimators),
+        answers=runs.parse_answers(answers or ()),
+        scenes=scenes,
+        known_num_sources=known_num_sources,
+        workers=workers,
+        batch=batch,
+        plots=plots,
+        model_path=target,
+        axes=runs.parse_sweeps(sweep or ()),
+        machine=common.machine,
+    )
+    if request.axes:
+        return _sweep(request, common.dry_run)
+    config = request.resolve()
+    say_left_out(request)
+    if common.dry_run:
+        return dry_run("eval", config, request.needs(config), WRITES)
+    evaluated = runs.evaluate(request, progress)
+    show_figures(evaluated.evaluation)
+    closing(evaluated.run, runs.headline(evaluated.evaluation.results), _next_command(request))
+    return {"command": "eval"} | evaluated.document()
+
+
+def split_target(common: Common, target: str | None) -> tuple[Common, str | None]:
+    """Hand the first word to the overrides if it is one: the parser took it for the target."""
+    if target is None or not OVERRIDE.fullmatch(target) or Path(target).exists():
+        return common, target
+    return common.with_override(target, first=True), None
+
+
+def say_left_out(request: EvaluationRequest) -> None:
+    """Say why the shipped model is not among the estimators, if it is not."""
+    if request.left_out is not None:
+        say(f"estimator learned left out: {request.left_out}")
+
+
+def _next_command(request: EvaluationRequest) -> str:
+    if request.model_path is not None:
+        return f"risctl locate FILE --model {shlex.quote(request.model_path)}"
+    return "risctl locate FILE" if request.model is not None else "risctl locate FILE --estimator nomp"
+
+
+def show_figures(evaluation: Evaluation) -> None:
+    """Show the tables: sources found, errors beside the bound, counts, close sources, time."""
+    for table in runs.evaluation_tables(evaluation.results):
+        if table.rows:
+            _show(table)
+
+
+def _show(table: TextTable) -> None:
+    show_table(table.title, table.columns, table.rows)
+    if table.note:
+        say(f"  {table.note}")
+    say()
+
+
+def _sweep(request: EvaluationRequest, dry: bool, resume: Path | None = None) -> Document:
+    if dry:
+        return _dry_run_sweeps(request)
+    again = "what interrupts it loses nothing: risctl eval --resume"
+    swept = runs.sweep(
+        request,
+        resume,
+        progress,
+        announce=lambda run: note(f"run: {run} ({again} {shlex.quote(str(run))})"),
+        reused=lambda label: note(f"{label}: done before"),
+    )
+    for sweep in swept.sweeps:
+        _show(runs.sweep_table(sweep))
+    closing(swept.run, " | ".join(map(runs.sweep_headline, swept.sweeps)), _next_command(request))
+    return {"command": "eval"} | swept.document()
+
+
+def _dry_run_sweeps(request: EvaluationRequest) -> Document:
+    _ = runs.plan_sweeps(request)
+    config = request.resolve()
+    document = dry_run("eval", config, runs.needs_of_sweeps(request, config), WRITES)
+    for axis in request.axes:
+        say(f"# sweep        {axis.word}, {config.evaluation.scenes} scenes per value")
+    return document | {"sweeps": [{"key": a.key, "values": list(a.values)} for a in request.axes]}

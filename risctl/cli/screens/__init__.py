@@ -1,0 +1,1 @@
+"""Live displays of trainings and searches."""

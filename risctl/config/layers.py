@@ -1,0 +1,92 @@
+"""The layers a configuration is resolved from, and the machine that a run may use."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Self
+
+from risctl.config.compare import flatten
+from risctl.config.load import load_config
+from risctl.config.parse import read_table
+from risctl.config.schema import Config
+from risctl.errors import InputError, require_range
+
+DEFAULT_PRESET = "quick"
+SEED_LIMIT = 2**63
+DEVICE_NAME = re.compile(r"auto|cpu|cuda(:\d{1,3})?")
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Device (`auto`, `cpu`, `cuda`, `cuda:i`) and CPU threads; None: those of a resumed run, else one."""
+
+    device: str = "auto"
+    threads: int | None = None
+
+    def __post_init__(self) -> None:
+        require_range("threads", self.threads, 1, 1024)
+        if not DEVICE_NAME.fullmatch(self.device):
+            raise InputError("device", "", "auto, cpu, cuda or cuda:N", repr(self.device))
+
+
+@dataclass(frozen=True)
+class Layers:
+    """The layers of a configuration: preset < file < override words < seed.
+
+    Attributes:
+        preset: name of a shipped preset; None where none was named, and `default` is meant.
+        file: TOML file, or the `config.json` of a run.
+        overrides: words `section.key=value`.
+        seed: seed of scenes and training.
+        whole: a complete configuration instead of preset and file.
+        default: preset where none was named.
+    """
+
+    preset: str | None = None
+    file: Path | None = None
+    overrides: tuple[str, ...] = ()
+    seed: int | None = None
+    whole: Config | None = None
+    default: str = DEFAULT_PRESET
+
+    def __post_init__(self) -> None:
+        require_range("seed", self.seed, 0, SEED_LIMIT - 1)
+
+    @property
+    def name(self) -> str:
+        """Name of the preset, as it stands in the names of run directories."""
+        return self.preset or ("config" if self.whole is not None else self.default)
+
+    @property
+    def words(self) -> list[str]:
+        """The override words, those of the seed last."""
+        seeds = [] if self.seed is None else [f"data.seed={self.seed}", f"training.seed={self.seed}"]
+        return [*self.overrides, *seeds]
+
+    @property
+    def stated(self) -> frozenset[str]:
+        """The settings `section.key` that the file or the override words state."""
+        table = {} if self.file is None else flatten(read_table(self.file))
+        return frozenset(table) | {word.partition("=")[0].strip() for word in self.words}
+
+    def resolve(self) -> Config:
+        """Resolve the layers; `InputError` for an unknown preset or key, or a value out of range."""
+        preset = None if self.whole is not None else self.preset or self.default
+        return load_config(preset, self.file, self.words, base=self.whole)
+
+    def resolve_over(self, base: Config) -> Config:
+        """Resolve file and words over `base`, which a named preset or a whole configuration replaces."""
+        if self.preset is not None or self.whole is not None:
+            return self.resolve()
+        return load_config(None, self.file, self.words, base=base)
+
+    def with_overrides(self, *words: str, first: bool = False) -> Self:
+        """These layers with further override words, which win over the present ones unless `first`."""
+        joined = (*words, *self.overrides) if first else (*self.overrides, *words)
+        return replace(self, overrides=joined)
+
+    def with_default(self, preset: str) -> Self:
+        """These layers with another preset where none was named."""
+        return replace(self, default=preset)

@@ -1,0 +1,44 @@
+"""The pictures of an evaluation. Importing this loads no matplotlib; drawing does."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from risctl.evaluation.results import Results
+from risctl.plots.confusion import confusion_figure
+from risctl.plots.rates import rates_figure
+from risctl.plots.rmse import rmse_figure
+from risctl.plots.scene import scene_figure
+from risctl.plots.spectrum import spectrum_figure
+from risctl.plots.style import save_figure
+from risctl.plots.sweep import sweep_figure
+
+
+def write_plots(directory: Path, results: Results) -> list[Path]:
+    """Draw the figures of `results` as PNG files into an existing directory; return their paths.
+
+    Without an estimator there is nothing to draw.
+
+    Raises:
+        StorageError: disk full, permission denied, and the like.
+    """
+    if not results.estimators:
+        return []
+    figures = {
+        "rmse.png": rmse_figure(results),
+        "rates.png": rates_figure(results),
+        "confusion.png": confusion_figure(results),
+    }
+    return [save_figure(figure, directory / name) for name, figure in figures.items()]
+
+
+__all__ = [
+    "confusion_figure",
+    "rates_figure",
+    "rmse_figure",
+    "save_figure",
+    "scene_figure",
+    "spectrum_figure",
+    "sweep_figure",
+    "write_plots",
+]

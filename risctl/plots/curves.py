@@ -1,0 +1,155 @@
+"""How a training went: losses, their terms, accuracy, learning rates and gradient norms over the steps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from risctl.plots.style import COLOURS, FAINT, INK, dress, new_figure
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+Entry = Mapping[str, Any]
+ANGLE = "median_angle_deg_high_snr"
+RATES = {
+    "nmse_blend": "NMSE of R_blend",
+    "nmse_pred": "NMSE of R_pred",
+    "count_accuracy": "source count right",
+}
+MAX_INSIDE = 6  # a longer legend stands beside its panel
+DASHES = ("-", "--", ":")
+
+
+@dataclass(frozen=True)
+class Curves:
+    """What a training recorded.
+
+    Attributes:
+        steps: one entry a recorded step: `step`, raw `terms`, and `lr` and `grad_norm` by parameter group.
+        epochs: one entry a validated epoch: `step`, raw terms in `train` and `val`, `metrics` by name; `val`
+            has its weighted `total`, too.
+        weights: of the terms in the validation total.
+        gate: validation loss to get below, None where there is none.
+    """
+
+    steps: Sequence[Entry]
+    epochs: Sequence[Entry]
+    weights: Mapping[str, float]
+    gate: float | None = None
+
+
+def curves_figure(curves: Curves, title: str) -> Figure:
+    """Draw six panels over the optimiser's steps; a figure that is missing or not finite leaves a gap."""
+    figure = new_figure(13.0, 7.0)
+    panels = figure.subplots(2, 3)
+    draw: tuple[Callable[[Axes, Curves], None], ...] = (_loss, _terms, _rates, _angle, _lr, _grad)
+    for axes, panel in zip(panels.flat, draw, strict=True):
+        panel(axes, curves)
+        axes.set_xlim(left=0)
+        handles, labels = axes.get_legend_handles_labels()
+        if labels:
+            beside = {"loc": "upper left", "bbox_to_anchor": (1.0, 1.0)} if len(labels) > MAX_INSIDE else {}
+            axes.legend(handles, labels, fontsize=7, frameon=False, **beside)
+    figure.suptitle(title, fontsize=11, color=INK)
+    return figure
+
+
+def _loss(axes: Axes, curves: Curves) -> None:
+    """Draw the same twelve terms under the same weights throughout, whatever was differentiated."""
+    dress(axes, "step", "loss (twelve terms)", "Total")
+    _log(axes)
+    steps = [entry["step"] for entry in curves.steps]
+    each = _totals(curves.steps, "terms", curves.weights)
+    axes.plot(steps, each, color=FAINT, linewidth=0.7, alpha=0.7, label="each step")
+    at = [entry["step"] for entry in curves.epochs]
+    training = _totals(curves.epochs, "train", curves.weights)
+    axes.plot(at, training, color=COLOURS[1], linewidth=1.4, label="training")
+    val = _values(curves.epochs, "val", "total")
+    axes.plot(at, val, color=COLOURS[0], marker="o", markersize=3, linewidth=1.6, label="validation")
+    finite = [(value, step) for value, step in zip(val, at, strict=True) if value == value]
+    if finite:
+        best, step = min(finite)
+        axes.plot([step], [best], "o", color=INK, markersize=7, fillstyle="none", label=f"best {best:.3g}")
+    if curves.gate is not None:
+        axes.axhline(
+            curves.gate, color=COLOURS[2], linestyle="--", linewidth=1, label=f"gate {curves.gate:g}"
+        )
+
+
+def _terms(axes: Axes, curves: Curves) -> None:
+    dress(axes, "step", "weight x term", "Validation, by term")
+    _log(axes)
+    at = [entry["step"] for entry in curves.epochs]
+    for i, (name, weight) in enumerate(curves.weights.items()):
+        values = [weight * value for value in _values(curves.epochs, "val", name)]
+        style = DASHES[i // len(COLOURS) % len(DASHES)]
+        axes.plot(at, values, color=COLOURS[i % len(COLOURS)], linestyle=style, linewidth=1.2, label=name)
+
+
+def _rates(axes: Axes, curves: Curves) -> None:
+    dress(axes, "step", "share", "Covariances and count, validation")
+    at = [entry["step"] for entry in curves.epochs]
+    for i, (name, label) in enumerate(RATES.items()):
+        values = _values(curves.epochs, "metrics", name)
+        axes.plot(at, values, color=COLOURS[i], marker="o", markersize=3, linewidth=1.4, label=label)
+    axes.set_ylim(0, 1.05)
+
+
+def _angle(axes: Axes, curves: Curves) -> None:
+    dress(axes, "step", "degrees", "Median angle error, SNR >= 10 dB, validation")
+    _log(axes)
+    at = [entry["step"] for entry in curves.epochs]
+    axes.plot(at, _values(curves.epochs, "metrics", ANGLE), color=COLOURS[0], marker="o", markersize=3)
+
+
+def _lr(axes: Axes, curves: Curves) -> None:
+    dress(axes, "step", "learning rate", "Learning rates")
+    _groups(axes, curves, "lr")
+
+
+def _grad(axes: Axes, curves: Curves) -> None:
+    dress(axes, "step", "norm before clipping", "Gradient norms")
+    _log(axes)
+    _groups(axes, curves, "grad_norm")
+    for i, kind in enumerate(("skipped", "sanitised")):
+        at = [entry["step"] for entry in curves.steps if entry.get(kind)]
+        for j, step in enumerate(at):
+            label = f"{kind}: {len(at)}" if j == 0 else None
+            axes.axvline(step, color=COLOURS[1 + 2 * i], linewidth=0.8, linestyle=DASHES[i + 1], label=label)
+
+
+def _groups(axes: Axes, curves: Curves, key: str) -> None:
+    groups = list(curves.steps[-1][key]) if curves.steps else []
+    steps = [entry["step"] for entry in curves.steps]
+    for i, group in enumerate(groups):
+        axes.plot(steps, _values(curves.steps, key, group), color=COLOURS[i], linewidth=1, label=group)
+
+
+def _log(axes: Axes) -> None:
+    """Draw on a logarithmic scale; zero and below, which it lacks, leave gaps."""
+    from matplotlib.ticker import LogFormatter
+
+    axes.set_yscale("log", nonpositive="mask")
+    axes.yaxis.set_major_formatter(LogFormatter())
+    axes.yaxis.set_minor_formatter(LogFormatter(minor_thresholds=(1.2, 0.5)))
+    axes.tick_params(axis="y", which="minor", labelsize=7, colors=INK)
+
+
+def _totals(entries: Sequence[Entry], key: str, weights: Mapping[str, float]) -> list[float]:
+    """Weighted sums of raw terms."""
+    terms = [[weight * _value(entry, (key, name)) for name, weight in weights.items()] for entry in entries]
+    return [sum(row) for row in terms]
+
+
+def _values(entries: Sequence[Entry], *path: str) -> list[float]:
+    return [_value(entry, path) for entry in entries]
+
+
+def _value(entry: Entry, path: Sequence[str]) -> float:
+    found: Any = entry
+    for key in path:
+        found = found.get(key) if isinstance(found, Mapping) else None
+    return float("nan") if found is None else float(found)

@@ -1,0 +1,152 @@
+"""The alignment check of a model or a fresh network: fingerprints, both sides on one batch, self-test."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from risctl.config import Config
+from risctl.config.layers import Layers, Machine
+from risctl.covariance import covariance_fingerprint, is_covariance_fingerprint
+from risctl.data import SceneStream
+from risctl.errors import CheckFailedError, DamagedFileError
+from risctl.evaluation.alignment import Report, Verdict, count_mutants, self_test
+from risctl.evaluation.alignment import check_alignment as check_subject
+from risctl.model.load import LoadedModel, load_checkpoint
+from risctl.model.network import build_network
+from risctl.runs.machine import start
+from risctl.runs.models import alignment_subject, config_over_model
+from risctl.runs.needs import PROCESS_BYTES, Needs
+from risctl.runs.progress import Progress, silent
+from risctl.text import Document
+
+RESULTS = "results.json"
+
+
+@dataclass(frozen=True)
+class PreparedCheck:
+    """An alignment check before it runs.
+
+    Attributes:
+        name: of the model.
+        config: settings, over the model's own where there is one.
+        device: where both sides compute.
+        loaded: the trained model, None for a fresh network.
+        target: its run or checkpoint.
+    """
+
+    name: str
+    config: Config
+    device: str
+    loaded: LoadedModel | None = None
+    target: Path | None = None
+
+    def needs(self, scenes: int) -> Needs:
+        """Estimate the memory that both sides take."""
+        matrices = 40 * scenes * self.config.physics.num_elements**2 * 8
+        return Needs(memory_bytes=2 * PROCESS_BYTES + matrices)
+
+
+@dataclass(frozen=True)
+class Alignment:
+    """What the check found: fingerprints by name, findings, and the verdicts of the self-test."""
+
+    name: str
+    fingerprints: dict[str, str]
+    report: Report
+    verdicts: list[Verdict] = field(default_factory=list)
+
+    @property
+    def failure(self) -> str | None:
+        """What is wrong, on one line; None if nothing is."""
+        if not self.report.passed:
+            worst = self.report.failures[0]
+            return f"not aligned: {worst.label}: expected {worst.expected}, got {worst.got}"
+        survivors = [f"{v.mutant} ({v.side})" for v in self.verdicts if not v.caught]
+        if survivors:
+            return f"{len(survivors)} alterations went unnoticed: {', '.join(survivors)}"
+        return None
+
+    def document(self) -> Document:
+        """What `--json` prints."""
+        return {
+            "model": self.name,
+            "fingerprints": self.fingerprints,
+            **self.report.document(),
+            "mutants": [asdict(v) | {"caught": v.caught} for v in self.verdicts],
+        }
+
+
+def prepare_check(layers: Layers, target: str | None = None, machine: Machine | None = None) -> PreparedCheck:
+    """Read the model and resolve the settings; without a model a fresh network is checked."""
+    device = start(machine or Machine())
+    if target is None:
+        return PreparedCheck(f"fresh network of {layers.name}", layers.resolve(), device)
+    loaded = load_checkpoint(target, device)
+    return PreparedCheck(target, config_over_model(layers, loaded), device, loaded, Path(target))
+
+
+def check_alignment(
+    prepared: PreparedCheck, scenes: int = 8, mutants: bool = False, progress: Progress = silent
+) -> Alignment:
+    """Run both sides on one batch of validation scenes and compare.
+
+    Args:
+        prepared: model and settings.
+        scenes: scenes of the batch.
+        mutants: alter one thing at a time on one side, too: every alteration must be noticed.
+        progress: opens a display for the alterations.
+
+    Raises:
+        CheckFailedError: the covariance fingerprints of configuration, checkpoint and results differ.
+    """
+    config, device = prepared.config, prepared.device
+    if prepared.loaded is None:
+        network = build_network(config.physics, config.model, config.training.seed).to(device).eval()
+    else:
+        network = prepared.loaded.network
+    names = fingerprints(prepared)
+    subject = alignment_subject(network, config, device)
+    batch = SceneStream(config.physics, config.data.seed, "val", scenes).scenes(0, scenes).to(device)
+    parameters = list(network.parameters())
+    report = check_subject(subject, batch, parameters)
+    verdicts: list[Verdict] = []
+    if mutants:
+        with progress("alterations") as update:
+            for verdict in self_test(subject, batch, parameters):
+                verdicts.append(verdict)
+                update(len(verdicts), count_mutants(subject, batch))
+    return Alignment(prepared.name, names, report, verdicts)
+
+
+def fingerprints(prepared: PreparedCheck) -> dict[str, str]:
+    """The covariance fingerprints of configuration, checkpoint and results, which must be one.
+
+    Raises:
+        CheckFailedError: if one of them differs, naming both.
+    """
+    found = {"configuration": covariance_fingerprint(prepared.config.covariance)}
+    if prepared.loaded is not None and prepared.target is not None:
+        found["checkpoint"] = prepared.loaded.covariance_fingerprint
+        found |= {f"result {path}": name for path, name in _results_of(prepared.target)}
+    for name, value in found.items():
+        if not is_covariance_fingerprint(value, prepared.config.covariance):
+            expected = f"{found['configuration']} of the configuration"
+            raise CheckFailedError(f"{name}: covariance fingerprint: expected {expected}, got {value}")
+    return found
+
+
+def _results_of(run: Path) -> list[tuple[Path, str]]:
+    """Fingerprints in the result files of a run directory."""
+    found = []
+    for path in sorted(run.rglob(RESULTS)) if run.is_dir() else ():
+        try:
+            document: Any = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise DamagedFileError(path, "a JSON document", error) from None
+        name = document.get("covariance_fingerprint") if isinstance(document, dict) else None
+        if isinstance(name, str):
+            found.append((path, name))
+    return found

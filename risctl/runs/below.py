@@ -1,0 +1,23 @@
+"""Names of the layers below that callers of `risctl.runs` need beside it."""
+
+from risctl.config.search import setting as setting
+from risctl.config.toml import toml_value as toml_value
+from risctl.evaluation import TextTable as TextTable
+from risctl.evaluation import headline as headline
+from risctl.evaluation import sweep_headline as sweep_headline
+from risctl.evaluation import sweep_table as sweep_table
+from risctl.evaluation.axes import parse_sweeps as parse_sweeps
+from risctl.search import TrialEnded as TrialEnded
+from risctl.search import TrialEpoch as TrialEpoch
+from risctl.search import TrialRetried as TrialRetried
+from risctl.search import TrialStarted as TrialStarted
+from risctl.search.events import ELSEWHERE as ELSEWHERE
+from risctl.search.importance import MIN_TRIALS as MIN_TRIALS
+from risctl.search.presets import BEST as BEST
+from risctl.search.tables import direction as direction
+from risctl.training import FIGURES as FIGURES
+from risctl.training import EpochResult as EpochResult
+from risctl.training import FirstBatch as FirstBatch
+from risctl.training import Started as Started
+from risctl.training import StepResult as StepResult
+from risctl.training import StopFlag as StopFlag

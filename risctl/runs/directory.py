@@ -1,0 +1,147 @@
+"""Run directories: `runs/<command>/<utc-time>_<preset>_<id>/` with configuration, provenance and status."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Self, TypeAlias
+
+from risctl.config import Config
+from risctl.data import write_atomically
+from risctl.errors import RisctlError, StorageError, one_line
+from risctl.runs.documents import read_document, write_json
+from risctl.text import Document, versioned
+
+RUNS = Path("runs")
+CONFIG, PROVENANCE, STATUS = "config.json", "provenance.json", "status.json"
+PROGRESS = ("epochs", "steps", "best_value")
+SEARCH_PROGRESS = ("finished", "trials", "best_value")
+SIGNAL_STATUS = 128  # plus the signal's number: exit status of a run that a signal stopped
+Ending: TypeAlias = tuple[str, int, str | None]  # state, exit status, message
+
+
+class RunDirectory:
+    """A run's directory, whose `status.json` always says how far it came.
+
+    As a context manager it turns from `running` to `done`, `failed` or `interrupted`; `end` says so
+    beforehand where no exception will. Made for an earlier run's directory it writes nothing before
+    `go_on`: a run that turns out to be another process's stays as it is.
+    """
+
+    def __init__(self, path: Path, command: str) -> None:
+        self.path = path
+        self._command = command
+        self._started = _now()
+        self.announced = False
+        self._progress: Document = {}
+        self._ending: Ending = outcome(None)
+
+    @classmethod
+    def create(
+        cls,
+        command: str,
+        preset: str,
+        config: Config,
+        provenance: Document,
+        files: Mapping[Path, bytes] | None = None,
+    ) -> Self:
+        """Make the directory with `config.json`, `provenance.json`, `status.json` and the `files` given.
+
+        It has its name only once it is complete: a process killed before leaves a hidden directory.
+
+        Raises:
+            StorageError: it cannot be made; nothing of it is left.
+        """
+        stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
+        path = RUNS / command / f"{stamp}_{preset}_{secrets.token_hex(3)}"
+        run = cls(path.with_name(f".{path.name}.tmp"), command)
+        try:
+            run._fill(config, provenance, files or {})
+            os.rename(run.path, path)
+        except BaseException as error:
+            shutil.rmtree(run.path, ignore_errors=True)
+            if isinstance(error, StorageError) or not isinstance(error, OSError):
+                raise
+            raise StorageError(one_line(f"{path}: cannot make the run directory: {error.strerror}")) from None
+        run.path = path
+        return run
+
+    def _fill(self, config: Config, provenance: Document, files: Mapping[Path, bytes]) -> None:
+        self.path.mkdir(parents=True)
+        write_json(self.path / CONFIG, config.model_dump(mode="json"))
+        write_json(self.path / PROVENANCE, provenance)
+        for name, content in files.items():
+            (self.path / name).parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(self.path / name, content)
+        self.write_status("running", None, None)
+
+    def go_on(self, provenance: Document) -> None:
+        """Go on in an earlier run's directory, once it is this process's: its record joins those before."""
+        before = read_document(self.path / STATUS)
+        self._started = str(before.get("started", self._started))
+        self._progress = {key: before[key] for key in (*PROGRESS, *SEARCH_PROGRESS) if key in before}
+        record = read_document(self.path / PROVENANCE)
+        record["resumed"] = [*record.get("resumed", []), provenance]
+        write_json(self.path / PROVENANCE, record)
+        self.write_status("running", None, None)
+
+    def note_progress(self, epochs: int, steps: int, best_value: float | None) -> None:
+        """Keep in `status.json` how far the run is."""
+        self._progress = dict(zip(PROGRESS, (epochs, steps, best_value), strict=True))
+        self.write_status("running", None, None)
+
+    def note_trials(self, finished: int, trials: int, best_value: float | None) -> None:
+        """Keep in `status.json` how far a search is."""
+        self._progress = dict(zip(SEARCH_PROGRESS, (finished, trials, best_value), strict=True))
+        self.write_status("running", None, None)
+
+    def end(self, state: str, exit_status: int, message: str | None) -> None:
+        """Say how the run ends, if no exception says otherwise."""
+        self._ending = state, exit_status, message
+
+    def write_status(self, state: str, exit_status: int | None, message: str | None) -> None:
+        """Replace `status.json`."""
+        self.announced = True
+        status = {
+            "command": self._command,
+            "state": state,
+            "started": self._started,
+            "updated": _now(),
+            "exit_status": exit_status,
+            "message": message,
+            **self._progress,
+        }
+        write_json(self.path / STATUS, versioned(status))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self.announced:
+            self.write_status(*(self._ending if error is None else outcome(error)))
+
+
+def outcome(error: BaseException | None) -> Ending:
+    """Return state, exit status and message of a run that ended with `error`."""
+    if error is None:
+        return "done", 0, None
+    if isinstance(error, KeyboardInterrupt):
+        return "interrupted", 130, "SIGINT"
+    if isinstance(error, SystemExit):
+        return "interrupted", int(error.code or 0), "SIGTERM"
+    if isinstance(error, RisctlError):
+        return "failed", error.exit_status, str(error)
+    if isinstance(error, OSError):
+        return "failed", StorageError.exit_status, one_line(str(error))
+    return "failed", RisctlError.exit_status, one_line(f"{type(error).__name__}: {error}")
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -1,0 +1,26 @@
+"""JSON documents of run directories, written whole or not at all."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from risctl.data.atomic import write_atomically
+from risctl.errors import DamagedFileError
+from risctl.text import Document, json_text
+
+
+def write_json(path: Path, document: object) -> None:
+    """Write a JSON document; `StorageError` if the disk refuses, and what was there before stays."""
+    write_atomically(path, json_text(document).encode())
+
+
+def read_document(path: Path) -> Document:
+    """Read a JSON object of a run; `DamagedFileError` for anything else."""
+    try:
+        document = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError) as error:
+        raise DamagedFileError(path, "a JSON document of a run", type(error).__name__) from None
+    if not isinstance(document, dict):
+        raise DamagedFileError(path, "a JSON object", type(document).__name__)
+    return document

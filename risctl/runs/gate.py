@@ -1,0 +1,309 @@
+"""The overfit gate: whether a network can learn a few hundred scenes by heart, and what is wrong if not."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from risctl.config import Config, LossConfig, fingerprint, known_fingerprints
+from risctl.config.layers import Layers, Machine
+from risctl.covariance import covariance_fingerprint, is_covariance_fingerprint
+from risctl.errors import CheckFailedError, DamagedFileError, DivergedError, InputError
+from risctl.runs.directory import RUNS
+from risctl.runs.documents import read_document, write_json
+from risctl.runs.records import METRICS, read_metrics, recorded_outcome
+from risctl.runs.training import (
+    Announce,
+    PreparedTraining,
+    Trained,
+    open_run,
+    prepare_training,
+    train_in,
+    with_curves,
+)
+from risctl.text import Document, number, versioned
+from risctl.training import Listener, Outcome, StopFlag
+
+READY_BELOW, BROKEN_ABOVE = 0.5, 1.0
+MAX_EPOCHS = 30
+GATE_SCENES = 512
+LARGEST_RISE = 5.0  # of the validation loss over the lowest before it: more is an explosion
+VERDICT_FILE = "overfit.json"
+PRESET = "overfit"
+
+Verdict = Literal["ready", "debug", "broken"]
+
+
+@dataclass(frozen=True)
+class Check:
+    """One figure of the gate.
+
+    Attributes:
+        name: of the figure.
+        value: what was measured, None if it was not.
+        wanted: the condition in words.
+        met: whether it holds.
+        fatal: whether missing it means broken rather than debug.
+    """
+
+    name: str
+    value: float | None
+    wanted: str
+    met: bool
+    fatal: bool = False
+
+
+@dataclass(frozen=True)
+class Gate:
+    """The verdict and the figures it rests on, all of the best epoch."""
+
+    verdict: Verdict
+    checks: tuple[Check, ...]
+
+    @property
+    def missed(self) -> str:
+        """The figures that were missed, in words."""
+        return ", ".join(f"{c.name} {_found(c.value)} (wanted {c.wanted})" for c in self.checks if not c.met)
+
+
+def judge(outcome: Outcome, epochs: Sequence[Mapping[str, Any]], failure: str | None = None) -> Gate:
+    """Judge a run.
+
+    Args:
+        outcome: how it ended.
+        epochs: its validations as recorded, in order.
+        failure: the error that ended it before its end, None if none did.
+    """
+    best = [entry for entry in epochs if entry["epoch"] == outcome.best_epoch]
+    figures: Mapping[str, float | None] = best[0]["metrics"] if best else {}
+    totals = [entry["val"]["total"] for entry in epochs]
+    rise = largest_rise(totals)
+    checks: tuple[Check, ...] = (
+        _limit("validation loss", outcome.best_value, READY_BELOW, _below, fatal_beyond=BROKEN_ABOVE),
+        _limit("NMSE of R_blend", figures.get("nmse_blend"), 0.25, _below),
+        _limit("median angle error, deg, >= 10 dB", figures.get("median_angle_deg_high_snr"), 1.0, _below),
+        _limit("source count right", figures.get("count_accuracy"), 0.95, _above),
+        Check("steps skipped", outcome.skipped, "0", outcome.skipped == 0, fatal=True),
+        Check("steps sanitised", outcome.sanitised, "0", outcome.sanitised == 0, fatal=True),
+        Check("largest rise", rise, f"below {LARGEST_RISE:g} times", rise < LARGEST_RISE, fatal=True),
+    )
+    if failure is not None:
+        checks += (Check("training", None, "without an error", met=False, fatal=True),)
+    missed = [check for check in checks if not check.met]
+    verdict: Verdict = "ready" if not missed else "broken" if any(c.fatal for c in missed) else "debug"
+    return Gate(verdict, checks)
+
+
+def largest_rise(totals: Sequence[float | None]) -> float:
+    """Return the largest ratio of a loss to the lowest before it; infinite if one is not a number."""
+    lowest, largest = math.inf, 1.0
+    for total in totals:
+        if total is None or not math.isfinite(total):
+            return math.inf
+        largest = max(largest, total / lowest if lowest > 0 else 1.0)
+        lowest = min(lowest, total)
+    return largest
+
+
+def _below(value: float, limit: float) -> bool:
+    return value < limit
+
+
+def _above(value: float, limit: float) -> bool:
+    return value > limit
+
+
+def _limit(
+    name: str,
+    value: float | None,
+    limit: float,
+    holds: Callable[[float, float], bool],
+    fatal_beyond: float | None = None,
+) -> Check:
+    """Compare a figure with its limit; an absent one is missed, and fatal if it can be."""
+    wanted = f"{'below' if holds is _below else 'above'} {limit:g}"
+    if value is None or not math.isfinite(value):
+        return Check(name, None, wanted, met=False, fatal=fatal_beyond is not None)
+    fatal = fatal_beyond is not None and not holds(value, fatal_beyond)
+    return Check(name, value, wanted, met=holds(value, limit), fatal=fatal)
+
+
+def departures(config: Config) -> list[str]:
+    """Return, in words, in what a run under these settings differs from the gate; empty if in nothing."""
+    scenes, found = config.data.train_scenes, []
+    if scenes != GATE_SCENES:
+        found.append(f"{scenes} scenes instead of {GATE_SCENES}")
+    if config.loss != LossConfig():
+        found.append("loss weights other than the defaults")
+    return found
+
+
+def fingerprints(config: Config, scenes: int) -> dict[str, str]:
+    """Return what a verdict holds for: network without its dropout, losses, covariances, surface, scenes.
+
+    Dropout is left out because the gate trains without it, and it adds nothing that could be learned. The
+    number of scenes is that of the gate, not of the training it stands before.
+    """
+    return {
+        "model": fingerprint(config.model.model_copy(update={"dropout": 0.0})),
+        "loss": fingerprint(config.loss),
+        "covariance": covariance_fingerprint(config.covariance),
+        "physics": fingerprint(config.physics),
+        "scenes": str(scenes),
+    }
+
+
+def holds_for(stored: object, config: Config, scenes: int) -> bool:
+    """Whether the fingerprints in an `overfit.json`, of this version or of 0.1.0, are of these settings."""
+    if not isinstance(stored, dict) or stored.keys() != fingerprints(config, scenes).keys():
+        return False
+    model = config.model.model_copy(update={"dropout": 0.0})
+    return (
+        stored["model"] in known_fingerprints(model, "model")
+        and stored["loss"] in known_fingerprints(config.loss, "loss")
+        and stored["physics"] in known_fingerprints(config.physics, "physics")
+        and is_covariance_fingerprint(stored["covariance"], config.covariance)
+        and stored["scenes"] == str(scenes)
+    )
+
+
+def gate_document(gate: Gate, config: Config, outcome: Outcome, failure: str | None = None) -> dict[str, Any]:
+    """Return what `overfit.json` holds."""
+    differs = departures(config)
+    return {
+        "verdict": gate.verdict,
+        "reason": failure,
+        "is_gate": not differs,
+        "departures": differs,
+        "checks": [asdict(check) for check in gate.checks],
+        "scenes": config.data.train_scenes,
+        "epochs": outcome.epochs,
+        "head": config.model.head,
+        "fingerprints": fingerprints(config, config.data.train_scenes),
+        "checkpoint": None if outcome.best_path is None else str(outcome.best_path),
+    }
+
+
+def passed_gate(config: Config, runs: Path = RUNS) -> Path | None:
+    """Return the newest `overfit.json` that found this network, losses and surface ready; None if none did.
+
+    Runs that were not the gate (`is_gate`) never count.
+    """
+    for path in sorted(runs.glob(f"overfit/*/{VERDICT_FILE}"), reverse=True):
+        try:
+            found = read_document(path)
+        except DamagedFileError:
+            continue
+        ready = found.get("verdict") == "ready" and found.get("is_gate") is True
+        if ready and holds_for(found.get("fingerprints"), config, GATE_SCENES):
+            return path
+    return None
+
+
+def _found(value: float | None) -> str:
+    return "absent" if value is None else number(value)
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A training that was judged by the gate.
+
+    Attributes:
+        trained: the training.
+        gate: verdict and figures.
+        verdict: what `overfit.json` holds.
+        failure: the error that ended the training before its end, None if none did.
+    """
+
+    trained: Trained
+    gate: Gate
+    verdict: Document
+    failure: str | None = None
+
+    @property
+    def label(self) -> str:
+        """The verdict, with what the run lacked to be the gate."""
+        differs = self.verdict["departures"]
+        return self.gate.verdict + (f" (not the gate: {', '.join(differs)})" if differs else "")
+
+    def document(self) -> Document:
+        """What `--json` prints."""
+        document = self.trained.document()
+        document["files"].append(str(self.trained.run / VERDICT_FILE))
+        return document | self.verdict
+
+    @property
+    def message(self) -> str:
+        """The verdict and its reason on one line."""
+        return f"overfit: {self.label}: {self.failure or self.gate.missed}"
+
+
+def prepare_overfit(
+    layers: Layers, resume: Path | None = None, tensorboard: bool = False, machine: Machine | None = None
+) -> PreparedTraining:
+    """Prepare the gate's training, of the preset `overfit` where none is named.
+
+    Raises:
+        InputError: settings under which a pass would mean nothing; see `prepare_training` for others.
+    """
+    layers = layers.with_default(PRESET)
+    prepared = prepare_training(layers, PRESET, resume=resume, tensorboard=tensorboard, machine=machine)
+    check_gate_settings(prepared.config)
+    return prepared
+
+
+def check_gate_settings(config: Config) -> None:
+    """Refuse settings under which a pass would mean nothing."""
+    if config.data.validate_on != "train" or not config.data.repeat:
+        expected = 'data.validate_on = "train" and data.repeat = true (the same scenes again and again)'
+        raise InputError("overfit", "data", expected, f"other scenes (start from the preset {PRESET})")
+    if config.data.val_scenes != config.data.train_scenes:
+        expected = f"data.train_scenes, {config.data.train_scenes}: the same scenes"
+        raise InputError("overfit", "data.val_scenes", expected, config.data.val_scenes)
+    if config.training.epochs > MAX_EPOCHS:
+        raise InputError("overfit", "training.epochs", f"at most {MAX_EPOCHS}", config.training.epochs)
+
+
+def overfit(
+    prepared: PreparedTraining,
+    listeners: Sequence[Listener] = (),
+    stop: StopFlag | None = None,
+    announce: Announce | None = None,
+) -> Judged | Trained:
+    """Train on a few hundred scenes and judge; a training that an error ends is judged by its records.
+
+    Returns:
+        The verdict; the training alone where `stop` ended it.
+
+    Raises:
+        CheckFailedError: inference would not compute what is trained; nothing was trained.
+        StorageError: the disk refuses, or another process trains in that directory.
+    """
+    prepared.check_alignment()
+    with open_run(prepared, announce) as (run, record):
+        failure = None
+        try:
+            trained = train_in(run, record, prepared, listeners, stop)
+        except (DivergedError, CheckFailedError) as error:
+            failure = str(error)
+            records = read_metrics(run.path / METRICS) if (run.path / METRICS).exists() else []
+            trained = Trained(run.path, prepared.config, recorded_outcome(run.path, records), records)
+        if trained.outcome.stopped_by is not None:
+            return trained
+        judged = _judged(trained, failure)
+        if judged.gate.verdict != "ready":
+            run.end("failed", CheckFailedError.exit_status, failure or judged.message)
+        return judged
+
+
+def _judged(trained: Trained, failure: str | None) -> Judged:
+    """Judge, write `overfit.json`, draw the curves."""
+    gate = judge(trained.outcome, trained.epochs, failure)
+    verdict = gate_document(gate, trained.config, trained.outcome, failure)
+    write_json(trained.run / VERDICT_FILE, versioned(verdict))
+    if trained.epochs:
+        trained = with_curves(trained, READY_BELOW)
+    return Judged(trained, gate, verdict, failure)

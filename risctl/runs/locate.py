@@ -1,0 +1,197 @@
+"""Positions from measurements: the choice of an estimator, the batches, the answer as a document."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from risctl.config import Config
+from risctl.config.layers import Layers
+from risctl.data import Measurements, read_measurements
+from risctl.errors import InputError, MeasurementError
+from risctl.inference import Estimates, Estimator, build_estimator
+from risctl.model.load import LoadedModel, load_checkpoint
+from risctl.registry import estimator_names
+from risctl.runs.models import (
+    LEARNED,
+    config_over_model,
+    load_reference,
+    spot_check_estimator,
+    with_model,
+)
+from risctl.runs.needs import PROCESS_BYTES, Needs
+from risctl.runs.progress import Progress, silent
+from risctl.text import Document
+
+FALLBACK = "nomp"  # on a surface that the shipped model was not trained for
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """An estimator before it is built.
+
+    Attributes:
+        name: of the estimator.
+        config: its settings.
+        model: the trained model, None for a classical estimator.
+        device: where it computes.
+        reason: why the shipped model is not used although nobody named another estimator; else None.
+    """
+
+    name: str
+    config: Config
+    model: LoadedModel | None = None
+    device: str = "cpu"
+    reason: str | None = None
+
+    def build(self) -> Estimator:
+        """The estimator itself."""
+        config = self.config
+        return build_estimator(
+            self.name, config.physics, config.covariance, config.inference, self.device, self.model
+        )
+
+    def needs(self, file: Path) -> Needs:
+        """Estimate the memory that a measurement file takes."""
+        size = file.stat().st_size if file.is_file() else 0
+        return Needs(memory_bytes=PROCESS_BYTES + 8 * size)
+
+
+def choose_estimator(
+    layers: Layers, estimator: str | None = None, model: str | Path | None = None, device: str = "cpu"
+) -> Chosen:
+    """Choose an estimator with its settings.
+
+    Args:
+        layers: settings; over the model's own where one is named.
+        estimator: its name; None: `learned`, or NOMP on a surface that the shipped model is not for.
+        model: run or checkpoint of the learned estimator; None: the shipped model.
+        device: where it computes.
+
+    Raises:
+        InputError: an unknown name, an oracle, or settings that contradict the model.
+    """
+    check_estimator(estimator or LEARNED)
+    if model is not None:
+        loaded = load_checkpoint(model, device)
+        return Chosen(estimator or LEARNED, config_over_model(layers, loaded), loaded, device)
+    config = layers.resolve()
+    if estimator is not None and estimator != LEARNED:
+        return Chosen(estimator, config, None, device)
+    try:
+        loaded = load_reference(config, device)
+    except InputError as error:
+        if estimator is not None:
+            raise
+        return Chosen(FALLBACK, config, None, device, str(error))
+    return Chosen(LEARNED, with_model(config, loaded), loaded, device)
+
+
+def check_estimator(name: str) -> None:
+    """Refuse a name that is no estimator of measurements; an oracle needs the truth of simulated scenes."""
+    names = estimator_names("learned", "classical")
+    if name in estimator_names("oracle"):
+        got = f"{name!r}, an oracle that needs the true positions (risctl eval has it)"
+        raise InputError("estimator", "", f"one of {', '.join(names)}", got)
+    if name not in names:
+        raise InputError("estimator", "", f"one of {', '.join(names)}", repr(name))
+
+
+def locate_file(
+    chosen: Chosen,
+    file: Path,
+    num_sources: int | None = None,
+    batch: int = 64,
+    progress: Progress = silent,
+) -> Estimates:
+    """Estimate the sources of every scene of a measurement file (`risctl.data.read_measurements`)."""
+    data = read_measurements(file, num_elements=chosen.config.physics.num_elements)
+    return locate_measurements(chosen, data, num_sources, batch, progress, file)
+
+
+def locate_measurements(
+    chosen: Chosen,
+    data: Measurements,
+    num_sources: int | None = None,
+    batch: int = 64,
+    progress: Progress = silent,
+    where: str | Path = "measurements",
+) -> Estimates:
+    """Estimate the sources of every scene.
+
+    With a trained model the first batch must come out as in its training.
+
+    Args:
+        chosen: the estimator.
+        data: snapshots, channel and codes.
+        num_sources: K of every scene; None: counted.
+        batch: scenes estimated at once.
+        progress: opens a display.
+        where: what error messages call the measurements.
+
+    Raises:
+        InputError: K out of range, or scenes that have no answer.
+        CheckFailedError: the learned estimator does not compute what its training computed.
+    """
+    _check_count(num_sources, chosen, data, where)
+    estimator, total, device = chosen.build(), len(data), chosen.device
+    parts = []
+    with progress("scenes") as update:
+        for start in range(0, total, batch):
+            rows = slice(start, start + batch)
+            part = Measurements(*(tensor[rows].to(device) for tensor in (data.y, data.H, data.codes)))
+            known = None if num_sources is None else torch.full((len(part),), num_sources, device=device)
+            with _naming(where, start, start + len(part) - 1):
+                if start == 0 and chosen.model is not None:
+                    spot_check_estimator(estimator, chosen.model.network, chosen.config, part)
+                parts.append(estimator(part.y, part.H, part.codes, known))
+            update(min(start + batch, total), total)
+    return Estimates.concatenate(parts)
+
+
+def _check_count(num_sources: int | None, chosen: Chosen, data: Measurements, where: str | Path) -> None:
+    """Refuse a K out of range; as many sources as antennas cannot be told apart."""
+    if num_sources is None:
+        return
+    top, antennas = chosen.config.physics.max_sources, int(data.y.shape[-1])
+    if not 1 <= num_sources <= top:
+        raise InputError("num_sources", "", f"1 to {top}", num_sources)
+    if num_sources >= antennas:
+        raise InputError("num_sources", "", f"fewer than the {antennas} antennas of {where}", num_sources)
+
+
+@contextmanager
+def _naming(where: str | Path, first: int, last: int) -> Iterator[None]:
+    """Name file and scenes in the error of measurements without an answer (constant snapshots, say)."""
+    try:
+        yield
+    except MeasurementError as error:
+        expected = "measurements that have an answer"
+        scenes = f"scenes {first} to {last}"
+        raise InputError(where, scenes, expected, f"(counted from {first}) {error}") from None
+
+
+def describe(estimates: Estimates) -> list[Document]:
+    """The `scenes` of an answer: degrees, metres, decibels; an unknown deviation is null."""
+    values = {
+        "azimuth_deg": torch.rad2deg(estimates.azimuth),
+        "elevation_deg": torch.rad2deg(estimates.elevation),
+        "range_m": estimates.range,
+        "power_db": 10 * torch.log10(estimates.power),
+        "std_azimuth_deg": torch.rad2deg(estimates.std_azimuth),
+        "std_elevation_deg": torch.rad2deg(estimates.std_elevation),
+        "std_range_m": estimates.std_range,
+    }
+    columns = {key: tensor.tolist() for key, tensor in values.items()}
+    return [
+        {
+            "index": index,
+            "num_sources": count,
+            "sources": [{key: rows[index][k] for key, rows in columns.items()} for k in range(count)],
+        }
+        for index, count in enumerate(estimates.num_sources.tolist())
+    ]

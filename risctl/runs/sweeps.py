@@ -1,0 +1,274 @@
+"""Sweeps: a whole evaluation at every value of a setting, each kept as soon as it is done."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from risctl import __version__
+from risctl.config import Config, canonical_json, load_config
+from risctl.config.former import digest16, former_canonical_json
+from risctl.config.layers import Layers, Machine
+from risctl.covariance.identity import covariance_fingerprint, former_covariance_fingerprint
+from risctl.errors import DamagedFileError, InputError
+from risctl.evaluation import (
+    Results,
+    StoredPoint,
+    Sweep,
+    assemble,
+    read_point,
+    sweep_stem,
+    value_text,
+    write_point,
+    write_sweep,
+)
+from risctl.evaluation.axes import SNR, SWEEP, Axis, parse_sweeps
+from risctl.plots import save_figure, sweep_figure
+from risctl.registry import estimator_names
+from risctl.runs.directory import CONFIG, RunDirectory
+from risctl.runs.documents import read_document
+from risctl.runs.evaluation import (
+    FOLDER,
+    EvaluationRequest,
+    evaluate_source,
+    make_run_directory,
+    open_source,
+    record_of,
+)
+from risctl.runs.machine import use_threads
+from risctl.runs.models import model_record
+from risctl.runs.needs import Needs
+from risctl.runs.progress import Progress, silent
+from risctl.text import Document, json_text
+
+REQUEST = Path(FOLDER) / "request.json"  # what was asked for, to resume from
+POINT_BYTES = 120_000  # figures of one estimator at one value
+SWEEP_BYTES = 1_000_000  # table and picture of a sweep
+STORED_TYPES = {
+    "target": (str, type(None)),
+    "sweeps": (list,),
+    "known_num_sources": (bool,),
+    "batch": (int,),
+    "workers": (int,),
+    "plots": (bool,),
+    "seed": (int, type(None)),
+}
+Configs = dict[Axis, tuple[Config, ...]]  # of every value of every axis
+
+
+@dataclass(frozen=True)
+class Swept:
+    """Sweeps in their run directory, and the files written."""
+
+    run: Path
+    sweeps: list[Sweep]
+    files: list[Path]
+
+    def document(self) -> Document:
+        """What `--json` prints."""
+        return {
+            "run": str(self.run),
+            "files": [str(path) for path in self.files],
+            "sweeps": [sweep.model_dump(mode="json") for sweep in self.sweeps],
+        }
+
+
+def plan_sweeps(request: EvaluationRequest) -> Configs:
+    """Resolve the configuration of every value before anything runs.
+
+    Raises:
+        InputError: a value that the configuration, or the trained model, does not allow.
+    """
+    if request.data is not None:
+        raise InputError(SWEEP, "", "no dataset (a dataset has its own physics)", request.data)
+    configs = {
+        axis: tuple(_resolved(request, axis, i) for i in range(len(axis.values))) for axis in request.axes
+    }
+    names = set(configs[request.axes[0]][0].evaluation.estimators)
+    if names <= set(estimator_names("oracle")):
+        raise InputError("estimators", "", "an estimator beside the oracle", ", ".join(names))
+    return configs
+
+
+def _resolved(request: EvaluationRequest, axis: Axis, index: int) -> Config:
+    """The configuration at one value; an error in it names the sweep."""
+    try:
+        return request.resolve(axis.override(index))
+    except InputError as error:
+        if request.model is not None and error.where == str(request.model.path):  # names both values
+            raise
+        key = axis.key if axis.key == SNR else error.key
+        where = f"{SWEEP} {axis.key}={value_text(axis.values[index])}"
+        raise InputError(where, key, error.expected, error.got) from None
+
+
+def needs_of_sweeps(request: EvaluationRequest, config: Config) -> Needs:
+    """Estimate disk and memory of all sweeps."""
+    values = sum(len(axis.values) for axis in request.axes)
+    disk = values * len(config.evaluation.estimators) * POINT_BYTES + len(request.axes) * SWEEP_BYTES
+    return replace(request.needs(config), disk_bytes=disk)
+
+
+def sweep(
+    request: EvaluationRequest,
+    resume: Path | None = None,
+    progress: Progress = silent,
+    announce: Callable[[Path], None] | None = None,
+    reused: Callable[[str], None] | None = None,
+) -> Swept:
+    """Run every sweep, or what an earlier run of it left undone; write JSON, CSV and pictures.
+
+    Args:
+        request: the evaluation, with `axes`.
+        resume: the run to go on with; see `resumed_request`.
+        progress: opens a display for every value.
+        announce: called with the run directory before the first value.
+        reused: called with the label of each value that was done before.
+    """
+    use_threads(1)
+    configs = plan_sweeps(request)
+    with _run_directory(request, resume) as run:
+        if announce is not None:
+            announce(run.path)
+        folder = run.path / FOLDER
+        folder.mkdir(exist_ok=True)
+        done = [
+            _run_sweep(folder, request, axis, at, progress, reused or (lambda label: None))
+            for axis, at in configs.items()
+        ]
+    return Swept(run.path, [found for found, _ in done], [path for _, paths in done for path in paths])
+
+
+def _run_directory(request: EvaluationRequest, resumed: Path | None) -> RunDirectory:
+    config, source = open_source(request, request.resolve())
+    if resumed is None:
+        asked = {REQUEST: json_text(_stored(request)).encode()}
+        return make_run_directory(request, config, source, asked)
+    run = RunDirectory(resumed, "eval")
+    run.go_on(record_of(request, config, source))
+    return run
+
+
+def _stored(request: EvaluationRequest) -> Document:
+    """What resuming needs to know beside the run's `config.json`."""
+    return {
+        "target": None if request.model_path is None else str(Path(request.model_path).absolute()),
+        "sweeps": [axis.word for axis in request.axes],
+        "known_num_sources": request.known_num_sources,
+        "batch": request.batch,
+        "workers": request.workers,
+        "plots": request.plots,
+        "seed": request.layers.seed,
+    }
+
+
+def _run_sweep(
+    directory: Path,
+    request: EvaluationRequest,
+    axis: Axis,
+    configs: tuple[Config, ...],
+    progress: Progress,
+    reused: Callable[[str], None],
+) -> tuple[Sweep, list[Path]]:
+    stem = sweep_stem(axis.key)
+    points = directory / f"{stem}_points"
+    points.mkdir(exist_ok=True)
+    found = assemble(axis.key, axis.values, list(_figures(points, request, axis, configs, progress, reused)))
+    files = write_sweep(directory, found)
+    if request.plots:
+        files.append(save_figure(sweep_figure(found), directory / f"{stem}.png"))
+    return found, files
+
+
+def _figures(
+    directory: Path,
+    request: EvaluationRequest,
+    axis: Axis,
+    configs: tuple[Config, ...],
+    progress: Progress,
+    reused: Callable[[str], None],
+) -> Iterator[Results]:
+    """Yield the figures at each value: those of an earlier run, or new ones, kept at once."""
+    for i, (value, config) in enumerate(zip(axis.values, configs, strict=True)):
+        path, marks = directory / f"{i:02d}.json", point_fingerprints(request, config)
+        stored = read_point(path)
+        label = f"{axis.key}={value_text(value)}"
+        if stored is not None:
+            if stored.fingerprint not in marks:
+                expected = "figures of the same settings, model and version (else start a new sweep)"
+                raise InputError(path, "fingerprint", expected, stored.fingerprint)
+            reused(label)
+            yield stored.results
+            continue
+        at, source = open_source(request, config)
+        results = evaluate_source(request, at, source, progress, label).results
+        write_point(path, StoredPoint(fingerprint=marks[0], results=results))
+        yield results
+
+
+def point_fingerprints(request: EvaluationRequest, config: Config) -> tuple[str, str]:
+    """16 hexadecimal digits that change with whatever the figures at a value follow from.
+
+    The second are those that risctl 0.1.0 wrote.
+    """
+    model = None if request.model is None else model_record(request.model)
+    texts = []
+    for canonical, covariance in (
+        (canonical_json, covariance_fingerprint),
+        (former_canonical_json, former_covariance_fingerprint),
+    ):
+        if request.model is not None and model is not None:
+            model["covariance_fingerprint"] = covariance(request.model.covariance)
+        own = [__version__, request.known_num_sources, request.layers.seed or 0, request.batch, model]
+        texts.append(canonical(config) + json.dumps(own, sort_keys=True))
+    return digest16(texts[0]), digest16(texts[1])
+
+
+def resumed_request(layers: Layers, run: Path, machine: Machine | None = None) -> EvaluationRequest:
+    """What the sweep in the directory `run` was asked for.
+
+    Raises:
+        InputError: there is no sweep in `run`, or `layers` states settings: the run has its own.
+        DamagedFileError: its files are not what was written.
+    """
+    stated = {
+        "preset": layers.preset,
+        "config": layers.file,
+        "seed": layers.seed,
+        "override": ", ".join(layers.overrides) or None,
+    }
+    for name, value in stated.items():
+        if value is not None:
+            raise InputError(
+                name, "", "none for a sweep that is resumed (the run has its own settings)", value
+            )
+    for path in (CONFIG, REQUEST):
+        if not (run / path).is_file():
+            raise InputError("resume", "", f"a run of a sweep (with {path})", run)
+    asked, config = _read_stored(run / REQUEST), load_config(None, run / CONFIG)
+    return EvaluationRequest(
+        layers=replace(layers, file=run / CONFIG, seed=asked["seed"]),
+        estimators=config.evaluation.estimators,
+        scenes=config.evaluation.scenes,
+        known_num_sources=asked["known_num_sources"],
+        workers=asked["workers"],
+        batch=asked["batch"],
+        plots=asked["plots"],
+        model_path=asked["target"],
+        axes=parse_sweeps(asked["sweeps"]),
+        machine=machine or Machine(),
+    )
+
+
+def _read_stored(path: Path) -> Document:
+    asked: dict[str, Any] = read_document(path)
+    for key, kinds in STORED_TYPES.items():
+        value = asked.get(key)
+        if key not in asked or not isinstance(value, kinds):
+            raise DamagedFileError(path, f"{key} of a sweep", type(value).__name__)
+    if not asked["sweeps"] or not all(isinstance(word, str) for word in asked["sweeps"]):
+        raise DamagedFileError(path, "sweeps", asked["sweeps"])
+    return asked

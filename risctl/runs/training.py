@@ -1,0 +1,369 @@
+"""Trainings in run directories: prepared, trained, resumed, forked."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from risctl.config import Config
+from risctl.config.layers import Layers, Machine
+from risctl.data.atomic import storage_errors
+from risctl.errors import InputError
+from risctl.losses import main_weights, term_weights
+from risctl.model.network import build_network
+from risctl.plots.curves import Curves, curves_figure
+from risctl.plots.style import save_figure
+from risctl.runs.directory import SIGNAL_STATUS, RunDirectory
+from risctl.runs.machine import resolve_device, use_threads
+from risctl.runs.models import spot_check_network
+from risctl.runs.needs import Needs, needs_of_training
+from risctl.runs.provenance import provenance
+from risctl.runs.records import EPOCH, METRICS, STEP, MetricsFile, Record, of_kind, read_metrics
+from risctl.runs.resume import (
+    FORKED_FROM,
+    FORKED_STATE,
+    Earlier,
+    config_over_run,
+    refuse_empty_fork,
+    refuse_other_command,
+    refuse_other_data,
+    state_hash,
+)
+from risctl.runs.scenes import COUNTS, Sources, dataset_paths, stored_sources, stream_sources
+from risctl.runs.tensorboard import require_tensorboard, tensorboard_listener
+from risctl.text import Document
+from risctl.training import (
+    FIGURES,
+    EpochResult,
+    Event,
+    Listener,
+    Outcome,
+    Started,
+    StopFlag,
+    TrainingPlan,
+    launched_rank,
+    run_training,
+)
+
+CHECKED_SCENES = 8
+CURVES = "curves.png"
+Announce = Callable[[Path], None]
+
+
+@dataclass(frozen=True)
+class PreparedTraining:
+    """A training before it starts.
+
+    Attributes:
+        config: resolved settings.
+        sources: scenes to train and to validate on.
+        device: `cpu` or `cuda:i`.
+        threads: CPU threads.
+        command: `train` or `overfit`; names the run's directory.
+        name: preset, as it stands in the directory's name.
+        earlier: the run that is resumed or forked, None for a new one.
+        fork: whether `earlier` is copied into a new run whose settings may differ.
+        tensorboard: whether TensorBoard scalars are written, too.
+    """
+
+    config: Config
+    sources: Sources
+    device: str = "cpu"
+    threads: int = 1
+    command: str = "train"
+    name: str = "config"
+    earlier: Earlier | None = None
+    fork: bool = False
+    tensorboard: bool = False
+
+    @functools.cached_property
+    def plan(self) -> TrainingPlan:
+        """What the trainer takes."""
+        config = self.config
+        return TrainingPlan(
+            physics=config.physics,
+            covariance=config.covariance,
+            model=config.model,
+            loss=config.loss,
+            training=config.training,
+            data=config.data,
+            train=self.sources.train,
+            validation=self.sources.validation,
+            document=config.model_dump(mode="json"),
+            device=torch.device(self.device),
+        )
+
+    @property
+    def resumed(self) -> Path | None:
+        """The directory in which an earlier run is resumed; None for a new run."""
+        return None if self.earlier is None or self.fork else self.earlier.path
+
+    @property
+    def is_worker(self) -> bool:
+        """Whether this is a process of `torchrun` with a rank above 0, which writes no files."""
+        return launched_rank() > 0
+
+    @property
+    def needs(self) -> Needs:
+        """Disk, memory and parameters."""
+        return needs_of_training(self.plan)
+
+    @property
+    def first_value(self) -> float | None:
+        """The first validation loss, if a resumed run has one."""
+        path = None if self.resumed is None else self.resumed / METRICS
+        epochs = of_kind(read_metrics(path), EPOCH) if path is not None and path.exists() else []
+        return epochs[0]["val"]["total"] if epochs else None
+
+    def term_weights(self, epoch: int) -> Mapping[str, float]:
+        """Weights of the loss terms in an epoch of this training."""
+        return term_weights(self.config.loss, epoch, self.config.training.epochs)
+
+    def check_alignment(self) -> None:
+        """Check, on the first scenes, that inference will compute what this training computes.
+
+        Raises:
+            CheckFailedError: it would not.
+        """
+        config = self.config
+        network = build_network(config.physics, config.model, config.training.seed).to(self.device)
+        scenes = self.sources.train.scenes(0, min(CHECKED_SCENES, config.training.batch))
+        spot_check_network(network, config, scenes.to(self.device), self.device)
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A training after it ended.
+
+    Attributes:
+        run: its directory.
+        config: its settings.
+        outcome: losses, figures and checkpoints.
+        records: the lines of its `metrics.jsonl`, earlier processes of the run included.
+        files: what was drawn.
+    """
+
+    run: Path
+    config: Config
+    outcome: Outcome
+    records: list[Record] = field(repr=False)
+    files: tuple[Path, ...] = ()
+
+    @property
+    def epochs(self) -> list[Record]:
+        """Records of its validations."""
+        return of_kind(self.records, EPOCH)
+
+    @property
+    def best_metrics(self) -> Mapping[str, Any]:
+        """Validation figures of the epoch with the lowest loss."""
+        best = [entry for entry in self.epochs if entry["epoch"] == self.outcome.best_epoch]
+        return best[0]["metrics"] if best else {}
+
+    def document(self) -> Document:
+        """What `--json` prints of a training."""
+        files = [str(path) for path in self.files]
+        return {"run": str(self.run), "outcome": asdict(self.outcome), "files": files}
+
+
+def prepare_training(
+    layers: Layers,
+    command: str = "train",
+    data: Path | None = None,
+    val_data: Path | None = None,
+    resume: Path | None = None,
+    fork: bool = False,
+    tensorboard: bool = False,
+    machine: Machine | None = None,
+) -> PreparedTraining:
+    """Resolve settings, scenes and device; refuse what does not fit together.
+
+    Args:
+        layers: settings; beside `resume` only those that differ from the run's own.
+        command: `train` or `overfit`.
+        data: dataset to train on, or a directory with `train` and `val`; None: scenes are simulated.
+        val_data: dataset to validate on beside `data`.
+        resume: a run to go on with, in its own directory.
+        fork: with `resume`, copy its last state into a new run, whose settings may differ.
+        tensorboard: write TensorBoard scalars, too.
+        machine: device and threads; those of the run that is resumed where they are not stated.
+
+    Raises:
+        InputError: naming the setting, file or argument.
+    """
+    if tensorboard:
+        require_tensorboard()
+    if fork and resume is None:
+        raise InputError("fork", "", "a run to resume beside it", "none")
+    earlier = None if resume is None else Earlier.read(resume)
+    if earlier is not None and not fork:
+        refuse_other_command(earlier, command)
+    threads, device = _machine(machine or Machine(), None if fork else earlier)
+    use_threads(threads)
+    config = layers.resolve() if earlier is None else config_over_run(layers, earlier, fork)
+    if earlier is not None and fork:
+        refuse_empty_fork(earlier, config)
+    config, sources = _sources(layers, config, data, val_data, earlier, fork)
+    if earlier is not None and not fork:
+        refuse_other_data(earlier, sources)
+    name = layers.name if earlier is None else "fork"
+    prepared = PreparedTraining(config, sources, device, threads, command, name, earlier, fork, tensorboard)
+    _ = prepared.plan.steps_per_epoch  # refused here, before anything is written, if a step is longer
+    return prepared
+
+
+def _machine(machine: Machine, earlier: Earlier | None) -> tuple[int, str]:
+    """Threads and device: those stated, else those of the run that is resumed, to the same bits."""
+    threads, device = machine.threads, machine.device
+    if earlier is not None:
+        its_threads, its_device = earlier.machine()
+        threads, device = threads or its_threads, its_device if device == "auto" else device
+    return threads or 1, resolve_device(device)
+
+
+def _sources(
+    layers: Layers,
+    config: Config,
+    data: Path | None,
+    val_data: Path | None,
+    earlier: Earlier | None,
+    fork: bool,
+) -> tuple[Config, Sources]:
+    train, validation = dataset_paths(data, val_data)
+    if train is None and validation is not None:
+        raise InputError("val_data", "", "a training dataset (data) beside it", "none")
+    if train is None and earlier is not None:
+        train, validation = earlier.data_paths()
+    if train is None:
+        if config.data.source == "store":
+            raise InputError("data", "source", "a dataset (data) with it", '"store"')
+        return config, stream_sources(config)
+    if any(word.startswith("physics.") for word in layers.overrides):
+        raise InputError("data", "", "no physics.* override (a dataset has its own physics)", "one")
+    # A dataset decides how many scenes there are, unless that was stated; a resumed run keeps its numbers.
+    anew = earlier is None or (fork and (data is not None or layers.preset is not None))
+    stated = layers.stated | (frozenset() if anew else COUNTS)
+    return stored_sources(config, train, validation, stated)
+
+
+def train(
+    prepared: PreparedTraining,
+    listeners: Sequence[Listener] = (),
+    stop: StopFlag | None = None,
+    announce: Announce | None = None,
+) -> Trained:
+    """Train in a new run directory, or in that of the run that is resumed, and draw the curves.
+
+    A training that `stop` ended is saved, and can be resumed.
+
+    Args:
+        prepared: the training.
+        listeners: called with every event.
+        stop: set it to have the training save and return.
+        announce: called with the directory of a new run once it exists.
+
+    Raises:
+        CheckFailedError: inference would not compute what this training computes, or too many steps failed.
+        DivergedError: the validation loss is not finite.
+        StorageError: the disk refuses, or another process trains in that directory.
+    """
+    prepared.check_alignment()
+    with open_run(prepared, announce) as (run, record):
+        trained = train_in(run, record, prepared, listeners, stop)
+        if trained.outcome.stopped_by is not None:
+            return trained
+        return with_curves(trained)
+
+
+def train_as_worker(prepared: PreparedTraining, stop: StopFlag) -> int | None:
+    """Train as a `torchrun` process of rank > 0 (no files, no output); return the signal that stopped it."""
+    return run_training(prepared.plan, Path(), (), stop, **_resumption(prepared)).stopped_by
+
+
+def train_in(
+    run: RunDirectory,
+    record: Document,
+    prepared: PreparedTraining,
+    listeners: Sequence[Listener],
+    stop: StopFlag | None,
+) -> Trained:
+    """Train in an open run directory, keep its records and status, and return how it ended."""
+    with ExitStack() as stack:
+        own: list[Listener] = [lambda event: _keep_status(run, record, event)]
+        own.append(stack.enter_context(MetricsFile(run.path / METRICS)))
+        if prepared.tensorboard:
+            own.append(stack.enter_context(tensorboard_listener(run.path)))
+        outcome = run_training(
+            prepared.plan, run.path, [*own, *listeners], stop or StopFlag(), **_resumption(prepared)
+        )
+    run.note_progress(outcome.epochs, outcome.steps, outcome.best_value)
+    if outcome.stopped_by is not None:
+        message = f"stopped and saved after step {outcome.steps}"
+        run.end("interrupted", SIGNAL_STATUS + outcome.stopped_by, message)
+    return Trained(run.path, prepared.config, outcome, read_metrics(run.path / METRICS))
+
+
+def _resumption(prepared: PreparedTraining) -> dict[str, bool]:
+    """How the trainer begins: from a saved state or not, and under whose settings."""
+    earlier = prepared.earlier
+    fresh = earlier is not None and earlier.fresh_fork
+    return {"resume": earlier is not None, "fork": prepared.fork or fresh}
+
+
+def _keep_status(run: RunDirectory, record: Document, event: Event) -> None:
+    """Update `status.json` when the run starts, once its lock is held, and after every epoch."""
+    if isinstance(event, Started) and not run.announced:
+        run.go_on(record)
+    elif isinstance(event, EpochResult):
+        run.note_progress(event.epoch + 1, event.step, event.best_value)
+
+
+@contextmanager
+def open_run(
+    prepared: PreparedTraining, announce: Announce | None = None
+) -> Iterator[tuple[RunDirectory, Document]]:
+    """Open the directory, new or that of the resumed run; yield it and this process's provenance."""
+    config, earlier = prepared.config, prepared.earlier
+    seeds = {"data.seed": config.data.seed, "training.seed": config.training.seed}
+    record = provenance(prepared.device, prepared.threads, seeds, prepared.sources.record())
+    if earlier is not None and not prepared.fork:
+        with RunDirectory(earlier.path, earlier.command) as run:
+            yield run, record
+        return
+    files = {} if earlier is None else _forked_state(earlier, record)
+    with RunDirectory.create(prepared.command, prepared.name, config, record, files) as run:
+        if announce is not None:
+            announce(run.path)
+        yield run, record
+
+
+def _forked_state(earlier: Earlier, record: Document) -> dict[Path, bytes]:
+    """The earlier run's last state as a file of a new run, noted in the new run's `record`.
+
+    The trainer lets it go on under the new settings, for as long as it is still this copy.
+    """
+    with storage_errors(earlier.last):
+        content = earlier.last.read_bytes()
+    record |= {FORKED_FROM: str(earlier.path.absolute()), FORKED_STATE: state_hash(content)}
+    return {earlier.last.relative_to(earlier.path): content}
+
+
+def with_curves(trained: Trained, gate: float | None = None) -> Trained:
+    """Draw `curves.png` from what was recorded; `gate` is a validation loss to get below."""
+    steps = of_kind(trained.records, STEP)
+    curves = Curves(steps, trained.epochs, main_weights(trained.config.loss), gate)
+    title = f"{trained.run}: {trained.config.model.head} head, {trained.outcome.steps} steps"
+    path = save_figure(curves_figure(curves, title), trained.run / CURVES)
+    return Trained(trained.run, trained.config, trained.outcome, trained.records, (path,))
+
+
+def figure_sentences(metrics: Mapping[str, float | None]) -> list[str]:
+    """The validation figures there are, each with its name and unit."""
+    found = ((figure, metrics.get(figure.name)) for figure in FIGURES)
+    return [figure.sentence(value) for figure, value in found if value is not None]
