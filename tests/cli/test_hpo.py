@@ -161,7 +161,7 @@ def test_a_run_that_lost_its_studys_name_is_damaged(story: Story, capsys: Captur
 
 def test_a_database_that_is_none_is_refused_before_anything_is_written(story: Story, capsys: Capture) -> None:
     error = ask(capsys, "hpo", *WORDS, "--force", "--storage", "nonsense", "--dry-run", status=2)["error"]
-    assert error["message"].startswith("storage: expected postgresql+psycopg://")
+    assert error["message"].startswith("--storage: expected postgresql+psycopg://")
     assert not Path("runs").exists()
 
 
