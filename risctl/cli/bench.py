@@ -14,7 +14,7 @@ from risctl.errors import InputError, require_range
 from risctl.text import ABSENT, Document
 
 if TYPE_CHECKING:
-    from risctl.evaluation.bench import Figure
+    from risctl.evaluation.timing import Figure
     from risctl.runs import Benchmark
 
 COLUMNS = ("figure", "unit", "median", "smallest", "largest", "target", "met", "naive baseline", "speed-up")

@@ -38,7 +38,8 @@ def list_presets(common: Common) -> Document:
 @common_options
 def show(common: Common) -> Document:
     """Show the resolved configuration as TOML that `--config` reads back."""
-    from risctl.config import fingerprint, to_toml
+    from risctl.config import fingerprint
+    from risctl.config.toml import to_toml
 
     config = common.layers.resolve()
     say(to_toml(config).rstrip("\n"))

@@ -119,7 +119,8 @@ def closing(result: object, headline: str, next_command: str) -> None:
 
 def dry_run(command: str, config: Config, needs: Needs, writes: str | Path | None) -> Document:
     """Show the resolved configuration and the needs; `writes` is what the command would write."""
-    from risctl.config import fingerprint, to_toml
+    from risctl.config import fingerprint
+    from risctl.config.toml import to_toml
 
     say(to_toml(config))
     say(f"# {command}: nothing was written")

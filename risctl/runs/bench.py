@@ -11,7 +11,8 @@ import torch
 from risctl.config import Config
 from risctl.data.layout import dataset_bytes
 from risctl.errors import InputError
-from risctl.evaluation.bench import QUICK, Figure, Plan, benchmarks
+from risctl.evaluation.bench import QUICK, Plan, benchmarks
+from risctl.evaluation.timing import Figure
 from risctl.inference import build_estimator
 from risctl.runs.machine import hardware, use_threads
 from risctl.runs.models import LEARNED, load_reference

@@ -129,5 +129,5 @@ def accuracy_rows(fit: Fit, data: CountData) -> list[list[Any]]:
 
 
 def _mean_over_counts(right: Tensor, num_sources: Tensor) -> float | None:
-    shares = [float(right[num_sources == k].mean()) for k in num_sources.unique().tolist()]
+    shares = [float(right[num_sources == k].mean()) for k in torch.unique(num_sources).tolist()]
     return round(sum(shares) / len(shares), 3) if shares else None

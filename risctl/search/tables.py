@@ -18,7 +18,7 @@ METRICS = (
 )
 
 
-def trialscsv_text(trials: Sequence[TrialRecord], keys: Sequence[str]) -> str:
+def trials_csv(trials: Sequence[TrialRecord], keys: Sequence[str]) -> str:
     """Return one line a trial: history, secondary figures and parallel coordinates in one table."""
     header = ["trial", "state", "loss", "best_so_far", "epochs", "seconds", "deaths", "reason", *METRICS]
     lines, lowest = [], None
@@ -32,13 +32,13 @@ def trialscsv_text(trials: Sequence[TrialRecord], keys: Sequence[str]) -> str:
     return csv_text([*header, *keys], lines)
 
 
-def epochscsv_text(trials: Sequence[TrialRecord]) -> str:
+def epochs_csv(trials: Sequence[TrialRecord]) -> str:
     """Return one line an epoch of every trial: its validation loss."""
     lines = ([trial.number, i + 1, loss] for trial in trials for i, loss in enumerate(trial.epochs))
     return csv_text(["trial", "epoch", "loss"], lines)
 
 
-def importancecsv_text(mattered: Sequence[Importance]) -> str:
+def importance_csv(mattered: Sequence[Importance]) -> str:
     """Return one line a parameter; empty below the header for too few trials."""
     lines = ([e.key, e.share, e.chance, e.above_chance, e.trend, e.clear] for e in mattered)
     return csv_text(

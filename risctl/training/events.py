@@ -7,10 +7,10 @@ before it can be missing. :meth:`Started.keeps` says which those are.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import TypeAlias
 
 
 @dataclass(frozen=True)
@@ -143,11 +143,8 @@ class Saved:
 Event = Started | FirstBatch | StepResult | EpochResult | Saved
 
 
-class Listener(Protocol):
-    """Receiver of events (in the main process only)."""
-
-    def __call__(self, event: Event) -> None:
-        """Handle `event`."""
+Listener: TypeAlias = Callable[[Event], None]
+"""Receiver of events (in the main process only)."""
 
 
 @dataclass

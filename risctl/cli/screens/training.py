@@ -17,7 +17,7 @@ from risctl.cli.screens.live import bar, screen, table
 from risctl.text import number, readable_seconds
 
 if TYPE_CHECKING:
-    from risctl.training import EpochResult, Event, FirstBatch, Listener, Started, StepResult
+    from risctl.training import EpochResult, Event, FirstBatch, Started, StepResult
 
 REFRESH_PER_SECOND = 4.0
 SMOOTHING = 0.05  # of the speed: about the last twenty steps
@@ -25,7 +25,7 @@ LARGEST_TERMS = 3  # named on a plain line
 
 
 @contextmanager
-def training_screen(state: TrainingState) -> Iterator[Listener]:
+def training_screen(state: TrainingState) -> Iterator[Callable[[Event], None]]:
     """Show a training on stderr; the yielded listener takes its events."""
     with screen(state, REFRESH_PER_SECOND, by_clock=False) as listener:
         yield listener
