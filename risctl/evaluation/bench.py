@@ -188,6 +188,3 @@ def dense_spectrum(factors: Tensor, num_sources: int, A: Tensor) -> Tensor:
     _, vectors = torch.linalg.eigh(LowRank(factors).dense())
     E = vectors[..., : A.shape[0] - num_sources]
     return 1.0 / (E.mH @ A).abs().square().sum(-2).clamp_min(torch.finfo(A.real.dtype).eps)
-
-
-__all__ = ["QUICK", "Figure", "Plan", "benchmarks"]
