@@ -52,12 +52,22 @@ def read_measurements(path: str | Path, num_elements: int = 144) -> Measurements
         StorageError: it cannot be read.
     """
     path = Path(path)
-    arrays = read_arrays(path, KEYS)
-    y = _check(path, "y", arrays["y"], ("S", "L", "M"), {})
+    return check_measurements(read_arrays(path, KEYS), num_elements, path)
+
+
+def check_measurements(arrays: Mapping[str, Array], num_elements: int, where: str | Path) -> Measurements:
+    """Check the arrays `y`, `H` and `codes`, shapes and errors as in `read_measurements`.
+
+    Args:
+        arrays: by name.
+        num_elements: N.
+        where: what error messages call them.
+    """
+    y = _check(where, "y", arrays["y"], ("S", "L", "M"), {})
     S, L, M = y.shape
     known = {"S": S, "L": L, "M": M, "N": num_elements}
-    H = _check(path, "H", arrays["H"], ("S", "M", "N"), known)
-    codes = _check(path, "codes", arrays["codes"], ("S", "L", "N"), known)
+    H = _check(where, "H", arrays["H"], ("S", "M", "N"), known)
+    codes = _check(where, "codes", arrays["codes"], ("S", "L", "N"), known)
     return Measurements(
         y=torch.from_numpy(y),
         H=torch.from_numpy(H).expand(S, M, num_elements),
@@ -66,7 +76,7 @@ def read_measurements(path: str | Path, num_elements: int = 144) -> Measurements
 
 
 def _check(
-    path: Path, key: str, array: Array, axes: tuple[str, str, str], known: Mapping[str, int]
+    path: str | Path, key: str, array: Array, axes: tuple[str, str, str], known: Mapping[str, int]
 ) -> npt.NDArray[np.complex64]:
     """Return `array` as complex64, three- or two-dimensional.
 
@@ -82,7 +92,7 @@ def _check(
 
 
 def _check_shape(
-    path: Path, key: str, shape: tuple[int, ...], axes: tuple[str, str, str], known: Mapping[str, int]
+    path: str | Path, key: str, shape: tuple[int, ...], axes: tuple[str, str, str], known: Mapping[str, int]
 ) -> None:
     allowed = [axes, axes[1:]] if known else [axes]
     wanted = " or ".join(_axes_text(names, known) for names in allowed)
@@ -101,7 +111,7 @@ def _shape_text(shape: tuple[int, ...]) -> str:
     return "[" + ", ".join(map(str, shape)) + "]"
 
 
-def _check_values(path: Path, key: str, values: npt.NDArray[np.complex64]) -> None:
+def _check_values(path: str | Path, key: str, values: npt.NDArray[np.complex64]) -> None:
     scenes = values.reshape(-1 if values.ndim == 3 else 1, *values.shape[-2:])
     finite = np.isfinite(scenes.view(np.float32)).all(axis=(1, 2))
     if not finite.all():

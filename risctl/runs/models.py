@@ -38,6 +38,11 @@ TRAINED_WITH = "which the model was trained with"
 FIXED_SECTIONS = ("covariance", "model")
 
 
+def load_model(path: str | Path | None = None, device: str = "cpu") -> LoadedModel:
+    """Read a trained model; None: the one that comes with risctl."""
+    return load_checkpoint(reference_directory() if path is None else path, device)
+
+
 def load_reference(config: Config, device: str) -> LoadedModel:
     """Read the model that comes with risctl, for a configuration that names none.
 
