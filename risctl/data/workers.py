@@ -1,4 +1,4 @@
-"""Shards made by this process, or by several: spawned, one thread each, gone when their parent is."""
+"""Writing shards in this process or in several spawned ones, which have one thread each and end with it."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ def run_jobs(
 
     Args:
         jobs: the shards.
-        workers: processes; with 1 (or one job) all happens here and `on_scenes` hears of every block,
-            otherwise of every shard.
+        workers: processes; with 1 (or one job) all is done in this one and `on_scenes` is called after every
+            block, otherwise after every shard.
         on_scenes: called with numbers of finished scenes.
     """
     processes = min(workers, len(jobs))
