@@ -1,4 +1,4 @@
-"""Measurement files: somebody's own snapshots, channel and codes, checked before they are used."""
+"""Measurement files: snapshots, channel and codes of the user, checked before they are used."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ KEYS = ("y", "H", "codes")
 
 @dataclass(frozen=True)
 class Measurements:
-    """S scenes as measured; `H` or `codes` given once for all scenes are expanded views, not copies.
+    """Measurements of S scenes; `H` or `codes` given once for all scenes are expanded views, not copies.
 
     Attributes:
         y: snapshots, complex64 [S, L, M].
         H: channel BS <- RIS, complex64 [S, M, N].
-        codes: what the RIS applied, complex64 [S, L, N]; the modulus need not be 1.
+        codes: reflection coefficients of the RIS, complex64 [S, L, N]; the modulus need not be 1.
     """
 
     y: Tensor
@@ -78,9 +78,9 @@ def check_measurements(arrays: Mapping[str, Array], num_elements: int, where: st
 def _check(
     path: str | Path, key: str, array: Array, axes: tuple[str, str, str], known: Mapping[str, int]
 ) -> npt.NDArray[np.complex64]:
-    """Return `array` as complex64, three- or two-dimensional.
+    """Check `array` and convert it to complex64, with three axes or two.
 
-    The scene axis may be left out where its length is among the `known` ones, from `y` that is.
+    The scene axis may be left out where its length is `known` (from `y`).
     """
     _check_shape(path, key, array.shape, axes, known)
     if not np.issubdtype(array.dtype, np.complexfloating):
