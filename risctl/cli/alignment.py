@@ -6,26 +6,27 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from risctl.config import Config
-    from risctl.evaluation.alignment import Subject
+    from risctl.evaluation.alignment import TwoSides
     from risctl.inference import Estimator
     from risctl.model import RisNetwork
     from risctl.training import Measured
 
 
-def alignment_subject(network: RisNetwork, config: Config, device: str) -> Subject:
+def alignment_subject(network: RisNetwork, config: Config, device: str) -> TwoSides:
     """Return the two sides of a network: the training step's, and the predictor of `eval` and `locate`."""
-    from risctl.evaluation.alignment import Subject
+    from risctl.evaluation.alignment import TwoSides
     from risctl.inference import build_learned
 
     inference = config.inference.model_copy(update={"count_by": "best"})  # nothing is counted here
     estimator = build_learned(network, config.covariance, config.physics, inference, device)
-    return Subject(
+    return TwoSides(
         network=network,
         training_covariance=config.covariance,
         estimator=estimator,
         physics=config.physics,
         stated=config.covariance,
         precision=config.training.precision,
+        loss=config.loss,
     )
 
 

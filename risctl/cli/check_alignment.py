@@ -20,7 +20,7 @@ from risctl.errors import CheckFailedError, DamagedFileError
 
 if TYPE_CHECKING:
     from risctl.config import Config
-    from risctl.evaluation.alignment import Finding, Report, Subject, Verdict
+    from risctl.evaluation.alignment import Finding, MutantResult, Report, TwoSides
     from risctl.model import RisNetwork
     from risctl.model.load import LoadedModel
     from risctl.physics import Scenes
@@ -105,13 +105,13 @@ def _batch(config: Config, count: int, device: str) -> Scenes:
     return SceneStream(config.physics, config.data.seed, "val", count).scenes(0, count).to(device)
 
 
-def _check(subject: Subject, scenes: Scenes, network: RisNetwork) -> Report:
+def _check(subject: TwoSides, scenes: Scenes, network: RisNetwork) -> Report:
     from risctl.evaluation.alignment import check_alignment
 
     return check_alignment(subject, scenes, list(network.parameters()))
 
 
-def _self_test(subject: Subject, scenes: Scenes, network: RisNetwork) -> list[Verdict]:
+def _self_test(subject: TwoSides, scenes: Scenes, network: RisNetwork) -> list[MutantResult]:
     from risctl.evaluation.alignment import count_mutants, self_test
 
     verdicts = []
@@ -122,7 +122,9 @@ def _self_test(subject: Subject, scenes: Scenes, network: RisNetwork) -> list[Ve
     return verdicts
 
 
-def _conclude(name: str, names: dict[str, str], report: Report, verdicts: list[Verdict]) -> Document | Ending:
+def _conclude(
+    name: str, names: dict[str, str], report: Report, verdicts: list[MutantResult]
+) -> Document | Ending:
     _show(name, names, report, verdicts)
     survivors = [f"{v.mutant} ({v.side})" for v in verdicts if not v.caught]
     document: dict[str, Any] = {
@@ -142,7 +144,7 @@ def _conclude(name: str, names: dict[str, str], report: Report, verdicts: list[V
     return document
 
 
-def _show(name: str, names: dict[str, str], report: Report, verdicts: list[Verdict]) -> None:
+def _show(name: str, names: dict[str, str], report: Report, verdicts: list[MutantResult]) -> None:
     show_table(f"Alignment of training and inference: {name}", COLUMNS, _rows(report))
     for what, value in names.items():
         say(f"  covariance fingerprint {value}  {what}")
@@ -172,7 +174,7 @@ def _rows(report: Report) -> list[tuple[object, ...]]:
     return shown
 
 
-def _first(verdict: Verdict) -> str:
+def _first(verdict: MutantResult) -> str:
     more = len(verdict.caught_by) - 1
     return verdict.caught_by[0].label + (f" and {more} more" if more > 0 else "") if verdict.caught else "–"
 
