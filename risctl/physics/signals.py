@@ -18,8 +18,7 @@ from torch import Tensor
 
 from risctl.config import PhysicsConfig
 from risctl.errors import InputError
-from risctl.physics.channel import draw_channel
-from risctl.physics.chunks import cache_sized
+from risctl.physics.channel import cache_sized, draw_channel
 from risctl.physics.codebook import code_phasors, draw_code_index
 from risctl.physics.geometry import ArrayGeometry
 from risctl.physics.impairments import ImpairedSurface, draw_impairments

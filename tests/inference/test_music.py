@@ -11,13 +11,11 @@ from torch import Tensor
 
 from risctl.config import CovarianceConfig, InferenceConfig, PhysicsConfig
 from risctl.inference import Estimates, build_estimator
-from risctl.inference.deflation import DeflatedSubspace
 from risctl.inference.greedy import Search
 from risctl.inference.music import MusicEstimator, MusicSearch, music_pseudospectrum
-from risctl.inference.nullspace import null_model, refine_nulls, search_range
+from risctl.inference.nullspace import DeflatedSubspace, null_model, refine_nulls, search_range
 from risctl.physics import ArrayGeometry, FieldOfView, Scenes, simulate_scenes, steering_vector
-from risctl.physics.grid import PolarGrid
-from risctl.physics.lattice import Lattice
+from risctl.physics.grid import Lattice, PolarGrid
 from risctl.physics.polar import from_polar, polar_limits, polar_steering, to_polar
 from tests import oracle
 
@@ -126,7 +124,7 @@ def test_error_vanishes_with_the_perturbation(
 def test_lattice_neighbours_are_neighbours_in_space(music: MusicSearch) -> None:
     lattice = Lattice.build(music.grid)
     box = lattice.points.view(*lattice.order.shape, 3)
-    assert torch.equal(lattice.order.flatten().sort().values, torch.arange(music.grid.num_points))
+    assert torch.equal(lattice.order.flatten().sort().costs, torch.arange(music.grid.num_points))
     for axis in range(3):
         steps = box.diff(dim=axis)
         assert bool((steps[..., axis] > 0).all())
@@ -179,18 +177,18 @@ def test_null_model_is_the_oracle_s_spectrum_and_its_slope(geometry: ArrayGeomet
     space, points = draw_space(fine, others)
     model = null_model(space, points, fine)
     share = space.along(polar_steering(points, fine).unsqueeze(2)).flatten()
-    torch.testing.assert_close(model.value, 1.0 - share)
+    torch.testing.assert_close(model.cost, 1.0 - share)
     for j in range(3):
         step = torch.zeros(3, dtype=torch.float64)
         step[j] = 1e-5
-        rise = null_model(space, points + step, fine).value - null_model(space, points - step, fine).value
+        rise = null_model(space, points + step, fine).cost - null_model(space, points - step, fine).cost
         torch.testing.assert_close(model.gradient[:, j], rise / 2e-5, rtol=1e-5, atol=1e-7)
     assert bool((torch.linalg.eigvalsh(model.curvature) > 0).all())
     if not others:
         R = space.U[0, 0] @ space.U[0, 0].mH
         place = torch.stack(from_polar(points[0]), dim=-1).numpy()
         expected = oracle.music_null_spectrum(oracle.Array(), R.numpy(), 4, place)
-        np.testing.assert_allclose(model.value[:3].numpy(), expected, atol=1e-10)
+        np.testing.assert_allclose(model.cost[:3].numpy(), expected, atol=1e-10)
 
 
 def test_curvature_is_the_second_derivative_at_a_null(geometry: ArrayGeometry) -> None:
@@ -212,7 +210,7 @@ def test_refinement_never_raises_the_null_spectrum_nor_leaves_the_view(geometry:
     space, points = draw_space(geometry.to("cpu", torch.float64), 0)
     fine = geometry.to("cpu", torch.float64)
     moved = refine_nulls(space, points, fine, VIEW, 5)
-    assert bool((null_model(space, moved, fine).value <= null_model(space, points, fine).value).all())
+    assert bool((null_model(space, moved, fine).cost <= null_model(space, points, fine).cost).all())
     low, high = polar_limits(moved, VIEW)
     assert bool(((moved >= low) & (moved <= high)).all())
 
