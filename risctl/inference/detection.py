@@ -3,10 +3,10 @@
 Two scores, one for each likelihood:
 
 * conditional: the decrease of the concentrated cost, ``sum_l |b_gl^H P_l y_l|^2 / |P_l b_gl|^2``, residual
-  and candidate both projected off the sources already found (orthogonal least squares; Chen, Billings and Luo,
-  Int. J. Control 50(5), 1989). Projecting the candidate matters here more than usual: all sources reach the
-  base station through one channel whose line of sight has rank one, so what they have in common is most of
-  their energy.
+  and candidate both projected off the sources already found (orthogonal least squares; Chen, Billings and
+  Luo, Int. J. Control 50(5), 1989). Projecting the candidate matters more than usual: all sources reach the
+  base station through one channel whose line of sight has rank one, so they have most of their energy in
+  common.
 * Gaussian: the rise of the Gaussian-symbol likelihood by a source of power p at g,
   ``sum_l p |q|^2 / (1 + p s) - log(1 + p s)``, ``s = b^H R_l^-1 b``, ``q = b^H R_l^-1 y_l`` (Tipping and
   Faul, AISTATS 2003), the largest over a few powers.

@@ -20,7 +20,7 @@ from risctl.inference.gaussian import GaussianParameters, Hypothesis
 from risctl.inference.observation import Observation
 from risctl.inference.refine import refine, refine_gaussian
 from risctl.inference.tree import tree_index, tree_scatter
-from risctl.physics.geometry import ArrayGeometry, FieldOfView
+from risctl.physics.geometry import ArrayGeometry, Device, FieldOfView
 from risctl.physics.grid import PolarGrid
 
 GREEDY_STEPS = 4  # joint refinement after a detection: enough to clean the residual for the next one
@@ -37,7 +37,7 @@ class Search:
     view: FieldOfView
 
     @classmethod
-    def from_config(cls, physics: PhysicsConfig, device: torch.device | str = "cpu") -> Search:
+    def from_config(cls, physics: PhysicsConfig, device: Device = "cpu") -> Search:
         """The nominal surface of a configuration on `device`."""
         return cls(ArrayGeometry.from_config(physics, device), FieldOfView.from_config(physics))
 

@@ -14,6 +14,7 @@ from risctl.inference.estimates import Estimates
 from risctl.inference.gaussian import Hypothesis
 from risctl.inference.greedy import Search, greedy_step, swap
 from risctl.inference.observation import Observation, batches
+from risctl.physics.geometry import Device
 from risctl.physics.grid import PolarGrid
 
 POLISH_STEPS = 3  # before the swap moves
@@ -40,11 +41,7 @@ class NompEstimator:
 
     @classmethod
     def from_config(
-        cls,
-        physics: PhysicsConfig,
-        covariance: CovarianceConfig,
-        inference: InferenceConfig,
-        device: torch.device | str = "cpu",
+        cls, physics: PhysicsConfig, covariance: CovarianceConfig, inference: InferenceConfig, device: Device
     ) -> NompEstimator:
         """The estimator of a configuration; it reads no `covariance`."""
         search = Search.from_config(physics, device)

@@ -111,11 +111,11 @@ def refine_nulls(
     Returns:
         points [B, C, 3] whose null spectrum is not higher than at the start.
     """
-    shape = points.shape
-    single = points.reshape(-1, 1, 3)
-    return descend(lambda x: null_model(space, x.view(shape), geometry), single, view, iterations)[0].view(
-        shape
-    )
+
+    def evaluate(x: Tensor) -> QuadraticModel:
+        return null_model(space, x.view(points.shape), geometry)
+
+    return descend(evaluate, points.reshape(-1, 1, 3), view, iterations)[0].view(points.shape)
 
 
 def search_range(space: DeflatedSubspace, points: Tensor, ranges: Tensor, geometry: ArrayGeometry) -> Tensor:

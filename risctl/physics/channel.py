@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from risctl.config import PhysicsConfig
-from risctl.physics.geometry import ArrayGeometry
+from risctl.physics.geometry import ArrayGeometry, Device
 from risctl.physics.random import complex_normal, uniform
 from risctl.physics.steering import steering_vector
 
@@ -18,7 +18,7 @@ CPU_SCENES = 32  # rows of a batch that stay in a processor's cache: their chann
 
 
 def draw_channel(
-    rng: np.random.Generator, physics: PhysicsConfig, num_scenes: int, device: torch.device | str = "cpu"
+    rng: np.random.Generator, physics: PhysicsConfig, num_scenes: int, device: Device = "cpu"
 ) -> Tensor:
     """Channels ``H`` complex64 [n, M, N] with unit mean power per entry.
 
@@ -51,7 +51,7 @@ def ula_response(angle: Tensor, num_antennas: int) -> Tensor:
     return torch.complex(phase.cos(), phase.sin())
 
 
-def cache_sized(num_scenes: int, device: torch.device | str) -> Iterator[slice]:
+def cache_sized(num_scenes: int, device: Device) -> Iterator[slice]:
     """Slices that cover `num_scenes` rows: small ones on a CPU, one elsewhere."""
     step = CPU_SCENES if torch.device(device).type == "cpu" else max(num_scenes, 1)
     for start in range(0, num_scenes, step):

@@ -55,7 +55,7 @@ class PolarGrid:
     def build(
         cls, geometry: ArrayGeometry, view: FieldOfView, oversampling: float = 2.0, num_ranges: int = 8
     ) -> PolarGrid:
-        """Lattice over a field of view, as dense as the beams ask.
+        """Lattice over a field of view with a spacing given in beam widths.
 
         Args:
             geometry: nominal geometry (symmetric panel [N, 3]).
@@ -97,7 +97,7 @@ class PolarGrid:
 
     @property
     def num_points(self) -> int:
-        """G."""
+        """Number of points G."""
         return int(self.points.shape[0])
 
     def steering(self) -> Tensor:

@@ -27,7 +27,7 @@ def scenes() -> Scenes:
 @pytest.fixture(scope="module")
 def ceiling() -> Ceiling:
     physics, _ = make_scenes(1)
-    return Ceiling.from_config(physics, CovarianceConfig(), InferenceConfig(range_grid=121))
+    return Ceiling.from_config(physics, CovarianceConfig(), InferenceConfig(range_grid=121), "cpu")
 
 
 @pytest.fixture(scope="module")
