@@ -22,8 +22,7 @@ from torch import Tensor, nn
 from risctl.covariance.precision import full_precision, require_finite
 from risctl.model.ridge import RidgeSolutions, ridge_solutions
 from risctl.physics.geometry import ArrayGeometry, FieldOfView
-from risctl.physics.grid import PolarGrid, parity_parts, real_rows
-from risctl.physics.lattice import box_order
+from risctl.physics.grid import PolarGrid, box_order, parity_parts, real_rows
 
 FLOOR = 1e-4  # relative to a map's mean: smaller energies are not distinguished
 WEIGHTED_FROM = 5.0  # alpha; with weaker ridges d_l is nearly constant
