@@ -73,8 +73,7 @@ class Located:
         """One dictionary per source, in degrees, metres and decibels: `pandas.DataFrame(located.rows())`."""
         reported = self._reported()
         return [
-            {"scene": scene, "source": k}
-            | {name: values[scene, k].item() for name, values in self._reported()}
+            {"scene": scene, "source": k} | {name: values[scene, k].item() for name, values in reported}
             for scene, count in enumerate(self.num_sources)
             for k in range(count)
         ]

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from risctl.evaluation.plots.sweep import places
 
 from risctl.errors import DamagedFileError
 from risctl.evaluation import (
@@ -25,7 +26,6 @@ from risctl.evaluation import (
     write_sweep,
 )
 from risctl.evaluation.plots import save_figure, sweep_figure
-from risctl.evaluation.plots.sweep import places
 from risctl.evaluation.results import Results
 
 KEY = "physics.num_snapshots"
