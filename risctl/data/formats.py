@@ -1,4 +1,4 @@
-"""Reading named arrays from `.npz`, `.safetensors` and `.mat` files that may be wrong, damaged or hostile.
+"""Named arrays in `.npz`, `.safetensors` and `.mat` files, which may be wrong, damaged or hostile.
 
 Nothing here unpickles. Sizes are checked against the file before memory is asked for. A file that is not
 of its format is an input error; one that begins as its format does but cannot be read to the end is a damaged
@@ -7,18 +7,21 @@ file.
 
 from __future__ import annotations
 
+import io
 import math
 import tokenize
 import zipfile
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
-import safetensors
+import safetensors.numpy
 from numpy.lib import format as npy
+from scipy.io import savemat
 
 from risctl.data.atomic import storage_errors
 from risctl.data.matlab import read_matlab
@@ -31,6 +34,19 @@ SIGNATURE_BYTES = 520
 NPZ_ERRORS = (zipfile.BadZipFile, zlib.error, EOFError, ValueError, SyntaxError, tokenize.TokenError, OSError)
 
 
+@dataclass(frozen=True)
+class Format:
+    """How files of one suffix are read and written.
+
+    Attributes:
+        read: from the path, the keys wanted and the file's first bytes to the arrays.
+        write: from the arrays to the file's bytes.
+    """
+
+    read: Callable[[Path, Sequence[str], bytes], dict[str, Array]]
+    write: Callable[[Mapping[str, Array]], bytes]
+
+
 def read_arrays(path: Path, keys: Sequence[str]) -> dict[str, Array]:
     """Read the arrays `keys` of the file `path`, with the type and shape that they are stored with.
 
@@ -39,19 +55,19 @@ def read_arrays(path: Path, keys: Sequence[str]) -> dict[str, Array]:
         DamagedFileError: truncated or corrupt.
         StorageError: it cannot be read.
     """
-    reader = READERS[suffix_of(path)]
+    found = format_of(path)
     start = _signature(path)
     if not start:
         raise DamagedFileError(path, "a measurement file", "an empty file")
-    return reader(path, keys, start)
+    return found.read(path, keys, start)
 
 
-def suffix_of(path: Path) -> str:
-    """Suffix in lower case; InputError unless it is of a known format."""
-    suffix = path.suffix.lower()
-    if suffix not in READERS:
-        raise InputError(path, "", f"a file named {', '.join('*' + name for name in READERS)}", path.name)
-    return suffix
+def format_of(path: Path) -> Format:
+    """The format that the suffix names; InputError for an unknown one."""
+    found = FORMATS.get(path.suffix.lower())
+    if found is None:
+        raise InputError(path, "", f"a file named {', '.join('*' + name for name in FORMATS)}", path.name)
+    return found
 
 
 def _signature(path: Path) -> bytes:
@@ -140,8 +156,20 @@ def _brief(error: Exception) -> str:
     return text if len(text) <= 200 else f"{text[:197]}..."
 
 
-READERS: dict[str, Callable[[Path, Sequence[str], bytes], dict[str, Array]]] = {
-    ".npz": _read_npz,
-    ".safetensors": _read_safetensors,
-    ".mat": _read_mat,
+def _npz_bytes(arrays: Mapping[str, Array]) -> bytes:
+    stream, named = io.BytesIO(), dict[str, Any](arrays)
+    np.savez(stream, **named)
+    return stream.getvalue()
+
+
+def _mat_bytes(arrays: Mapping[str, Array]) -> bytes:
+    stream = io.BytesIO()
+    savemat(stream, dict(arrays))
+    return stream.getvalue()
+
+
+FORMATS = {
+    ".npz": Format(_read_npz, _npz_bytes),
+    ".safetensors": Format(_read_safetensors, lambda arrays: safetensors.numpy.save(dict(arrays))),
+    ".mat": Format(_read_mat, _mat_bytes),
 }

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +12,7 @@ import torch
 from torch import Tensor
 
 from risctl.data.atomic import write_atomically
-from risctl.data.formats import Array, read_arrays, suffix_of
+from risctl.data.formats import Array, format_of, read_arrays
 from risctl.errors import InputError
 
 KEYS = ("y", "H", "codes")
@@ -130,28 +128,12 @@ def write_measurements(path: str | Path, y: Tensor | Array, H: Tensor | Array, c
         StorageError: disk full, permission denied, and the like.
     """
     path = Path(path)
-    suffix = suffix_of(path)
+    encode = format_of(path).write
     arrays = {key: _as_array(value) for key, value in zip(KEYS, (y, H, codes), strict=True)}
-    write_atomically(path, _encode(suffix, arrays))
+    write_atomically(path, encode(arrays))
 
 
 def _as_array(value: Tensor | Array) -> Array:
     if isinstance(value, Tensor):
         value = value.detach().cpu().resolve_conj().resolve_neg().numpy()
     return np.ascontiguousarray(value, dtype=np.complex64)
-
-
-def _encode(suffix: str, arrays: dict[str, Array]) -> bytes:
-    if suffix == ".safetensors":
-        from safetensors.torch import save
-
-        return save({key: torch.from_numpy(array) for key, array in arrays.items()})
-    from scipy.io import savemat
-
-    stream = io.BytesIO()
-    if suffix == ".npz":
-        named: dict[str, Any] = dict(arrays)
-        np.savez(stream, **named)
-    else:
-        savemat(stream, arrays)
-    return stream.getvalue()
