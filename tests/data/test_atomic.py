@@ -3,12 +3,27 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tracemalloc
 from pathlib import Path
 
 import pytest
 
 from risctl.data.atomic import exclusive_lock, remove_leftovers, replacing, write_atomically
-from risctl.errors import StorageError
+from risctl.data.mapped import read_regular
+from risctl.errors import DamagedFileError, StorageError
+
+
+def test_reading_takes_memory_for_the_file_and_not_for_the_limit(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"x" * 1000)
+    tracemalloc.start()
+    try:
+        assert read_regular(path, limit=2**33) == b"x" * 1000
+        assert tracemalloc.get_traced_memory()[1] < 2**20
+    finally:
+        tracemalloc.stop()
+    with pytest.raises(DamagedFileError, match="at most 999 bytes"):
+        read_regular(path, limit=999)
 
 
 def test_content_replaces_content(tmp_path: Path) -> None:

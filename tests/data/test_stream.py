@@ -8,6 +8,7 @@ import torch
 
 from risctl.config import PhysicsConfig
 from risctl.data import SceneSource, SceneStream, open_dataset
+from risctl.data.prefetch import PrefetchStream
 from risctl.data.stream import BLOCK
 from risctl.errors import InputError
 from risctl.physics import Scenes
@@ -116,3 +117,15 @@ def test_batches_in_order_make_each_block_once(monkeypatch: pytest.MonkeyPatch) 
     for start in range(0, 2 * BLOCK, BLOCK // 4):
         stream.scenes(start, start + BLOCK // 4)
     assert made == [0, 1]
+
+
+def test_prefetched_scenes_are_those_of_the_stream_in_any_order() -> None:
+    stream, prefetched = SceneStream(SMALL, 3, "train"), PrefetchStream(SceneStream(SMALL, 3, "train"), 1)
+    try:
+        for start, stop in ((100, 700), (700, 720), (720, 1300), (5000, 5200)):
+            assert equal(prefetched.scenes(start, stop), stream.scenes(start, stop)), start
+        assert prefetched.known_fingerprints == stream.known_fingerprints
+        prefetched.close()
+        assert equal(prefetched.scenes(10, 20), stream.scenes(10, 20))
+    finally:
+        prefetched.close()
