@@ -12,7 +12,7 @@ import typer
 from risctl import runs
 from risctl.cli.console import closing, dry_run, note, progress, say, show_table
 from risctl.cli.options import Common, common_options
-from risctl.errors import InputError, require_range
+from risctl.errors import InputError
 from risctl.registry import estimator_names
 from risctl.text import Document
 
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from risctl.runs import EvaluationRequest
 
 OVERRIDE = re.compile(r"[A-Za-z_]\w*(\.\w+)+=.*", re.DOTALL)
-MAX_SCENES = 100_000_000
 WRITES = "runs/eval/<utc-time>_<preset>_<id>/"
 
 
@@ -75,11 +74,6 @@ def evaluate_command(
                 raise InputError("resume", "", "nothing beside it (the run has its own settings)", value)
         return _sweep(runs.resumed_request(common.layers, resume, common.machine), common.dry_run, resume)
     common, target = split_target(common, target)
-    require_range("scenes", scenes, 1, MAX_SCENES)
-    require_range("workers", workers, 1, 256)
-    require_range("batch", batch, 1, 100_000)
-    if data is not None and any(word.startswith("physics.") for word in common.layers.overrides):
-        raise InputError("data", "", "no physics.* override (a dataset has its own physics)", "one")
     request = runs.EvaluationRequest(
         layers=common.layers,
         data=data,
@@ -94,11 +88,13 @@ def evaluate_command(
         axes=runs.parse_sweeps(sweep or ()),
         machine=common.machine,
     )
-    if request.axes:
-        return _sweep(request, common.dry_run)
+    return (_sweep if request.axes else _evaluate)(request, common.dry_run)
+
+
+def _evaluate(request: EvaluationRequest, dry: bool) -> Document:
     config = request.resolve()
     say_left_out(request)
-    if common.dry_run:
+    if dry:
         return dry_run("eval", config, request.needs(config), WRITES)
     evaluated = runs.evaluate(request, progress)
     show_figures(evaluated.evaluation)

@@ -15,7 +15,13 @@ from risctl.config.search import SearchConfig, check_spaces
 
 
 class Config(Section):
-    """All settings of a run; each layer takes its own sections only."""
+    """All settings of a run; each layer takes its own sections only.
+
+    Example:
+        >>> import risctl
+        >>> risctl.Config().physics.num_elements
+        144
+    """
 
     physics: PhysicsConfig = PhysicsConfig()
     data: DataConfig = DataConfig()

@@ -12,7 +12,7 @@ from risctl.config import Config, parse_section
 from risctl.config.layers import Layers, Machine
 from risctl.covariance import PIPELINE_VERSION, covariance_fingerprint
 from risctl.data import SceneSource, SceneStream, open_dataset
-from risctl.errors import InputError
+from risctl.errors import InputError, require_range
 from risctl.evaluation import (
     Evaluation,
     ExternalEstimator,
@@ -129,14 +129,18 @@ class EvaluationRequest:
             return None, str(error)
 
     def __post_init__(self) -> None:
+        for name, high in (("scenes", 100_000_000), ("workers", 256), ("batch", 100_000)):
+            require_range(name, getattr(self, name), 1, high)
+        if self.data is not None and any(word.startswith("physics.") for word in self.layers.overrides):
+            raise InputError("data", "", "no physics.* override (a dataset has its own physics)", "one")
         if self.answers and self.data is None:
             raise InputError("answers", "", "a dataset (data) beside it, whose scenes are answered", "none")
         if self.axes and (self.beside or self.answers):
-            raise InputError("sweep", "", "estimators of risctl alone", "others beside them")
+            raise InputError("sweep", "", "registered estimators alone", "others beside them")
         names = [*(self.estimators or ()), *self.beside, *self.answers]
         for name in names:
             if names.count(name) > 1 or (name in estimator_names() and name not in (self.estimators or ())):
-                raise InputError("evaluation", "estimators", "every name once, none of risctl's own", name)
+                raise InputError("evaluation", "estimators", "every name once, none of the registry's", name)
 
     def resolve(self, word: str | None = None) -> Config:
         """The configuration with this request in it: what the run's `config.json` holds.
@@ -191,7 +195,7 @@ class Evaluated:
     files: list[Path]
 
     def document(self) -> Document:
-        """What `--json` prints."""
+        """The document of the run, ready for JSON."""
         return {
             "run": str(self.run),
             "files": [str(path) for path in self.files],

@@ -230,7 +230,7 @@ class Judged:
         return self.gate.verdict + (f" (not the gate: {', '.join(differs)})" if differs else "")
 
     def document(self) -> Document:
-        """What `--json` prints."""
+        """The document of the run, ready for JSON."""
         document = self.trained.document()
         document["files"].append(str(self.trained.run / VERDICT_FILE))
         return document | self.verdict

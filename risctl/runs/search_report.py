@@ -99,7 +99,7 @@ def write_files(
 def search_document(
     run: Path, plan: SearchPlan, outcome: SearchOutcome, verdict: Verdict, found: Sequence[Importance]
 ) -> Document:
-    """What `search.json` and `--json` hold."""
+    """The content of `search.json`."""
     return {
         "command": COMMAND,
         "run": str(run),

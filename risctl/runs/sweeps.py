@@ -68,7 +68,7 @@ class Swept:
     files: list[Path]
 
     def document(self) -> Document:
-        """What `--json` prints."""
+        """The document of the run, ready for JSON."""
         return {
             "run": str(self.run),
             "files": [str(path) for path in self.files],

@@ -167,7 +167,7 @@ class Trained:
         return best[0]["metrics"] if best else {}
 
     def document(self) -> Document:
-        """What `--json` prints of a training."""
+        """The document of the training, ready for JSON."""
         files = [str(path) for path in self.files]
         return {"run": str(self.run), "outcome": asdict(self.outcome), "files": files}
 
