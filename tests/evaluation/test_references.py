@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 import torch
-from risctl.evaluation.plots import rmse_figure, write_plots
 
 from risctl.config import EvaluationConfig, PhysicsConfig
 from risctl.evaluation import (
@@ -25,6 +24,7 @@ from risctl.evaluation import (
 )
 from risctl.inference import Estimates
 from risctl.physics import Scenes
+from risctl.plots import rmse_figure, write_plots
 
 Oracle = Callable[..., Any]
 
