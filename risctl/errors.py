@@ -1,4 +1,4 @@
-"""Errors a user can meet: each carries its exit status and fits on one line."""
+"""Errors for users: each has an exit status and a message of one line."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 class RisctlError(Exception):
-    """Base of every error that ends a command with one clear line instead of a traceback."""
+    """Base of all errors that end a command with one line instead of a traceback."""
 
     exit_status = 1
 
@@ -14,7 +14,7 @@ class RisctlError(Exception):
 class InputError(RisctlError, ValueError):
     """Usage, configuration or input that cannot be accepted (exit status 2).
 
-    The message names the file (or the flag), the key, what was expected and what was found.
+    The message has the file or the argument, the key, what was expected and what was found.
     """
 
     exit_status = 2
@@ -25,12 +25,12 @@ class InputError(RisctlError, ValueError):
         super().__init__(one_line(f"{place}: expected {expected}, got {got}"))
 
     def __reduce__(self) -> tuple[type, tuple[str, str, str, str]]:
-        """Rebuild from the parts, so that the error survives the way back from a worker process."""
+        """Rebuild from the parts: an error of a worker process is pickled."""
         return type(self), (self.where, self.key, self.expected, self.got)
 
 
 class MeasurementError(RisctlError, ValueError):
-    """Measurements that have no answer: of the wrong shape, not finite, or without energy (exit status 2)."""
+    """Measurements of the wrong shape, not finite, or without energy (exit status 2)."""
 
     exit_status = 2
 
@@ -42,13 +42,13 @@ class CheckFailedError(RisctlError):
 
 
 class DivergedError(RisctlError, ArithmeticError):
-    """A network whose output is not finite, or predicts no energy at all (exit status 3)."""
+    """A network whose output is not finite or has no energy (exit status 3)."""
 
     exit_status = 3
 
 
 class DamagedFileError(RisctlError, ValueError):
-    """A file that exists but is not what it was when it was written (exit status 4)."""
+    """A file that is not as it was written (exit status 4)."""
 
     exit_status = 4
 
@@ -57,12 +57,12 @@ class DamagedFileError(RisctlError, ValueError):
         super().__init__(one_line(f"{path}: damaged: expected {expected}, got {got}"))
 
     def __reduce__(self) -> tuple[type, tuple[str, str, str]]:
-        """Rebuild from the parts, so that the error survives the way back from a worker process."""
+        """Rebuild from the parts: an error of a worker process is pickled."""
         return type(self), (self.path, self.expected, self.got)
 
 
 class StorageError(RisctlError, OSError):
-    """Disk or lock trouble (exit status 5)."""
+    """A disk or lock that fails (exit status 5)."""
 
     exit_status = 5
 

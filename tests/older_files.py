@@ -8,8 +8,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from risctl.cli.app import main
 from risctl.cli.gate import GATE_SCENES, fingerprints, passed_gate
+
+from risctl.cli.app import main
 from risctl.config import Config, CovarianceConfig, load_config, parse_section, reference_directory
 from risctl.covariance import is_covariance_fingerprint
 from risctl.data import open_dataset

@@ -18,7 +18,7 @@ MODEL = re.compile(r'^class (?!Config\b)\w+\((?:Section|Record)\):\n    """.*?""
 
 
 def grown_package(directory: Path) -> int:
-    """Copy the package, with a new neutral field in every model that is read from a file; return their number."""
+    """Copy the package with a new neutral field in every model read from a file; return their number."""
     shutil.copytree(ROOT / "risctl", directory / "risctl", ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("presets", "runs"):
         (directory / name).symlink_to(ROOT / name)

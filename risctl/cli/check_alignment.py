@@ -14,7 +14,7 @@ from risctl.errors import CheckFailedError, require_range
 from risctl.text import ABSENT, Document
 
 if TYPE_CHECKING:
-    from risctl.evaluation.alignment import Finding, Report, Verdict
+    from risctl.evaluation.alignment import Finding, MutantResult, Report
     from risctl.runs import Alignment
 
 COLUMNS = ("part", "what", "training", "inference", "expected", "")
@@ -77,7 +77,7 @@ def _rows(report: Report) -> list[tuple[object, ...]]:
     return shown
 
 
-def _first(verdict: Verdict) -> str:
+def _first(verdict: MutantResult) -> str:
     if not verdict.caught:
         return ABSENT
     more = len(verdict.caught_by) - 1

@@ -3,7 +3,10 @@
 from risctl.config.compare import canonical_json, diff_configs, fingerprint, flatten, known_fingerprints
 from risctl.config.former import current_names
 from risctl.config.load import load_config
+from risctl.config.network import LossConfig, ModelConfig, TrainingConfig
 from risctl.config.parse import parse_section
+from risctl.config.physics import ImpairmentConfig, PhysicsConfig
+from risctl.config.pipeline import CovarianceConfig, DataConfig
 from risctl.config.presets import (
     preset_directory,
     preset_names,
@@ -11,19 +14,9 @@ from risctl.config.presets import (
     preset_summary,
     reference_directory,
 )
-from risctl.config.schema import (
-    Config,
-    CovarianceConfig,
-    DataConfig,
-    EvaluationConfig,
-    ImpairmentConfig,
-    InferenceConfig,
-    LossConfig,
-    ModelConfig,
-    PhysicsConfig,
-    SearchConfig,
-    TrainingConfig,
-)
+from risctl.config.results import EvaluationConfig, InferenceConfig
+from risctl.config.schema import Config
+from risctl.config.search import SearchConfig
 
 __all__ = [
     "Config",

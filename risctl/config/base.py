@@ -1,4 +1,4 @@
-"""What every configuration section shares: strictness, finite numbers, small constrained types."""
+"""Base class of the configuration sections, and constrained types that they share."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ from pydantic_core import PydanticCustomError
 
 
 class Section(BaseModel):
-    """A frozen, strict table of settings: unknown keys, wrong types and non-finite numbers are refused."""
+    """A frozen, strict table of settings: unknown keys, wrong types and non-finite numbers are refused.
+
+    A field that is added to a model that is read from a file needs a default: older files do not have it.
+    """
 
     model_config = ConfigDict(
         frozen=True,
@@ -23,12 +26,12 @@ class Section(BaseModel):
 
 
 def _array_to_tuple(value: Any) -> Any:
-    """TOML and JSON arrays arrive as lists; strict tuples would refuse them."""
+    """Accept a list, as TOML and JSON give it, for a strict tuple."""
     return tuple(value) if isinstance(value, list) else value
 
 
 def cross_field_error(key: str, expected: str, got: str) -> PydanticCustomError:
-    """Return the error of a rule between fields, in the parts a one-line message needs."""
+    """Build the error of a rule between fields, in the parts of a one-line message."""
     parts = {"key": key, "expected": expected, "got": got}
     return PydanticCustomError("cross_field", "expected {expected}, got {got}", parts)
 

@@ -19,13 +19,13 @@ def load_config(
     overrides: Sequence[str] = (),
     base: Config | None = None,
 ) -> Config:
-    """Return the resolved configuration.
+    """Resolve a configuration.
 
     Args:
         preset: name of a shipped preset, or None for the schema's defaults.
         file: TOML file (or a run's `config.json`) whose values replace the preset's.
         overrides: words `section.key=value`, which replace everything else.
-        base: settings that everything above replaces, a checkpoint's own for example.
+        base: lowest layer, for example the settings of a checkpoint.
 
     Raises:
         InputError: an unknown preset or key, an unreadable file or a bad value, naming where it came from.
@@ -39,7 +39,7 @@ def load_config(
 
 
 def _flat_leaves(table: dict[str, Any]) -> dict[str, Any]:
-    """Flatten a file's tables; empty ones stay, so that a misspelt empty section is refused too."""
+    """Flatten the tables of a file; empty ones are kept, so that a misspelt empty section is refused too."""
     flat = flatten(table)
     return flat | {key: {} for key, value in table.items() if value == {}}
 
@@ -58,7 +58,7 @@ def _resolve(layers: list[tuple[str, dict[str, Any]]]) -> Config:
 
 
 def _origin(key: str, origin: dict[str, str], last: str) -> str:
-    """Return where `key` was set; it may point into an array (`physics.snr_values_db.2`) or name a table."""
+    """Layer that set `key`, which may point into an array (`physics.snr_values_db.2`) or name a table."""
     below = [where for name, where in origin.items() if name.startswith(f"{key}.")]
     while key:
         if key in origin:

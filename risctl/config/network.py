@@ -30,10 +30,10 @@ PhaseDecibels = Annotated[tuple[Decibel, Decibel], as_tuple]
 
 
 class ModelConfig(Section):
-    """The network: its covariance head, its size and the detection maps it looks at."""
+    """The network: covariance head, size and detection maps."""
 
     head: Literal["structured", "factors"] = "structured"
-    """Covariance factors built from the slots, or emitted freely."""
+    """Covariance factors computed from the slots, or free outputs of the network."""
     width: Annotated[int, Field(ge=8, le=512, multiple_of=8)] = 32
     """Channels at the full resolution of the maps; doubled with every halving."""
     depth: Annotated[int, Field(ge=1, le=6)] = 3
@@ -49,7 +49,7 @@ class ModelConfig(Section):
     map_columns: MapSide = 32
     """Cells of a detection map in azimuth (the direction cosine)."""
     map_ranges: Annotated[int, Field(ge=1, le=64)] = 4
-    """Range planes of a detection map, even in 1/range."""
+    """Range planes of a detection map, equidistant in 1/range."""
 
 
 class LossConfig(Section):
@@ -58,7 +58,7 @@ class LossConfig(Section):
     cov: NonNegative = 1.0
     """NMSE of the blended covariance against the true one."""
     cov_pred: NonNegative = 0.03
-    """The same on the predicted covariance alone."""
+    """NMSE of the predicted covariance alone."""
     ortho: NonNegative = 1e-3
     """Off-diagonal energy of the normalised Gram matrix of the angle factor."""
     cross: NonNegative = 1e-3
@@ -66,7 +66,7 @@ class LossConfig(Section):
     gap: NonNegative = 0.05
     """Hinge on the eigenvalue gap after the K-th."""
     margin: NonNegative = 0.05
-    """The same gap clamped to `margin_target`."""
+    """Eigenvalue gap after the K-th, clamped to `margin_target`."""
     K: NonNegative = 0.3
     """Cross-entropy of the source count."""
     aux: NonNegative = 0.5
@@ -120,7 +120,7 @@ class LossConfig(Section):
 
 
 class TrainingConfig(Section):
-    """The optimisation: length, rates, averaging, stopping and what counts as a failed run."""
+    """The optimisation: length, learning rates, weight averages, early stopping, limits on failed steps."""
 
     seed: Seed = 0
     """Seed of weights, order, dropout and jitter."""
@@ -133,21 +133,21 @@ class TrainingConfig(Section):
     lr: Annotated[float, Field(gt=0, le=1)] = 2e-4
     """Peak learning rate of the backbone."""
     head_lr_factor: Positive = 4.0
-    """Rate of the heads over the backbone's."""
+    """Learning rate of the heads over that of the backbone."""
     weight_decay: Annotated[float, Field(ge=0, le=1)] = 1e-2
     """Decoupled weight decay."""
     warmup_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.1
     """Share of the steps in the linear warm-up; cosine after it."""
     clip: Positive = 1.0
-    """Global gradient norm."""
+    """Largest global gradient norm; larger gradients are scaled down."""
     ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.999
     """Decay of the exponential weight average; 0 switches it off."""
     swa_fraction: Fraction = 0.2
-    """Share of the epochs at the end that are averaged; 0 switches it off."""
+    """Share of the epochs, at the end, whose weights are averaged (SWA); 0 switches it off."""
     swa_lr_factor: Annotated[float, Field(gt=0, le=1)] = 0.1
-    """Rate during averaging over the peak rate."""
+    """Learning rate during the averaging over the peak rate."""
     curriculum: bool = False
-    """Three phases: few sources at high SNR first. Validation always sees everything."""
+    """Curriculum of three phases: few sources at high SNR first. Validation always uses all scenes."""
     curriculum_until: PhaseEnds = (0.1, 0.3)
     """Shares of the epochs after which the first and the second phase end."""
     curriculum_max_sources: PhaseSources = (2, 3)
@@ -157,17 +157,17 @@ class TrainingConfig(Section):
     early_stop_patience: Annotated[int, Field(ge=0, le=100_000)] = 25
     """Epochs without a better validation loss before stopping; 0 never stops."""
     precision: Literal["float32", "bf16", "fp16"] = "float32"
-    """Arithmetic of the network; covariances are float32 or wider always."""
+    """Arithmetic of the network; covariances are always float32 or wider."""
     compile: bool = False
-    """Compile the backbone; on a CPU that costs minutes and runs slower, on a GPU it may pay in long runs."""
+    """Compile the backbone: slower on a CPU, possibly faster on a GPU in long runs."""
     beta_jitter: Annotated[float, Field(ge=0, le=0.5)] = 0.05
     """Half width of the uniform jitter of `covariance.beta`, in training only."""
     checkpoint_seconds: NonNegative = 60.0
-    """Seconds between two savings of the last state; 0 saves after every step."""
+    """Seconds between two checkpoints of the last state; 0 writes one after every step."""
     max_skipped_fraction: Fraction = 0.05
-    """Share of skipped steps past which the run fails."""
+    """Share of skipped steps above which the run fails."""
     max_sanitised_fraction: Fraction = 0.05
-    """Share of steps with a non-finite gradient past which the run fails."""
+    """Share of steps with a non-finite gradient above which the run fails."""
 
     @model_validator(mode="after")
     def _check_phases(self) -> Self:

@@ -1,4 +1,4 @@
-"""From text to checked values: files, override words, and one-line errors for what is wrong in them."""
+"""Parsing files and override words into checked values, with one-line errors."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from risctl.errors import InputError
 Model = TypeVar("Model", bound=BaseModel)
 BARE_WORD = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
 MAX_FILE_BYTES = 1_000_000
-OPEN_TABLES = ("search.spaces.",)  # what is below has names of the user's own; the schema checks it
+OPEN_TABLES = ("search.spaces.",)  # tables below have names that the user chooses; the schema checks them
 
 
 def read_table(path: Path) -> dict[str, Any]:
@@ -59,7 +59,7 @@ def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _brief(error: BaseException) -> str:
-    """Return the reason without the path, which the message names already."""
+    """The reason without the path, which the message has already."""
     if isinstance(error, OSError) and error.strerror:
         return error.strerror.lower()
     return "tables nested too deeply" if isinstance(error, RecursionError) else str(error)
@@ -86,7 +86,7 @@ def parse_override(word: str) -> tuple[str, Any]:
 
 
 def known_keys(model: type[BaseModel], prefix: str = "") -> tuple[set[str], set[str]]:
-    """Return the dotted names of all fields of `model`: plain values, and tables."""
+    """Dotted names of all fields of `model`: those of plain values, and those of tables."""
     leaves: set[str] = set()
     tables: set[str] = set()
     for name, field in model.model_fields.items():
@@ -101,7 +101,7 @@ def known_keys(model: type[BaseModel], prefix: str = "") -> tuple[set[str], set[
 
 
 def check_keys(flat: Mapping[str, Any], model: type[BaseModel], where: str) -> None:
-    """Refuse a dotted key that `model` does not have, and name the nearest one that it has."""
+    """Raise `InputError` for a dotted key that `model` does not have; the message gives the nearest one."""
     leaves, tables = known_keys(model)
     for key, value in flat.items():
         if key in tables:
@@ -113,7 +113,7 @@ def check_keys(flat: Mapping[str, Any], model: type[BaseModel], where: str) -> N
 
 
 def nearest_key(key: str, known: set[str]) -> str:
-    """Return the known dotted key most like `key`: the same name elsewhere beats a different name nearby."""
+    """The known dotted key most similar to `key`; the name weighs more than the section."""
     section, _, name = key.partition(".")
 
     def likeness(candidate: str) -> float:
@@ -125,7 +125,7 @@ def nearest_key(key: str, known: set[str]) -> str:
 
 
 def validate(model: type[Model], values: Mapping[str, Any], where: Callable[[str], str]) -> Model:
-    """Build `model` from `values`; the first error becomes an `InputError`, `where(key)` naming its file."""
+    """Build `model` from `values`; the first error becomes an `InputError` of the file `where(key)`."""
     try:
         return model.model_validate(dict(values))
     except ValidationError as error:
@@ -135,14 +135,14 @@ def validate(model: type[Model], values: Mapping[str, Any], where: Callable[[str
 
 
 def parse_section(model: type[Model], values: object, where: str | Path) -> Model:
-    """Build one section from a table read from `where`, a dataset's manifest for example."""
+    """Build a model from a table that was read from the file `where`."""
     if not isinstance(values, Mapping):
         raise InputError(where, "", "a table", type(values).__name__)
     return validate(model, values, lambda _key: str(where))
 
 
 def _explain(details: ErrorDetails) -> tuple[str, str, str]:
-    """Return key, expectation and finding of one pydantic error."""
+    """Key, expected and found value of a pydantic error."""
     place = ".".join(str(part) for part in details["loc"])
     if details["type"] == "cross_field":
         context = details["ctx"]

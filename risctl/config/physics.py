@@ -28,7 +28,7 @@ class ImpairmentConfig(Section):
 
 
 class PhysicsConfig(Section):
-    """Everything that decides how a scene looks; lengths in metres."""
+    """Geometry, channel, codes, symbols and the distribution of the scenes; lengths in metres."""
 
     wavelength: Positive = 0.3
     """Carrier wavelength, metres."""
@@ -43,9 +43,9 @@ class PhysicsConfig(Section):
     num_snapshots: Annotated[int, Field(ge=1, le=4096)] = 16
     """Snapshots (L)."""
     min_sources: SourceCount = 1
-    """Fewest sources of a scene."""
+    """Fewest sources per scene."""
     max_sources: SourceCount = 5
-    """Most sources of a scene (K_max)."""
+    """Most sources per scene (K_max)."""
     azimuth_limit_deg: Annotated[float, Field(gt=0, lt=90)] = 60.0
     """Half width of the field of view in azimuth, degrees."""
     elevation_limit_deg: Annotated[float, Field(gt=0, lt=90)] = 30.0
@@ -55,7 +55,7 @@ class PhysicsConfig(Section):
     range_max: Annotated[float, Field(gt=0, le=1e6)] = 10.0
     """Farthest source, metres."""
     wavefront: Literal["spherical", "fresnel", "planar"] = "spherical"
-    """Steering model: exact distances, second order, or plane waves."""
+    """Steering model: exact distances, second order (Fresnel), or plane waves."""
     amplitude_taper: bool = False
     """Exact 1/distance amplitude across the aperture, normalised to unit norm."""
     rician_k_min: NonNegative = 0.5
@@ -67,13 +67,13 @@ class PhysicsConfig(Section):
     phase_bits: Annotated[int, Field(ge=1, le=8)] = 3
     """Bits of a RIS phase."""
     codebook: Literal["random", "dft", "hadamard", "mixed"] = "random"
-    """How the RIS codes are drawn."""
+    """Codebook of the RIS phases."""
     symbols: Literal["gaussian", "coherent"] = "gaussian"
     """Independent CN(0,1) per snapshot, or constant over snapshots."""
     power_control: Literal["controlled", "path_loss"] = "controlled"
-    """Source powers uniform in dB, or that times 1/range^2."""
+    """Source powers uniform in decibels, or these times 1/range^2."""
     power_spread_db: Annotated[float, Field(ge=0, le=40)] = 3.0
-    """Half width of the source powers, decibels."""
+    """Half width of the distribution of the source powers, decibels."""
     snr_min_db: Decibel = -5.0
     """Lowest signal-to-noise ratio, decibels."""
     snr_max_db: Decibel = 20.0
@@ -81,11 +81,11 @@ class PhysicsConfig(Section):
     snr_values_db: Decibels = ()
     """If not empty, the SNR is drawn from these values instead of the interval, decibels."""
     stratified: bool = False
-    """Scene i cycles through the source counts, then through `snr_values_db`: equal cells."""
+    """Cycle through the source counts and then `snr_values_db`: as many scenes in each combination."""
     max_coherence: Annotated[float, Field(gt=0, le=1)] = 0.5
     """Cap on the pairwise steering coherence `|a_i^H a_j|`; 1 means none."""
     pair_coherence: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """The first two sources of a scene moved together up to this coherence, past the cap; 0 leaves them."""
+    """Steering coherence of the first two sources of each scene, above `max_coherence`; 0: as drawn."""
     impairments: ImpairmentConfig = ImpairmentConfig()
     """Hardware faults."""
 
@@ -127,6 +127,3 @@ class PhysicsConfig(Section):
         if self.stratified and not self.snr_values_db:
             raise cross_field_error("snr_values_db", "at least one value when stratified", "none")
         return self
-
-
-__all__ = ["ImpairmentConfig", "PhysicsConfig"]

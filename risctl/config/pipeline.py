@@ -1,4 +1,4 @@
-"""The `data` and `covariance` sections: where scenes come from, and the one covariance pipeline."""
+"""The `data` and `covariance` sections."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from risctl.config.base import Fraction, SceneCount, Section, Seed
 
 
 class DataConfig(Section):
-    """How many scenes of which seed, and whether they come from disk."""
+    """Number, seed and origin of the scenes."""
 
     seed: Seed = 0
     """Seed of every split; the splits of one seed share no scene."""
@@ -23,27 +23,27 @@ class DataConfig(Section):
     shard_scenes: Annotated[int, Field(ge=1, le=1_000_000)] = 4096
     """Scenes of one shard file."""
     source: Literal["stream", "store"] = "stream"
-    """Scenes made as they are needed, or read from a dataset directory."""
+    """Scenes simulated as they are needed, or read from a dataset directory."""
     repeat: bool = False
-    """Go over the same training scenes in every epoch, instead of new ones from the stream."""
+    """Use the same training scenes in every epoch instead of new ones from the stream."""
     prefetch_workers: Annotated[int, Field(ge=0, le=256)] = 0
     """Processes that simulate the training scenes of the next steps; 0 simulates them between the steps."""
     validate_on: Literal["val", "train"] = "val"
-    """Split that validation uses; `train` is the overfit gate's deliberate choice."""
+    """Split that validation uses; `train` is for the overfit gate."""
 
 
 class CovarianceConfig(Section):
-    """The covariance pipeline's only knobs, the same for training and inference."""
+    """All settings of the covariance pipeline, the same in training and inference."""
 
     beta: Fraction = 0.30
     """Weight of the sample covariance in the blend."""
     tikhonov_alpha: Annotated[float, Field(gt=0, le=1e6)] = 1e-3
     """Ridge strength of the back-projection, relative to the mean eigenvalue of Phi^H Phi."""
     eps_cov: Annotated[float, Field(ge=0, le=1)] = 1e-3
-    """Identity added to the trace-N blend."""
+    """Multiple of the identity that is added to the trace-N blend."""
     range_weight: Annotated[float, Field(ge=0, le=100)] = 0.3
     """Weight of the range factor in the predicted covariance."""
     center: bool = True
-    """Subtract the mean over snapshots; takes constant (coherent) sources out as well."""
+    """Subtract the mean over snapshots; this removes sources with constant symbols (coherent) as well."""
     normalisation: Literal["trace"] = "trace"
     """Covariances are scaled to trace N."""

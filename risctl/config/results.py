@@ -31,24 +31,24 @@ GridSide = Annotated[int, Field(ge=2, le=100_000)]
 
 
 class InferenceConfig(Section):
-    """From measurements to positions: grids, counting, polishing."""
+    """The estimators: grids, source count, refinement."""
 
     range_grid: GridSide = 241
     """Points of the one-dimensional range grid."""
     nf_mle_iters: Annotated[int, Field(ge=0, le=100)] = 3
-    """Newton steps of the maximum-likelihood polish; 0: none. After the moves it goes on until it settles."""
+    """Newton steps of the maximum-likelihood refinement; 0: none. After the moves: until convergence."""
     start: Literal["both", "network", "music"] = "both"
-    """Where the learned estimator's positions come from: the network, MUSIC on R_blend, or both."""
+    """Initial positions of the learned estimator: the network's, those of MUSIC on R_blend, or both."""
     moves: bool = True
-    """Improve them by likelihood moves, which also tell the counts apart; off: count head and polish."""
+    """Improve them by likelihood moves, which also choose the count; off: count head and refinement only."""
     proposals: Annotated[int, Field(ge=1, le=64)] = 8
     """Local maxima of the network's presence map that the moves may use."""
     count_by: Literal["best", "fusion", "head", "evidence"] = "best"
-    """What counts after the moves; `best`: the fitted fusion, or evidence and head where none was fitted."""
+    """Source count after the moves; `best`: the fitted fusion, or evidence and head where none was fitted."""
     count_rule: Literal["evidence", "penalty"] = "evidence"
-    """How counts are compared: Laplace's evidence, or the log-likelihood less a fixed price per source."""
+    """Score of a count: Laplace's evidence, or the log-likelihood minus a fixed penalty per source."""
     count_price: Annotated[float, Field(ge=-100, le=100)] = -1.0
-    """Price of one more source, nats; on top of the Occam factor with `evidence`."""
+    """Penalty per source, nats; with `evidence` in addition to the Occam factor."""
     grid_oversampling: Annotated[float, Field(gt=0, le=16)] = 2.0
     """Grid points per beamwidth of the angle grid."""
     range_rings: Annotated[int, Field(ge=1, le=256)] = 8
@@ -58,14 +58,14 @@ class InferenceConfig(Section):
     sbl_refine_steps: Annotated[int, Field(ge=0, le=100)] = 3
     """Off-grid refinement steps after sparse Bayesian learning."""
     sbl_iterations: Annotated[int, Field(ge=1, le=10_000)] = 14
-    """Iterations of sparse Bayesian learning, stopped early on purpose: later ones fit the noise."""
+    """Iterations of sparse Bayesian learning; few on purpose, as later ones fit the noise."""
 
 
 class EvaluationConfig(Section):
-    """The test sweep and its figures."""
+    """The evaluation on test scenes and its figures."""
 
     scenes: SceneCount = 6_000
-    """Scenes of the sweep, spread evenly over SNR and source count."""
+    """Test scenes, spread evenly over SNR and source count."""
     snr_values_db: Annotated[Decibels, Field(min_length=1)] = (-5.0, 0.0, 5.0, 10.0, 15.0, 20.0)
     """SNR bins, decibels."""
     gate_deg: Annotated[float, Field(gt=0, le=90)] = 5.0

@@ -8,14 +8,14 @@ from pydantic import model_validator
 
 from risctl.config.base import Section, cross_field_error
 from risctl.config.network import LossConfig, ModelConfig, TrainingConfig
-from risctl.config.physics import ImpairmentConfig, PhysicsConfig
+from risctl.config.physics import PhysicsConfig
 from risctl.config.pipeline import CovarianceConfig, DataConfig
 from risctl.config.results import EvaluationConfig, InferenceConfig
 from risctl.config.search import SearchConfig, check_spaces
 
 
 class Config(Section):
-    """Everything a run needs; each layer is handed its own section, never this."""
+    """All settings of a run; each layer takes its own sections only."""
 
     physics: PhysicsConfig = PhysicsConfig()
     data: DataConfig = DataConfig()
@@ -51,18 +51,3 @@ class Config(Section):
     def _check_spaces(self) -> Self:
         check_spaces(self, self.search)
         return self
-
-
-__all__ = [
-    "Config",
-    "CovarianceConfig",
-    "DataConfig",
-    "EvaluationConfig",
-    "ImpairmentConfig",
-    "InferenceConfig",
-    "LossConfig",
-    "ModelConfig",
-    "PhysicsConfig",
-    "SearchConfig",
-    "TrainingConfig",
-]

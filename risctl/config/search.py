@@ -30,7 +30,7 @@ from risctl.config.parse import known_keys, nearest_key
 
 
 def _check_number(value: object) -> object:
-    """Say in one word what is wrong, where a union of types would say it for each."""
+    """Give one error where a union of types would give one for each."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         raise PydanticCustomError("number", "a finite number")
     return value
@@ -50,7 +50,7 @@ Choices = Annotated[
 ]
 
 SEARCHED = ("covariance", "model", "training", "inference")
-"""Sections a space may vary. Data and loss weights stay as they are: losses could not be compared else."""
+"""Sections that a space may vary. Data and loss weights are fixed: losses would not be comparable."""
 
 FIXED_BY_SEARCH = {
     "training.epochs": "search.epochs",
@@ -60,22 +60,22 @@ FIXED_BY_SEARCH = {
     "training.swa_fraction": "nothing: it is off in trials",
     "training.seed": "the seed of the search: it is the same in all trials",
 }
-"""Settings that a trial takes from elsewhere."""
+"""Settings of a trial that have another source."""
 
 
 class Parameter(Section):
-    """What one setting may be: a range, or one of a few choices."""
+    """Domain of one setting: a range, or a list of choices."""
 
     low: CheckedNumber | None = None
     """Lowest value."""
     high: CheckedNumber | None = None
     """Highest value, included."""
     log: bool = False
-    """Even in the logarithm."""
+    """Uniform in the logarithm."""
     step: Annotated[CheckedNumber, Field(gt=0)] | None = None
-    """Distance of two values; absent: 1 for whole numbers, any distance for others."""
+    """Step of the grid of values; absent: 1 for integers, continuous for others."""
     choices: Choices | None = None
-    """The values themselves, in no order."""
+    """The values, without an order."""
 
     @model_validator(mode="after")
     def _check_kind(self) -> Self:
@@ -110,7 +110,7 @@ class Parameter(Section):
         return {key: value for key, value in serialise(self).items() if value != fields[key].default}
 
     def holds(self, value: object) -> bool:
-        """Whether `value` is one of those the parameter can take."""
+        """Whether `value` is in the domain."""
         if self.choices is not None:
             return any(type(value) is type(choice) and value == choice for choice in self.choices)
         if isinstance(value, bool) or not isinstance(value, int | float):
@@ -127,7 +127,7 @@ class Parameter(Section):
 
     @property
     def probes(self) -> tuple[Choice, ...]:
-        """Values that stand for all: if the schema takes them, it takes every other one."""
+        """Representative values: if the schema accepts these, it accepts all."""
         if self.choices is not None:
             return self.choices
         low, high = self.bounds
@@ -156,13 +156,13 @@ class SearchConfig(Section):
     space: str = "wide"
     """Name of the search space, one of `spaces`."""
     spaces: dict[str, dict[str, dict[str, Parameter]]] = Field(default_factory=dict)
-    """The search spaces by name: what each of their settings may be."""
+    """The search spaces by name: the domain of each of their settings."""
     startup_trials: Annotated[int, Field(ge=0, le=100_000)] = 8
-    """Random trials before the sampler models anything."""
+    """Random trials before the sampler uses its model."""
     pruner_warmup_epochs: Annotated[int, Field(ge=0, le=100_000)] = 6
     """Epochs of a trial before it can be pruned."""
     pruner_min_trials: Annotated[int, Field(ge=1, le=100_000)] = 8
-    """Trials that must have reached an epoch before its median prunes."""
+    """Trials that must have finished an epoch before pruning by its median."""
     beta_jitter: Annotated[float, Field(ge=0, le=0.5)] = 0.02
     """Half width of the jitter of `covariance.beta` in trials."""
 
@@ -179,14 +179,14 @@ class SearchConfig(Section):
 
 
 def flat_space(space: Space) -> Iterator[tuple[str, Parameter]]:
-    """Yield dotted key and parameter."""
+    """Dotted keys and parameters of a space."""
     for section, parameters in space.items():
         for key, parameter in parameters.items():
             yield f"{section}.{key}", parameter
 
 
 def check_spaces(config: BaseModel, search: SearchConfig) -> None:
-    """Raise pydantic's error for a parameter of any space that `config` lacks, or whose values it refuses."""
+    """Raise pydantic's error for a parameter that `config` does not have, or whose values it refuses."""
     for name, space in search.spaces.items():
         for key, parameter in flat_space(space):
             where = f"search.spaces.{name}.{key}"
@@ -221,6 +221,6 @@ def _is_whole(steps: float) -> bool:
 
 
 def setting(config: BaseModel, key: str) -> Any:
-    """Return the value of `section.key`."""
+    """Value of the setting `section.key`."""
     section, _, name = key.partition(".")
     return dict(dict(config)[section])[name]

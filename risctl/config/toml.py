@@ -12,17 +12,17 @@ INLINE_BELOW = 3  # dots in the name of a table: [search.spaces.wide.training] h
 
 
 def to_toml(config: Config) -> str:
-    """Return every setting, one table a section."""
+    """Every setting as TOML, one table per section."""
     return tables_to_toml(config.model_dump(mode="json"))
 
 
 def tables_to_toml(tables: Mapping[str, dict[str, Any]]) -> str:
-    """Return sections of JSON values as TOML."""
+    """Sections of JSON values as TOML."""
     return "\n".join(_table(name, values) for name, values in tables.items())
 
 
 def _table(name: str, values: dict[str, Any]) -> str:
-    """Return a table and those below it, from the fourth level on in their line."""
+    """A table and those below it; from the fourth level on inline."""
     inline = name.count(".") >= INLINE_BELOW
     plain, below = "", ""
     for key, value in values.items():
@@ -34,7 +34,7 @@ def _table(name: str, values: dict[str, Any]) -> str:
 
 
 def toml_value(value: Any) -> str:
-    """Return a value in a line; JSON's notation is TOML's for all but tables."""
+    """A value on one line; JSON and TOML agree on everything but tables."""
     if isinstance(value, dict):
         return f"{{ {', '.join(f'{key} = {toml_value(item)}' for key, item in value.items())} }}"
     return json.dumps(value)

@@ -1,4 +1,4 @@
-"""The name of a covariance pipeline: two results with the same one were made by the same arithmetic."""
+"""Fingerprint of the covariance pipeline: results with the same one used the same arithmetic."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from risctl.config import CovarianceConfig
 from risctl.config.compare import canonical_json
 from risctl.config.former import digest16, former_canonical_json
 
-# Raise it with any change that makes the same measurements and knobs give other covariances.
+# Raise it with any change that makes the same measurements and settings give other covariances.
 PIPELINE_VERSION = 1
 
 

@@ -2,7 +2,12 @@
 
 from risctl.data.atomic import exclusive_lock, write_atomically
 from risctl.data.layout import dataset_bytes
-from risctl.data.measurements import Measurements, read_measurements, write_measurements
+from risctl.data.measurements import (
+    Measurements,
+    check_measurements,
+    read_measurements,
+    write_measurements,
+)
 from risctl.data.store import SceneStore, open_dataset
 from risctl.data.stream import SceneSource, SceneStream
 from risctl.data.writer import DatasetSummary, write_dataset
@@ -13,6 +18,7 @@ __all__ = [
     "SceneSource",
     "SceneStore",
     "SceneStream",
+    "check_measurements",
     "dataset_bytes",
     "exclusive_lock",
     "open_dataset",

@@ -35,7 +35,7 @@ def storage_errors(path: Path) -> Iterator[None]:
 
 @contextmanager
 def exclusive_lock(path: Path, timeout: float = 60.0) -> Iterator[None]:
-    """Hold the kernel lock of the file `path` (created if need be); it dies with the process.
+    """Hold the kernel lock of the file `path` (created if need be); it ends with the process.
 
     Raises:
         StorageError: if another process still holds it after `timeout` seconds.
@@ -96,7 +96,7 @@ def write_at(descriptor: int, content: memoryview, offset: int) -> None:
 
 
 def flush_directory(directory: Path) -> None:
-    """Make the names in `directory` survive a power failure."""
+    """Flush the names in `directory` to the disk."""
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)

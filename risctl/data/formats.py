@@ -1,4 +1,4 @@
-"""Named arrays out of `.npz`, `.safetensors` and `.mat` files that may be wrong, broken or hostile.
+"""Named arrays in `.npz`, `.safetensors` and `.mat` files, which may be wrong, damaged or hostile.
 
 Nothing here unpickles. Sizes are checked against the file before memory is asked for. A file that is not
 of its format is an input error; one that begins as its format does but cannot be read to the end is a damaged
@@ -7,18 +7,21 @@ file.
 
 from __future__ import annotations
 
+import io
 import math
 import tokenize
 import zipfile
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
-import safetensors
+import safetensors.numpy
 from numpy.lib import format as npy
+from scipy.io import savemat
 
 from risctl.data.atomic import storage_errors
 from risctl.data.matlab import read_matlab
@@ -27,31 +30,44 @@ from risctl.errors import DamagedFileError, InputError
 Array = npt.NDArray[np.generic]
 MAX_ARRAY_BYTES = 4 << 30
 SIGNATURE_BYTES = 520
-# What the libraries raise over bytes that make no sense; each was seen on corrupted files.
+# Exceptions of the libraries on corrupted files; each of them was observed.
 NPZ_ERRORS = (zipfile.BadZipFile, zlib.error, EOFError, ValueError, SyntaxError, tokenize.TokenError, OSError)
 
 
+@dataclass(frozen=True)
+class Format:
+    """How files of one suffix are read and written.
+
+    Attributes:
+        read: from the path, the keys wanted and the file's first bytes to the arrays.
+        write: from the arrays to the file's bytes.
+    """
+
+    read: Callable[[Path, Sequence[str], bytes], dict[str, Array]]
+    write: Callable[[Mapping[str, Array]], bytes]
+
+
 def read_arrays(path: Path, keys: Sequence[str]) -> dict[str, Array]:
-    """Return the arrays `keys` of the file `path`, as numbers of whatever kind and shape they have.
+    """Read the arrays `keys` of the file `path`, with the type and shape that they are stored with.
 
     Raises:
         InputError: missing file, unknown format, missing key, something other than a plain array of numbers.
         DamagedFileError: truncated or corrupt.
         StorageError: it cannot be read.
     """
-    reader = READERS[suffix_of(path)]
+    found = format_of(path)
     start = _signature(path)
     if not start:
         raise DamagedFileError(path, "a measurement file", "an empty file")
-    return reader(path, keys, start)
+    return found.read(path, keys, start)
 
 
-def suffix_of(path: Path) -> str:
-    """Return the suffix in lower case; InputError if it names no known format."""
-    suffix = path.suffix.lower()
-    if suffix not in READERS:
-        raise InputError(path, "", f"a file named {', '.join('*' + name for name in READERS)}", path.name)
-    return suffix
+def format_of(path: Path) -> Format:
+    """The format that the suffix names; InputError for an unknown one."""
+    found = FORMATS.get(path.suffix.lower())
+    if found is None:
+        raise InputError(path, "", f"a file named {', '.join('*' + name for name in FORMATS)}", path.name)
+    return found
 
 
 def _signature(path: Path) -> bytes:
@@ -91,11 +107,13 @@ def _read_npy(path: Path, key: str, archive: zipfile.ZipFile) -> Array:
         shape, fortran, dtype = _npy_header(stream)
         if dtype.hasobject:
             raise InputError(path, key, "plain numbers", "pickled Python objects (refused)")
-        _check_numeric(path, key, dtype)
+        if dtype.kind not in "biufc":
+            raise InputError(path, key, "plain numbers", f"an array of {dtype}")
         size = math.prod(shape) * dtype.itemsize
         if size != member.file_size - stream.tell():
             raise DamagedFileError(path, f"{size} bytes of {key}", member.file_size - stream.tell())
-        _check_size(path, key, size)
+        if size > MAX_ARRAY_BYTES:
+            raise InputError(path, key, f"at most {MAX_ARRAY_BYTES >> 30} GiB", f"{size / 2**30:.1f} GiB")
         array: Array = np.frombuffer(stream.read(), dtype=dtype)
         return array.reshape(shape, order="F" if fortran else "C")
 
@@ -133,23 +151,25 @@ def _read_mat(path: Path, keys: Sequence[str], start: bytes) -> dict[str, Array]
 
 
 def _brief(error: Exception) -> str:
-    """Return a library's message without the file content it may quote at length."""
+    """A library's message, shortened: it may quote file content at length."""
     text = str(error) or type(error).__name__
     return text if len(text) <= 200 else f"{text[:197]}..."
 
 
-def _check_numeric(path: Path, key: str, dtype: np.dtype[Any]) -> None:
-    if dtype.kind not in "biufc":
-        raise InputError(path, key, "plain numbers", f"an array of {dtype}")
+def _npz_bytes(arrays: Mapping[str, Array]) -> bytes:
+    stream, named = io.BytesIO(), dict[str, Any](arrays)
+    np.savez(stream, **named)
+    return stream.getvalue()
 
 
-def _check_size(path: Path, key: str, size: int) -> None:
-    if size > MAX_ARRAY_BYTES:
-        raise InputError(path, key, f"at most {MAX_ARRAY_BYTES >> 30} GiB", f"{size / 2**30:.1f} GiB")
+def _mat_bytes(arrays: Mapping[str, Array]) -> bytes:
+    stream = io.BytesIO()
+    savemat(stream, dict(arrays))
+    return stream.getvalue()
 
 
-READERS: dict[str, Callable[[Path, Sequence[str], bytes], dict[str, Array]]] = {
-    ".npz": _read_npz,
-    ".safetensors": _read_safetensors,
-    ".mat": _read_mat,
+FORMATS = {
+    ".npz": Format(_read_npz, _npz_bytes),
+    ".safetensors": Format(_read_safetensors, lambda arrays: safetensors.numpy.save(dict(arrays))),
+    ".mat": Format(_read_mat, _mat_bytes),
 }

@@ -1,4 +1,4 @@
-"""What a shard looks like, byte by byte: a safetensors file whose header follows from the configuration.
+"""Layout of a shard in bytes: a safetensors file whose header follows from the configuration.
 
 The header is a pure function of the physics and the number of scenes: the writer knows where every row goes
 before the first scene exists, and the reader accepts exactly that header and parses nothing. Any safetensors
@@ -23,7 +23,7 @@ Bytes = npt.NDArray[np.uint8]
 
 
 def scene_shapes(physics: PhysicsConfig) -> dict[str, tuple[str, tuple[int, ...]]]:
-    """Return dtype and per-scene shape of the stored tensors, widest dtype first (all stay aligned)."""
+    """Dtype and per-scene shape of the stored tensors, widest dtype first (all stay aligned)."""
     L, M, N, K = physics.num_snapshots, physics.num_antennas, physics.num_elements, physics.max_sources
     return {
         "y": ("complex64", (L, M)),
@@ -42,7 +42,7 @@ def scene_shapes(physics: PhysicsConfig) -> dict[str, tuple[str, tuple[int, ...]
 
 @dataclass(frozen=True)
 class Placement:
-    """Where one tensor lies in the file: dtype, shape with the scenes first, first byte."""
+    """Dtype, shape (scenes first) and first byte of a tensor in the file."""
 
     dtype: str
     shape: tuple[int, ...]
@@ -50,7 +50,7 @@ class Placement:
 
     @property
     def nbytes(self) -> int:
-        """Bytes it takes."""
+        """Size in bytes."""
         return math.prod(self.shape) * np.dtype(self.dtype).itemsize
 
     @property
@@ -100,14 +100,14 @@ class ShardLayout:
         return len(self.header) + sum(tensor.nbytes for tensor in self.tensors.values())
 
     def arrays(self, file: Bytes) -> dict[str, npt.NDArray[np.generic]]:
-        """Return the tensors as views of `file`, the uint8 content of the whole file."""
+        """The tensors as views of `file`, the uint8 content of the whole file."""
         return {
             name: file[t.start : t.stop].view(t.dtype).reshape(t.shape) for name, t in self.tensors.items()
         }
 
 
 def dataset_bytes(physics: PhysicsConfig, num_scenes: int, shard_scenes: int) -> int:
-    """Return the bytes of all shards of a dataset (about 24 kB a scene with the default physics)."""
+    """Size in bytes of all shards of a dataset (about 24 kB per scene with the default physics)."""
     full, rest = divmod(num_scenes, shard_scenes)
     total = full * ShardLayout(physics, shard_scenes).nbytes
     return total + (ShardLayout(physics, rest).nbytes if rest else 0)

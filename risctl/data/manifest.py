@@ -1,12 +1,11 @@
-"""`dataset.json`: what a dataset directory holds, hashed itself so that an edited one is noticed.
+"""`dataset.json`: description of a dataset, with a hash of itself so that an edited one is noticed.
 
 While a dataset is being written the same document, listing the shards finished so far, is
 `dataset.partial.json`; `dataset.json` appears when all of them are there. It holds no time or host name: the
 same scenes give the same bytes.
 
-Two datasets are compared by their settings as this version reads them (`check_same_plan`). A field that is
-added to a table here needs a default: older files do not have it, and keep the digest that they were written
-with.
+Two datasets are compared by their settings as this version reads them (`check_same_plan`); a file keeps the
+digest that it was written with when fields are added here.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from pydantic import Field, PrivateAttr
 from risctl.config import PhysicsConfig, current_names, fingerprint, parse_section
 from risctl.config.base import SceneCount, Section, Seed, as_tuple
 from risctl.data.layout import ShardLayout
-from risctl.data.mapped import read_regular
+from risctl.data.mapped import parse_object, read_regular
 from risctl.data.stream import BLOCK, GENERATOR_VERSION
 from risctl.errors import DamagedFileError, InputError
 
@@ -36,7 +35,7 @@ class GeneratorInfo(Section):
     """What determines the scenes, besides seed and split."""
 
     version: Annotated[int, Field(ge=1)] = GENERATOR_VERSION
-    """Raised when the same configuration starts to give other numbers."""
+    """Version of the simulator: another one makes other scenes from the same configuration."""
     block_scenes: Annotated[int, Field(ge=1)] = BLOCK
     """Scenes that share one random generator."""
     physics: PhysicsConfig
@@ -57,7 +56,7 @@ class ShardEntry(Section):
 
 
 class Manifest(Section):
-    """The whole document, without its own hash (`digest`, added on the way to the file)."""
+    """The whole document, without its own hash (`digest`, added when it is written)."""
 
     schema_version: Literal[1] = SCHEMA_VERSION
     """Version of this document."""
@@ -159,7 +158,7 @@ def read_manifest(path: Path) -> Manifest:
         InputError: it was written by another version.
         DamagedFileError: it is missing, unreadable as JSON, edited, or contradicts itself.
     """
-    values = _read_object(path)
+    values = parse_object(path, read_regular(path, MAX_BYTES))
     version = values.get("schema_version")
     if version != SCHEMA_VERSION:
         raise InputError(path, "schema_version", f"{SCHEMA_VERSION}, which this version reads", repr(version))
@@ -178,7 +177,7 @@ def read_manifest(path: Path) -> Manifest:
 
 
 def check_same_plan(path: Path, found: Manifest, wanted: Manifest) -> None:
-    """Raise `InputError` if the dataset at `path` is another than the one to be written."""
+    """Raise `InputError` unless the dataset at `path` is the one to be written."""
     old, new = (_plan(manifest) for manifest in (found, wanted))
     for key, value in new.items():
         if old[key] != value:
@@ -203,22 +202,6 @@ def _check_consistency(path: Path, manifest: Manifest) -> None:
         if (shard.scenes, shard.bytes) != (layout.scenes, layout.nbytes):
             wanted = f"{shard.file} with {layout.scenes} scenes in {layout.nbytes} bytes"
             raise DamagedFileError(path, wanted, f"{shard.scenes} scenes in {shard.bytes} bytes")
-
-
-def _read_object(path: Path) -> dict[str, Any]:
-    try:
-        values = json.loads(read_regular(path, MAX_BYTES).decode(), parse_constant=_refuse_constant)
-    except (ValueError, RecursionError) as error:
-        if isinstance(error, DamagedFileError):
-            raise
-        raise DamagedFileError(path, "a JSON document", "something else") from None
-    if not isinstance(values, dict):
-        raise DamagedFileError(path, "a JSON object", type(values).__name__)
-    return values
-
-
-def _refuse_constant(text: str) -> None:
-    raise ValueError(text)
 
 
 def _digest(values: dict[str, Any]) -> str:

@@ -1,12 +1,14 @@
-"""Opening files that somebody else may have prepared: regular files only, never through a symbolic link."""
+"""Opening files that somebody else may have prepared: regular files only, no symbolic links."""
 
 from __future__ import annotations
 
 import errno
+import json
 import mmap
 import os
 import stat
 from pathlib import Path
+from typing import Any
 
 from risctl.data.atomic import storage_errors
 from risctl.errors import DamagedFileError
@@ -56,6 +58,21 @@ def read_regular(path: Path, limit: int) -> bytes:
     if len(content) > limit:
         raise DamagedFileError(path, f"at most {limit} bytes", "a larger file")
     return content
+
+
+def parse_object(path: Path, text: str | bytes) -> dict[str, Any]:
+    """Parse the JSON object `text` of the file `path`; DamagedFileError for anything else, NaN included."""
+    try:
+        values = json.loads(text, parse_constant=_refuse)
+    except (ValueError, RecursionError):
+        raise DamagedFileError(path, "a JSON document", "something else") from None
+    if not isinstance(values, dict):
+        raise DamagedFileError(path, "a JSON object", type(values).__name__)
+    return values
+
+
+def _refuse(text: str) -> None:
+    raise ValueError(text)
 
 
 def map_regular(path: Path, size: int) -> mmap.mmap:

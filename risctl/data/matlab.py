@@ -1,7 +1,7 @@
-"""Numeric arrays out of MATLAB files of version 5 to 7.
+"""Reading numeric arrays from MATLAB files of version 5 to 7.
 
-A reader of its own: SciPy's takes lengths inside the file on trust, and one flipped bit can end the process.
-Every length is checked here before it is used. Format: "MAT-File Format", The MathWorks (Level 5 MAT-files).
+SciPy's reader trusts the lengths inside the file, and one flipped bit can end the process. Here every length
+is checked before it is used. Format: "MAT-File Format", The MathWorks (Level 5 MAT-files).
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Variable:
 
 
 def read_matlab(path: Path, keys: Sequence[str], start: bytes) -> tuple[dict[str, Array], list[str]]:
-    """Return the arrays `keys` of a .mat file (those it has) as they are stored, and all its names.
+    """Read the arrays `keys` of a .mat file (those it has) as they are stored, and the names of all.
 
     Args:
         path: the file.
@@ -95,7 +95,7 @@ def _elements(content: memoryview, order: str) -> Iterator[tuple[bool, memoryvie
 
 
 def _element(data: memoryview, at: int, order: str) -> tuple[int, memoryview, int]:
-    """Return type, bytes and following position of the element at `at`."""
+    """Type and bytes of the element at `at`, and the position after it."""
     (kind,) = struct.unpack_from(f"{order}I", data, at)
     if kind >> 16:  # "small" element: length and type share a word, the data the next
         size, first, after = kind >> 16, at + 4, at + 8
@@ -112,7 +112,7 @@ def _element(data: memoryview, at: int, order: str) -> tuple[int, memoryview, in
 
 
 def _head(body: memoryview, order: str, packed: bool) -> Variable:
-    """Return the variable in `body`; if that is `packed`, without its numbers."""
+    """The variable in `body`; without its numbers if it is `packed` (compressed)."""
     if packed:
         body = memoryview(zlib.decompressobj().decompress(body, HEAD_BYTES))[8:]
     kind, flags, at = _element(body, 0, order)
@@ -131,7 +131,7 @@ def _head(body: memoryview, order: str, packed: bool) -> Variable:
 
 
 def _unpack(body: memoryview, order: str) -> memoryview:
-    """Return the decompressed variable: exactly as many bytes as it says, checksum met."""
+    """Decompress a variable; its length and checksum must be right."""
     stream = zlib.decompressobj()
     kind, size = struct.unpack(f"{order}II", stream.decompress(body, 8))
     if kind != MATRIX:
@@ -157,7 +157,7 @@ def _numbers(path: Path, variable: Variable) -> Array:
 
 
 def _part(variable: Variable, at: int) -> tuple[Array, int]:
-    """Return the real or imaginary part at `at`, and the position after it."""
+    """The real or imaginary part at `at`, and the position after it."""
     kind, raw, after = _element(variable.numbers, at, variable.order)
     if kind not in NUMBER_TYPES:
         raise BrokenError(f"numbers of type {kind}")

@@ -1,12 +1,10 @@
-"""Measurement files: somebody's own snapshots, channel and codes, checked before they are used."""
+"""Measurement files: snapshots, channel and codes of the user, checked before they are used."""
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +12,7 @@ import torch
 from torch import Tensor
 
 from risctl.data.atomic import write_atomically
-from risctl.data.formats import Array, read_arrays, suffix_of
+from risctl.data.formats import Array, format_of, read_arrays
 from risctl.errors import InputError
 
 KEYS = ("y", "H", "codes")
@@ -22,12 +20,12 @@ KEYS = ("y", "H", "codes")
 
 @dataclass(frozen=True)
 class Measurements:
-    """S scenes as measured; `H` or `codes` given once for all scenes are expanded views, not copies.
+    """Measurements of S scenes; `H` or `codes` given once for all scenes are expanded views, not copies.
 
     Attributes:
         y: snapshots, complex64 [S, L, M].
         H: channel BS <- RIS, complex64 [S, M, N].
-        codes: what the RIS applied, complex64 [S, L, N]; the modulus need not be 1.
+        codes: reflection coefficients of the RIS, complex64 [S, L, N]; the modulus need not be 1.
     """
 
     y: Tensor
@@ -52,12 +50,22 @@ def read_measurements(path: str | Path, num_elements: int = 144) -> Measurements
         StorageError: it cannot be read.
     """
     path = Path(path)
-    arrays = read_arrays(path, KEYS)
-    y = _check(path, "y", arrays["y"], ("S", "L", "M"), {})
+    return check_measurements(read_arrays(path, KEYS), num_elements, path)
+
+
+def check_measurements(arrays: Mapping[str, Array], num_elements: int, where: str | Path) -> Measurements:
+    """Check the arrays `y`, `H` and `codes`, shapes and errors as in `read_measurements`.
+
+    Args:
+        arrays: by name.
+        num_elements: N.
+        where: what error messages call them.
+    """
+    y = _check(where, "y", arrays["y"], ("S", "L", "M"), {})
     S, L, M = y.shape
     known = {"S": S, "L": L, "M": M, "N": num_elements}
-    H = _check(path, "H", arrays["H"], ("S", "M", "N"), known)
-    codes = _check(path, "codes", arrays["codes"], ("S", "L", "N"), known)
+    H = _check(where, "H", arrays["H"], ("S", "M", "N"), known)
+    codes = _check(where, "codes", arrays["codes"], ("S", "L", "N"), known)
     return Measurements(
         y=torch.from_numpy(y),
         H=torch.from_numpy(H).expand(S, M, num_elements),
@@ -66,11 +74,11 @@ def read_measurements(path: str | Path, num_elements: int = 144) -> Measurements
 
 
 def _check(
-    path: Path, key: str, array: Array, axes: tuple[str, str, str], known: Mapping[str, int]
+    path: str | Path, key: str, array: Array, axes: tuple[str, str, str], known: Mapping[str, int]
 ) -> npt.NDArray[np.complex64]:
-    """Return `array` as complex64, three- or two-dimensional.
+    """Check `array` and convert it to complex64, with three axes or two.
 
-    The scene axis may be left out where its length is among the `known` ones, from `y` that is.
+    The scene axis may be left out where its length is `known` (from `y`).
     """
     _check_shape(path, key, array.shape, axes, known)
     if not np.issubdtype(array.dtype, np.complexfloating):
@@ -82,7 +90,7 @@ def _check(
 
 
 def _check_shape(
-    path: Path, key: str, shape: tuple[int, ...], axes: tuple[str, str, str], known: Mapping[str, int]
+    path: str | Path, key: str, shape: tuple[int, ...], axes: tuple[str, str, str], known: Mapping[str, int]
 ) -> None:
     allowed = [axes, axes[1:]] if known else [axes]
     wanted = " or ".join(_axes_text(names, known) for names in allowed)
@@ -101,7 +109,7 @@ def _shape_text(shape: tuple[int, ...]) -> str:
     return "[" + ", ".join(map(str, shape)) + "]"
 
 
-def _check_values(path: Path, key: str, values: npt.NDArray[np.complex64]) -> None:
+def _check_values(path: str | Path, key: str, values: npt.NDArray[np.complex64]) -> None:
     scenes = values.reshape(-1 if values.ndim == 3 else 1, *values.shape[-2:])
     finite = np.isfinite(scenes.view(np.float32)).all(axis=(1, 2))
     if not finite.all():
@@ -120,28 +128,12 @@ def write_measurements(path: str | Path, y: Tensor | Array, H: Tensor | Array, c
         StorageError: disk full, permission denied, and the like.
     """
     path = Path(path)
-    suffix = suffix_of(path)
+    encode = format_of(path).write
     arrays = {key: _as_array(value) for key, value in zip(KEYS, (y, H, codes), strict=True)}
-    write_atomically(path, _encode(suffix, arrays))
+    write_atomically(path, encode(arrays))
 
 
 def _as_array(value: Tensor | Array) -> Array:
     if isinstance(value, Tensor):
         value = value.detach().cpu().resolve_conj().resolve_neg().numpy()
     return np.ascontiguousarray(value, dtype=np.complex64)
-
-
-def _encode(suffix: str, arrays: dict[str, Array]) -> bytes:
-    if suffix == ".safetensors":
-        from safetensors.torch import save
-
-        return save({key: torch.from_numpy(array) for key, array in arrays.items()})
-    from scipy.io import savemat
-
-    stream = io.BytesIO()
-    if suffix == ".npz":
-        named: dict[str, Any] = dict(arrays)
-        np.savez(stream, **named)
-    else:
-        savemat(stream, arrays)
-    return stream.getvalue()

@@ -1,4 +1,4 @@
-"""One shard: generate, hash and write it in one pass; map it and verify what is in it."""
+"""One shard: simulated, hashed and written in one pass; mapped and verified."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ FRESH_FLOATING = tuple(name for name in FLOATING if name not in ("H", "symbols")
 
 @dataclass(frozen=True)
 class ShardJob:
-    """Shard `index` of the dataset that `manifest` describes; what it lists of the shard must be met."""
+    """Shard `index` of the dataset of `manifest`, whose entry of the shard, if there is one, must match."""
 
     directory: Path
     manifest: Manifest
@@ -45,7 +45,7 @@ class ShardJob:
 
 @dataclass(frozen=True)
 class ShardOutcome:
-    """What became of a job: the shard as it now is, or (`conflict`) as it came out against the record."""
+    """Result of a job: the shard as it is now, or (`conflict`) as it would be, against its entry."""
 
     index: int
     entry: ShardEntry
@@ -53,14 +53,14 @@ class ShardOutcome:
 
 
 def ensure_shard(job: ShardJob, on_scenes: Callable[[int], None] | None = None) -> ShardOutcome:
-    """Keep the shard if it is recorded and verifies, otherwise generate and write it.
+    """Keep the shard if it has an entry and is intact, otherwise simulate and write it.
 
     Args:
-        job: which shard.
+        job: the shard.
         on_scenes: called with the number of scenes just finished, as generation proceeds.
 
     Raises:
-        InputError: the physics gives scenes that no reader would accept (all elements dead, say).
+        InputError: scenes that no reader would accept (all elements dead, say).
         StorageError: disk full, permission denied, and the like; nothing half written stays.
     """
     recorded = job.manifest.entry(job.index)
@@ -77,7 +77,7 @@ def ensure_shard(job: ShardJob, on_scenes: Callable[[int], None] | None = None) 
 def _generate(
     job: ShardJob, recorded: ShardEntry | None, on_scenes: Callable[[int], None] | None
 ) -> ShardEntry:
-    """Write the shard; if it comes out other than recorded, only return what it would be."""
+    """Write the shard unless it differs from its entry; return the entry that it has or would have."""
     layout = job.manifest.layout(job.index)
     start, stop = job.manifest.interval(job.index)
     stream = SceneStream(job.manifest.physics, job.manifest.seed, job.manifest.split)
@@ -94,11 +94,11 @@ def _generate(
 
 
 class _DiffersFromRecordError(Exception):
-    """Keeps `replacing` from replacing."""
+    """Raised inside `replacing` to leave the file as it was."""
 
 
 class _OpenShard:
-    """A shard being written: blocks go from the tensors to the file, and through the hash, without a copy."""
+    """A shard that is being written, block by block, without a copy of the tensors."""
 
     def __init__(self, path: Path, descriptor: int, layout: ShardLayout) -> None:
         self.path, self.descriptor, self.layout = path, descriptor, layout
@@ -107,7 +107,7 @@ class _OpenShard:
             write_at(descriptor, memoryview(layout.header), 0)
 
     def write(self, row: int, scenes: Scenes) -> None:
-        """Write `scenes` as rows `row` and on; rows must come in order, for the hashes' sake."""
+        """Write `scenes` from row `row` on; the hashes need the rows in order."""
         arrays = {name: t.resolve_conj().contiguous().numpy() for name, t in scenes.tensors().items()}
         if wrong := wrong_values(arrays, self.layout.physics, FRESH_FLOATING):
             raise InputError("physics", "", f"settings that give {wrong[0]} in every scene", wrong[1])
@@ -121,25 +121,25 @@ class _OpenShard:
                 write_at(self.descriptor, raw, place.start + row * place.row_bytes)
 
     def entry(self) -> ShardEntry:
-        """Return the manifest's entry of the finished file."""
+        """Entry of the finished file in the manifest."""
         digest = combine_hashes(self.layout, [h.digest() for h in self.hashes.values()])
         layout = self.layout
         return ShardEntry(file=self.path.name, scenes=layout.scenes, bytes=layout.nbytes, content_hash=digest)
 
 
 def combine_hashes(layout: ShardLayout, digests: list[bytes]) -> str:
-    """Return the shard's hash: BLAKE2b of its header and of its tensors' own XXH3 hashes, in file order.
+    """Hash of a shard: BLAKE2b of its header and of its tensors' own XXH3 hashes, in file order.
 
-    XXH3 (128 bits) guards against damage, not against forgery, and costs a few microseconds a scene where a
-    cryptographic hash took a fifth of the time of making one. A tensor's rows arrive block by block, and the
-    tensors lie one after another: hashing each on its own lets a shard of any size be written in one pass
+    XXH3 (128 bits) guards against damage, not against forgery, and costs a few microseconds per scene where a
+    cryptographic hash took a fifth of the time of the simulation. A tensor's rows arrive block by block, and
+    the tensors lie one after another: hashing each on its own lets a shard of any size be written in one pass
     with the memory of one block.
     """
     return hashlib.blake2b(layout.header + b"".join(digests), digest_size=HASH_BYTES).hexdigest()
 
 
 def hash_file(layout: ShardLayout, content: memoryview) -> str:
-    """Return the hash that a shard of this layout and content has."""
+    """Hash of a shard of this layout and content."""
     regions = (content[place.start : place.stop] for place in layout.tensors.values())
     digests = [xxhash.xxh3_128(region).digest() for region in regions]
     return combine_hashes(layout, digests)
@@ -154,12 +154,12 @@ def _verifies(path: Path, recorded: ShardEntry, layout: ShardLayout) -> bool:
 
 
 def map_shard(path: Path, recorded: ShardEntry, layout: ShardLayout, verify: bool) -> Arrays:
-    """Return the shard's tensors as read-only views of a memory map of its file.
+    """The tensors of a shard as read-only views of a memory map of its file.
 
     Args:
         path: the file.
-        recorded: what the manifest says of it.
-        layout: what must be in it.
+        recorded: its entry in the manifest.
+        layout: its layout.
         verify: check the hash and the values too (reads the whole file once).
 
     Raises:
@@ -181,9 +181,9 @@ def map_shard(path: Path, recorded: ShardEntry, layout: ShardLayout, verify: boo
 def wrong_values(
     arrays: Arrays, physics: PhysicsConfig, floating: Sequence[str] = FLOATING
 ) -> tuple[str, str] | None:
-    """Return what is expected and what is found if a scene cannot be right: NaN, six sources of five.
+    """Expectation and finding if a scene has impossible values (NaN, six sources of five), else None.
 
-    `floating` names the tensors to look for NaN and infinity in.
+    `floating` are the tensors that are searched for NaN and infinity.
     """
     for name in floating:
         if not _all_finite(arrays[name]):

@@ -1,8 +1,8 @@
-"""Reading a dataset: memory-mapped, hash-checked, and refused where it is not what its manifest says.
+"""Reading a dataset: memory-mapped, hash-checked, and refused where it differs from its manifest.
 
 When a dataset is opened, its manifest and the size and kind of every shard file are checked. The content of a
 shard is checked (content hash, then values) the first time it is touched, once, on the very mapping that is
-then read: opening stays instant, and a command that reads few scenes does not pay for all.
+then read: opening is instant, and reading a few scenes does not check all.
 `SceneStore.verify` checks all now.
 """
 
@@ -27,9 +27,9 @@ from risctl.physics import Scenes
 
 
 class SceneStore:
-    """The scenes of a dataset directory; made by `open_dataset`.
+    """The scenes of a dataset directory, opened by `open_dataset`.
 
-    What it returns are copies of the rows asked for: nothing done to them can reach the files or later reads.
+    Scenes are returned as copies: changes to them reach neither the files nor later reads.
     """
 
     def __init__(self, directory: Path, manifest: Manifest, check_content: bool) -> None:
@@ -42,17 +42,17 @@ class SceneStore:
 
     @property
     def physics(self) -> PhysicsConfig:
-        """The configuration the scenes were made with."""
+        """Physics section of the scenes."""
         return self.manifest.physics
 
     @property
     def seed(self) -> int:
-        """Their seed."""
+        """Seed of the scenes."""
         return self.manifest.seed
 
     @property
     def split(self) -> str:
-        """Their split."""
+        """Split of the scenes."""
         return self.manifest.split
 
     @property
@@ -62,16 +62,16 @@ class SceneStore:
 
     @property
     def known_fingerprints(self) -> tuple[str, ...]:
-        """The fingerprint, which is read from the file: no version of risctl changes it."""
+        """The fingerprint alone: it is stored in the file and the same in all versions."""
         return (self.manifest.digest,)
 
     def verify(self) -> None:
-        """Check every shard's content now; DamagedFileError names the first that fails."""
+        """Check the content of every shard now; DamagedFileError for the first that fails."""
         for index in range(self.manifest.num_shards):
             self._shard(index)
 
     def scenes(self, start: int, stop: int) -> Scenes:
-        """Return scenes `start` to `stop - 1`.
+        """Scenes `start` to `stop - 1`.
 
         Raises:
             IndexError: unless ``0 <= start < stop <= len(self)``.
@@ -86,7 +86,7 @@ class SceneStore:
         return self._scenes(out)
 
     def take(self, indices: Tensor) -> Scenes:
-        """Return the scenes of `indices` (int64 [n], any order, n >= 1); same errors as `scenes`."""
+        """Scenes of `indices` (int64 [n], any order, n >= 1); same errors as `scenes`."""
         wanted = indices.numpy()
         check_interval(int(wanted.min()), int(wanted.max()) + 1, len(self))
         out = self._empty(len(wanted))
@@ -122,7 +122,7 @@ class SceneStore:
 
 
 def open_dataset(path: str | Path, verify: bool = True) -> SceneStore:
-    """Open the dataset in the directory `path` (see the module's text for what is checked when).
+    """Open the dataset in the directory `path` (the module's docstring says what is checked when).
 
     Args:
         path: the directory; a path to its `dataset.json` will do.

@@ -1,4 +1,4 @@
-"""Scenes by index, made when they are asked for.
+"""Scenes by index, simulated when they are asked for.
 
 Scene `i` of a seed and split lives in block ``i // BLOCK``. A block has a random generator of its own and is
 always computed whole, by one thread, with the same tensor shapes: scene `i` is therefore the same to the last
@@ -32,7 +32,7 @@ class SceneSource(Protocol):
 
     @property
     def physics(self) -> PhysicsConfig:
-        """The configuration the scenes were made with."""
+        """Physics section of the scenes."""
 
     @property
     def fingerprint(self) -> str:
@@ -43,16 +43,16 @@ class SceneSource(Protocol):
         """The fingerprint, and those that earlier versions wrote for the same scenes."""
 
     def scenes(self, start: int, stop: int) -> Scenes:
-        """Return scenes `start` to `stop - 1` on the CPU."""
+        """Scenes `start` to `stop - 1`, on the CPU."""
 
     def __len__(self) -> int: ...
 
 
 class SceneStream:
-    """The scenes of one seed and split, without a disk.
+    """The scenes of one seed and split, simulated as they are read.
 
     Args:
-        physics: the configuration.
+        physics: physics section.
         seed: 0 <= seed < 2^63; different seeds share no scene.
         split: "train", "val" or "test"; different splits share no scene.
         num_scenes: length, or None for a stream without end.
@@ -87,7 +87,7 @@ class SceneStream:
         return tuple(hashlib.blake2b(repr(p).encode(), digest_size=32).hexdigest() for p in parts)
 
     def scenes(self, start: int, stop: int) -> Scenes:
-        """Return scenes `start` to `stop - 1`, views of their block; batches in order waste nothing.
+        """Scenes `start` to `stop - 1`, as views of their block; batches in order simulate each block once.
 
         Raises:
             IndexError: unless ``0 <= start < stop <= num_scenes``.

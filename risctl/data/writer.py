@@ -22,6 +22,7 @@ from risctl.data.atomic import (
     storage_errors,
     write_atomically,
 )
+from risctl.data.layout import dataset_bytes
 from risctl.data.manifest import (
     MANIFEST,
     PARTIAL,
@@ -41,14 +42,18 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class DatasetSummary:
-    """What a call of `write_dataset` did.
+    """Result of a call of `write_dataset`.
 
     Attributes:
         directory: the dataset.
-        num_scenes, num_shards, num_bytes: of the whole dataset (shard files only).
-        written, kept, repaired: shards of this call generated, found intact, found damaged and redone.
-        finished_shards: shards recorded by now, by every process that worked on the directory.
-        fingerprint: hash that stands for the whole dataset, None while shards are missing.
+        num_scenes: scenes of the whole dataset.
+        num_shards: shards of the whole dataset.
+        num_bytes: size of all its shard files.
+        written: shards of this call that were simulated.
+        kept: shards of this call that were found intact.
+        repaired: shards of this call that were found damaged and simulated again.
+        finished_shards: shards recorded so far, by every process that worked on the directory.
+        fingerprint: hash of the whole dataset, None while shards are missing.
     """
 
     directory: Path
@@ -63,7 +68,7 @@ class DatasetSummary:
 
     @property
     def complete(self) -> bool:
-        """Whether every shard is there and `dataset.json` written."""
+        """Whether every shard is there and `dataset.json` is written."""
         return self.fingerprint is not None
 
 
@@ -82,7 +87,7 @@ def write_dataset(
 
     Args:
         directory: created if it does not exist.
-        physics: the configuration.
+        physics: physics section.
         seed: seed, 0 <= seed < 2^63.
         split: "train", "val" or "test".
         num_scenes: scenes of the whole dataset.
@@ -99,7 +104,7 @@ def write_dataset(
     plan = build_manifest(physics, seed, split, num_scenes, shard_scenes)
     _check_shares(shard, workers)
     directory = Path(directory)
-    state = _join(directory, plan)
+    state = _begin(directory, plan)
     jobs = [ShardJob(directory, state, index) for index in range(shard[0], plan.num_shards, shard[1])]
     _check_free_space(directory, jobs)
     counts = {"written": 0, "kept": 0, "repaired": 0}
@@ -133,16 +138,11 @@ def _summary(directory: Path, state: Manifest, counts: dict[str, int]) -> Datase
         directory=directory,
         num_scenes=state.num_scenes,
         num_shards=state.num_shards,
-        num_bytes=_total_bytes(state),
+        num_bytes=dataset_bytes(state.physics, state.num_scenes, state.shard_scenes),
         finished_shards=len(state.shards),
         fingerprint=state.digest if state.complete else None,
         **counts,
     )
-
-
-def _total_bytes(state: Manifest) -> int:
-    full, last = state.layout(0).nbytes, state.layout(state.num_shards - 1).nbytes
-    return full * (state.num_shards - 1) + last
 
 
 def _check_shares(shard: tuple[int, int], workers: int) -> None:
@@ -166,8 +166,8 @@ def _scene_counter(jobs: list[ShardJob], progress: Progress | None) -> Callable[
     return add
 
 
-def _join(directory: Path, plan: Manifest) -> Manifest:
-    """Create the directory and its partial manifest, or check that those there are of the same dataset."""
+def _begin(directory: Path, plan: Manifest) -> Manifest:
+    """Create the directory and its partial manifest, or check that an existing one is of the same dataset."""
     with storage_errors(directory):
         if directory.exists() and not directory.is_dir():
             raise InputError(directory, "", "a directory", "a file")
@@ -189,7 +189,7 @@ def _join(directory: Path, plan: Manifest) -> Manifest:
 
 
 def _record(directory: Path, plan: Manifest, outcome: ShardOutcome) -> Manifest:
-    """Add a finished shard to what all processes have recorded so far."""
+    """Add a finished shard to the manifest that all processes share."""
     entry = outcome.entry
     with storage_errors(directory), exclusive_lock(directory / LOCK):
         found = _load(directory)
@@ -215,7 +215,7 @@ def _document(directory: Path, state: Manifest) -> Path:
 
 
 def _finish(directory: Path, state: Manifest) -> None:
-    """Make the manifest final; the partial one goes only when that is safely on the disk."""
+    """Write the final manifest; the partial one is removed only when that is safely on the disk."""
     if not (directory / MANIFEST).exists():
         write_atomically(directory / MANIFEST, state.to_bytes())
     if (directory / PARTIAL).exists():

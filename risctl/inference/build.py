@@ -5,13 +5,12 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
-import torch
-
 from risctl.config import CovarianceConfig, InferenceConfig, PhysicsConfig
 from risctl.errors import InputError
 from risctl.inference.ceiling import Oracle
 from risctl.inference.estimates import Estimator
 from risctl.model.load import LoadedModel
+from risctl.physics.geometry import Device
 from risctl.registry import ESTIMATORS, Kind, estimator_names
 
 
@@ -20,7 +19,7 @@ def build_estimator(
     physics: PhysicsConfig,
     covariance: CovarianceConfig,
     inference: InferenceConfig,
-    device: torch.device | str = "cpu",
+    device: Device = "cpu",
     model: LoadedModel | None = None,
 ) -> Estimator:
     """The estimator `name` for a surface.
@@ -47,7 +46,7 @@ def build_oracle(
     physics: PhysicsConfig,
     covariance: CovarianceConfig,
     inference: InferenceConfig,
-    device: torch.device | str = "cpu",
+    device: Device = "cpu",
 ) -> Oracle:
     """The oracle `name` for a surface; arguments and errors as above."""
     _check(name, ("oracle",))

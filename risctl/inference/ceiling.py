@@ -20,7 +20,7 @@ from risctl.inference.estimates import Estimates
 from risctl.inference.greedy import Search
 from risctl.inference.music import MusicSearch
 from risctl.losses.truth import Truth
-from risctl.physics import ArrayGeometry, Scenes
+from risctl.physics import ArrayGeometry, Device, Scenes
 from risctl.physics.polar import from_polar, polar_steering
 
 
@@ -61,11 +61,7 @@ class Ceiling:
 
     @classmethod
     def from_config(
-        cls,
-        physics: PhysicsConfig,
-        covariance: CovarianceConfig,
-        inference: InferenceConfig,
-        device: torch.device | str = "cpu",
+        cls, physics: PhysicsConfig, covariance: CovarianceConfig, inference: InferenceConfig, device: Device
     ) -> Ceiling:
         """The ceiling of a surface; of `inference` the grids are read, `covariance` is not."""
         search = Search.from_config(physics, device)

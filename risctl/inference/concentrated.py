@@ -17,27 +17,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from risctl.inference.levenberg import QuadraticModel
 from risctl.inference.observation import Observation
 from risctl.physics.geometry import ArrayGeometry
 from risctl.physics.polar import polar_jet, polar_steering
 
 LOAD = 10.0  # relative diagonal load of the amplitude solve in units of rounding: keeps merged sources finite
-
-
-@dataclass(frozen=True)
-class LocalModel:
-    """Value, gradient and Gauss-Newton matrix of f at joint positions of K sources.
-
-    Attributes:
-        cost: ``sum_l |P_l y_l|^2`` [B].
-        gradient: [B, 3K]. curvature: [B, 3K, 3K]; parameters source by source.
-        amplitudes: least-squares amplitudes ``x`` complex [B, L, K].
-    """
-
-    cost: Tensor
-    gradient: Tensor
-    curvature: Tensor
-    amplitudes: Tensor
 
 
 @dataclass(frozen=True)
@@ -77,8 +62,8 @@ def loaded_inverse(gram: Tensor) -> Tensor:
     return inverse
 
 
-def local_model(obs: Observation, points: Tensor, geometry: ArrayGeometry) -> LocalModel:
-    """Second-order model of f at polar `points` [B, K, 3]."""
+def local_model(obs: Observation, points: Tensor, geometry: ArrayGeometry) -> QuadraticModel:
+    """f, its gradient and its Gauss-Newton matrix at polar `points` [B, K, 3]."""
     K = points.shape[1]
     a, da = polar_jet(points, geometry)
     V = obs.observe(torch.cat([a, da.flatten(1, 2)], dim=1))
@@ -92,4 +77,4 @@ def local_model(obs: Observation, points: Tensor, geometry: ArrayGeometry) -> Lo
     projected = G[..., K:, K:] - cross.mH @ (inverse @ cross)
     curvature = 2.0 * (x3.conj().unsqueeze(-1) * projected * x3.unsqueeze(-2)).real.sum(1)
     gradient = -2.0 * (x3.conj() * slope).real.sum(1)
-    return LocalModel(r.abs().square().sum((-3, -2, -1)), gradient, curvature, x.squeeze(-1))
+    return QuadraticModel(r.abs().square().sum((-3, -2, -1)), gradient, curvature)

@@ -2,11 +2,11 @@
 
 Two scores, one for each likelihood:
 
-* conditional: the fall of the concentrated cost, ``sum_l |b_gl^H P_l y_l|^2 / |P_l b_gl|^2``, residual and
-  candidate both projected off the sources already found (orthogonal least squares; Chen, Billings and Luo,
-  Int. J. Control 50(5), 1989). Projecting the candidate matters here more than usual: all sources reach the
-  base station through one channel whose line of sight has rank one, so what they have in common is most of
-  their energy.
+* conditional: the decrease of the concentrated cost, ``sum_l |b_gl^H P_l y_l|^2 / |P_l b_gl|^2``, residual
+  and candidate both projected off the sources already found (orthogonal least squares; Chen, Billings and
+  Luo, Int. J. Control 50(5), 1989). Projecting the candidate matters more than usual: all sources reach the
+  base station through one channel whose line of sight has rank one, so they have most of their energy in
+  common.
 * Gaussian: the rise of the Gaussian-symbol likelihood by a source of power p at g,
   ``sum_l p |q|^2 / (1 + p s) - log(1 + p s)``, ``s = b^H R_l^-1 b``, ``q = b^H R_l^-1 y_l`` (Tipping and
   Faul, AISTATS 2003), the largest over a few powers.
@@ -46,22 +46,14 @@ class Detector:
 
     @classmethod
     def compute(cls, obs: Observation, grid: PolarGrid) -> Detector:
-        """Responses of the grid through the scenes' channel and codes: the costly part, once a scene."""
+        """Responses of the grid through the scenes' channel and codes: the costly part, once per scene."""
         return cls(grid, obs, grid.energy(obs.Phi.conj()))
 
     def __getitem__(self, rows: Tensor) -> Detector:
         return Detector(self.grid, self.obs[rows], self.norms[rows])
 
-    def detect(self, fit: AmplitudeFit | None) -> Tensor:
-        """Polar points [B, 3] of the largest conditional gain."""
-        return self.grid.points[self.conditional_gain(fit).argmax(-1)]
-
-    def detect_gaussian(self, params: GaussianParameters, geometry: ArrayGeometry) -> Tensor:
-        """Polar points [B, 3] of the largest Gaussian gain."""
-        return self.grid.points[self.gaussian_gain(params, geometry).argmax(-1)]
-
     def conditional_gain(self, fit: AmplitudeFit | None) -> Tensor:
-        """Fall of the concentrated cost [B, G] by one more source; zero outside the field of view.
+        """Decrease of the concentrated cost [B, G] by one more source; zero outside the field of view.
 
         Args:
             fit: the sources already found, or None.

@@ -9,6 +9,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from risctl.physics.geometry import Device
+
 
 @dataclass(frozen=True)
 class Estimates:
@@ -36,7 +38,7 @@ class Estimates:
         return int(self.num_sources.shape[0])
 
     @classmethod
-    def empty(cls, num_scenes: int, max_sources: int, device: torch.device | str = "cpu") -> Estimates:
+    def empty(cls, num_scenes: int, max_sources: int, device: Device = "cpu") -> Estimates:
         """Estimates without a source in any scene."""
         nan = torch.full((num_scenes, max_sources), torch.nan, dtype=torch.float64, device=device)
         zero = torch.zeros_like(nan)

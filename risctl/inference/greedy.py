@@ -20,7 +20,7 @@ from risctl.inference.gaussian import GaussianParameters, Hypothesis
 from risctl.inference.observation import Observation
 from risctl.inference.refine import refine, refine_gaussian
 from risctl.inference.tree import tree_index, tree_scatter
-from risctl.physics.geometry import ArrayGeometry, FieldOfView
+from risctl.physics.geometry import ArrayGeometry, Device, FieldOfView
 from risctl.physics.grid import PolarGrid
 
 GREEDY_STEPS = 4  # joint refinement after a detection: enough to clean the residual for the next one
@@ -37,7 +37,7 @@ class Search:
     view: FieldOfView
 
     @classmethod
-    def from_config(cls, physics: PhysicsConfig, device: torch.device | str = "cpu") -> Search:
+    def from_config(cls, physics: PhysicsConfig, device: Device = "cpu") -> Search:
         """The nominal surface of a configuration on `device`."""
         return cls(ArrayGeometry.from_config(physics, device), FieldOfView.from_config(physics))
 
@@ -51,7 +51,7 @@ class Search:
         return Hypothesis(*refine_gaussian(obs, start, self.geometry, self.view, iterations))
 
     def double(self) -> Search:
-        """The same in double precision."""
+        """This surface in double precision."""
         return Search(self.geometry.to(self.geometry.positions.device, torch.float64), self.view)
 
 
@@ -59,7 +59,7 @@ def greedy_step(detector: Detector, search: Search, points: Tensor) -> Tensor:
     """One more source: points [B, k, 3] -> refined points [B, k + 1, 3]."""
     obs = detector.obs
     fit = fit_amplitudes(obs, points, search.geometry) if points.shape[1] else None
-    found = detector.detect(fit)
+    found = detector.grid.points[detector.conditional_gain(fit).argmax(-1)]
     joint = torch.cat([points, found.unsqueeze(1)], dim=1)
     return refine(obs, joint, search.geometry, search.view, GREEDY_STEPS)[0]
 
@@ -108,7 +108,7 @@ def _best_exchange(
 
 def _joined(detector: Detector, search: Search, rest: GaussianParameters) -> GaussianParameters:
     """`rest` and the source with the largest Gaussian gain beside it, at a little under the mean power."""
-    found = detector.detect_gaussian(rest, search.geometry).unsqueeze(1)
+    found = detector.grid.points[detector.gaussian_gain(rest, search.geometry).argmax(-1)].unsqueeze(1)
     power = rest.log_power.exp().mean(1, keepdim=True).log() - 0.5
     points, powers = torch.cat([rest.points, found], dim=1), torch.cat([rest.log_power, power], dim=1)
     return GaussianParameters(points, powers, rest.log_noise)

@@ -33,6 +33,7 @@ from risctl.model import Forward, Network, Prediction, predict
 from risctl.model.fusion import LoadedFusion
 from risctl.model.load import LoadedModel
 from risctl.model.slots import decode
+from risctl.physics.geometry import Device
 from risctl.physics.grid import PolarGrid
 from risctl.physics.polar import clamp_to_view, to_polar
 
@@ -83,11 +84,7 @@ class LearnedEstimator:
 
     @classmethod
     def from_model(
-        cls,
-        model: LoadedModel,
-        physics: PhysicsConfig,
-        inference: InferenceConfig,
-        device: torch.device | str = "cpu",
+        cls, model: LoadedModel, physics: PhysicsConfig, inference: InferenceConfig, device: Device
     ) -> LearnedEstimator:
         """The estimator of a model read from a checkpoint; see :func:`build_learned`."""
         return build_learned(model.network, physics, model.covariance, inference, device, model.fusion)
@@ -206,7 +203,7 @@ def build_learned(
     physics: PhysicsConfig,
     covariance: CovarianceConfig,
     inference: InferenceConfig,
-    device: torch.device | str = "cpu",
+    device: Device = "cpu",
     fusion: LoadedFusion | None = None,
 ) -> LearnedEstimator:
     """The estimator of a trained network.

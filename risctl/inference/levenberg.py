@@ -1,4 +1,4 @@
-"""Damped steps inside a box, shared by everything that is refined here."""
+"""Levenberg-Marquardt steps inside a box, used by all refinements."""
 
 from __future__ import annotations
 
@@ -8,6 +8,15 @@ import torch
 from torch import Tensor
 
 DAMPING = 1e-2
+
+
+@dataclass(frozen=True)
+class QuadraticModel:
+    """A cost [B], its gradient [B, P] and a positive semidefinite curvature [B, P, P] at P parameters."""
+
+    cost: Tensor
+    gradient: Tensor
+    curvature: Tensor
 
 
 @dataclass(frozen=True)
@@ -27,7 +36,7 @@ class Damping:
         return cls(torch.full_like(like, DAMPING), torch.full_like(like, 2.0))
 
     def updated(self, gain: Tensor, predicted: Tensor) -> Damping:
-        """Damping after a step with this gain [B] (positive: kept) where the model promised `predicted`."""
+        """Damping after a step with this gain [B] (positive: kept) where the model predicted `predicted`."""
         kept = gain > 0
         ratio = (gain / predicted.clamp_min(torch.finfo(gain.dtype).tiny)).clamp(0.0, 2.0)
         eased = self.level * (1.0 - (2.0 * ratio - 1.0) ** 3).clamp_min(1.0 / 6.0)
@@ -36,7 +45,7 @@ class Damping:
 
 
 def predicted_gain(gradient: Tensor, curvature: Tensor, step: Tensor) -> Tensor:
-    """Fall [B] of a function that the model ``g^T s + s^T C s / 2`` promises for step s [B, P]."""
+    """Decrease [B] of a cost that the model ``g^T s + s^T C s / 2`` predicts for step s [B, P]."""
     curved = (curvature @ step.unsqueeze(-1)).squeeze(-1)
     return -(step * (gradient + 0.5 * curved)).sum(-1)
 

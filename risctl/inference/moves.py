@@ -9,7 +9,7 @@ network are close to a source, so that a few moves are enough:
    of exchanging each source for each candidate is computed in closed form
    (:mod:`risctl.inference.exchange`). The best exchange is refined if its gain exceeds a threshold and
    kept if the likelihood rises enough, a few times over.
-3. The source whose removal costs least is dropped (:mod:`risctl.inference.elimination`), the others are
+3. The source whose removal costs least is dropped (:mod:`risctl.inference.exchange`), the others are
    refined and exchanges tried again, down to one source.
 
 Two proposals on one source need no rule of their own: removing either costs almost nothing, so it is the
@@ -25,14 +25,12 @@ import torch
 from torch import Tensor
 
 from risctl.inference.count import gaussian_start
-from risctl.inference.elimination import GaussianFit, drop_source
-from risctl.inference.exchange import CandidatePool, score_exchanges
+from risctl.inference.exchange import CandidatePool, GaussianFit, drop_source, score_exchanges
 from risctl.inference.gaussian import Hypothesis
 from risctl.inference.greedy import Search
 from risctl.inference.observation import Observation
 from risctl.inference.tree import tree_index, tree_scatter
-from risctl.physics.grid import PolarGrid
-from risctl.physics.lattice import Lattice
+from risctl.physics.grid import Lattice, PolarGrid
 
 
 @dataclass(frozen=True)

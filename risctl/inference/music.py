@@ -19,14 +19,12 @@ from torch import Tensor
 from risctl.config import CovarianceConfig, InferenceConfig, PhysicsConfig
 from risctl.covariance import leading_subspace, snapshot_factor
 from risctl.inference.count import CountRule, fit_nuisance, gaussian_start, to_estimates
-from risctl.inference.deflation import DeflatedSubspace
 from risctl.inference.estimates import Estimates
 from risctl.inference.greedy import Search
-from risctl.inference.nullspace import refine_nulls, search_range
+from risctl.inference.nullspace import DeflatedSubspace, refine_nulls, search_range
 from risctl.inference.observation import Observation, batches
-from risctl.physics.geometry import ArrayGeometry
-from risctl.physics.grid import PolarGrid
-from risctl.physics.lattice import Lattice
+from risctl.physics.geometry import ArrayGeometry, Device
+from risctl.physics.grid import Lattice, PolarGrid
 from risctl.physics.polar import polar_steering
 from risctl.physics.steering import steering_vector
 
@@ -132,11 +130,7 @@ class MusicEstimator:
 
     @classmethod
     def from_config(
-        cls,
-        physics: PhysicsConfig,
-        covariance: CovarianceConfig,
-        inference: InferenceConfig,
-        device: torch.device | str = "cpu",
+        cls, physics: PhysicsConfig, covariance: CovarianceConfig, inference: InferenceConfig, device: Device
     ) -> MusicEstimator:
         """The estimator of a configuration."""
         peaks = MusicSearch.build(Search.from_config(physics, device), inference)

@@ -14,6 +14,7 @@ from risctl.inference.estimates import Estimates
 from risctl.inference.gaussian import Hypothesis
 from risctl.inference.greedy import Search, greedy_step, swap
 from risctl.inference.observation import Observation, batches
+from risctl.physics.geometry import Device
 from risctl.physics.grid import PolarGrid
 
 POLISH_STEPS = 3  # before the swap moves
@@ -40,11 +41,7 @@ class NompEstimator:
 
     @classmethod
     def from_config(
-        cls,
-        physics: PhysicsConfig,
-        covariance: CovarianceConfig,
-        inference: InferenceConfig,
-        device: torch.device | str = "cpu",
+        cls, physics: PhysicsConfig, covariance: CovarianceConfig, inference: InferenceConfig, device: Device
     ) -> NompEstimator:
         """The estimator of a configuration; it reads no `covariance`."""
         search = Search.from_config(physics, device)
@@ -74,9 +71,9 @@ class NompEstimator:
                 part = detector[here]
                 start = gaussian_start(part.obs, points[here], self.search.geometry)
                 found = self.search.polish(part.obs, start, POLISH_STEPS)
-                self._finish(
-                    part.obs, swap(part, self.search, found, self.swap_rounds), rows[index[here]], result
-                )
+                better = swap(part, self.search, found, self.swap_rounds)
+                final = self.search.polish(part.obs, better.params, FINAL_STEPS)
+                result.put(rows[index[here]], to_estimates(final.params, final.model))
             if bool(here.all()):
                 return
             index, points, detector = index[~here], points[~here], detector[~here]
@@ -89,13 +86,8 @@ class NompEstimator:
         for _ in range(self.max_sources):
             points = greedy_step(detector, self.search, points)
             start = gaussian_start(obs, points, self.search.geometry)
-            mended = swap(
-                detector, self.search, self.search.polish(obs, start, POLISH_STEPS), self.swap_rounds
-            )
-            found.append(self.search.polish(obs, mended.params, FINAL_STEPS))
+            first = self.search.polish(obs, start, POLISH_STEPS)
+            better = swap(detector, self.search, first, self.swap_rounds)
+            found.append(self.search.polish(obs, better.params, FINAL_STEPS))
             points = found[-1].params.points
         return found
-
-    def _finish(self, obs: Observation, hypothesis: Hypothesis, rows: Tensor, result: Estimates) -> None:
-        final = self.search.polish(obs, hypothesis.params, FINAL_STEPS)
-        result.put(rows, to_estimates(final.params, final.model))

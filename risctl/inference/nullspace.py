@@ -1,10 +1,16 @@
-"""The MUSIC null spectrum near a point, its refinement, and the search along one direction.
+"""The MUSIC null spectrum with other sources projected out, its refinement, and the search along a direction.
 
 With U an orthonormal basis of the signal subspace and b a unit vector, the null spectrum is
 ``n = |b - U U^H b|^2 = 1 - |U^H b|^2``, zero at a source of an exact covariance (Schmidt, IEEE Trans.
-Antennas Propag. 34(3), 1986). Here ``b = P a / |P a|`` is the steering vector with other sources projected
-out (:mod:`risctl.inference.deflation`). The spectrum is computed as the norm of a residual: the difference
+Antennas Propag. 34(3), 1986). The spectrum is computed as the norm of a residual: the difference
 ``1 - |U^H b|^2`` would lose all digits at a null in single precision.
+
+With Q an orthonormal basis of the steering vectors of the other sources and ``P = I - Q Q^H``,
+``b = P a / |P a|`` is the part of a steering vector that the others cannot explain, and a source is sought at
+the largest ``|U^H P a|^2 / |P a|^2`` (recursively applied and projected MUSIC; Mosher and Leahy, IEEE Trans.
+Signal Process. 47(2), 1999). On an exact covariance this is one at the remaining sources and below one
+elsewhere. The side lobes of the others, which mask weaker peaks of the plain spectrum, are removed, and no
+two sources end in one peak.
 """
 
 from __future__ import annotations
@@ -14,27 +20,67 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from risctl.inference.deflation import REMAINDER_FLOOR, DeflatedSubspace
-from risctl.inference.levenberg import Damping, damped_step, predicted_gain
-from risctl.inference.refine import POINT_LIMIT
-from risctl.inference.tree import tree_where
+from risctl.inference.levenberg import QuadraticModel
+from risctl.inference.refine import descend
 from risctl.physics.geometry import ArrayGeometry, FieldOfView
-from risctl.physics.polar import clamp_to_view, polar_direction, polar_jet, polar_limits
+from risctl.physics.grid import PolarGrid
+from risctl.physics.polar import polar_direction, polar_jet, polar_steering
 from risctl.physics.steering import steering_towards
 
 SHARE_FLOOR = 0.1  # least factor on the Gauss-Newton matrix, so that it stays definite
+REMAINDER_FLOOR = 0.05  # least |P a|^2: below it a point is too close to another source
 
 
 @dataclass(frozen=True)
-class NullModel:
-    """The null spectrum [P], its gradient [P, 3] and a Gauss-Newton curvature [P, 3, 3] at P points."""
+class DeflatedSubspace:
+    """Signal subspaces of B scenes with other sources projected out.
 
-    value: Tensor
-    gradient: Tensor
-    curvature: Tensor
+    Attributes:
+        U: orthonormal basis [B, 1, N, K].
+        Q: orthonormal basis of the other sources [B, C, N, k], for each of C points or, with C = 1, for all;
+            k may be zero.
+    """
+
+    U: Tensor
+    Q: Tensor
+
+    @classmethod
+    def compute(cls, U: Tensor, others: Tensor, geometry: ArrayGeometry) -> DeflatedSubspace:
+        """Subspace U [B, N, K] with sources at polar points `others` [B, C, k, 3] projected out."""
+        A = polar_steering(others, geometry).mT
+        return cls(U.unsqueeze(1), torch.linalg.qr(A)[0] if others.shape[2] else A)
+
+    def slot(self, c: int) -> DeflatedSubspace:
+        """The subspace for point c."""
+        return DeflatedSubspace(self.U, self.Q[:, c : c + 1])
+
+    def double(self) -> DeflatedSubspace:
+        """This subspace in complex128."""
+        return DeflatedSubspace(self.U.to(torch.complex128), self.Q.to(torch.complex128))
+
+    def project(self, X: Tensor) -> Tensor:
+        """``P x`` of vectors x in the rows of X [B, C, J, N]."""
+        return X - (X @ self.Q.conj()) @ self.Q.mT
+
+    def on_grid(self, grid: PolarGrid) -> Tensor:
+        """The share of ``P a`` in the subspace at every grid point [B, G] (Q the same for all points)."""
+        U = self.U.squeeze(1)
+        signal = grid.energy(self.project(U.mT.unsqueeze(1)).squeeze(1))
+        if not self.Q.shape[-1]:
+            return signal
+        return _share(signal, grid.energy(self.Q.squeeze(1).mT))
+
+    def along(self, a: Tensor) -> Tensor:
+        """The share of ``P a`` in the subspace [B, C, J] for steering vectors a [B, C, J, N]."""
+        signal = (self.project(self.U.mT) @ a.mH).abs().square().sum(-2)
+        return _share(signal, (self.Q.mH @ a.mT).abs().square().sum(-2))
 
 
-def null_model(space: DeflatedSubspace, points: Tensor, geometry: ArrayGeometry) -> NullModel:
+def _share(signal: Tensor, explained: Tensor) -> Tensor:
+    return signal / (1.0 - explained).clamp_min(REMAINDER_FLOOR)
+
+
+def null_model(space: DeflatedSubspace, points: Tensor, geometry: ArrayGeometry) -> QuadraticModel:
     """Second-order model of n at polar points [B, C, 3], (u_y, u_z, q), flattened to P = B C points.
 
     Derivatives ``d`` of b are taken across it, ``d - b (b^H d)``: n depends neither on its phase nor on its
@@ -54,38 +100,29 @@ def null_model(space: DeflatedSubspace, points: Tensor, geometry: ArrayGeometry)
     value = (r.abs().square().sum(-1, keepdim=True) + (1.0 - energy / floored)).squeeze(-1)
     gradient = 2.0 * (D @ r.mH).real.squeeze(-1)
     curvature = 2.0 * (D @ D.mH).real * (1.0 - value.unsqueeze(-1)).clamp_min(SHARE_FLOOR)
-    return NullModel(value.flatten(), gradient.flatten(0, 1), curvature.flatten(0, 1))
+    return QuadraticModel(value.flatten(), gradient.flatten(0, 1), curvature.flatten(0, 1))
 
 
 def refine_nulls(
     space: DeflatedSubspace, points: Tensor, geometry: ArrayGeometry, view: FieldOfView, iterations: int
 ) -> Tensor:
-    """Lower the null spectrum from each of the `points` [B, C, 3] on its own, inside the field of view.
+    """Lower the null spectrum from each of the `points` [B, C, 3] separately, inside the field of view.
 
     Returns:
-        points [B, C, 3] whose null spectrum is nowhere higher than at the start.
+        points [B, C, 3] whose null spectrum is not higher than at the start.
     """
-    limit = points.new_tensor(POINT_LIMIT)
-    x, model = points.flatten(0, 1), null_model(space, points, geometry)
-    damping = Damping.initial(model.value)
-    for _ in range(iterations):
-        low, high = polar_limits(x, view)
-        step = damped_step(x, model.gradient, model.curvature, damping.level, low, high, limit)
-        trial = clamp_to_view(x + step, view)
-        candidate = null_model(space, trial.view(points.shape), geometry)
-        gain = model.value - candidate.value
-        better = gain > 0
-        damping = damping.updated(gain, predicted_gain(model.gradient, model.curvature, step))
-        x = torch.where(better.unsqueeze(-1), trial, x)
-        model = tree_where(better, candidate, model)
-    return x.view(points.shape)
+
+    def evaluate(x: Tensor) -> QuadraticModel:
+        return null_model(space, x.view(points.shape), geometry)
+
+    return descend(evaluate, points.reshape(-1, 1, 3), view, iterations)[0].view(points.shape)
 
 
 def search_range(space: DeflatedSubspace, points: Tensor, ranges: Tensor, geometry: ArrayGeometry) -> Tensor:
-    """One-dimensional range MUSIC: each point [B, C, 3] at the range that lies best in the subspace.
+    """One-dimensional range MUSIC: each point [B, C, 3] at its best range.
 
     Args:
-        space: as each of the C points sees it. points: where to look; their own range takes part.
+        space: for each of the C points. points: directions; their own range is one of the candidates.
         ranges: metres [R].
     """
     u, found = polar_direction(points), points.clone()

@@ -5,6 +5,7 @@ A step is kept only where it improves the likelihood, so the result is never wor
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -12,7 +13,7 @@ from torch import Tensor
 
 from risctl.inference.concentrated import local_model
 from risctl.inference.gaussian import LOG_RANGE, GaussianModel, GaussianParameters, gaussian_model
-from risctl.inference.levenberg import Damping, damped_step, predicted_gain
+from risctl.inference.levenberg import Damping, QuadraticModel, damped_step, predicted_gain
 from risctl.inference.observation import Observation
 from risctl.inference.tree import tree_index, tree_scatter, tree_where
 from risctl.physics.geometry import ArrayGeometry, FieldOfView
@@ -32,20 +33,32 @@ def refine(
     Returns:
         points [B, K, 3] and their cost [B].
     """
-    B, K, _ = points.shape
-    limit = points.new_tensor(POINT_LIMIT).repeat(K)
-    model = local_model(obs, points, geometry)
+    return descend(lambda x: local_model(obs, x, geometry), points, view, iterations)
+
+
+def descend(
+    evaluate: Callable[[Tensor], QuadraticModel], points: Tensor, view: FieldOfView, iterations: int
+) -> tuple[Tensor, Tensor]:
+    """Lower a cost of joint polar points by damped Gauss-Newton steps inside the field of view.
+
+    Args:
+        evaluate: model at points [B, K, 3], with P = 3K parameters. points: where to start, [B, K, 3].
+
+    Returns:
+        points [B, K, 3] and their cost [B].
+    """
+    limit = points.new_tensor(POINT_LIMIT).repeat(points.shape[1])
+    model = evaluate(points)
     damping = Damping.initial(model.cost)
     for _ in range(iterations):
         low, high = (x.flatten(1) for x in polar_limits(points, view))
-        step = damped_step(
-            points.flatten(1), model.gradient, model.curvature, damping.level, low, high, limit
-        )
-        trial = clamp_to_view(points + step.view(B, K, 3), view)
-        candidate = local_model(obs, trial, geometry)
+        g, C = model.gradient, model.curvature
+        step = damped_step(points.flatten(1), g, C, damping.level, low, high, limit)
+        trial = clamp_to_view(points + step.view(points.shape), view)
+        candidate = evaluate(trial)
         gain = model.cost - candidate.cost
         better = gain > 0
-        damping = damping.updated(gain, predicted_gain(model.gradient, model.curvature, step))
+        damping = damping.updated(gain, predicted_gain(g, C, step))
         points = torch.where(better[:, None, None], trial, points)
         model = tree_where(better, candidate, model)
     return points, model.cost

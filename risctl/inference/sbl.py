@@ -17,7 +17,7 @@ from risctl.inference.greedy import Search
 from risctl.inference.observation import Observation, batches
 from risctl.inference.sbl_learning import GridPowers, grid_responses, learn
 from risctl.inference.tree import tree_index
-from risctl.physics.geometry import FieldOfView
+from risctl.physics.geometry import Device, FieldOfView
 from risctl.physics.grid import PolarGrid
 from risctl.physics.polar import clamp_to_view
 
@@ -60,11 +60,7 @@ class SblEstimator:
 
     @classmethod
     def from_config(
-        cls,
-        physics: PhysicsConfig,
-        covariance: CovarianceConfig,
-        inference: InferenceConfig,
-        device: torch.device | str = "cpu",
+        cls, physics: PhysicsConfig, covariance: CovarianceConfig, inference: InferenceConfig, device: Device
     ) -> SblEstimator:
         """The estimator of a configuration; it reads no `covariance`."""
         rule = CountRule.from_config(physics, inference.count_rule, inference.count_price)

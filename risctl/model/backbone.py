@@ -10,7 +10,7 @@ GROUP_CHANNELS = 8  # channels normalised together
 
 
 def group_norm(channels: int) -> nn.GroupNorm:
-    """Normalisation that does the same in training and in inference, whatever the batch."""
+    """Group normalisation: the same in training and inference, independent of the batch."""
     return nn.GroupNorm(max(1, channels // GROUP_CHANNELS), channels)
 
 
@@ -35,15 +35,15 @@ class ResidualBlock(nn.Module):
 
 
 class Level(nn.Module):
-    """One resolution of the U: down to the coarser ones, back up, then residual blocks.
+    """One resolution of the U: the coarser ones, added to its input, then residual blocks.
 
-    The way down has no blocks of its own: at the finest resolution they would cost the most and see the
-    least.
+    There are blocks on the way up only: on the way down, at the finest resolution, they would cost the most
+    and have the smallest receptive field.
 
     Args:
-        channels: of every level from this one down.
-        blocks: residual blocks of a level.
-        dropout: rate inside the blocks.
+        channels: channels of every level from this one down.
+        blocks: residual blocks per level.
+        dropout: dropout rate inside the blocks.
         scalars: number of scene scalars, added to the coarsest level's channels.
     """
 
@@ -57,15 +57,15 @@ class Level(nn.Module):
     def forward(self, x: Tensor, scalars: Tensor) -> tuple[Tensor, Tensor]:
         """x [B, C, h, w] -> the same shape, and the coarsest level's features."""
         if self.coarser is not None:
-            seen, deepest = self.coarser(x, scalars)
-            return self.blocks(x + seen), deepest
+            coarse, deepest = self.coarser(x, scalars)
+            return self.blocks(x + coarse), deepest
         assert self.scene is not None
         x = self.blocks(x + self.scene(scalars)[:, :, None, None])
         return x, x
 
 
 class Coarser(nn.Module):
-    """What the levels below make of a level's features, at its resolution."""
+    """The coarser levels applied to the features of a level, at its resolution."""
 
     def __init__(self, channels: tuple[int, ...], blocks: int, dropout: float, scalars: int) -> None:
         super().__init__()
@@ -85,10 +85,12 @@ class Backbone(nn.Module):
     """Maps and scalars to features of every cell and of the scene.
 
     Args:
-        channels: of the input maps. scalars: number of scene scalars.
+        channels: channels of the input maps.
+        scalars: number of scene scalars.
         width: channels at full resolution; doubled with every halving.
-        depth: number of resolutions. blocks: residual blocks of each.
-        dropout: rate inside the blocks.
+        depth: number of resolutions.
+        blocks: residual blocks per resolution.
+        dropout: dropout rate inside the blocks.
     """
 
     def __init__(

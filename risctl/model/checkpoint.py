@@ -34,15 +34,12 @@ Count = Annotated[int, Field(ge=0, lt=2**53)]
 
 
 class CheckpointState(Section):
-    """The document of a checkpoint, without the hash that the file adds.
-
-    A field that is added here needs a default: older files do not have it.
-    """
+    """The document of a checkpoint, without the hash that the file adds."""
 
     schema_version: Literal[1] = SCHEMA_VERSION
     """Version of this document."""
     kind: Literal["risctl checkpoint"] = KIND
-    """What the file is."""
+    """Kind of file."""
     pipeline_version: Annotated[int, Field(ge=1, lt=2**31)] = PIPELINE_VERSION
     """Version of the covariance pipeline."""
     config: dict[str, Any]
@@ -64,7 +61,7 @@ class CheckpointState(Section):
 
     @property
     def exported(self) -> bool:
-        """Whether this holds the weights for inference and nothing else."""
+        """Whether it has the weights for inference only."""
         return not self.training
 
     @property
@@ -80,7 +77,7 @@ class CheckpointState(Section):
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A checkpoint read and checked: `tensors` by name (`raw/...`, `ema/...`, ...) and `state`."""
+    """A checkpoint that was read and checked: `tensors` by name (`raw/...`, `ema/...`, ...) and `state`."""
 
     path: Path
     tensors: Mapping[str, Tensor]
@@ -122,7 +119,7 @@ def save_checkpoint(path: Path, tensors: Mapping[str, Tensor], state: Checkpoint
 
 
 def export_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
-    """Write what inference needs of a checkpoint to `path`: its weights, without the trainer's state.
+    """Write the part of a checkpoint that inference needs: its weights, without the state of the trainer.
 
     Raises:
         StorageError: disk full, permission denied, and the like.
@@ -133,7 +130,7 @@ def export_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
 
 
 def read_checkpoint(path: Path) -> Checkpoint:
-    """Read and check everything of `path` that can be checked without building a network.
+    """Read a checkpoint and check everything that can be checked without building a network.
 
     Raises:
         InputError: there is no checkpoint, or another version wrote it.

@@ -1,4 +1,4 @@
-"""The file format of a checkpoint: named tensors and one JSON document, whole or refused.
+"""The file format of a checkpoint: named tensors and one JSON document.
 
 A safetensors file whose metadata holds the document under `state`. The document's `content_hash` covers the
 rest of it and every tensor's name, type, shape and bytes. A new file is written under a temporary name,
@@ -20,7 +20,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from risctl.data.atomic import replacing, storage_errors, write_at
-from risctl.data.mapped import read_regular
+from risctl.data.mapped import parse_object, read_regular
 from risctl.errors import DamagedFileError, InputError, StorageError
 
 MAX_BYTES: Final = 8 * 2**30
@@ -64,21 +64,10 @@ def read_container(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         raise DamagedFileError(path, "a whole safetensors file", str(error) or type(error).__name__) from None
     if not isinstance(metadata, dict) or DOCUMENT not in metadata:
         raise InputError(path, "", "a checkpoint of risctl", "a safetensors file of something else")
-    document = _parse_document(path, metadata[DOCUMENT])
+    document = parse_object(path, metadata[DOCUMENT])
     if document.get(HASH) != content_hash(tensors, document):
         raise DamagedFileError(path, "the content its hash was taken of", "an edited file")
     return tensors, document
-
-
-def _parse_document(path: Path, text: str | bytes) -> dict[str, Any]:
-    """Parse a JSON object; DamagedFileError for anything else, constants such as NaN included."""
-    try:
-        values = json.loads(text, parse_constant=_refuse)
-    except (ValueError, RecursionError):
-        raise DamagedFileError(path, "a JSON document", "something else") from None
-    if not isinstance(values, dict):
-        raise DamagedFileError(path, "a JSON object", type(values).__name__)
-    return values
 
 
 def check_weights(path: Path, found: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> None:
@@ -113,7 +102,3 @@ def _file_hash(descriptor: int) -> str:
         hasher.update(part)
         offset += len(part)
     return hasher.hexdigest()
-
-
-def _refuse(text: str) -> None:
-    raise ValueError(text)

@@ -1,13 +1,13 @@
-"""What the network looks at: energy maps of ridge back-projections on a polar lattice.
+"""Input features of the network: energy maps of ridge back-projections on a polar lattice.
 
 With the ridge's whitening ``W = (Phi_l Phi_l^H + alpha I)^-1`` and ``b_l = Phi_l a_g`` the likelihood ratio
 of a source of random symbols at g against none is, to first order, a weighted mean over the snapshots of
 ``|b_l^H W y_l|^2 / (b_l^H W b_l)``. The numerator is the energy ``|a_g^H a_l|^2`` of the back-projection; the
-weight is ``d_l / (d_l + c mean_l d_l)`` with ``d_l = b_l^H W b_l``: snapshots whose code lights g count more,
-and the less so the stronger the source. Of d_l only the part along the channel's strongest receive direction
-differs much from snapshot to snapshot, the others are replaced by their mean: one more set of correlations
-serves all ridges. At -5 dB a single source is the maximum of such a map in 70 % of scenes (alpha = 50 to
-100), of the plain energy map in 57 % at best (alpha = 10).
+weight is ``d_l / (d_l + c mean_l d_l)`` with ``d_l = b_l^H W b_l``: snapshots whose code illuminates g weigh
+more, and the less so the stronger the source. Of d_l only the part along the channel's strongest receive
+direction differs much from snapshot to snapshot; the others are replaced by their mean, so that one more set
+of correlations serves all ridges. At -5 dB a single source is the maximum of such a map in 70 % of scenes
+(alpha = 50 to 100), of the plain energy map in 57 % at best (alpha = 10).
 
 Sums over snapshots make the maps blind to their order and to a phase of each; means in place of sums, and
 logarithms relative to the map's mean, make them blind to scales and comparable for any number of snapshots
@@ -22,25 +22,27 @@ from torch import Tensor, nn
 from risctl.covariance.precision import full_precision, require_finite
 from risctl.model.ridge import RidgeSolutions, ridge_solutions
 from risctl.physics.geometry import ArrayGeometry, FieldOfView
-from risctl.physics.grid import PolarGrid, parity_parts, real_rows
-from risctl.physics.lattice import box_order
+from risctl.physics.grid import PolarGrid, box_order, parity_parts, real_rows
 
-FLOOR = 1e-4  # relative to a map's mean: what lies below is not worth telling apart
-WEIGHTED_FROM = 5.0  # weaker ridges level the strongest direction themselves
-EVENNESS = 0.5  # the c of the weights: a weak-to-middling source
-CPU_SCENES, OTHER_SCENES = 1, 64  # in one go: products of one scene stay in a processor's cache
+FLOOR = 1e-4  # relative to a map's mean: smaller energies are not distinguished
+WEIGHTED_FROM = 5.0  # alpha; with weaker ridges d_l is nearly constant
+EVENNESS = 0.5  # the c of the weights, for a source of low to medium SNR
+CPU_SCENES, OTHER_SCENES = 1, 64  # per product: those of one scene fit into a processor's cache
 
 
 class MapFeatures(nn.Module):
-    """Maps [B, channels, rows, columns] and scalars [B, 3 A] of measured scenes; without weights.
+    """Maps [B, channels, rows, columns] and scalars [B, 3 A] of measured scenes; nothing is trained here.
 
     Rows ascend in ``u_z``, columns in ``u_y``; the range rings (ascending in ``1/r``) of A ridge strengths
     are channels, followed by the lattice coordinates in -1..1. The scalars say how the energy of y is spread
-    over strong and weak receive directions, from which the noise can be told.
+    over strong and weak receive directions, from which the noise can be estimated.
 
     Args:
-        geometry, view: panel and field of view the lattice covers.
-        columns, rows, rings: lattice points along ``u_y``, ``u_z`` (even numbers) and ``1/r``.
+        geometry: the panel.
+        view: field of view that the lattice covers.
+        columns: lattice points along ``u_y``, even.
+        rows: lattice points along ``u_z``, even.
+        rings: lattice points along ``1/r``.
         alphas: ridge strengths in the units of the covariance pipeline.
     """
 
@@ -114,11 +116,12 @@ class MapFeatures(nn.Module):
 
 
 class MirrorEnergies:
-    """``|x_j^H a_g|^2`` at the four mirror images of a quadrant's points, in place in a workspace of its own.
+    """``|x_j^H a_g|^2`` at the four mirror images of a quadrant's points, computed in a workspace of its own.
 
     Args:
         parts: real steering parts of the quadrant, four [2 N_p, G'].
-        scenes: at most so many in a call. rows: real rows 2 J of each.
+        scenes: largest number of scenes in a call.
+        rows: real rows 2 J of each.
     """
 
     def __init__(self, parts: list[Tensor], scenes: int, rows: int) -> None:
@@ -146,7 +149,9 @@ def _weighted_mean(energy: Tensor, lit: Tensor, level: Tensor) -> Tensor:
     ``d = level + lit``, and e is `EVENNESS` times its mean over the snapshots.
 
     Args:
-        energy: ``|x_l|^2`` [4, B, A, L, G'], overwritten. lit: [4, B, 1, L, G']. level: [B, A, 1, 1].
+        energy: ``|x_l|^2`` [4, B, A, L, G'], overwritten.
+        lit: part of d along the strongest receive direction [4, B, 1, L, G'].
+        level: mean of the other parts of d [B, A, 1, 1].
     """
     even = EVENNESS * (level + lit.mean(3, keepdim=True))
     weight = (lit + (level + even)).reciprocal_()

@@ -1,9 +1,9 @@
-"""The source count from everything that is known after the search: a small network of its own.
+"""Count fusion: a small network that estimates the source count after the search.
 
-The count head sees energy maps, the likelihood sees the snapshots; neither is best at every SNR. The fusion
-takes the head's log-probabilities and the evidence of every count, weighs them, and adds what a small network
-makes of them and of a few more figures of the scene. It is fitted after the training, on scenes that the
-training never saw, and lies beside the checkpoint it was fitted to.
+The count head uses energy maps, the likelihood uses the snapshots; neither is best at every SNR. The fusion
+is a weighted sum of the head's log-probabilities and the evidence of every count, plus the output of a small
+network of these and a few more figures of the scene. It is fitted after the training, on scenes that were not
+trained on, and stored beside the checkpoint it was fitted to.
 """
 
 from __future__ import annotations
@@ -25,18 +25,20 @@ from risctl.model.container import HASH, check_weights, content_hash, read_conta
 FUSION: Final = "fusion.safetensors"
 KIND: Final = "risctl count fusion"
 SCHEMA_VERSION: Final = 1
-CLIP = 6.0  # standard deviations beyond which a figure says no more
+CLIP = 6.0  # standard deviations at which a figure is clipped
 MAX_FIGURES = 4096
 
 
 class CountFusion(nn.Module):
     """Log-probabilities of K = 1..K_max, up to a constant of the scene.
 
-    ``w_1 log p_head + w_2 E + f((x - mean) / std)`` with f of two hidden layers; before anything is learned
-    it is the head's answer.
+    ``w_1 log p_head + w_2 E + f((x - mean) / std)`` with f of two hidden layers; before the fit it equals
+    the head's output.
 
     Args:
-        figures: length of x. max_sources: K_max. hidden: width of f.
+        figures: length of x.
+        max_sources: K_max.
+        hidden: width of f.
     """
 
     mean: Tensor
@@ -68,24 +70,24 @@ class FusionState(Section):
     schema_version: Literal[1] = SCHEMA_VERSION
     """Version of this document."""
     kind: Literal["risctl count fusion"] = KIND
-    """What the file is."""
+    """Kind of file."""
     weights_hash: Annotated[str, Field(pattern="^[0-9a-f]{32}$")]
     """Hash of the network's weights that it was fitted to."""
     figures: Annotated[int, Field(ge=1, le=MAX_FIGURES)]
-    """Figures it looks at."""
+    """Number of input figures."""
     max_sources: Annotated[int, Field(ge=1, le=64)]
     """K_max."""
     hidden: Annotated[int, Field(ge=1, le=4096)]
-    """Width."""
+    """Width of the hidden layers."""
     search: dict[str, Any]
     """Settings of the search whose likelihoods it was fitted to."""
     fitted: dict[str, Any]
-    """Scenes it was fitted to and held against, and how it did."""
+    """Scenes of the fit and of its validation, and the accuracies."""
 
 
 @dataclass(frozen=True)
 class LoadedFusion:
-    """A fusion in evaluation mode, and what its file says of it."""
+    """A fusion in evaluation mode, and the document of its file."""
 
     network: CountFusion
     state: FusionState
@@ -97,7 +99,7 @@ def weights_hash(weights: Mapping[str, Tensor]) -> str:
 
 
 def fusion_path(checkpoint: Path) -> Path:
-    """Where the fusion of a checkpoint file lies."""
+    """File of the fusion of a checkpoint file."""
     return checkpoint.parent / FUSION
 
 

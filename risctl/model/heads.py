@@ -10,8 +10,8 @@ from torch.nn.functional import adaptive_avg_pool2d
 
 from risctl.model.slots import NUM_CHANNELS, PRESENCE, peak_logits
 
-PRIOR_PRESENCE = 0.01  # of a source in a cell, before anything is learned (Lin et al., ICCV 2017)
-EXTRA_PEAKS = 3  # the count looks at this many more peaks than there are slots
+PRIOR_PRESENCE = 0.01  # initial probability of a source in a cell (Lin et al., ICCV 2017)
+EXTRA_PEAKS = 3  # peaks beyond the number of slots that the count head uses
 POOL = (2, 4)
 
 
@@ -51,7 +51,7 @@ class CountHead(nn.Module):
 
 
 class FactorHead(nn.Module):
-    """Both covariance factors as free numbers, 4 N K_max of them."""
+    """Both covariance factors as free outputs, 4 N K_max real numbers."""
 
     def __init__(self, channels: int, num_elements: int, max_sources: int, hidden: int) -> None:
         super().__init__()

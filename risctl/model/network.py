@@ -23,14 +23,14 @@ TINY = 1e-12
 
 
 class RisNetwork(nn.Module):
-    """Blind estimator of where the sources are and of the covariance they make.
+    """Estimator of the sources' positions and covariance from y, H and codes.
 
     Energy maps on a lattice (:mod:`risctl.model.features`), a U-shaped convolution network, a detection head
     in the manner of Zhou, Wang and Kraehenbuehl, "Objects as Points" (2019), decoded into K_max slots, and a
-    source-count head. The factors of the covariance are made of the slots (`structured`) or emitted freely
-    (`factors`).
+    source-count head. The factors of the covariance are computed from the slots (`structured`) or are free
+    outputs (`factors`).
 
-    Does the same in training and evaluation mode but for dropout. One set of weights accepts other L and M.
+    Training and evaluation mode differ in dropout only. The same weights accept any L and M.
 
     Args:
         physics: panel, field of view and K_max.
@@ -61,7 +61,7 @@ class RisNetwork(nn.Module):
 
     @property
     def geometry(self) -> ArrayGeometry:
-        """The nominal panel, on the network's device."""
+        """Geometry of the nominal panel, on the network's device."""
         return replace(self._geometry, positions=self.positions)
 
     def forward(self, y: Tensor, H: Tensor, codes: Tensor) -> Prediction:
@@ -82,14 +82,14 @@ class RisNetwork(nn.Module):
         return Prediction(A_angle, A_range, count_logits, position, power, raw)
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
-        """Every trainable parameter once: the backbone's, and the heads', which learn at their own rate."""
+        """Trainable parameters, each once, by group; backbone and heads have learning rates of their own."""
         backbone = list(self.backbone.parameters())
         known = {id(p) for p in backbone}
         return {"backbone": backbone, "head": [p for p in self.parameters() if id(p) not in known]}
 
 
 def slot_powers(slots: Slots, count_logits: Tensor) -> Tensor:
-    """Relative powers [B, K_max] of sum 1; slot k counts as far as k sources or more are likely."""
+    """Relative powers [B, K_max] of sum 1; slot k is weighted with the probability of k or more sources."""
     likely = count_logits.softmax(dim=1).flip(1).cumsum(1).flip(1)
     power = likely * slots.log_power.exp()
     return power / power.sum(1, keepdim=True)

@@ -33,7 +33,7 @@ class Prediction:
 
 
 class Network(Protocol):
-    """Anything that predicts from y [B, L, M], H [B, M, N] and codes [B, L, N], and from nothing else."""
+    """Any callable that predicts from y [B, L, M], H [B, M, N] and codes [B, L, N] alone."""
 
     def __call__(self, y: Tensor, H: Tensor, codes: Tensor) -> Prediction:
         """Predict from B scenes."""

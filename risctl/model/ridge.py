@@ -19,17 +19,17 @@ TRACE_FLOOR = 1e-12
 
 @dataclass(frozen=True)
 class RidgeSolutions:
-    """What B scenes look like through ridges of A strengths.
+    """Ridge back-projections of B scenes at A strengths.
 
     Attributes:
         a: back-projections, complex [B, A, L, N].
         strongest: ``u_1^H Phi_l`` conjugated, u_1 the receive direction of the largest eigenvalue; complex
             [B, L, N].
-        level: what the other directions add to ``b^H W b`` on average over directions a, over the weight that
-            ``|u_1^H Phi_l a|^2`` has in it, ``W = (Phi_l Phi_l^H + alpha I)^-1`` and ``b = Phi_l a``; real
-            [B, A].
-        shares: real [B, 3 A], in 0..1: the share of the energy of y that the ridge leaves unexplained, and
-            what that share is for white noise and for waves from everywhere.
+        level: contribution of the other directions to ``b^H W b``, mean over directions a, relative to the
+            weight of ``|u_1^H Phi_l a|^2`` in it, ``W = (Phi_l Phi_l^H + alpha I)^-1`` and ``b = Phi_l a``;
+            real [B, A].
+        shares: real [B, 3 A], in 0..1: share of the energy of y that the ridge leaves unexplained, and the
+            same share for white noise and for waves from all directions.
     """
 
     a: Tensor
@@ -39,12 +39,12 @@ class RidgeSolutions:
 
 
 def ridge_solutions(y: Tensor, H: Tensor, codes: Tensor, alphas: Tensor) -> RidgeSolutions:
-    """Solve at every strength.
-
-    Nothing here depends on the scale of y, H or codes.
+    """Solve at every strength; the result does not depend on the scale of y, H or codes.
 
     Args:
-        y: snapshots, complex [B, L, M]. H: channel [B, M, N]. codes: [B, L, N].
+        y: snapshots, complex [B, L, M].
+        H: channel, complex [B, M, N].
+        codes: RIS codes, complex [B, L, N].
         alphas: strengths over the mean eigenvalue of ``Phi_l^H Phi_l``, real [A].
     """
     B, L, M = y.shape

@@ -1,8 +1,7 @@
-"""From a map of cells to K_max slots: the strongest local maxima of the presence, placed to a fraction of a
-cell.
+"""Decoding cell maps into K_max slots: the strongest local maxima of the presence, with sub-cell positions.
 
 Cells are those of the lattice: rows ascend in ``u_z``, columns in ``u_y``, both over the whole field of view.
-The choice of the cells is not differentiable; offsets, range, power and range uncertainty read at them are.
+The choice of the cells is not differentiable; their offsets, range, power and range uncertainty are.
 """
 
 from __future__ import annotations
@@ -20,20 +19,20 @@ from risctl.physics.polar import clamp_to_view
 # Channels of the cell maps.
 PRESENCE, OFFSET_Y, OFFSET_Z, RANGE, POWER, RANGE_STD = range(6)
 NUM_CHANNELS = 6
-OFFSET_LIMIT = 1.5  # cells; neighbours of a source's cell point at it too
+OFFSET_LIMIT = 1.5  # cells; the neighbours of a source's cell predict its offset too
 LOG_POWER_LIMIT = 3.0  # nepers about the scene's mean
 LOG_STD_LIMITS = (-5.0, 1.0)
-NOT_A_PEAK = 100.0  # taken off the logit of a cell that has a higher neighbour
+NOT_A_PEAK = 100.0  # subtracted from the logit of a cell that has a higher neighbour
 
 
 @dataclass(frozen=True)
 class Slots:
-    """K slots of B scenes, the likeliest first.
+    """K slots of B scenes, the most likely first.
 
     Attributes:
         points: ``(u_y, u_z, 1/r)`` in the field of view [B, K, 3].
-        presence: logit that a source is there [B, K].
-        log_power: up to a constant of the scene [B, K].
+        presence: logit of the presence of a source [B, K].
+        log_power: log-power up to a constant per scene [B, K].
         curvature_std: standard deviation of ``1/r`` [B, K], 1/metres.
     """
 
@@ -58,14 +57,14 @@ def cell_centres(like: Tensor, view: FieldOfView) -> Tensor:
 
 
 def peak_logits(presence: Tensor) -> Tensor:
-    """Presence logits [B, rows, columns] with all but the local maxima pushed down, flat [B, cells]."""
+    """Presence logits [B, rows, columns], lowered outside the local maxima, flat [B, cells]."""
     panel = presence.unsqueeze(1)
     peak = max_pool2d(panel, 3, stride=1, padding=1) == panel
     return torch.where(peak, panel, panel - NOT_A_PEAK).flatten(1)
 
 
 def decode(maps: Tensor, count: int, view: FieldOfView) -> Slots:
-    """The `count` strongest local maxima of the presence; other cells follow where there are fewer.
+    """The `count` strongest local maxima of the presence; filled up with other cells where there are fewer.
 
     Args:
         maps: raw cell maps [B, 6, rows, columns], in float32.
@@ -93,16 +92,16 @@ def offsets(maps: Tensor) -> Tensor:
 
 
 def curvature(x: Tensor, view: FieldOfView) -> Tensor:
-    """``1/r`` between the range limits from a free number, even in ``log r``."""
+    """``1/r`` between the range limits from an unbounded number, uniform in ``log r``."""
     return torch.exp(torch.sigmoid(x) * math.log(view.range_max / view.range_min)) / view.range_max
 
 
 def log_power(x: Tensor) -> Tensor:
-    """Logarithm of the power from a free number."""
+    """Log-power from an unbounded number."""
     return LOG_POWER_LIMIT * torch.tanh(x / LOG_POWER_LIMIT)
 
 
 def log_curvature_std(x: Tensor) -> Tensor:
-    """Logarithm of the standard deviation of ``1/r`` from a free number."""
+    """Logarithm of the standard deviation of ``1/r`` from an unbounded number."""
     low, high = LOG_STD_LIMITS
     return low + (high - low) * torch.sigmoid(x)

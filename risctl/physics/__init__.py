@@ -19,13 +19,14 @@ and in reports. Complex data are complex64 on disk and in the fast path, complex
 """
 
 from risctl.physics.codebook import code_phasors
-from risctl.physics.geometry import ArrayGeometry, FieldOfView, to_cartesian
+from risctl.physics.geometry import ArrayGeometry, Device, FieldOfView, to_cartesian
 from risctl.physics.scenes import Scenes
 from risctl.physics.signals import received_signal, simulate_scenes
 from risctl.physics.steering import steering_derivatives, steering_vector
 
 __all__ = [
     "ArrayGeometry",
+    "Device",
     "FieldOfView",
     "Scenes",
     "code_phasors",

@@ -31,7 +31,7 @@ NULL_COMPONENT = (
 
 @dataclass(frozen=True)
 class SourceModel:
-    """Sources as a bound needs them; every source of the batch is real (no padding).
+    """Parameters of the sources in a bound, without padding.
 
     Attributes:
         azimuth, elevation, range: [B, K], radians and metres.
@@ -114,7 +114,7 @@ def crb_conditional(H: Tensor, codes: Tensor, sources: SourceModel, geometry: Ar
     """Conditional (deterministic-symbol) bound.
 
     Args:
-        H: [B, M, N]. codes: [B, L, N]. sources: K real sources a scene. geometry: nominal, same precision.
+        H: [B, M, N]. codes: [B, L, N]. sources: K per scene. geometry: nominal, same precision.
     """
     return _from_information(conditional_information(H, codes, sources, geometry), sources)
 
@@ -138,7 +138,7 @@ def conditional_information(
     x = sources.amplitudes.repeat_interleave(3, dim=1).mT.unsqueeze(-2)  # [B, L, 1, 3K]
     E = projected * x
     J = (E.mH @ E).real.sum(1)
-    # Amplitudes of coincident sources are not identifiable: no information, rather than its limit's accident.
+    # Amplitudes of coincident sources are not identifiable: no information, rather than a limit.
     return 2.0 * J / sources.noise_var[:, None, None] * distinct[:, None, None]
 
 
@@ -165,14 +165,13 @@ def unconditional_information(
     own_columns = owner.expand(*Q2.shape[:2], 1, -1)
     theta_s = 2.0 * Q2[..., :K, K:].gather(-2, own_columns).real.mT * p3[:, None, :, None]
     power_s = Q2[..., :K, :K].diagonal(dim1=-2, dim2=-1).real.unsqueeze(-1)
-    nuisance = _block(ss.abs().square(), power_s, W2[..., None, None]).sum(1)
+    rows = [
+        torch.cat([ss.abs().square(), power_s], dim=-1),
+        torch.cat([power_s.mT, W2[..., None, None]], dim=-1),
+    ]
+    nuisance = torch.cat(rows, dim=-2).sum(1)
     cross = torch.cat([theta_p, theta_s], dim=-1).sum(1)
     return _eliminate(J.sum(1), cross, nuisance)
-
-
-def _block(a: Tensor, b: Tensor, c: Tensor) -> Tensor:
-    """The symmetric block matrix ``[[a, b], [b^T, c]]``."""
-    return torch.cat([torch.cat([a, b], dim=-1), torch.cat([b.mT, c], dim=-1)], dim=-2)
 
 
 def _eliminate(J: Tensor, cross: Tensor, nuisance: Tensor) -> Tensor:
@@ -191,14 +190,14 @@ def _observed_jet(H: Tensor, codes: Tensor, sources: SourceModel, geometry: Arra
 
 
 def invert_information(J: Tensor) -> tuple[Tensor, Tensor]:
-    """Covariance bound of what the information J [B, P, P] speaks of, and what it says nothing of.
+    """Covariance bound from a singular information matrix J [B, P, P], and the unidentifiable parameters.
 
-    Stoica and Marzetta, IEEE Trans. Signal Process. 49(1), 2001. With plane waves the second are the ranges
-    alone; for sources that coincide they are everything.
+    Stoica and Marzetta, IEEE Trans. Signal Process. 49(1), 2001. With plane waves the ranges are
+    unidentifiable, with coincident sources all parameters.
 
     Returns:
-        Covariance [B, P, P], meaningful where both parameters are known, and the unknown ones, bool [B, P]:
-        their bound is infinite.
+        Covariance [B, P, P], valid where both parameters are identifiable, and the unidentifiable ones, bool
+        [B, P]: their bound is infinite.
     """
     scale = J.diagonal(dim1=-2, dim2=-1).clamp_min(torch.finfo(J.dtype).tiny).rsqrt()
     w, U = torch.linalg.eigh(J * scale.unsqueeze(-1) * scale.unsqueeze(-2))
@@ -209,7 +208,7 @@ def invert_information(J: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _from_information(J: Tensor, sources: SourceModel) -> Bounds:
-    """The bounds that the information [B, 3K, 3K] of the positions gives."""
+    """Bounds from the information [B, 3K, 3K] of the positions."""
     B, K = sources.azimuth.shape
     known, unidentifiable = invert_information(J)
     covariance = known.masked_fill(unidentifiable.unsqueeze(-1) | unidentifiable.unsqueeze(-2), torch.inf)

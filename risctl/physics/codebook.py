@@ -1,9 +1,9 @@
-"""RIS codebooks: which phase each element takes in each snapshot.
+"""RIS codebooks: the phase of each element in each snapshot.
 
 A code is stored as the index q of the quantised phase ``2 pi q / 2^bits``.
 
 * ``random``: every phase uniform and independent.
-* ``dft``: beams of the 2-D DFT of the panel, a random choice without repetition while there are enough.
+* ``dft``: beams of the 2-D DFT of the panel, drawn at random without repetition as far as they last.
 * ``hadamard``: rows of a Hadamard matrix (phases 0 and pi), likewise. Where both sides of the panel have a
   Sylvester or Paley-I matrix (12 x 12 does) rows are orthogonal; otherwise rows of the next Sylvester matrix
   are cut to length.
@@ -38,18 +38,13 @@ def draw_code_index(rng: np.random.Generator, physics: PhysicsConfig, num_scenes
 
 def code_phasors(code_index: Tensor, phase_bits: int) -> Tensor:
     """Unit-modulus codes ``exp(j 2 pi q / 2^bits)``, complex64 of the shape of `code_index`."""
-    table = phasor_table(phase_bits).to(code_index.device)
+    q = torch.arange(2**phase_bits, dtype=torch.float64)
+    table = torch.exp(2j * math.pi * q / 2**phase_bits).to(torch.complex64).to(code_index.device)
     return table.index_select(0, code_index.flatten().int()).view(code_index.shape)
 
 
-def phasor_table(phase_bits: int) -> Tensor:
-    """The 2^bits phasors, complex64, exact to rounding."""
-    q = torch.arange(2**phase_bits, dtype=torch.float64)
-    return torch.exp(2j * math.pi * q / 2**phase_bits).to(torch.complex64)
-
-
 def _pick_rows(rng: np.random.Generator, book: Tensor, num_scenes: int, L: int) -> Tensor:
-    """`L` rows of `book` [R, N] a scene, each row once before any comes again."""
+    """`L` rows of `book` [R, N] per scene, at random; none is repeated before all were used."""
     rounds = max(1, -(-L // book.shape[0]))
     rows = [np.argsort(rng.random((num_scenes, book.shape[0])), axis=1) for _ in range(rounds)]
     return book[torch.from_numpy(np.concatenate(rows, axis=1)[:, :L])]

@@ -14,10 +14,12 @@ from torch import Tensor
 
 from risctl.config import PhysicsConfig
 
+Device = torch.device | str
+
 
 @dataclass(frozen=True)
 class ArrayGeometry:
-    """What a steering vector needs to know of the surface.
+    """Element positions, wavelength and wavefront model: all that a steering vector depends on.
 
     Attributes:
         positions: element positions [..., N, 3] in metres; leading axes, if any, are scenes.
@@ -36,7 +38,7 @@ class ArrayGeometry:
 
     @classmethod
     def from_config(
-        cls, physics: PhysicsConfig, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
+        cls, physics: PhysicsConfig, device: Device = "cpu", dtype: torch.dtype = torch.float32
     ) -> ArrayGeometry:
         """Nominal geometry of a configuration, positions on `device` in real `dtype`."""
         spacing = physics.element_spacing * physics.wavelength
@@ -52,7 +54,7 @@ class ArrayGeometry:
 
     @property
     def num_elements(self) -> int:
-        """N."""
+        """Number of elements N."""
         return int(self.positions.shape[-2])
 
     @property
@@ -66,14 +68,14 @@ class ArrayGeometry:
         P = self.positions.square().sum(-1)
         return P if P.dim() == 1 else P.unsqueeze(-2)
 
-    def to(self, device: torch.device | str, dtype: torch.dtype) -> ArrayGeometry:
-        """The same geometry elsewhere or in another real precision."""
+    def to(self, device: Device, dtype: torch.dtype) -> ArrayGeometry:
+        """This geometry on another device or in another real precision."""
         return replace(self, positions=self.positions.to(device=device, dtype=dtype))
 
 
 @dataclass(frozen=True)
 class FieldOfView:
-    """Where sources may be: |azimuth| and |elevation| limits in radians, range interval in metres."""
+    """Region of the sources: limits of |azimuth| and |elevation| in radians, range interval in metres."""
 
     azimuth: float
     elevation: float

@@ -1,4 +1,4 @@
-"""Hardware impairments: they change the data, never the estimator's model of it."""
+"""Hardware impairments: they change the data, not the model that estimators have of it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from risctl.physics.random import normal, uniform
 
 @dataclass(frozen=True)
 class ImpairedSurface:
-    """The surface as it really is: geometry with its errors, and a complex gain per element [n, 1, N]."""
+    """The true surface: geometry with its errors, and a complex gain per element [n, 1, N]."""
 
     geometry: ArrayGeometry
     gain: Tensor | None

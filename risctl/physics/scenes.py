@@ -1,4 +1,4 @@
-"""A batch of simulated scenes: what was measured, and the truth behind it."""
+"""A batch of simulated scenes: measurements and true parameters."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from risctl.physics.codebook import code_phasors
+from risctl.physics.geometry import Device
 
 
 @dataclass(frozen=True)
@@ -51,8 +52,8 @@ class Scenes:
         """The eleven stored tensors by name."""
         return {f.name: getattr(self, f.name) for f in fields(self) if f.name != "phase_bits"}
 
-    def to(self, device: torch.device | str) -> Scenes:
-        """The same scenes on another device."""
+    def to(self, device: Device) -> Scenes:
+        """These scenes on another device."""
         return Scenes(**{k: v.to(device) for k, v in self.tensors().items()}, phase_bits=self.phase_bits)
 
     @property
@@ -62,7 +63,7 @@ class Scenes:
 
     @property
     def source_mask(self) -> Tensor:
-        """Which of the K_max slots hold a source, bool [n, K_max]."""
+        """Which of the K_max entries are sources, bool [n, K_max]."""
         slots = torch.arange(self.azimuth.shape[1], device=self.azimuth.device)
         return slots < self.num_sources.long().unsqueeze(-1)
 

@@ -18,12 +18,11 @@ from torch import Tensor
 
 from risctl.config import PhysicsConfig
 from risctl.errors import InputError
-from risctl.physics.channel import draw_channel
-from risctl.physics.chunks import cache_sized
+from risctl.physics.channel import cache_sized, draw_channel
 from risctl.physics.codebook import code_phasors, draw_code_index
-from risctl.physics.geometry import ArrayGeometry
-from risctl.physics.impairments import ImpairedSurface, draw_impairments
-from risctl.physics.pairs import set_pair_coherence
+from risctl.physics.geometry import ArrayGeometry, Device
+from risctl.physics.impairments import draw_impairments
+from risctl.physics.pairs import set_pair_coherence, steering_at
 from risctl.physics.random import complex_normal, uniform
 from risctl.physics.scenes import Scenes
 from risctl.physics.steering import steering_vector
@@ -33,7 +32,7 @@ MAX_REDRAWS = 1000
 
 @dataclass(frozen=True)
 class Sources:
-    """Positions [n, K_max] and counts [n] drawn for n scenes (slots past the count hold spare draws)."""
+    """Positions [n, K_max] and counts [n] drawn for n scenes (entries past the count are unused draws)."""
 
     azimuth: Tensor
     elevation: Tensor
@@ -47,7 +46,7 @@ def simulate_scenes(
     rng: np.random.Generator,
     num_scenes: int,
     first_index: int = 0,
-    device: torch.device | str = "cpu",
+    device: Device = "cpu",
 ) -> Scenes:
     """Simulate `num_scenes` scenes.
 
@@ -70,7 +69,10 @@ def simulate_scenes(
     code_index = draw_code_index(streams[3], physics, num_scenes).to(device)
     symbols = draw_symbols(streams[4], physics, num_scenes).to(device) * mask.unsqueeze(-1)
     surface = draw_impairments(streams[6], physics, num_scenes, geometry)
-    A = _true_steering(sources, surface, geometry)
+    A = sources.steering
+    if surface.geometry is not geometry:
+        A = steering_vector(sources.azimuth, sources.elevation, sources.range, surface.geometry)
+    A = A if surface.gain is None else A * surface.gain
     noise = complex_normal(streams[5], (num_scenes, physics.num_snapshots, physics.num_antennas)).to(device)
     clean = torch.empty_like(noise)
     for rows in cache_sized(num_scenes, device):
@@ -135,7 +137,7 @@ def draw_sources(
     first_index: int,
     geometry: ArrayGeometry,
 ) -> Sources:
-    """Positions uniform in azimuth, elevation and range, given that no two sources of a scene are too alike.
+    """Positions uniform in azimuth, elevation and range, given that no two sources are too coherent.
 
     A scene in which some pair has ``|a_i^H a_j| > max_coherence`` is drawn anew as a whole, which leaves the
     positions uniform on the allowed set. `pair_coherence` then brings its first two sources together.
@@ -143,19 +145,19 @@ def draw_sources(
     K = physics.max_sources
     num_sources = draw_num_sources(rng, physics, num_scenes, first_index).to(geometry.positions.device)
     position = _draw_positions(rng, physics, num_scenes).to(geometry.positions)
-    steering = _steering(position, geometry)
+    steering = steering_at(position, geometry)
     bad = _too_coherent(steering, _source_mask(num_sources, K), physics.max_coherence)
     for _ in range(MAX_REDRAWS):
         if not bool(bad.any()):
             if physics.pair_coherence:
                 position = set_pair_coherence(position, physics.pair_coherence, geometry)
-                steering = _steering(position, geometry)
+                steering = steering_at(position, geometry)
             azimuth, elevation, range_ = position.unbind(0)
             return Sources(azimuth, elevation, range_, num_sources, steering)
         rows = bad.nonzero().squeeze(-1)
         fresh = _draw_positions(rng, physics, len(rows)).to(geometry.positions)
         position[:, rows] = fresh
-        steering[rows] = _steering(fresh, geometry)
+        steering[rows] = steering_at(fresh, geometry)
         mask = _source_mask(num_sources[rows], K)
         bad[rows] = _too_coherent(steering[rows], mask, physics.max_coherence)
     got = f"{physics.max_coherence}, at which {MAX_REDRAWS} draws of {K} positions found none"
@@ -168,12 +170,6 @@ def _draw_positions(rng: np.random.Generator, physics: PhysicsConfig, n: int) ->
     azimuth = uniform(rng, shape, -1.0, 1.0) * math.radians(physics.azimuth_limit_deg)
     elevation = uniform(rng, shape, -1.0, 1.0) * math.radians(physics.elevation_limit_deg)
     return torch.stack([azimuth, elevation, uniform(rng, shape, physics.range_min, physics.range_max)])
-
-
-def _steering(position: Tensor, geometry: ArrayGeometry) -> Tensor:
-    """Nominal steering vectors [n, K_max, N] of stacked positions [3, n, K_max]."""
-    azimuth, elevation, range_ = position.unbind(0)
-    return steering_vector(azimuth, elevation, range_, geometry)
 
 
 def _too_coherent(steering: Tensor, mask: Tensor, limit: float) -> Tensor:
@@ -201,11 +197,3 @@ def draw_symbols(rng: np.random.Generator, physics: PhysicsConfig, num_scenes: i
         held = complex_normal(rng, (num_scenes, physics.max_sources, 1))
         return held.expand(-1, -1, physics.num_snapshots).contiguous()
     return complex_normal(rng, (num_scenes, physics.max_sources, physics.num_snapshots))
-
-
-def _true_steering(sources: Sources, surface: ImpairedSurface, nominal: ArrayGeometry) -> Tensor:
-    """Steering vectors [n, K_max, N] as the real surface has them."""
-    A = sources.steering
-    if surface.geometry is not nominal:
-        A = steering_vector(sources.azimuth, sources.elevation, sources.range, surface.geometry)
-    return A if surface.gain is None else A * surface.gain

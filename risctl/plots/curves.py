@@ -7,18 +7,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from risctl.plots.style import COLOURS, FAINT, INK, dress, new_figure
+from risctl.training.metrics import FIGURES, Figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+    from matplotlib.figure import Figure as Picture
 
 Entry = Mapping[str, Any]
-ANGLE = "median_angle_deg_high_snr"
-RATES = {
-    "nmse_blend": "NMSE of R_blend",
-    "nmse_pred": "NMSE of R_pred",
-    "count_accuracy": "source count right",
-}
 MAX_INSIDE = 6  # a longer legend stands beside its panel
 DASHES = ("-", "--", ":")
 
@@ -41,11 +36,11 @@ class Curves:
     gate: float | None = None
 
 
-def curves_figure(curves: Curves, title: str) -> Figure:
+def curves_figure(curves: Curves, title: str) -> Picture:
     """Draw six panels over the optimiser's steps; a figure that is missing or not finite leaves a gap."""
     figure = new_figure(13.0, 7.0)
     panels = figure.subplots(2, 3)
-    draw: tuple[Callable[[Axes, Curves], None], ...] = (_loss, _terms, _rates, _angle, _lr, _grad)
+    draw: tuple[Callable[[Axes, Curves], None], ...] = (_loss, _terms, _shares, _errors, _lr, _grad)
     for axes, panel in zip(panels.flat, draw, strict=True):
         panel(axes, curves)
         axes.set_xlim(left=0)
@@ -58,8 +53,8 @@ def curves_figure(curves: Curves, title: str) -> Figure:
 
 
 def _loss(axes: Axes, curves: Curves) -> None:
-    """Draw the same twelve terms under the same weights throughout, whatever was differentiated."""
-    dress(axes, "step", "loss (twelve terms)", "Total")
+    """Draw all terms under the same weights throughout, whatever was differentiated."""
+    dress(axes, "step", "loss", "Total")
     _log(axes)
     steps = [entry["step"] for entry in curves.steps]
     each = _totals(curves.steps, "terms", curves.weights)
@@ -89,20 +84,24 @@ def _terms(axes: Axes, curves: Curves) -> None:
         axes.plot(at, values, color=COLOURS[i % len(COLOURS)], linestyle=style, linewidth=1.2, label=name)
 
 
-def _rates(axes: Axes, curves: Curves) -> None:
+def _shares(axes: Axes, curves: Curves) -> None:
     dress(axes, "step", "share", "Covariances and count, validation")
-    at = [entry["step"] for entry in curves.epochs]
-    for i, (name, label) in enumerate(RATES.items()):
-        values = _values(curves.epochs, "metrics", name)
-        axes.plot(at, values, color=COLOURS[i], marker="o", markersize=3, linewidth=1.4, label=label)
+    _figures(axes, curves, [figure for figure in FIGURES if not figure.unit])
     axes.set_ylim(0, 1.05)
 
 
-def _angle(axes: Axes, curves: Curves) -> None:
-    dress(axes, "step", "degrees", "Median angle error, SNR >= 10 dB, validation")
+def _errors(axes: Axes, curves: Curves) -> None:
+    dress(axes, "step", "degrees, metres", "Errors, validation")
     _log(axes)
+    _figures(axes, curves, [figure for figure in FIGURES if figure.unit])
+
+
+def _figures(axes: Axes, curves: Curves, figures: Sequence[Figure]) -> None:
     at = [entry["step"] for entry in curves.epochs]
-    axes.plot(at, _values(curves.epochs, "metrics", ANGLE), color=COLOURS[0], marker="o", markersize=3)
+    for i, figure in enumerate(figures):
+        values = _values(curves.epochs, "metrics", figure.name)
+        colour = COLOURS[i % len(COLOURS)]
+        axes.plot(at, values, color=colour, marker="o", markersize=3, linewidth=1.4, label=figure.label)
 
 
 def _lr(axes: Axes, curves: Curves) -> None:

@@ -53,9 +53,11 @@ from .locate import Chosen as Chosen
 from .locate import choose_estimator as choose_estimator
 from .locate import describe as describe
 from .locate import locate_file as locate_file
+from .locate import locate_measurements as locate_measurements
 from .machine import hardware as hardware
 from .machine import resolve_device as resolve_device
 from .machine import start as start
+from .models import load_model as load_model
 from .needs import Needs as Needs
 from .needs import needs_of_dataset as needs_of_dataset
 from .scenes import generate as generate

@@ -12,7 +12,7 @@ from risctl.config.layers import Layers, Machine
 from risctl.covariance import covariance_fingerprint, is_covariance_fingerprint
 from risctl.data import SceneStream
 from risctl.errors import CheckFailedError, DamagedFileError
-from risctl.evaluation.alignment import Report, Verdict, count_mutants, self_test
+from risctl.evaluation.alignment import MutantResult, Report, count_mutants, self_test
 from risctl.evaluation.alignment import check_alignment as check_subject
 from risctl.model.load import LoadedModel, load_checkpoint
 from risctl.model.network import build_network
@@ -56,7 +56,7 @@ class Alignment:
     name: str
     fingerprints: dict[str, str]
     report: Report
-    verdicts: list[Verdict] = field(default_factory=list)
+    verdicts: list[MutantResult] = field(default_factory=list)
 
     @property
     def failure(self) -> str | None:
@@ -112,7 +112,7 @@ def check_alignment(
     batch = SceneStream(config.physics, config.data.seed, "val", scenes).scenes(0, scenes).to(device)
     parameters = list(network.parameters())
     report = check_subject(subject, batch, parameters)
-    verdicts: list[Verdict] = []
+    verdicts: list[MutantResult] = []
     if mutants:
         with progress("alterations") as update:
             for verdict in self_test(subject, batch, parameters):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -15,12 +15,14 @@ from risctl.data import SceneSource, SceneStream, open_dataset
 from risctl.errors import InputError
 from risctl.evaluation import (
     Evaluation,
+    ExternalEstimator,
     Results,
     TextTable,
     accuracy_table,
     closeness_table,
     count_table,
     detection_table,
+    read_answers,
     reference_table,
     timing_table,
     write_evaluation,
@@ -71,7 +73,8 @@ class EvaluationRequest:
         plots: draw pictures.
         model_path: trained model (run or checkpoint); None: the shipped one, where it fits.
         axes: settings to sweep, each on its own.
-        beside: further estimators by name: ready ones, or paths of other trained models.
+        beside: further estimators by name: a function of one scene's arrays (see
+            `risctl.evaluation.ExternalEstimator`), or the path of another trained model.
         answers: JSON files with another program's answers for the scenes of `data`, by name.
         machine: device and threads.
     """
@@ -86,7 +89,7 @@ class EvaluationRequest:
     plots: bool = True
     model_path: str | None = None
     axes: tuple[Axis, ...] = ()
-    beside: Mapping[str, Estimator | str] = field(default_factory=dict)
+    beside: Mapping[str, Callable[..., Any] | str] = field(default_factory=dict)
     answers: Mapping[str, Path] = field(default_factory=dict)
     machine: Machine = field(default_factory=Machine)
 
@@ -124,6 +127,16 @@ class EvaluationRequest:
             if self.estimators is not None:
                 raise
             return None, str(error)
+
+    def __post_init__(self) -> None:
+        if self.answers and self.data is None:
+            raise InputError("answers", "", "a dataset (data) beside it, whose scenes are answered", "none")
+        if self.axes and (self.beside or self.answers):
+            raise InputError("sweep", "", "estimators of risctl alone", "others beside them")
+        names = [*(self.estimators or ()), *self.beside, *self.answers]
+        for name in names:
+            if names.count(name) > 1 or (name in estimator_names() and name not in (self.estimators or ())):
+                raise InputError("evaluation", "estimators", "every name once, none of risctl's own", name)
 
     def resolve(self, word: str | None = None) -> Config:
         """The configuration with this request in it: what the run's `config.json` holds.
@@ -273,8 +286,12 @@ def evaluate_source(
         spot_check_estimator(estimators[LEARNED], model.network, config, first)
     for name, other in request.beside.items():
         if isinstance(other, str):
-            other = _other_model(other, config, device, first)
-        estimators = {name: other, **estimators}
+            made = _other_model(other, config, device, first)
+        else:
+            made = ExternalEstimator(name, other)
+        estimators = {name: made, **estimators}
+    for name, path in request.answers.items():
+        estimators[name] = read_answers(path, name)
     references = {name: build_oracle(name, *sections) for name in names if name in oracles}
     with progress(label) as update:
         evaluation = run_estimators(

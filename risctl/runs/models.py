@@ -11,7 +11,7 @@ from risctl.config import Config, PhysicsConfig, diff_configs, parse_section, re
 from risctl.config.layers import Layers
 from risctl.config.toml import toml_value
 from risctl.errors import InputError
-from risctl.evaluation.alignment import Subject, spot_check
+from risctl.evaluation.alignment import TwoSides, spot_check
 from risctl.inference import Estimator, LearnedEstimator, build_learned
 from risctl.model import RisNetwork
 from risctl.model.load import LoadedModel, load_checkpoint
@@ -36,6 +36,11 @@ LEARNED = "learned"
 REFERENCE = "the reference model"
 TRAINED_WITH = "which the model was trained with"
 FIXED_SECTIONS = ("covariance", "model")
+
+
+def load_model(path: str | Path | None = None, device: str = "cpu") -> LoadedModel:
+    """Read a trained model; None: the one that comes with risctl."""
+    return load_checkpoint(reference_directory() if path is None else path, device)
 
 
 def load_reference(config: Config, device: str) -> LoadedModel:
@@ -105,16 +110,17 @@ def model_record(loaded: LoadedModel) -> dict[str, Any]:
     }
 
 
-def alignment_subject(network: RisNetwork, config: Config, device: str) -> Subject:
+def alignment_subject(network: RisNetwork, config: Config, device: str) -> TwoSides:
     """The two sides of a network: the training step's, and the predictor of `eval` and `locate`."""
     inference = config.inference.model_copy(update={"count_by": "best"})  # nothing is counted here
-    return Subject(
+    return TwoSides(
         network=network,
         training_covariance=config.covariance,
         estimator=build_learned(network, config.physics, config.covariance, inference, device),
         physics=config.physics,
         stated=config.covariance,
         precision=config.training.precision,
+        loss=config.loss,
     )
 
 

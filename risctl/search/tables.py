@@ -7,15 +7,10 @@ from collections.abc import Sequence
 from risctl.evaluation.files import csv_text
 from risctl.search.importance import Importance
 from risctl.search.plan import TrialRecord
+from risctl.training.metrics import FIGURES
 
 TRIALS, EPOCHS, IMPORTANCE = "trials.csv", "epochs.csv", "importance.csv"
-METRICS = (
-    "median_angle_deg_high_snr",
-    "median_range_m_high_snr",
-    "count_accuracy",
-    "nmse_blend",
-    "nmse_pred",
-)
+METRICS = tuple(figure.name for figure in FIGURES)
 
 
 def trials_csv(trials: Sequence[TrialRecord], keys: Sequence[str]) -> str:

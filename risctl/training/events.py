@@ -1,8 +1,8 @@
 """Events of a training run: one small frozen record per thing that happened.
 
 The loop yields them; listeners write the lines, draw the table and keep the curves. A listener receives an
-event before the state behind it is saved: after a crash, records past the saved state can be dropped, and none
-before it can be missing. :meth:`Started.keeps` says which those are.
+event before the state behind it is saved: after a crash, records past the saved state can be dropped, and
+none before it can be missing. :meth:`Started.keeps` says which those are.
 """
 
 from __future__ import annotations

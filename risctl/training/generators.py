@@ -1,6 +1,6 @@
 """The random numbers of training: dropout, which torch takes from its global state, and the jitter of beta.
 
-The global state belongs to the caller of the trainer. During a forward pass it is exchanged for the run's own.
+The global state belongs to the caller of the trainer; during a forward pass it is exchanged for the run's.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Generators:
                 self._dropout_device = torch.cuda.get_rng_state(self._device)
 
     def beta_offsets(self, count: int, half_width: float) -> Tensor | None:
-        """Jitter of beta, uniform on +-half_width, [count], for a whole global batch; None if the width is 0."""
+        """Jitter of beta, uniform on +-half_width, [count], for a whole batch; None if the width is 0."""
         if half_width == 0:
             return None
         return (2.0 * torch.rand(count, generator=self._jitter) - 1.0) * half_width

@@ -1,7 +1,7 @@
 """Validation: the weighted total under the main phase's weights, and the training figures.
 
-Every process fills its rows of one table of all scenes. The sum of the tables does not depend on the number of
-processes, so all of them have the same figures.
+Every process fills its rows of one table of all scenes. The sum of the tables does not depend on the number
+of processes, so all of them have the same figures.
 """
 
 from __future__ import annotations

@@ -6,10 +6,10 @@ import json
 import math
 
 import pytest
-
-from risctl.cli import console
 from risctl.cli.documents import json_text, versioned
 from risctl.cli.needs import readable_bytes
+
+from risctl.cli import console
 
 
 def test_plain_tables_align_numbers_right(capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from risctl.cli.documents import write_json
+from risctl.cli.runs import read_document
 
 from risctl.cli import training_report, training_run
 from risctl.cli.app import main
-from risctl.cli.documents import write_json
-from risctl.cli.runs import read_document
 from risctl.config import load_config
 from risctl.data import write_dataset
 from risctl.training import Event, StepResult

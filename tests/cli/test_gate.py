@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from risctl.cli.documents import write_json
 from risctl.cli.gate import fingerprints, gate_document, judge, largest_rise, passed_gate
+
 from risctl.config import load_config
 from risctl.training import Outcome
 

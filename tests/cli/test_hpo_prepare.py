@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-from risctl.cli.app import main
 from risctl.cli.documents import write_json
 from risctl.cli.gate import GATE_SCENES, fingerprints, passed_gate
 from risctl.cli.hpo_prepare import SearchRequest, overfit_command, prepare_search, worker_devices
 from risctl.cli.machine import resolve_device
+
+from risctl.cli.app import main
 from risctl.cli.options import Common
 from risctl.config import Config, load_config
 from risctl.errors import CheckFailedError, InputError

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-from risctl.cli import hpo_pictures
 from risctl.cli.documents import Document, Ending
 from risctl.cli.hpo_report import conclude
+
+from risctl.cli import hpo_pictures
 from risctl.config import diff_configs, load_config
 from risctl.search import SearchOutcome, importance, trial_config
 from tests.cli.searches import config, outcome, params, plan, record, trials

@@ -6,10 +6,10 @@ import io
 
 import pytest
 from rich.console import Console
-
-from risctl.cli import hpo_screen
 from risctl.cli.hpo_screen import render, search_screen, shown_rows
 from risctl.cli.hpo_state import SearchState, number, words
+
+from risctl.cli import hpo_screen
 from risctl.search import TrialEnded, TrialEpoch, TrialRetried, TrialStarted
 from tests.cli.searches import METRICS, events, params, record, trials
 

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from risctl.cli.training_run import Prepared
 
 from risctl.cli import training_report
 from risctl.cli.app import main
-from risctl.cli.training_run import Prepared
 from risctl.errors import CheckFailedError, DivergedError, RisctlError, StorageError
 from risctl.training.validation import Validator
 from tests.cli.tiny import TINY, ask, status_of

@@ -7,12 +7,12 @@ import re
 from pathlib import Path
 
 import pytest
-
-from risctl.cli import runs
 from risctl.cli.documents import write_json
 from risctl.cli.machine import resolve_device
 from risctl.cli.provenance import provenance
 from risctl.cli.runs import RunDirectory, outcome
+
+from risctl.cli import runs
 from risctl.config import load_config
 from risctl.errors import CheckFailedError, InputError, StorageError
 

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from risctl.cli.sweeps import parse_sweeps
 
 from risctl.cli import sweep_run
 from risctl.cli.app import main
-from risctl.cli.sweeps import parse_sweeps
 from risctl.errors import InputError
 from risctl.evaluation import Sweep, evaluate
 from tests.cli.tiny import SURFACE, ask, status_of

@@ -6,8 +6,8 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
-
 from risctl.cli.tensorboard import tensorboard_listener, write_scalars
+
 from risctl.losses import TERMS
 from tests.cli.events import epoch, step, training
 

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from risctl.cli.runs import read_document
+from risctl.cli.training_records import EPOCH, STEP, of_kind, read_metrics
 
 from risctl.cli import training_report, training_run
 from risctl.cli.app import main
-from risctl.cli.runs import read_document
-from risctl.cli.training_records import EPOCH, STEP, of_kind, read_metrics
 from risctl.config import PhysicsConfig, load_config
 from risctl.data import exclusive_lock, write_dataset
 from risctl.model.checkpoint import read_checkpoint

@@ -7,10 +7,10 @@ import sys
 
 import pytest
 from rich.console import Console
-
-from risctl.cli import training_screen as screens
 from risctl.cli.training_screen import render, training_screen
 from risctl.cli.training_state import TrainingState, readable_seconds
+
+from risctl.cli import training_screen as screens
 from risctl.config import LossConfig
 from risctl.losses import TERMS, term_weights
 from tests.cli.events import STEPS, epoch, first_batch, started, step, training

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-
 from risctl.evaluation.plots.curves import Curves, curves_figure
 from risctl.evaluation.plots.style import save_figure
 

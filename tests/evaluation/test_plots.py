@@ -11,10 +11,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
-
-from risctl.config import PhysicsConfig
-from risctl.errors import StorageError
-from risctl.evaluation import Evaluation, Positions
 from risctl.evaluation.plots import (
     confusion_figure,
     rates_figure,
@@ -26,6 +22,10 @@ from risctl.evaluation.plots import (
 )
 from risctl.evaluation.plots.scene import error_bars, view_edges
 from risctl.evaluation.plots.spectrum import to_decibels
+
+from risctl.config import PhysicsConfig
+from risctl.errors import StorageError
+from risctl.evaluation import Evaluation, Positions
 from risctl.evaluation.results import Results
 from risctl.physics import FieldOfView
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from risctl.evaluation.plots import rmse_figure, write_plots
 
 from risctl.config import EvaluationConfig, PhysicsConfig
 from risctl.evaluation import (

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from risctl.evaluation.plots.parallel import Scale, parallel_figure
 from risctl.evaluation.plots.search import Bar, DrawnTrial, history_figure, importance_figure
 from risctl.evaluation.plots.style import save_figure

@@ -11,7 +11,7 @@ import torch
 from risctl.config import CovarianceConfig, InferenceConfig
 from risctl.inference import Ceiling, Estimates
 from risctl.inference.ceiling import fitted_powers
-from risctl.inference.deflation import DeflatedSubspace
+from risctl.inference.nullspace import DeflatedSubspace
 from risctl.physics import ArrayGeometry, Scenes
 from risctl.physics.polar import polar_steering
 from tests.inference.conftest import make_scenes
@@ -27,7 +27,7 @@ def scenes() -> Scenes:
 @pytest.fixture(scope="module")
 def ceiling() -> Ceiling:
     physics, _ = make_scenes(1)
-    return Ceiling.from_config(physics, CovarianceConfig(), InferenceConfig(range_grid=121))
+    return Ceiling.from_config(physics, CovarianceConfig(), InferenceConfig(range_grid=121), "cpu")
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from risctl.inference.count import gaussian_start
-from risctl.inference.elimination import GaussianFit
+from risctl.inference.exchange import GaussianFit
 from risctl.inference.gaussian import Hypothesis
 from risctl.inference.greedy import Search
 from risctl.inference.moves import MoveSearch, MoveSettings, MoveState

@@ -6,8 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from risctl.inference.elimination import GaussianFit, drop_source
-from risctl.inference.exchange import POWER_LADDER, CandidatePool, score_exchanges
+from risctl.inference.exchange import POWER_LADDER, CandidatePool, GaussianFit, drop_source, score_exchanges
 from risctl.inference.gaussian import GaussianParameters, gaussian_model
 from risctl.inference.observation import Observation
 from risctl.physics import ArrayGeometry

@@ -1,5 +1,3 @@
-import pickle
-
 import numpy as np
 import pytest
 import torch
@@ -151,19 +149,6 @@ def test_one_strong_source_is_found_and_counted():
     assert 0.7 < float(ratio.min()) <= float(ratio.max()) < 1.4
 
 
-def test_answers_are_padded_ordered_and_inside_the_view():
-    scenes = simulated(SMALL, 6, stratified=True, snr_values_db=(10.0,))
-    K = scenes.num_sources.long()
-    found = estimator(SMALL)(scenes.y, scenes.H, scenes.codes, K)
-    assert torch.equal(found.num_sources, K)
-    slots = torch.arange(3) < K.unsqueeze(-1)
-    assert torch.equal(torch.isfinite(found.azimuth), slots)
-    assert bool((found.power.diff(dim=1) <= 0).all())
-    assert float(found.azimuth[slots].abs().max()) <= np.radians(SMALL.azimuth_limit_deg) * (1 + 1e-6)
-    assert float(found.range[slots].min()) >= SMALL.range_min * (1 - 1e-6)
-    assert float(found.range[slots].max()) <= SMALL.range_max * (1 + 1e-6)
-
-
 def test_learning_and_peaks_batch_equals_loop():
     locate = estimator(SMALL, torch.float64)
     obs = observed(simulated(SMALL, 3, snr_values_db=(15.0,)), torch.complex128)
@@ -213,27 +198,6 @@ def test_the_unit_of_the_snapshots_does_not_matter():
     plain, scaled = (locate(scenes.y * c, scenes.H, scenes.codes, K) for c in (1.0, 1e-4))
     torch.testing.assert_close(plain.azimuth, scaled.azimuth, rtol=0, atol=1e-3, equal_nan=True)
     torch.testing.assert_close(plain.noise_var * 1e-8, scaled.noise_var, rtol=1e-2, atol=0)
-
-
-def test_no_scenes_give_no_answers():
-    scenes = simulated(SMALL, 1)
-    assert len(estimator(SMALL)(scenes.y[:0], scenes.H[:0], scenes.codes[:0])) == 0
-
-
-def test_scenes_said_to_be_empty_stay_empty():
-    scenes = simulated(SMALL, 2)
-    found = estimator(SMALL)(scenes.y, scenes.H, scenes.codes, torch.tensor([0, 1]))
-    assert found.num_sources.tolist() == [0, 1]
-    assert bool(found.azimuth[0].isnan().all())
-
-
-def test_estimator_survives_pickling():
-    scenes = simulated(SMALL, 2, snr_values_db=(15.0,))
-    locate = estimator(SMALL)
-    again = pickle.loads(pickle.dumps(locate))
-    assert again.name == "sbl"
-    K = scenes.num_sources.long()
-    assert_same(locate(scenes.y, scenes.H, scenes.codes, K), again(scenes.y, scenes.H, scenes.codes, K))
 
 
 def test_no_refinement_stays_on_the_map():

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from risctl.config import PhysicsConfig
 from risctl.physics import code_phasors
-from risctl.physics.codebook import draw_code_index, hadamard_matrix, phasor_table
+from risctl.physics.codebook import draw_code_index, hadamard_matrix
 from tests import oracle
 from tests.physics.reference import Array
 
@@ -67,9 +67,9 @@ def test_the_generator_decides(codebook: str) -> None:
 
 
 @pytest.mark.parametrize("bits", BITS)
-def test_the_phasor_table_is_exact_to_rounding(bits: int) -> None:
+def test_phasors_are_exact_to_rounding(bits: int) -> None:
     exact = oracle.codes_from_index(np.arange(2**bits), bits)
-    assert np.max(np.abs(phasor_table(bits).numpy() - exact)) < 1e-7
+    assert np.max(np.abs(code_phasors(torch.arange(2**bits), bits).numpy() - exact)) < 1e-7
 
 
 # random

@@ -4,20 +4,47 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from risctl.config import CovarianceConfig
+from risctl.covariance import covariances
 from risctl.data import SceneStream
+from risctl.losses import Truth
+from risctl.model import Forward, Prediction
 from risctl.physics import Scenes
-from risctl.training import EpochResult, Event, Started, StepResult, StopFlag, TrainingPlan
+from risctl.training import EpochResult, Event, Started, StepResult, StopFlag, TrainingPlan, run_training
+from risctl.training.objective import StepLoss
 from risctl.training.process_group import ProcessGroup
 from risctl.training.state import TrainState, new_train_state
 from risctl.training.step import StepContext, take_step
-from tests.training.small import CLOCKS, PHYSICS, Recorder, SmallNetwork, small_plan, state_hash, train_small
+from tests.training.small import (
+    CLOCKS,
+    PHYSICS,
+    Recorder,
+    SmallNetwork,
+    TwoTerms,
+    small_plan,
+    state_hash,
+    train_small,
+)
+
+MAIN_WEIGHTS = {
+    "cov": 1.0,
+    "cov_pred": 0.03,
+    "ortho": 1e-3,
+    "cross": 1e-3,
+    "gap": 0.05,
+    "margin": 0.05,
+    "K": 0.3,
+    "aux": 0.5,
+    "peak": 0.05,
+    "align": 0.002,
+}
 
 
 class StopAt:
@@ -112,6 +139,49 @@ class Bench:
 
     def weights(self) -> Tensor:
         return torch.cat([p.detach().reshape(-1) for p in self.state.parameters])
+
+
+# Weights of `subspace_align` and `peak_contrast` in ten epochs: three of the first phase, two of the last.
+SCHEDULE = [(0.02, 0.05)] * 3 + [(0.05, 0.10)] * 5 + [(0.07, 0.12)] * 2
+
+
+def loss_weights_follow_their_schedule(directory: Path) -> None:
+    """Every step of a whole training differentiates its terms under the weights of its epoch."""
+    recorder = Recorder()
+    plan = replace(small_plan(epochs=len(SCHEDULE), lr=1e-3, swa_fraction=0.0), objective=None)
+    run_training(plan, directory, [recorder])
+    steps = recorder.of(StepResult)
+    assert {result.epoch for result in steps} == set(range(len(SCHEDULE)))
+    for result in steps:
+        align, contrast = SCHEDULE[result.epoch]
+        weights = MAIN_WEIGHTS | {"subspace_align": align, "peak_contrast": contrast}
+        expected = sum(weights[name] * value for name, value in result.terms.items())
+        assert abs(result.total - expected) < 1e-5 * expected, f"epoch {result.epoch}"
+
+
+def training_covariances_are_those_of_inference(directory: Path) -> None:
+    """Without jitter, every covariance that the objective of a whole training sees, to the bit."""
+    answers: list[tuple[Any, Prediction]] = []
+    compared = []
+
+    class Recording(SmallNetwork):
+        def forward(self, *measured: Tensor) -> Prediction:
+            said = super().forward(*measured)
+            answers.append((measured, said))
+            return said
+
+    class Comparing(TwoTerms):
+        def training(self, forward: Forward, truth: Truth, epoch: int) -> StepLoss:
+            measured, said = answers[-1]
+            made = covariances(*measured, said.A_angle, said.A_range, CovarianceConfig())
+            for name in ("samp", "pred", "blend"):
+                ours, theirs = getattr(made, name), getattr(forward.covariances, name)
+                assert torch.equal(ours.dense(), theirs.dense()), f"R_{name}"
+            compared.append(epoch)
+            return super().training(forward, truth, epoch)
+
+    train_small(directory, network=Recording(), objective=Comparing(), beta_jitter=0.0, epochs=2)
+    assert compared == [0] * 4 + [1] * 4
 
 
 def a_nonfinite_gradient_is_counted() -> None:

@@ -9,15 +9,20 @@ from typing import Any
 import pytest
 
 import risctl.training.loop as loop
+import risctl.training.objective as objective
 import risctl.training.run as run
 import risctl.training.state as state
 import risctl.training.step as step
+from risctl.losses import main_weights, term_weights
+from risctl.training import forward_pass
 from risctl.training.generators import Generators
 from tests.training.checks import (
     a_nonfinite_gradient_is_counted,
     a_skipped_step_changes_nothing,
     best_value_follows_the_lowest_validation,
+    loss_weights_follow_their_schedule,
     resumes_to_the_same_end,
+    training_covariances_are_those_of_inference,
 )
 from tests.training.test_step import Diverging
 
@@ -168,6 +173,26 @@ def test_not_sanitising_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(step, "sanitise", lambda _parameters: None)
     with pytest.raises(AssertionError):
         a_nonfinite_gradient_is_counted()
+
+
+@pytest.mark.parametrize(
+    "fixed", [lambda loss, *_: main_weights(loss), lambda loss, *_: term_weights(loss, 0, 10)]
+)
+def test_loss_weights_that_ignore_their_schedule_are_caught(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fixed: Any
+) -> None:
+    monkeypatch.setattr(objective, "term_weights", fixed)
+    with pytest.raises(AssertionError, match="epoch"):
+        loss_weights_follow_their_schedule(tmp_path)
+
+
+def test_a_step_that_passes_another_beta_is_caught(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def passed(network: Any, measured: Any, covariance: Any, *rest: Any) -> Any:
+        return forward_pass(network, measured, covariance.model_copy(update={"beta": 0.5}), *rest)
+
+    monkeypatch.setattr(step, "forward_pass", passed)
+    with pytest.raises(AssertionError, match="R_blend"):
+        training_covariances_are_those_of_inference(tmp_path)
 
 
 def test_a_best_value_that_is_not_updated_is_caught(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

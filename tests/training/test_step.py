@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,6 +17,8 @@ from tests.training.checks import (
     Poisoned,
     a_nonfinite_gradient_is_counted,
     a_skipped_step_changes_nothing,
+    loss_weights_follow_their_schedule,
+    training_covariances_are_those_of_inference,
 )
 from tests.training.small import SmallNetwork, TwoTerms
 
@@ -167,6 +170,14 @@ def test_accumulation_is_one_large_batch() -> None:
         assert a.terms == pytest.approx(b.terms, rel=1e-5)
         assert a.grad_norm == pytest.approx(b.grad_norm, rel=1e-4)
     assert torch.allclose(large.weights(), small.weights(), atol=1e-5)
+
+
+def test_the_loss_weights_of_every_step_follow_their_schedule(tmp_path: Path) -> None:
+    loss_weights_follow_their_schedule(tmp_path)
+
+
+def test_the_covariances_of_every_step_are_those_of_inference(tmp_path: Path) -> None:
+    training_covariances_are_those_of_inference(tmp_path)
 
 
 def test_movement_is_the_length_of_the_change() -> None:

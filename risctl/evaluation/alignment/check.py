@@ -14,43 +14,54 @@ from risctl.evaluation.alignment.health import health_findings
 from risctl.evaluation.alignment.isolation import gradient_findings, leakage_findings
 from risctl.evaluation.alignment.knobs import knob_findings
 from risctl.evaluation.alignment.report import Finding, Report, number
-from risctl.evaluation.alignment.subject import Measurements, Side, Subject, relative_difference
+from risctl.evaluation.alignment.sides import SideOutput, TwoSides, only_measured, relative_difference
 from risctl.evaluation.alignment.tolerance import tolerance_findings
-from risctl.physics import Scenes
+from risctl.losses import Truth
+from risctl.physics import ArrayGeometry, Scenes
 from risctl.training.forward import Measured
 
-# alpha cannot be told from rounding where a user's channel is badly conditioned; both sides may well agree.
-ABOUT_THE_SCENES = ("tikhonov_alpha",)
+# Where a user's channel is badly conditioned, alpha cannot be told from rounding, whatever the two sides do.
+DATA_DEPENDENT_KNOBS = ("tikhonov_alpha",)
 SPOT_SCENES = 4
+NMSE_TOLERANCE = 1e-3  # of the loss's NMSE, single precision from factors, against dense matrices
+GUARD = 1e-12
 
 
-def check_alignment(subject: Subject, scenes: Scenes, weights: Sequence[Tensor]) -> Report:
-    """Run both sides on the same batch and look at everything.
+def check_alignment(sides: TwoSides, scenes: Scenes, weights: Sequence[Tensor]) -> Report:
+    """Run both sides on the same batch and compare everything.
 
     Args:
-        subject: the network and its two sides. scenes: the batch. weights: trainable parameters.
+        sides: network, training side and inference side.
+        scenes: the batch.
+        weights: trainable parameters.
     """
-    training, inference = sides(subject, scenes)
+    training, inference = run_both(sides, scenes)
     findings = [
-        *core_findings(subject, scenes, training, inference),
-        *gradient_findings(subject, scenes, weights),
-        *leakage_findings(subject, scenes),
-        *tolerance_findings(subject, scenes, inference),
+        *core_findings(sides, scenes, training, inference),
+        *loss_findings(sides, scenes, training, inference),
+        *gradient_findings(sides, scenes, weights),
+        *leakage_findings(sides, scenes),
+        *tolerance_findings(sides, scenes, inference),
         refusal_finding(),
     ]
     return Report(tuple(findings))
 
 
-def spot_check(subject: Subject, measured: Measured) -> Report:
-    """The cheap part: equality to the bit, measured knobs, health, on the first batch of a command.
+def spot_check(sides: TwoSides, measured: Measured) -> Report:
+    """The cheap part, on the first scenes of a command: equality to the bit, measured settings, health.
 
     Raises:
         CheckFailedError: naming the first line that did not pass.
     """
-    first = Measurements.of(measured).map(lambda x: x[:SPOT_SCENES])
-    found = core_findings(subject, first, *sides(subject, first))
-    report = Report(tuple(f for f in found if f.name not in ABOUT_THE_SCENES))
-    for bad in report.failures:
+    first: Measured
+    if isinstance(measured, Scenes):
+        first = measured[:SPOT_SCENES]
+    else:
+        first = only_measured(measured, lambda x: x[:SPOT_SCENES])
+    found = core_findings(sides, first, *run_both(sides, first))
+    report = Report(tuple(f for f in found if f.name not in DATA_DEPENDENT_KNOBS))
+    if report.failures:
+        bad = report.failures[0]
         raise CheckFailedError(
             f"training and inference are not aligned: {bad.label}: expected {bad.expected}, got {bad.got}"
         )
@@ -58,36 +69,68 @@ def spot_check(subject: Subject, measured: Measured) -> Report:
 
 
 @torch.no_grad()
-def sides(subject: Subject, measured: Measured) -> tuple[Side, Side]:
+def run_both(sides: TwoSides, measured: Measured) -> tuple[SideOutput, SideOutput]:
     """Both sides on the same batch."""
-    return subject.run("training", measured), subject.run("inference", measured)
+    return sides.run("training", measured), sides.run("inference", measured)
 
 
-def core_findings(subject: Subject, measured: Measured, training: Side, inference: Side) -> list[Finding]:
-    """Equality, knobs and health of both sides."""
+def core_findings(
+    sides: TwoSides, measured: Measured, training: SideOutput, inference: SideOutput
+) -> list[Finding]:
+    """Equality, settings and health of both sides."""
     findings = equality_findings(training, inference)
+    # Norms are compared with those of the default scenes only where the scenes are of their kind.
+    default_data = sides.physics == PhysicsConfig() and sides.stated == CovarianceConfig()
     for side in (training, inference):
-        findings += knob_findings(side, measured, subject.stated)
-        findings += health_findings(side, subject.stated, default_data(subject))
+        findings += knob_findings(side, measured, sides.stated)
+        findings += health_findings(side, sides.stated, default_data)
     return findings
 
 
-def default_data(subject: Subject) -> bool:
-    """Whether norms can be held against those of the default scenes."""
-    return subject.physics == PhysicsConfig() and subject.stated == CovarianceConfig()
-
-
-def equality_findings(training: Side, inference: Side) -> list[Finding]:
-    """Largest difference of each covariance between the sides: exactly zero."""
+def equality_findings(training: SideOutput, inference: SideOutput) -> list[Finding]:
+    """Largest difference of each covariance, and of the loss, between the sides: exactly zero."""
     worst = {name: relative_difference(R, inference.matrices[name]) for name, R in training.matrices.items()}
+    if training.loss is not None and inference.loss is not None:
+        worst["training loss"] = relative_difference(training.loss.total, inference.loss.total)
     return [
         Finding("equality", f"{name}: largest relative difference", float(number(x)), "0", x == 0.0)
         for name, x in worst.items()
     ]
 
 
+@torch.no_grad()
+def loss_findings(
+    sides: TwoSides, scenes: Scenes, training: SideOutput, inference: SideOutput
+) -> list[Finding]:
+    """Covariance errors in the step's loss, against those of the inference side's dense matrices.
+
+    ``NMSE = (lam_diag ||D||^2 / ||D_true||^2 + lam_off ||O||^2 / ||O_true||^2) / (lam_diag + lam_off)``, D
+    and O the diagonal and the off-diagonal part of ``R - R_true``, R the matrix that inference uses.
+    """
+    if training.loss is None:
+        return []
+    truth = Truth.of(scenes, ArrayGeometry.from_config(sides.physics, scenes.y.device))
+    R_true, loss = truth.covariance().dense().to(torch.complex128), sides.loss
+    diagonal = torch.eye(R_true.shape[-1], dtype=torch.bool, device=R_true.device)
+    findings = []
+    for term, name in (("cov", "R_blend"), ("cov_pred", "R_pred")):
+        error = inference.matrices[name].to(torch.complex128) - R_true
+        nmse = torch.zeros(len(scenes), dtype=torch.float64, device=R_true.device)
+        for weight, part in ((loss.lam_diag, diagonal), (loss.lam_off, ~diagonal)):
+            size = torch.linalg.vector_norm(R_true * part, dim=(1, 2)).square()
+            nmse += weight * torch.linalg.vector_norm(error * part, dim=(1, 2)).square() / (size + GUARD)
+        want = float(nmse.mean()) / (loss.lam_diag + loss.lam_off + GUARD)
+        got = float(training.loss.terms[term])
+        good = abs(got - want) <= NMSE_TOLERANCE * (want + NMSE_TOLERANCE)
+        text = f"{number(want)} (to {NMSE_TOLERANCE:g})"
+        findings.append(
+            Finding("loss", f"{term}: NMSE of {name}", float(number(got)), text, good, "training")
+        )
+    return findings
+
+
 def refusal_finding() -> Finding:
-    """Coherent data with centring cannot even be configured."""
+    """Coherent data with centring cannot be configured."""
     name, expected = "coherent symbols with centring, which takes them out", "refused"
     try:
         parse_section(Config, {"physics": {"symbols": "coherent"}, "covariance": {"center": True}}, "check")

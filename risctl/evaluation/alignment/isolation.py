@@ -1,4 +1,4 @@
-"""What may pass through the covariances and what may not: gradients, and the truth."""
+"""Isolation of the covariances: where gradients flow and where not, and that the truth has no influence."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from risctl.evaluation.alignment.report import Finding, number
-from risctl.evaluation.alignment.subject import SIDES, Measurements, Side, Subject
+from risctl.evaluation.alignment.sides import SIDES, SideOutput, TwoSides, only_measured
 from risctl.model import Prediction
 from risctl.physics import Scenes
 from risctl.training.forward import Measured
@@ -19,31 +19,31 @@ GROUP = "isolation"
 
 @dataclass(frozen=True)
 class FixedPrediction:
-    """A network that says the same whatever it is shown: what it is shown can then matter in R_samp only."""
+    """Network whose answer is constant, so that its input has an effect through ``R_samp`` only."""
 
     prediction: Prediction
 
     def __call__(self, y: Tensor, H: Tensor, codes: Tensor) -> Prediction:
-        """The prediction, whatever was measured."""
+        """Return the prediction."""
         return self.prediction
 
 
-def gradient_findings(subject: Subject, measured: Measured, weights: Sequence[Tensor]) -> list[Finding]:
-    """Gradient of ``|R_blend|^2`` on the training side.
+def gradient_findings(sides: TwoSides, measured: Measured, weights: Sequence[Tensor]) -> list[Finding]:
+    """Gradient of ``||R_blend||_F^2`` on the training side.
 
-    It has to reach the weights and both factors, in every scene, and nothing measured by way of ``R_samp``.
+    It has to reach the weights and both factors, in every scene, and no measurement by way of ``R_samp``.
     """
-    side = subject.run("training", measured)
+    side = sides.run("training", measured)
     said = side.forward.prediction
-    has_range = bool(subject.stated.range_weight) and bool(said.A_range.detach().abs().sum())  # planes: none
-    names = ("A_angle", "A_range")[: 1 + has_range] if subject.stated.beta < 1.0 else ()  # 1: R_samp alone
+    has_range = bool(sides.stated.range_weight) and bool(said.A_range.detach().abs().sum())  # planes: none
+    names = ("A_angle", "A_range")[: 1 + has_range] if sides.stated.beta < 1.0 else ()  # 1: R_samp alone
     findings = [_by_way_of(name, getattr(said, name), side, weights) for name in names]
     factors = [x.detach().clone().requires_grad_() for x in (said.A_angle, said.A_range)]
     fixed = FixedPrediction(replace(said, A_angle=factors[0], A_range=factors[1]))
-    inputs = Measurements.of(measured).map(lambda x: x.detach().clone().requires_grad_())
-    again = subject.with_network("training", fixed).run("training", inputs)
+    inputs = only_measured(measured, lambda x: x.detach().clone().requires_grad_())
+    again = sides.with_network("training", fixed).run("training", inputs)
     leaves = [*factors, inputs.y, inputs.H, inputs.codes]
-    through = torch.autograd.grad(_energy(again.matrices), leaves, allow_unused=True)
+    through = torch.autograd.grad(_energy(again), leaves, allow_unused=True)
     findings += [_reaches(name, gradient) for name, gradient in zip(names, through, strict=False)]
     findings += [
         _stops(name, gradient) for name, gradient in zip(("y", "H", "codes"), through[2:], strict=True)
@@ -51,8 +51,8 @@ def gradient_findings(subject: Subject, measured: Measured, weights: Sequence[Te
     return findings
 
 
-def leakage_findings(subject: Subject, scenes: Scenes) -> list[Finding]:
-    """``R_blend`` of both sides, to the bit, after the truth of the scenes was replaced by another."""
+def leakage_findings(sides: TwoSides, scenes: Scenes) -> list[Finding]:
+    """Equality to the bit of ``R_blend`` on both sides after the truth of the scenes was replaced."""
     other = replace(
         scenes,
         azimuth=scenes.azimuth.flip(0) * 0.5,
@@ -66,16 +66,16 @@ def leakage_findings(subject: Subject, scenes: Scenes) -> list[Finding]:
     )
     findings = []
     for name in SIDES:
-        before, after = (subject.run(name, x).matrices["R_blend"] for x in (scenes, other))
+        before, after = (sides.run(name, x).matrices["R_blend"] for x in (scenes, other))
         same = before.shape == after.shape and torch.equal(before, after)
         text = "unchanged" if same else "changed"
         findings.append(Finding(GROUP, "R_blend under another truth", text, "unchanged", same, name))
     return findings
 
 
-def _by_way_of(name: str, factor: Tensor, side: Side, weights: Sequence[Tensor]) -> Finding:
+def _by_way_of(name: str, factor: Tensor, side: SideOutput, weights: Sequence[Tensor]) -> Finding:
     """Gradient to the weights through one factor alone."""
-    loss = _energy(side.matrices)
+    loss = _energy(side)
     arriving: tuple[Tensor | None, ...] = torch.autograd.grad(
         loss, factor, retain_graph=True, allow_unused=True
     )
@@ -88,10 +88,8 @@ def _by_way_of(name: str, factor: Tensor, side: Side, weights: Sequence[Tensor])
     return _reaches(f"the weights by way of {name}", torch.cat(found)[None] if found else None)
 
 
-def _energy(matrices: object) -> Tensor:
-    assert isinstance(matrices, dict)
-    R: Tensor = matrices["R_blend"]
-    return torch.view_as_real(R).square().sum()
+def _energy(side: SideOutput) -> Tensor:
+    return torch.view_as_real(side.matrices["R_blend"]).square().sum()
 
 
 def _reaches(name: str, gradient: Tensor | None) -> Finding:

@@ -1,4 +1,4 @@
-"""The pipeline's knobs as a side used them, measured from the numbers that it produced.
+"""The settings of the covariance pipeline as a side used them, estimated from its results.
 
 No configuration is read: beta and the load are the least-squares coefficients of ``R_blend`` in ``R_pred``,
 ``R_samp`` and I; alpha is the one with which the back-projection solves its own normal equations; the range
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from risctl.config import CovarianceConfig
 from risctl.evaluation.alignment.report import Finding, number
-from risctl.evaluation.alignment.subject import Side
+from risctl.evaluation.alignment.sides import SideOutput
 from risctl.training.forward import Measured
 
 # How far rounding in single precision may move a measured knob, relative. Smaller differences between the
@@ -23,8 +23,8 @@ INDISTINCT = 1e-3  # relative distance below which centred and plain snapshots a
 
 
 @torch.no_grad()
-def measure_knobs(side: Side, measured: Measured) -> dict[str, float | bool | None]:
-    """Knobs of one side, means over the batch; None for one that made no difference to the numbers."""
+def measure_knobs(side: SideOutput, measured: Measured) -> dict[str, float | bool | None]:
+    """Settings of one side, means over the batch; None for one that has no effect on this batch."""
     made = side.forward.covariances
     beta, load = blend_coefficients(side)
     return {
@@ -37,8 +37,8 @@ def measure_knobs(side: Side, measured: Measured) -> dict[str, float | bool | No
     }
 
 
-def knob_findings(side: Side, measured: Measured, stated: CovarianceConfig) -> list[Finding]:
-    """Each measured knob beside the stated one."""
+def knob_findings(side: SideOutput, measured: Measured, stated: CovarianceConfig) -> list[Finding]:
+    """Each measured setting beside the stated one."""
     expected = stated.model_dump() | {"trace": 1.0}
     findings = []
     for name, got in measure_knobs(side, measured).items():
@@ -56,7 +56,7 @@ def knob_findings(side: Side, measured: Measured, stated: CovarianceConfig) -> l
     return findings
 
 
-def blend_coefficients(side: Side) -> tuple[float, float]:
+def blend_coefficients(side: SideOutput) -> tuple[float, float]:
     """beta and the load: least squares of ``R_blend`` on (``R_pred``, ``R_samp``, I), scene by scene."""
     pred, samp, blend = (side.matrices[name].to(torch.complex128) for name in ("R_pred", "R_samp", "R_blend"))
     eye = torch.eye(pred.shape[-1], dtype=pred.dtype, device=pred.device).expand_as(pred)
@@ -80,7 +80,7 @@ def ridge_strength(a: Tensor, measured: Measured) -> float:
     return float((alpha / mean).mean())
 
 
-def range_weight(side: Side) -> float | None:
+def range_weight(side: SideOutput) -> float | None:
     """Weight of ``A_range A_range^H`` over that of ``A_angle A_angle^H`` in ``R_pred``, from the factor.
 
     None where a scene has no range factor, as under plane waves.
@@ -97,7 +97,7 @@ def range_weight(side: Side) -> float | None:
     return float((range_ / angle).square().mean())
 
 
-def centred(side: Side) -> bool | None:
+def centred(side: SideOutput) -> bool | None:
     """Whether ``R_samp`` is that of the centred back-projections or of the plain ones.
 
     None where the two are the same to rounding: snapshots whose mean is next to nothing, or all there is.

@@ -1,4 +1,4 @@
-"""What the alignment check found."""
+"""Results of the alignment check."""
 
 from __future__ import annotations
 
@@ -11,9 +11,12 @@ class Finding:
     """One line of the report.
 
     Attributes:
-        group: which part of the check. name: what was looked at.
-        got: the value found. expected: what it has to be, in words. passed: whether it is.
-        side: which side's figure it is; None if it is about both.
+        group: part of the check.
+        name: quantity.
+        got: its value.
+        expected: what it has to be, in words.
+        passed: whether it is.
+        side: side that the value belongs to; None if it is about both.
     """
 
     group: str
@@ -31,7 +34,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Report:
-    """Everything the check found about one network and one batch."""
+    """All lines of the check of one network on one batch."""
 
     findings: tuple[Finding, ...]
 

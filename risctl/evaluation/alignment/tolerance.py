@@ -1,4 +1,4 @@
-"""How far the same covariances may lie apart where bits may differ: batch sizes, precisions, devices."""
+"""Differences of the covariances where bits may differ: batch sizes, precisions, devices."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from risctl.data import Measurements
 from risctl.evaluation.alignment.isolation import FixedPrediction
 from risctl.evaluation.alignment.report import Finding, number
-from risctl.evaluation.alignment.subject import Measurements, Side, Subject, relative_difference
+from risctl.evaluation.alignment.sides import SideOutput, TwoSides, only_measured, relative_difference
 from risctl.training.forward import Measured
 
 GROUP = "tolerance"
@@ -19,17 +20,15 @@ SAME_FACTORS_TOLERANCE = 1e-4  # of all three, from the same predicted factors, 
 ROUNDINGS = 16.0  # units of rounding, times the condition of the ridge system
 
 
-def tolerance_findings(subject: Subject, measured: Measured, whole: Side) -> list[Finding]:
+def tolerance_findings(sides: TwoSides, measured: Measured, whole: SideOutput) -> list[Finding]:
     """The inference side against itself with another batch size, in double precision, on the accelerator."""
-    inputs = Measurements.of(measured)
-    found = [batch_size_finding(subject, inputs, whole)]
-    found += _same_factors(
-        subject, inputs, whole, "complex64 and complex128", lambda x: x.to(torch.complex128)
-    )
+    inputs = only_measured(measured)
+    found = [batch_size_finding(sides, inputs, whole)]
+    found += _same_factors(sides, inputs, whole, "complex64 and complex128", lambda x: x.to(torch.complex128))
     if torch.cuda.is_available() and inputs.y.device.type == "cpu":
-        found += _same_factors(subject, inputs, whole, "CPU and CUDA", lambda x: x.to("cuda"))
-    if subject.precision != "float32":
-        found.append(_half_precision(subject, inputs, whole))
+        found += _same_factors(sides, inputs, whole, "CPU and CUDA", lambda x: x.to("cuda"))
+    if sides.precision != "float32":
+        found.append(_half_precision(sides, inputs, whole))
     return found
 
 
@@ -41,19 +40,19 @@ def ridge_condition(inputs: Measurements, alpha: float) -> float:
     return float(((values[:, -1] + load) / (values[:, 0].clamp_min(0.0) + load)).max())
 
 
-def _half_precision(subject: Subject, inputs: Measurements, whole: Side) -> Finding:
+def _half_precision(sides: TwoSides, inputs: Measurements, whole: SideOutput) -> Finding:
     """How far half precision moves the training step's blend: reported, for inference never uses it."""
-    R = subject.run("training", inputs, subject.precision).matrices["R_blend"]
+    R = sides.run("training", inputs, sides.precision).matrices["R_blend"]
     worst = relative_difference(whole.matrices["R_blend"], R)
-    name = f"R_blend, network in {subject.precision} and float32"
+    name = f"R_blend, network in {sides.precision} and float32"
     return Finding(GROUP, name, float(number(worst)), "finite", worst < float("inf"))
 
 
-def batch_size_finding(subject: Subject, inputs: Measurements, whole: Side) -> Finding:
+def batch_size_finding(sides: TwoSides, inputs: Measurements, whole: SideOutput) -> Finding:
     """The batch at once against scene by scene."""
     rows = torch.split(torch.arange(len(inputs.y), device=inputs.y.device), 1)
     singles = [
-        subject.run("inference", Measurements(inputs.y[i], inputs.H[i], inputs.codes[i])).matrices["R_blend"]
+        sides.run("inference", Measurements(inputs.y[i], inputs.H[i], inputs.codes[i])).matrices["R_blend"]
         for i in rows
     ]
     worst = relative_difference(whole.matrices["R_blend"], torch.cat(singles))
@@ -61,13 +60,13 @@ def batch_size_finding(subject: Subject, inputs: Measurements, whole: Side) -> F
 
 
 def _same_factors(
-    subject: Subject, inputs: Measurements, whole: Side, what: str, change: Callable[[Tensor], Tensor]
+    sides: TwoSides, inputs: Measurements, whole: SideOutput, what: str, change: Callable[[Tensor], Tensor]
 ) -> list[Finding]:
     said = whole.forward.prediction
     fixed = FixedPrediction(replace(said, A_angle=change(said.A_angle), A_range=change(said.A_range)))
-    changed = subject.with_network("inference", fixed).run("inference", inputs.map(change))
+    changed = sides.with_network("inference", fixed).run("inference", only_measured(inputs, change))
     rounding = ROUNDINGS * torch.finfo(torch.float32).eps
-    limit = max(SAME_FACTORS_TOLERANCE, rounding * ridge_condition(inputs, subject.stated.tikhonov_alpha))
+    limit = max(SAME_FACTORS_TOLERANCE, rounding * ridge_condition(inputs, sides.stated.tikhonov_alpha))
     return [
         _finding(f"{name}, {what}", relative_difference(whole.matrices[name], R), limit)
         for name, R in changed.matrices.items()

@@ -6,7 +6,7 @@ import pytest
 
 from risctl.config import Config, parse_section
 from risctl.data import SceneStream
-from risctl.evaluation.alignment import Subject
+from risctl.evaluation.alignment import TwoSides
 from risctl.inference import build_learned
 from risctl.physics import Scenes
 from tests.evaluation.alignment.linear import LinearNetwork
@@ -33,6 +33,6 @@ def network(config: Config) -> LinearNetwork:
 
 
 @pytest.fixture(scope="session")
-def subject(config: Config, network: LinearNetwork) -> Subject:
+def sides(config: Config, network: LinearNetwork) -> TwoSides:
     estimator = build_learned(network, config.physics, config.covariance, config.inference)
-    return Subject(network, config.covariance, estimator, config.physics, config.covariance)
+    return TwoSides(network, config.covariance, estimator, config.physics, config.covariance)

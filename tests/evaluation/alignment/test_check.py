@@ -11,12 +11,15 @@ from risctl.config import Config, CovarianceConfig, parse_section
 from risctl.covariance import LowRank, pipeline
 from risctl.data import SceneStream
 from risctl.errors import CheckFailedError
-from risctl.evaluation.alignment import Report, Subject, check, check_alignment, self_test, spot_check
+from risctl.evaluation.alignment import Report, TwoSides, check, check_alignment, self_test, spot_check
 from risctl.evaluation.alignment.health import health_findings
 from risctl.evaluation.alignment.knobs import measure_knobs
-from risctl.evaluation.alignment.subject import Measurements, Side, relative_difference
+from risctl.evaluation.alignment.sides import SideOutput, only_measured, relative_difference
 from risctl.inference import build_learned
+from risctl.losses import total
+from risctl.model import Forward
 from risctl.physics import Scenes
+from risctl.training import forward_pass
 from tests.evaluation.alignment.conftest import SMALL
 from tests.evaluation.alignment.linear import LinearNetwork
 
@@ -26,20 +29,21 @@ KNOBS = [
 ]
 
 
-def run(subject: Subject, scenes: Scenes, network: LinearNetwork) -> Report:
-    return check_alignment(subject, scenes, list(network.parameters()))
+def run(sides: TwoSides, scenes: Scenes, network: LinearNetwork) -> Report:
+    return check_alignment(sides, scenes, list(network.parameters()))
 
 
 def failed(report: Report) -> set[str]:
     return {finding.label for finding in report.failures}
 
 
-def test_both_sides_are_one_path(subject: Subject, scenes: Scenes, network: LinearNetwork) -> None:
-    report = run(subject, scenes, network)
+def test_both_sides_are_one_path(sides: TwoSides, scenes: Scenes, network: LinearNetwork) -> None:
+    report = run(sides, scenes, network)
     assert report.passed, report.failures
     assert {f.group for f in report.findings} == {
         "equality",
         "knobs",
+        "loss",
         "health",
         "isolation",
         "tolerance",
@@ -50,9 +54,9 @@ def test_both_sides_are_one_path(subject: Subject, scenes: Scenes, network: Line
 
 @pytest.mark.parametrize("knobs", KNOBS, ids=["default", "others"])
 def test_knobs_are_measured_from_the_matrices(
-    subject: Subject, scenes: Scenes, knobs: CovarianceConfig
+    sides: TwoSides, scenes: Scenes, knobs: CovarianceConfig
 ) -> None:
-    side = subject.with_knobs("inference", knobs).run("inference", scenes)
+    side = sides.with_covariance("inference", knobs).run("inference", scenes)
     measured = measure_knobs(side, scenes)
     assert measured.pop("trace") == pytest.approx(1.0, rel=1e-5)
     assert measured.pop("center") is knobs.center
@@ -61,36 +65,79 @@ def test_knobs_are_measured_from_the_matrices(
 
 
 def test_both_sides_wrong_alike_is_noticed_too(
-    subject: Subject, scenes: Scenes, network: LinearNetwork
+    sides: TwoSides, scenes: Scenes, network: LinearNetwork
 ) -> None:
     """Two sides that agree on other knobs than the stated ones are equal, and still refused."""
     other = CovarianceConfig(beta=0.301)
-    both = subject.with_knobs("training", other).with_knobs("inference", other)
+    both = sides.with_covariance("training", other).with_covariance("inference", other)
     assert failed(run(both, scenes, network)) == {"training: beta", "inference: beta"}
 
 
-def test_other_weights_are_noticed(subject: Subject, scenes: Scenes, network: LinearNetwork) -> None:
+@pytest.mark.parametrize("update", [{"beta": 0.5}, {"eps_cov": 2e-3}, {"center": False}], ids=str)
+def test_a_training_step_that_passes_other_covariance_settings_is_noticed(
+    sides: TwoSides,
+    scenes: Scenes,
+    network: LinearNetwork,
+    monkeypatch: pytest.MonkeyPatch,
+    update: dict[str, float],
+) -> None:
+    """The step's own call, not its configuration; the loss that it makes of them shows too."""
+
+    def passed(network: object, measured: object, covariance: CovarianceConfig, *rest: object) -> Forward:
+        return forward_pass(network, measured, covariance.model_copy(update=update), *rest)
+
+    monkeypatch.setattr("risctl.training.step.forward_pass", passed)
+    names = failed(run(sides, scenes, network))
+    assert f"training: {next(iter(update))}" in names
+    assert {f"{name}: largest relative difference" for name in ("R_blend", "training loss")} <= names
+    with pytest.raises(CheckFailedError, match="not aligned"):
+        spot_check(sides, scenes)
+
+
+def test_a_loss_of_the_prediction_instead_of_the_blend_is_noticed(
+    sides: TwoSides, scenes: Scenes, network: LinearNetwork, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both sides alike: only the dense matrices tell."""
+    original = total._covariance_terms
+
+    def of_prediction(forward: Forward, *rest: object) -> dict[str, torch.Tensor]:
+        made = forward.covariances
+        return original(replace(forward, covariances=replace(made, blend=made.pred)), *rest)
+
+    monkeypatch.setattr(total, "_covariance_terms", of_prediction)
+    assert failed(run(sides, scenes, network)) == {"training: cov: NMSE of R_blend"}
+
+
+def test_a_blend_without_new_directions_is_noticed(sides: TwoSides, scenes: Scenes) -> None:
+    side = sides.run("inference", scenes)
+    made = side.forward.covariances
+    alone = replace(side.forward, covariances=replace(made, blend=made.pred))
+    names = {f.label for f in health_findings(replace(side, forward=alone), sides.stated) if not f.passed}
+    assert "inference: rank of R_blend above that of R_pred" in names
+
+
+def test_other_weights_are_noticed(sides: TwoSides, scenes: Scenes, network: LinearNetwork) -> None:
     other = LinearNetwork(6, 24, 2)
     with torch.no_grad():
         other.weight.mul_(1.0 + 1e-3 * torch.rand(other.weight.shape))
-    names = failed(run(subject.with_network("inference", other), scenes, network))
+    names = failed(run(sides.with_network("inference", other), scenes, network))
     assert "R_pred: largest relative difference" in names
 
 
 def test_a_network_without_gradient_is_noticed(
-    subject: Subject, scenes: Scenes, network: LinearNetwork, monkeypatch: pytest.MonkeyPatch
+    sides: TwoSides, scenes: Scenes, network: LinearNetwork, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     original = pipeline.predicted_covariance
     monkeypatch.setattr(pipeline, "predicted_covariance", lambda A, B, w: original(A, B.detach(), w))
-    assert failed(run(subject, scenes, network)) == {
+    assert failed(run(sides, scenes, network)) == {
         "gradient of R_blend to A_range",
         "gradient of R_blend to the weights by way of A_range",
     }
 
 
-def test_the_spot_check_names_what_is_wrong(subject: Subject, scenes: Scenes) -> None:
-    assert spot_check(subject, scenes).passed
-    altered = subject.with_knobs("inference", CovarianceConfig(beta=0.3003))
+def test_the_spot_check_names_what_is_wrong(sides: TwoSides, scenes: Scenes) -> None:
+    assert spot_check(sides, scenes).passed
+    altered = sides.with_covariance("inference", CovarianceConfig(beta=0.3003))
     with pytest.raises(CheckFailedError, match="not aligned: R_blend"):
         spot_check(altered, scenes)
 
@@ -113,8 +160,8 @@ def test_differences_of_other_shapes_and_of_nan() -> None:
         (lambda R: R - 1e-3 * torch.eye(R.shape[-1]), "smallest eigenvalue of R_blend"),
     ],
 )
-def test_a_sick_blend_is_noticed(subject: Subject, scenes: Scenes, change: object, name: str) -> None:
-    side = subject.run("inference", scenes)
+def test_a_sick_blend_is_noticed(sides: TwoSides, scenes: Scenes, change: object, name: str) -> None:
+    side = sides.run("inference", scenes)
     assert callable(change)
     blend = change(side.matrices["R_blend"])
     if name == "share of NaN and Inf":
@@ -122,16 +169,16 @@ def test_a_sick_blend_is_noticed(subject: Subject, scenes: Scenes, change: objec
         side = replace(side, matrices={**side.matrices, "R_pred": blend})
     else:
         side = replace(side, matrices={**side.matrices, "R_blend": blend})
-    assert f"inference: {name}" in {f.label for f in health_findings(side, subject.stated) if not f.passed}
+    assert f"inference: {name}" in {f.label for f in health_findings(side, sides.stated) if not f.passed}
 
 
-def test_too_high_a_rank_is_noticed(subject: Subject, scenes: Scenes) -> None:
-    side = subject.run("inference", scenes)
+def test_too_high_a_rank_is_noticed(sides: TwoSides, scenes: Scenes) -> None:
+    side = sides.run("inference", scenes)
     made = side.forward.covariances
     noise = 0.1 * torch.randn(4, 24, 9, dtype=torch.complex64, generator=torch.Generator().manual_seed(0))
     swollen = replace(made, pred=LowRank(torch.cat([made.pred.F, noise], dim=-1)))
-    sick = Side(side.name, replace(side.forward, covariances=swollen), side.matrices, 0.0)
-    names = {f.label for f in health_findings(sick, subject.stated) if not f.passed}
+    sick = SideOutput(side.name, replace(side.forward, covariances=swollen), side.matrices, 0.0)
+    names = {f.label for f in health_findings(sick, sides.stated) if not f.passed}
     assert "inference: rank of R_pred" in names
 
 
@@ -145,13 +192,13 @@ def test_the_refusal_line_fails_if_nothing_is_refused(
 
 @pytest.mark.parametrize("center", [True, False])
 def test_centring_that_makes_no_difference_is_not_judged(
-    subject: Subject, scenes: Scenes, center: bool
+    sides: TwoSides, scenes: Scenes, center: bool
 ) -> None:
     """Snapshots whose back-projections have no mean look alike centred and plain."""
     codes = scenes.codes[:, :1].expand(-1, 8, -1)
-    quiet = replace(Measurements.of(scenes), y=scenes.y - scenes.y.mean(dim=1, keepdim=True), codes=codes)
+    quiet = replace(only_measured(scenes), y=scenes.y - scenes.y.mean(dim=1, keepdim=True), codes=codes)
     knobs = CovarianceConfig(center=center)
-    both = subject.with_knobs("training", knobs).with_knobs("inference", knobs)
+    both = sides.with_covariance("training", knobs).with_covariance("inference", knobs)
     side = both.run("inference", quiet)
     assert measure_knobs(side, quiet)["center"] is None
     assert spot_check(replace(both, stated=knobs), quiet).passed
@@ -179,8 +226,8 @@ def test_settings_at_their_limits_pass_and_keep_the_teeth(words: dict[str, dict[
     batch = SceneStream(config.physics, 0, "val", 3).scenes(0, 3)
     network = LinearNetwork(6, 24, 2)
     estimator = build_learned(network, config.physics, config.covariance, config.inference)
-    subject = Subject(network, config.covariance, estimator, config.physics, config.covariance)
-    report = run(subject, batch, network)
+    sides = TwoSides(network, config.covariance, estimator, config.physics, config.covariance)
+    report = run(sides, batch, network)
     assert report.passed, report.failures
     if words not in TAME:
-        assert all(v.caught for v in self_test(subject, batch, list(network.parameters())))
+        assert all(v.caught for v in self_test(sides, batch, list(network.parameters())))

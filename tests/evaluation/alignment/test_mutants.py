@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from risctl.evaluation.alignment import Report, Subject, Verdict, check_alignment, mutants, self_test
+from risctl.evaluation.alignment import MutantResult, Report, TwoSides, check_alignment, mutants, self_test
 from risctl.physics import Scenes
 from tests.evaluation.alignment.linear import LinearNetwork
 
@@ -22,33 +22,40 @@ ASKED = {
     "loading added twice",
     "codes conjugated",
     "last snapshot dropped",
+    "training step: another beta",
+    "training step: another tikhonov_alpha",
+    "training step: another eps_cov",
+    "training step: another range_weight",
+    "training step: centring flipped",
+    "training step: beta jitter although it is 0",
+    "training step: losses of R_pred",
 }
 
 
 @pytest.fixture(scope="module")
-def verdicts(subject: Subject, scenes: Scenes, network: LinearNetwork) -> list[Verdict]:
-    return list(self_test(subject, scenes, list(network.parameters())))
+def verdicts(sides: TwoSides, scenes: Scenes, network: LinearNetwork) -> list[MutantResult]:
+    return list(self_test(sides, scenes, list(network.parameters())))
 
 
-def test_every_alteration_is_noticed(subject: Subject, scenes: Scenes, verdicts: list[Verdict]) -> None:
+def test_every_alteration_is_noticed(sides: TwoSides, scenes: Scenes, verdicts: list[MutantResult]) -> None:
     assert {v.mutant for v in verdicts} >= ASKED
-    assert len(verdicts) == mutants.count_mutants(subject, scenes) >= 24
+    assert len(verdicts) == mutants.count_mutants(sides, scenes) >= 36
     assert [f"{v.mutant} ({v.side})" for v in verdicts if not v.caught] == []
 
 
 @pytest.mark.usefixtures("verdicts")
-def test_nothing_stays_altered(subject: Subject, scenes: Scenes, network: LinearNetwork) -> None:
-    assert check_alignment(subject, scenes, list(network.parameters())).passed
+def test_nothing_stays_altered(sides: TwoSides, scenes: Scenes, network: LinearNetwork) -> None:
+    assert check_alignment(sides, scenes, list(network.parameters())).passed
 
 
-def test_the_slipped_in_truth_is_a_leak(verdicts: list[Verdict]) -> None:
+def test_the_slipped_in_truth_is_a_leak(verdicts: list[MutantResult]) -> None:
     caught = {(v.mutant, v.side): {f.label for f in v.caught_by} for v in verdicts}
     for side in ("training", "inference"):
         assert f"{side}: R_blend under another truth" in caught["R_true in place of R_samp", side]
 
 
 def test_a_blind_check_lets_mutants_survive(
-    subject: Subject, scenes: Scenes, network: LinearNetwork, monkeypatch: pytest.MonkeyPatch
+    sides: TwoSides, scenes: Scenes, network: LinearNetwork, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(mutants, "check_alignment", lambda *_: Report(()))
-    assert not any(v.caught for v in self_test(subject, scenes, list(network.parameters())))
+    assert not any(v.caught for v in self_test(sides, scenes, list(network.parameters())))

@@ -1,0 +1,459 @@
+"""The public functions of `import risctl`: NumPy arrays or torch tensors in, frozen dataclasses out.
+
+They make the same checks and refusals as the commands of the same names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from risctl import runs
+from risctl.config import Config
+from risctl.config.layers import Layers, Machine
+from risctl.data import Measurements, SceneStream, check_measurements
+from risctl.evaluation.alignment import Report
+from risctl.inference import Estimates
+from risctl.model.load import LoadedModel
+from risctl.physics import Scenes
+from risctl.runs.progress import Progress, silent
+from risctl.text import decimals
+from risctl.training import Listener
+
+ArrayLike = npt.ArrayLike
+FloatArray = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Located:
+    """Sources found in S scenes; arrays are padded with NaN from the scene's number of sources on.
+
+    Attributes:
+        estimator: its name.
+        num_sources: K of each scene, int64 [S].
+        azimuth: rad, float64 [S, K_max].
+        elevation: rad, [S, K_max].
+        range: metres from the surface's centre, [S, K_max].
+        power: of each source, linear, in units of |y|^2 / |H|^2, [S, K_max].
+        std_azimuth: standard deviation (Fisher information), rad, [S, K_max].
+        std_elevation: rad, [S, K_max].
+        std_range: metres, [S, K_max].
+        noise_var: noise variance in units of |y|^2, [S].
+        reason: why the shipped model was not used although no estimator was named; None where it was.
+    """
+
+    estimator: str
+    num_sources: npt.NDArray[np.int64]
+    azimuth: FloatArray
+    elevation: FloatArray
+    range: FloatArray
+    power: FloatArray
+    std_azimuth: FloatArray
+    std_elevation: FloatArray
+    std_range: FloatArray
+    noise_var: FloatArray
+    reason: str | None = None
+
+    def __len__(self) -> int:
+        return len(self.num_sources)
+
+    @property
+    def positions(self) -> FloatArray:
+        """Cartesian positions x (normal of the surface), y (horizontal), z (up), metres, [S, K_max, 3]."""
+        r, phi, theta = self.range, self.azimuth, self.elevation
+        parts = (r * np.cos(theta) * np.cos(phi), r * np.cos(theta) * np.sin(phi), r * np.sin(theta))
+        return np.stack(parts, axis=-1)
+
+    def rows(self) -> list[dict[str, float | int]]:
+        """One dictionary per source, in degrees, metres and decibels: `pandas.DataFrame(located.rows())`."""
+        reported = self._reported()
+        return [
+            {"scene": scene, "source": k} | {name: values[scene, k].item() for name, values in reported}
+            for scene, count in enumerate(self.num_sources)
+            for k in range(count)
+        ]
+
+    def _reported(self) -> list[tuple[str, FloatArray]]:
+        with np.errstate(divide="ignore"):
+            power_db = 10 * np.log10(self.power)
+        return [
+            ("azimuth_deg", np.degrees(self.azimuth)),
+            ("std_azimuth_deg", np.degrees(self.std_azimuth)),
+            ("elevation_deg", np.degrees(self.elevation)),
+            ("std_elevation_deg", np.degrees(self.std_elevation)),
+            ("range_m", self.range),
+            ("std_range_m", self.std_range),
+            ("power_db", power_db),
+        ]
+
+    def __str__(self) -> str:
+        """A table with one line per source."""
+        lines = [["scene", "azimuth deg", "+-", "elevation deg", "+-", "range m", "+-", "power dB"]]
+        for row in self.rows():
+            numbers = [decimals(value) for name, value in row.items() if name not in ("scene", "source")]
+            lines.append([str(row["scene"]), *numbers])
+        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+        return "\n".join("  ".join(c.rjust(w) for c, w in zip(line, widths, strict=True)) for line in lines)
+
+
+def simulate(config: Config | str | None = None, num_scenes: int = 100, seed: int = 0) -> Scenes:
+    """Simulate scenes of the test split.
+
+    Args:
+        config: a configuration, or the name of a preset; None: `quick`.
+        num_scenes: how many.
+        seed: scenes of different seeds have nothing in common.
+
+    Returns:
+        Measurements (`y` [n, L, M], `H` [n, M, N], `codes` [n, L, N]) and the truth behind them.
+
+    Example:
+        >>> import risctl
+        >>> scenes = risctl.simulate("quick", 3)
+        >>> scenes.y.shape, scenes.H.shape, scenes.codes.shape
+        (torch.Size([3, 16, 16]), torch.Size([3, 16, 144]), torch.Size([3, 16, 144]))
+    """
+    return SceneStream(_layers(config).resolve().physics, seed, "test", num_scenes).scenes(0, num_scenes)
+
+
+def locate(
+    y: ArrayLike,
+    H: ArrayLike,
+    codes: ArrayLike,
+    *,
+    num_sources: int | None = None,
+    estimator: str | None = None,
+    model: str | Path | None = None,
+    config: Config | str | None = None,
+    device: str = "cpu",
+    batch: int = 64,
+) -> Located:
+    """Locate the sources of S scenes.
+
+    Snapshot l is ``y_l = H diag(codes_l) A x_l + noise``, with steering vectors as in
+    `risctl.physics.steering_vector`.
+
+    Args:
+        y: snapshots, complex [S, L, M], or [L, M] of one scene.
+        H: channel base station <- surface, complex [S, M, N], or [M, N] for all scenes.
+        codes: what the surface applied, complex [S, L, N], or [L, N] for all scenes.
+        num_sources: K of every scene; None: counted.
+        estimator: a name of the registry; None: the shipped model, NOMP on a surface that it is not for.
+        model: run or checkpoint of a trained model; None: the shipped one.
+        config: geometry of the surface and settings of the estimator, or a preset; None: the defaults, or
+            the model's own.
+        device: `cpu`, `cuda` or `cuda:i`.
+        batch: scenes estimated at once.
+
+    Raises:
+        InputError: arrays or settings that do not fit; another surface than the model's.
+        CheckFailedError: the model does not compute what it computed in its training.
+
+    Example:
+        >>> import risctl
+        >>> scenes = risctl.simulate("quick", 2, seed=7)
+        >>> located = risctl.locate(scenes.y, scenes.H, scenes.codes, num_sources=2)
+        >>> located.azimuth.shape, located.estimator
+        ((2, 5), 'learned')
+    """
+    layers = Layers() if model is not None and config is None else _layers(config)
+    chosen = runs.choose_estimator(layers, estimator, model, runs.resolve_device(device))
+    data = measurements(y, H, codes, chosen.config.physics.num_elements)
+    estimates = runs.locate_measurements(chosen, data, num_sources, batch)
+    return _located(chosen.name, estimates, chosen.reason)
+
+
+def _located(name: str, estimates: Estimates, reason: str | None) -> Located:
+    arrays = {f.name: getattr(estimates, f.name).cpu().numpy() for f in fields(estimates)}
+    return Located(name, **arrays, reason=reason)
+
+
+def measurements(y: ArrayLike, H: ArrayLike, codes: ArrayLike, num_elements: int = 144) -> Measurements:
+    """Check the arrays of a measurement; shapes as in `locate`.
+
+    Raises:
+        InputError: another shape or kind of number, NaN or infinity, or a scene that is zero throughout.
+
+    Example:
+        >>> import numpy as np, risctl
+        >>> ones = np.ones((4, 8, 16), complex)
+        >>> len(risctl.measurements(ones, np.ones((16, 144), complex), np.ones((8, 144), complex)))
+        4
+    """
+    arrays = {"y": np.asarray(y), "H": np.asarray(H), "codes": np.asarray(codes)}
+    if arrays["y"].ndim == 2:
+        arrays["y"] = arrays["y"][None]
+    return check_measurements(arrays, num_elements, "measurements")
+
+
+def load_model(path: str | Path | None = None, device: str = "cpu") -> LoadedModel:
+    """Load a trained model: its network, settings and count fusion.
+
+    Args:
+        path: run or checkpoint; None: the shipped model.
+        device: where the network is to be.
+
+    Raises:
+        InputError: there is no model.
+        DamagedFileError: it is not what was written.
+
+    Example:
+        >>> import risctl
+        >>> model = risctl.load_model()
+        >>> model.physics.num_elements
+        144
+    """
+    return runs.load_model(path, runs.resolve_device(device))
+
+
+def train(
+    config: Config | str | None = None,
+    *,
+    data: str | Path | None = None,
+    val_data: str | Path | None = None,
+    resume: str | Path | None = None,
+    fork: bool = False,
+    listeners: Sequence[Listener] = (),
+    device: str = "auto",
+    threads: int | None = None,
+) -> runs.Trained:
+    """Train a network in a new directory below `runs/train`.
+
+    Sets the number of torch's threads in this process.
+
+    Args:
+        config: a configuration, or the name of a preset; None: `quick`, or the settings of `resume`.
+        data: dataset to train on; None: scenes are simulated.
+        val_data: dataset to validate on, beside `data`.
+        resume: a run to go on with, in its own directory.
+        fork: copy the state of `resume` into a new run, whose settings may differ.
+        listeners: called with every event of the training (`risctl.training.Event`).
+        device: `auto`, `cpu`, `cuda` or `cuda:i`.
+        threads: CPU threads; None: one, or those of `resume`.
+
+    Raises:
+        InputError: settings that do not fit together.
+        CheckFailedError: inference would not compute what is trained, or too many steps failed.
+        DivergedError: the validation loss is not finite.
+
+    Example:
+        >>> import risctl
+        >>> short = ["training.epochs=1", "data.train_scenes=128", "data.val_scenes=64"]
+        >>> trained = risctl.train(risctl.load_config("quick", overrides=short))
+        >>> trained.outcome.epochs, (trained.run / "curves.png").exists()
+        (1, True)
+    """
+    layers = Layers() if resume is not None and config is None else _layers(config)
+    prepared = runs.prepare_training(
+        layers,
+        data=_path(data),
+        val_data=_path(val_data),
+        resume=_path(resume),
+        fork=fork,
+        machine=Machine(device, threads),
+    )
+    return runs.train(prepared, listeners)
+
+
+def overfit(
+    config: Config | str | None = None, *, listeners: Sequence[Listener] = (), device: str = "auto"
+) -> runs.Judged:
+    """Train on 512 scenes again and again, and judge whether the network can learn them.
+
+    Args:
+        config: a configuration, or the name of a preset; None: `overfit`.
+        listeners: called with every event of the training.
+        device: `auto`, `cpu`, `cuda` or `cuda:i`.
+
+    Example:
+        >>> import risctl
+        >>> short = ["training.epochs=1", "data.train_scenes=64", "data.val_scenes=64"]
+        >>> risctl.overfit(risctl.load_config("overfit", overrides=short)).gate.verdict
+        'broken'
+    """
+    prepared = runs.prepare_overfit(_layers(config, "overfit"), machine=Machine(device))
+    judged = runs.overfit(prepared, listeners)
+    assert isinstance(judged, runs.Judged)  # nothing can have stopped it
+    return judged
+
+
+def evaluate(
+    config: Config | str | None = None,
+    estimators: Sequence[str] | Mapping[str, Callable[..., Any] | str | None] | None = None,
+    *,
+    model: str | Path | None = None,
+    data: str | Path | None = None,
+    answers: Mapping[str, str | Path] | None = None,
+    scenes: int | None = None,
+    num_sources_known: bool = False,
+    workers: int = 1,
+    plots: bool = True,
+    seed: int | None = None,
+    progress: Progress = silent,
+) -> runs.Evaluated:
+    """Evaluate estimators beside the Cramer-Rao bound, in a new directory below `runs/eval`.
+
+    Args:
+        config: a configuration, or the name of a preset; None: `quick`.
+        estimators: names of the registry; or a mapping of names to None (the registry's own), to a function
+            ``f(y, H, codes)`` of one scene's arrays that returns positions [K, 3] (azimuth and elevation in
+            radians, range in metres; see `risctl.evaluation.ExternalEstimator`), or to the run of another
+            model. None: those of the configuration.
+        model: run or checkpoint of the learned estimator; None: the shipped model.
+        data: dataset (`risctl gen-data`); None: simulated scenes, as many per cell of SNR and source count.
+        answers: JSON files with another program's answers for `data`, by name.
+        scenes: how many; None: the configured number, or all of `data`.
+        num_sources_known: the estimators are given K.
+        workers: processes of one thread each.
+        plots: draw pictures.
+        seed: of scenes and bootstrap.
+        progress: opens a progress display (`risctl.runs.progress`).
+
+    Example:
+        >>> import risctl
+        >>> def boresight(y, H, codes):
+        ...     return [[0.0, 0.0, 5.0]]
+        >>> mine = {"nomp": None, "boresight": boresight}
+        >>> evaluated = risctl.evaluate("quick", mine, scenes=30, plots=False)
+        >>> evaluated.evaluation.results.estimators
+        ('boresight', 'nomp')
+    """
+    given = estimators if isinstance(estimators, Mapping) else dict.fromkeys(estimators or ())
+    names = tuple(name for name, other in given.items() if other is None)
+    request = runs.EvaluationRequest(
+        layers=_layers(config, seed=seed),
+        data=_path(data),
+        estimators=names or None,
+        beside={name: other for name, other in given.items() if other is not None},
+        answers={name: Path(path) for name, path in (answers or {}).items()},
+        scenes=scenes,
+        known_num_sources=num_sources_known,
+        workers=workers,
+        plots=plots,
+        model_path=None if model is None else str(model),
+    )
+    return runs.evaluate(request, progress)
+
+
+def sweep(
+    axes: Mapping[str, Sequence[bool | int | float | str]],
+    config: Config | str | None = None,
+    estimators: Sequence[str] | None = None,
+    *,
+    model: str | Path | None = None,
+    scenes: int | None = None,
+    workers: int = 1,
+    plots: bool = True,
+    progress: Progress = silent,
+) -> runs.Swept:
+    """Evaluate at every value of a setting, in a new directory below `runs/eval`.
+
+    Args:
+        axes: settings with their values, each swept on its own: ``{"physics.num_snapshots": (4, 8, 16)}``.
+        config: a configuration, or the name of a preset; None: `quick`.
+        estimators: names of the registry; None: those of the configuration.
+        model: run or checkpoint of the learned estimator; None: the shipped model.
+        scenes: per value; None: the configured number.
+        workers: processes of one thread each.
+        plots: draw pictures.
+        progress: opens a progress display.
+
+    Example:
+        >>> import risctl
+        >>> swept = risctl.sweep({"physics.num_snapshots": (8, 16)}, "quick", ["music"], scenes=30)
+        >>> [len(sweep.points) for sweep in swept.sweeps]
+        [2]
+    """
+    words = [f"{key}={','.join(map(runs.toml_value, values))}" for key, values in axes.items()]
+    request = runs.EvaluationRequest(
+        layers=_layers(config),
+        estimators=None if estimators is None else tuple(estimators),
+        scenes=scenes,
+        workers=workers,
+        plots=plots,
+        model_path=None if model is None else str(model),
+        axes=runs.parse_sweeps(words),
+    )
+    return runs.sweep(request, progress=progress)
+
+
+def search(
+    config: Config | str | None = None,
+    *,
+    trials: int | None = None,
+    workers: int = 1,
+    storage: str | None = None,
+    resume: str | Path | None = None,
+    need_gate: bool = True,
+    device: str = "auto",
+) -> runs.Searched:
+    """Search the hyper-parameters, in a new directory below `runs/hpo`.
+
+    Workers are processes: call it from a script's ``if __name__ == "__main__":``.
+
+    Args:
+        config: a configuration with a search space, or the name of a preset; None: `search`.
+        trials: how many are to end; None: the configured number.
+        workers: trials at a time, a process each.
+        storage: PostgreSQL database that several machines share; None: a file in the run.
+        resume: a run to go on with.
+        need_gate: refuse a network that no overfit gate found ready.
+        device: `auto`, `cpu`, `cuda` or `cuda:i`.
+
+    Example:
+        >>> import risctl
+        >>> short = ["search.epochs=1", "data.train_scenes=128", "data.val_scenes=64"]
+        >>> small = risctl.load_config("search", overrides=short)
+        >>> found = risctl.search(small, trials=1, need_gate=False)
+        >>> found.outcome.finished
+        1
+    """
+    layers = Layers() if resume is not None and config is None else _layers(config, "search")
+    prepared = runs.prepare_search(
+        layers,
+        trials,
+        workers,
+        storage,
+        resume=_path(resume),
+        need_gate=need_gate,
+        machine=Machine(device),
+    )
+    return runs.search(prepared)
+
+
+def check_alignment(
+    model: str | Path | None = None, config: Config | str | None = None, *, self_test: bool = False
+) -> Report:
+    """Compare what training and inference compute on the same scenes.
+
+    Args:
+        model: run or checkpoint; None: a fresh network.
+        config: a configuration, or the name of a preset; None: `quick`, or the model's own.
+        self_test: alter one thing at a time on one side, too; every alteration must be noticed.
+
+    Raises:
+        CheckFailedError: an alteration went unnoticed, or fingerprints differ.
+
+    Example:
+        >>> import risctl
+        >>> risctl.check_alignment().passed
+        True
+    """
+    layers = Layers() if model is not None and config is None else _layers(config)
+    prepared = runs.prepare_check(layers, None if model is None else str(model))
+    return runs.check_alignment(prepared, mutants=self_test).report
+
+
+def _layers(config: Config | str | None, default: str = "quick", seed: int | None = None) -> Layers:
+    if isinstance(config, Config):
+        return Layers(whole=config, seed=seed)
+    return Layers(config or default, seed=seed)
+
+
+def _path(path: str | Path | None) -> Path | None:
+    return None if path is None else Path(path)
