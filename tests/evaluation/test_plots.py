@@ -11,6 +11,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
+from risctl.evaluation.plots.scene import error_bars, view_edges
+from risctl.evaluation.plots.spectrum import to_decibels
+
+from risctl.config import PhysicsConfig
+from risctl.errors import StorageError
+from risctl.evaluation import Evaluation, Positions
 from risctl.evaluation.plots import (
     confusion_figure,
     rates_figure,
@@ -20,12 +26,6 @@ from risctl.evaluation.plots import (
     spectrum_figure,
     write_plots,
 )
-from risctl.evaluation.plots.scene import error_bars, view_edges
-from risctl.evaluation.plots.spectrum import to_decibels
-
-from risctl.config import PhysicsConfig
-from risctl.errors import StorageError
-from risctl.evaluation import Evaluation, Positions
 from risctl.evaluation.results import Results
 from risctl.physics import FieldOfView
 

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 import torch
-from risctl.evaluation.plots import rmse_figure, write_plots
 
 from risctl.config import EvaluationConfig, PhysicsConfig
 from risctl.evaluation import (
