@@ -22,6 +22,7 @@ from risctl.evaluation import (
     closeness_table,
     count_table,
     detection_table,
+    median_table,
     read_answers,
     reference_table,
     timing_table,
@@ -331,8 +332,8 @@ def _other_model(path: str, config: Config, device: str, first: Any) -> Estimato
 
 def evaluation_tables(results: Results) -> list[TextTable]:
     """The tables of an evaluation: detection, errors and bounds, counts, close sources, oracles, time."""
-    tables = (detection_table, accuracy_table, count_table, closeness_table, reference_table, timing_table)
-    return [table(results) for table in tables]
+    tables = (detection_table, accuracy_table, median_table, count_table, closeness_table, reference_table)
+    return [table(results) for table in (*tables, timing_table)]
 
 
 def parse_estimators(text: str) -> tuple[str, ...]:

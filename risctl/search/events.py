@@ -1,4 +1,4 @@
-"""What a search reports while it goes on: one small frozen record per thing that happened."""
+"""Events of a search, each a frozen record."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class TrialStarted:
 
 @dataclass(frozen=True)
 class TrialEpoch:
-    """An epoch of a trial, from 0, with its validation total and metrics."""
+    """An epoch of a trial, counted from 0, with its validation total and metrics."""
 
     number: int
     epoch: int
@@ -42,7 +42,7 @@ class TrialEpoch:
 
 @dataclass(frozen=True)
 class TrialRetried:
-    """A trial's process ended before the trial; another will go on from its last checkpoint."""
+    """A trial's process ended before the trial; another one goes on from its last checkpoint."""
 
     number: int
     reason: str

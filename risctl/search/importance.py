@@ -1,4 +1,4 @@
-"""Which parameters mattered: PED-ANOVA beside what chance alone would give, and in which direction.
+"""Importance of parameters: PED-ANOVA beside its chance level, and the direction of the effect.
 
 Watanabe, Bansal, Hutter: PED-ANOVA: Efficiently Quantifying Hyperparameter Importance in Arbitrary
 Subspaces, IJCAI 2023. It asks how far the parameters of the best trials are distributed differently from
@@ -26,16 +26,16 @@ WITHOUT_EFFECT = "inference"  # the section whose settings do not enter the vali
 
 @dataclass(frozen=True)
 class Importance:
-    """How much one parameter mattered.
+    """Importance of one parameter.
 
     Attributes:
         key: `section.key`.
         share: of the importance of all parameters; they sum to one.
-        chance: what a parameter without any effect exceeds in one of twenty searches like this, as a share;
-            1 if that is more than all parameters have together.
+        chance: 95 % quantile of the share of a parameter without any effect in searches like this; 1 if that
+            is more than all parameters have together.
         trend: Spearman's rank correlation with the loss (negative: larger values were better); None for
             parameters without an order, and where one of the two never changed.
-        clear: whether such a correlation has less than one chance in twenty without a trend.
+        clear: whether it is significant at the 5 % level.
     """
 
     key: str
@@ -46,7 +46,7 @@ class Importance:
 
     @property
     def above_chance(self) -> bool:
-        """Whether the parameter stands out from what chance gives."""
+        """Whether the parameter exceeds its chance level."""
         return self.share > self.chance
 
 
@@ -56,13 +56,15 @@ def importances(
     distributions: Mapping[str, BaseDistribution],
     seed: int = 0,
 ) -> tuple[Importance, ...]:
-    """Return the importance of every parameter that enters the loss, largest first.
+    """Importance of every parameter that enters the loss, largest first.
 
     It is empty if too little is known: few trials, one parameter, equal losses.
 
     Args:
-        losses: of the trials, finite. params: theirs, by `section.key`. distributions: of the parameters.
-        seed: of the shuffles that tell chance.
+        losses: of the trials, finite.
+        params: of the trials, by `section.key`.
+        distributions: of the parameters.
+        seed: of the shuffles that give the chance level.
     """
     keys = [key for key in distributions if key.partition(".")[0] != WITHOUT_EFFECT]
     if len(losses) < MIN_TRIALS or len(set(losses)) < 2 or len(keys) < 2:
@@ -89,7 +91,7 @@ def _divergences(
     rows: Sequence[Mapping[str, Any]],
     distributions: Mapping[str, BaseDistribution],
 ) -> dict[str, float]:
-    """Return Pearson's divergence of the best trials' values from all trials', by parameter."""
+    """Pearson's divergence of the best trials' values from all trials', by parameter."""
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -105,7 +107,7 @@ def _divergences(
 
 
 def _trend(values: Sequence[Any], losses: Sequence[float]) -> tuple[float | None, bool]:
-    """Return Spearman's correlation and whether it is clear; it needs numbers, and both must change."""
+    """Spearman's correlation and whether it is significant; it needs numbers, and both must change."""
     numbers = all(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
     if not numbers or len(set(values)) < 2 or len(set(losses)) < 2:
         return None, False

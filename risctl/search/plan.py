@@ -1,4 +1,4 @@
-"""What a search is made from, and what it leaves."""
+"""A search before it starts, its trials, and its outcome."""
 
 from __future__ import annotations
 
@@ -48,15 +48,19 @@ class SearchPlan:
 
 @dataclass(frozen=True)
 class TrialRecord:
-    """A trial as the study has it.
+    """A trial as stored in the study.
 
     Attributes:
-        number: from 0. state: what became of it. params: what was tried.
+        number: from 0.
+        state: complete, pruned, failed or running.
+        params: its parameters.
         value: the lowest validation total; None before there was one.
-        secondary: metrics of the epoch that had it. epochs: validation total of every epoch.
-        seconds: of training, on all machines that had a part in it.
-        reason: why it failed. directory: where its checkpoints are, on the machine that trained it last.
-        deaths: how its processes ended that did not end by themselves.
+        secondary: metrics of that epoch.
+        epochs: validation total of every epoch.
+        seconds: of training, on all machines that trained it.
+        reason: of its failure.
+        directory: of its checkpoints, on the machine that trained it last.
+        deaths: how each of its processes ended that was killed or crashed.
     """
 
     number: int
@@ -73,15 +77,16 @@ class TrialRecord:
 
 @dataclass(frozen=True)
 class SearchOutcome:
-    """How a search ended.
+    """Outcome of a search.
 
     Attributes:
-        trials: all of the study, by number; of other machines, too.
-        best: the complete trial of the lowest value. baseline: the trial of the preset's own values, None
-            where the space does not hold them.
+        trials: all of the study, by number, those of other machines included.
+        best: the complete trial of the lowest value.
         stopped_by: the signal that ended the search early, None if none did.
-        study_name, storage_url: where the study is; the URL without its password.
-        gave_up: why the search ended before its last trial: too many failed; None if it did not.
+        study_name: of the study.
+        storage_url: of its database, without the password.
+        baseline: the trial of the preset's own values, None where the space does not hold them.
+        gave_up: reason for an end before the last trial (too many failed); None if there is none.
     """
 
     trials: tuple[TrialRecord, ...]
@@ -94,5 +99,5 @@ class SearchOutcome:
 
     @property
     def finished(self) -> int:
-        """How many trials are complete or pruned."""
+        """Number of trials that are complete or pruned."""
         return sum(trial.state in ("complete", "pruned") for trial in self.trials)

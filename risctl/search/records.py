@@ -1,4 +1,4 @@
-"""From Optuna's trials to records, and the attributes in which a trial keeps what Optuna has no field for."""
+"""Conversion of Optuna's trials to records; names of the attributes that Optuna has no field for."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ STATES: Final[dict[TrialState, State]] = {
 
 
 def record_of(trial: FrozenTrial) -> TrialRecord:
-    """Return what the study has of a trial."""
+    """The record of a trial in the study."""
     kept, values = trial.user_attrs, trial.intermediate_values
     directory = kept.get(DIRECTORY)
     return TrialRecord(
@@ -44,6 +44,6 @@ def record_of(trial: FrozenTrial) -> TrialRecord:
 
 
 def best_of(records: tuple[TrialRecord, ...]) -> TrialRecord | None:
-    """Return the complete trial of the lowest value, the earliest of equals."""
+    """The complete trial of the lowest value, the earliest of equals."""
     complete = [record for record in records if record.state == "complete" and record.value is not None]
     return min(complete, key=lambda record: record.value or 0.0, default=None)

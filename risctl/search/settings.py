@@ -1,4 +1,4 @@
-"""Which settings make a study what it is: all whose change would make its trials incomparable."""
+"""The settings that identify a study: with other values its trials could not be compared."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MAY_CHANGE = FREE | {"search.trials", "search.space", "data.prefetch_workers"}
 
 
 def settings_of(plan: SearchPlan) -> dict[str, Any]:
-    """Return `{"section.key": value}`, as it comes back from JSON; of the spaces only the chosen one."""
+    """The identifying settings `{"section.key": value}` as JSON values; of the spaces only the chosen one."""
     config = trial_config(plan.config, {})
     dumped = config.model_dump(mode="json")
     flat = {

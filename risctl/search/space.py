@@ -1,4 +1,4 @@
-"""The search space: from settings to distributions, and from the values drawn to a configuration."""
+"""The search space as distributions, and the draw of a trial's parameters."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from risctl.search.trial import preset_parameters
 
 
 def distributions(config: Config) -> dict[str, BaseDistribution]:
-    """Return what the chosen space draws from, by setting; whole numbers where it is one."""
+    """Distributions of the chosen space by setting; of integers where the setting is one."""
     space = config.search.parameters
     return {key: _distribution(parameter, setting(config, key)) for key, parameter in space.items()}
 
@@ -37,7 +37,7 @@ def _distribution(parameter: Parameter, own: object) -> BaseDistribution:
 
 
 def draw(plan: SearchPlan, space: Mapping[str, BaseDistribution], trials: Sequence[FrozenTrial]) -> Params:
-    """Return the parameters of the next trial: the preset's own, then what the trials before suggest.
+    """Parameters of the next trial: the preset's own first, then those that earlier trials suggest.
 
     They follow from the seed, the number of the trial, and what is known when it begins. No two trials of a
     study, on whatever machine, draw from the same random numbers.
@@ -49,7 +49,7 @@ def draw(plan: SearchPlan, space: Mapping[str, BaseDistribution], trials: Sequen
     sampler = TPESampler(
         n_startup_trials=plan.config.search.startup_trials,
         multivariate=True,
-        constant_liar=True,  # what runs elsewhere counts as bad: the next draw keeps clear of it
+        constant_liar=True,  # a running trial counts as bad: the next draw keeps clear of it
         seed=int(sequence.generate_state(1)[0]),
     )
     study = optuna.create_study(sampler=sampler, direction="minimize")

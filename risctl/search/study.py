@@ -10,8 +10,9 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from functools import wraps
 from pathlib import Path
-from typing import TypeVar
+from typing import Concatenate, ParamSpec, TypeVar
 
 import optuna
 from optuna.pruners import MedianPruner
@@ -25,6 +26,7 @@ from risctl.search.space import distributions, draw
 from risctl.search.storage import PAUSES, Storage, with_retries
 
 T = TypeVar("T")
+P = ParamSpec("P")
 RETRIES = 1
 # A search gives up when more trials than this failed in excess of those that finished.
 MAX_EXCESS_FAILURES = 5
@@ -46,6 +48,20 @@ class Claim:
     seconds: float
 
 
+def _with_lock(method: Callable[Concatenate[Study, P], T]) -> Callable[Concatenate[Study, P], T]:
+    """Keep other processes out of the study while a method runs; run it again if the database fails."""
+
+    @wraps(method)
+    def locked(self: Study, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        def operation() -> T:
+            with self._storage.exclusive():
+                return method(self, *args, **kwargs)
+
+        return with_retries(self._storage.where, self._pauses, operation)
+
+    return locked
+
+
 class Study:
     """A study in its storage, on behalf of one process that trains its trials."""
 
@@ -57,10 +73,11 @@ class Study:
         self._space = distributions(plan.config)
         search = plan.config.search
         self._pruner = MedianPruner(0, search.pruner_warmup_epochs, n_min_trials=search.pruner_min_trials)
-        self._study = self._with_lock(self._open)
+        self._study = self._open()
         self._id = self._rdb.get_study_id_from_name(plan.study_name)
         self._ids: dict[int, int] = {}
 
+    @_with_lock
     def _open(self) -> optuna.Study:
         """Make the study, or join it.
 
@@ -82,15 +99,13 @@ class Study:
         """URL of the study, without a password."""
         return self._storage.url
 
+    @_with_lock
     def claim(self, mine: Collection[int], directory: Callable[[int], Path]) -> Claim | None:
         """Take up a running trial without a process, or else begin another; None if there is neither.
 
         Args:
             mine: trials that this process trains. directory: where it trains a trial.
         """
-        return self._with_lock(lambda: self._claim(mine, directory))
-
-    def _claim(self, mine: Collection[int], directory: Callable[[int], Path]) -> Claim | None:
         stale = self._storage.stale_trials(self._id)
         for trial in self._trials():
             if trial.state != TrialState.RUNNING or trial.number in mine:
@@ -135,6 +150,7 @@ class Study:
         seconds = trial.user_attrs.get(SECONDS, 0.0)
         return Claim(trial.number, trial.params, before and Path(before), seconds)
 
+    @_with_lock
     def report(
         self, number: int, epoch: int, value: float, secondary: dict[str, float] | None, seconds: float
     ) -> bool:
@@ -150,16 +166,12 @@ class Study:
         Raises:
             LostTrialError: the trial is another process's by now.
         """
-
-        def note() -> bool:
-            trial, trial_id = self._own(number), self._trial_id(number)
-            if secondary is not None:
-                self._rdb.set_trial_user_attr(trial_id, SECONDARY, secondary)
-            self._rdb.set_trial_user_attr(trial_id, SECONDS, seconds)
-            self._rdb.set_trial_intermediate_value(trial_id, epoch, value)
-            return self._is_bad(trial, epoch, value)
-
-        return self._with_lock(note)
+        trial, trial_id = self._own(number), self._trial_id(number)
+        if secondary is not None:
+            self._rdb.set_trial_user_attr(trial_id, SECONDARY, secondary)
+        self._rdb.set_trial_user_attr(trial_id, SECONDS, seconds)
+        self._rdb.set_trial_intermediate_value(trial_id, epoch, value)
+        return self._is_bad(trial, epoch, value)
 
     def _is_bad(self, trial: FrozenTrial, epoch: int, value: float) -> bool:
         """Ask the pruner; epochs after this one, of a process that died since, are not to be known yet."""
@@ -169,76 +181,61 @@ class Study:
         trial.intermediate_values = before | {epoch: value}
         return self._pruner.prune(self._study, trial)
 
+    @_with_lock
     def finish(self, number: int, state: TrialState, value: float | None, seconds: float) -> TrialRecord:
         """End a trial as complete or pruned; `value` None stands for the lowest of its epochs.
 
         Raises:
             LostTrialError: the trial is another process's by now.
         """
+        trial, trial_id = self._own(number), self._trial_id(number)
+        own = min(trial.intermediate_values.values()) if value is None else value
+        self._rdb.set_trial_user_attr(trial_id, SECONDS, seconds)
+        self._rdb.set_trial_state_values(trial_id, state, [own])
+        return self._record(trial_id)
 
-        def end() -> TrialRecord:
-            trial, trial_id = self._own(number), self._trial_id(number)
-            own = min(trial.intermediate_values.values()) if value is None else value
-            self._rdb.set_trial_user_attr(trial_id, SECONDS, seconds)
-            self._rdb.set_trial_state_values(trial_id, state, [own])
-            return self._record(trial_id)
-
-        return self._with_lock(end)
-
+    @_with_lock
     def fail(self, number: int, reason: str, seconds: float | None = None) -> TrialRecord:
         """End a trial as failed.
 
         Raises:
             LostTrialError: the trial is another process's by now.
         """
+        trial_id = self._trial_id(self._own(number).number)
+        if seconds is not None:
+            self._rdb.set_trial_user_attr(trial_id, SECONDS, seconds)
+        self._fail(trial_id, reason)
+        return self._record(trial_id)
 
-        def end() -> TrialRecord:
-            trial_id = self._trial_id(self._own(number).number)
-            if seconds is not None:
-                self._rdb.set_trial_user_attr(trial_id, SECONDS, seconds)
-            self._fail(trial_id, reason)
-            return self._record(trial_id)
-
-        return self._with_lock(end)
-
+    @_with_lock
     def died(self, number: int, reason: str) -> TrialRecord:
         """Record that a trial's process ended before the trial, which has failed if that was once too often.
 
         Raises:
             LostTrialError: the trial is another process's by now.
         """
+        self._note_death(self._own(number), reason)
+        return self._record(self._trial_id(number))
 
-        def note() -> TrialRecord:
-            self._note_death(self._own(number), reason)
-            return self._record(self._trial_id(number))
-
-        return self._with_lock(note)
-
+    @_with_lock
     def release(self, number: int) -> None:
         """Give a trial back, for anyone to take up.
 
         Raises:
             LostTrialError: the trial is another process's by now.
         """
+        self._rdb.set_trial_user_attr(self._trial_id(self._own(number).number), OWNER, "")
 
-        def give() -> None:
-            self._rdb.set_trial_user_attr(self._trial_id(self._own(number).number), OWNER, "")
-
-        self._with_lock(give)
-
+    @_with_lock
     def heartbeat(self, numbers: Collection[int]) -> list[int]:
         """Record that trials are alive; return those that are lost."""
-
-        def record() -> list[int]:
-            lost = []
-            for number in numbers:
-                try:
-                    self._storage.heartbeat(self._trial_id(self._own(number).number))
-                except LostTrialError:
-                    lost.append(number)
-            return lost
-
-        return self._with_lock(record)
+        lost = []
+        for number in numbers:
+            try:
+                self._storage.heartbeat(self._trial_id(self._own(number).number))
+            except LostTrialError:
+                lost.append(number)
+        return lost
 
     def records(self) -> tuple[TrialRecord, ...]:
         """Return the trials that have begun, by number."""
@@ -293,13 +290,6 @@ class Study:
     def _trials(self) -> list[FrozenTrial]:
         trials = self._rdb.get_all_trials(self._id, deepcopy=False)
         return sorted(trials, key=lambda trial: trial.number)
-
-    def _with_lock(self, operation: Callable[[], T]) -> T:
-        def locked() -> T:
-            with self._storage.exclusive():
-                return operation()
-
-        return with_retries(self._storage.where, self._pauses, locked)
 
 
 def _too_many_failed(trials: list[FrozenTrial]) -> bool:

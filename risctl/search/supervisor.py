@@ -139,7 +139,10 @@ class Supervisor:
             return
         seconds = self._claims[number].seconds + line["seconds"]
         if kind == "epoch":
-            self._hear_epoch(worker, line, seconds)
+            epoch, value, metrics = line["epoch"], line["value"], line["metrics"]
+            prune = self._study.report(number, epoch, value, metrics if line["best"] else None, seconds)
+            worker.answer("prune" if prune else "go")
+            self._emit(TrialEpoch(number, epoch, value, metrics))
             return
         self._drop(worker)
         if kind == "done":
@@ -152,13 +155,6 @@ class Supervisor:
             self._gone(worker, line["reason"])
         else:
             self._end(self._study.fail(number, line["reason"], seconds))
-
-    def _hear_epoch(self, worker: Worker, line: Mapping[str, Any], seconds: float) -> None:
-        number, epoch, value, metrics = worker.number, line["epoch"], line["value"], line["metrics"]
-        secondary = metrics if line["best"] else None
-        prune = self._study.report(number, epoch, value, secondary, seconds)
-        worker.answer("prune" if prune else "go")
-        self._emit(TrialEpoch(number, epoch, value, metrics))
 
     def _gone(self, worker: Worker, reason: str) -> None:
         """Have another process go on with the trial of a worker that has ended, if it may."""

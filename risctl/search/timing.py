@@ -1,4 +1,4 @@
-"""How long a trial takes, from a few optimiser steps and a short validation, measured here."""
+"""Duration of a trial, from a few optimiser steps and a short validation on this machine."""
 
 from __future__ import annotations
 
@@ -17,10 +17,13 @@ VALIDATED = 256  # scenes, at most
 
 @dataclass(frozen=True)
 class TrialTime:
-    """Seconds of one step and of validating one scene, and how many of both a trial has.
+    """Seconds of one step and of the validation of one scene, and their numbers in a trial.
 
     Attributes:
-        step, validated_scene: seconds. steps, validated: of a trial that runs to its end.
+        step: seconds of one optimiser step.
+        validated_scene: seconds of one scene of a validation.
+        steps: of a trial that runs to its end.
+        validated: scenes that such a trial validates.
         parameters: of its network.
     """
 

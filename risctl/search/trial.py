@@ -1,4 +1,4 @@
-"""One trial: its configuration, and the training that it is."""
+"""One trial: its configuration and its training."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ if TYPE_CHECKING:
 
 
 def preset_parameters(config: Config) -> Params | None:
-    """Return the configuration's own values of the chosen space; None if the space does not hold one."""
+    """The configuration's own values of the searched settings; None if the space does not hold one."""
     own: dict[str, Any] = {key: setting(config, key) for key in config.search.parameters}
     held = all(parameter.holds(own[key]) for key, parameter in config.search.parameters.items())
     return own if held else None
 
 
 def with_parameters(config: Config, params: Params) -> Config:
-    """Return `config` with the settings of `params`.
+    """The configuration `config` with the settings of `params`.
 
     Raises:
         InputError: they do not fit the other settings.
@@ -33,7 +33,7 @@ def with_parameters(config: Config, params: Params) -> Config:
 
 
 def trial_config(config: Config, params: Params) -> Config:
-    """Return what a trial trains: `params`, the length of trials, and neither curriculum nor weight average.
+    """Configuration of a trial: `params`, the length of trials, neither curriculum nor weight average.
 
     The loss keeps its weights whatever the trial: the validation totals of all trials are comparable.
     """
