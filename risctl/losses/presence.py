@@ -68,13 +68,7 @@ class CellTargets:
 
 def detection_weights(loss: LossConfig) -> dict[str, float]:
     """Weight of every term of `DETECTION_TERMS`."""
-    return {
-        "presence": loss.own_presence,
-        "offset": loss.own_offset,
-        "range": loss.own_range,
-        "power": loss.own_power,
-        "std": loss.own_std,
-    }
+    return {name: getattr(loss, f"own_{name}") for name in DETECTION_TERMS}
 
 
 def detection_terms(prediction: Prediction, truth: Truth, view: FieldOfView) -> dict[str, Tensor]:
