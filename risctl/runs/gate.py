@@ -69,8 +69,8 @@ class Gate:
         return ", ".join(f"{c.name} {_found(c.value)} (wanted {c.wanted})" for c in self.checks if not c.met)
 
 
-def judge(outcome: Outcome, epochs: Sequence[Mapping[str, Any]], failure: str | None = None) -> Gate:
-    """Judge a run.
+def judge(trained: Trained, failure: str | None = None) -> Gate:
+    """Judge a training by the figures of its best epoch and the records of its steps.
 
     Args:
         outcome: how it ended.
@@ -88,6 +88,8 @@ def judge(outcome: Outcome, epochs: Sequence[Mapping[str, Any]], failure: str | 
         _limit("source count right", figures.get("count_accuracy"), 0.95, _above),
         Check("steps skipped", outcome.skipped, "0", outcome.skipped == 0, fatal=True),
         Check("steps sanitised", outcome.sanitised, "0", outcome.sanitised == 0, fatal=True),
+        Check("steps that moved the parameters", moved, "above 0.5", moved > 0.5, fatal=True),
+        Check("inactive gap, margin or align terms", len(idle), "0", not idle),
         Check("largest rise", rise, f"below {LARGEST_RISE:g} times", rise < LARGEST_RISE, fatal=True),
     )
     if failure is not None:
@@ -301,7 +303,7 @@ def overfit(
 
 def _judged(trained: Trained, failure: str | None) -> Judged:
     """Judge, write `overfit.json`, draw the curves."""
-    gate = judge(trained.outcome, trained.epochs, failure)
+    gate = judge(trained, failure)
     verdict = gate_document(gate, trained.config, trained.outcome, failure)
     write_json(trained.run / VERDICT_FILE, versioned(verdict))
     if trained.epochs:

@@ -6,12 +6,14 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from risctl.cli.app import main
 from risctl.evaluation.alignment import check
 from risctl.evaluation.alignment.report import Finding
+from risctl.training import forward_pass
 from tests.cli.tiny import NETWORK, SURFACE, TINY, ask
 
 Capture = pytest.CaptureFixture[str]
@@ -34,7 +36,7 @@ def test_a_fresh_network_is_aligned(capsys: Capture, tmp_path: Path, monkeypatch
     assert document["passed"] is True
     assert all(finding["passed"] for finding in document["findings"])
     exact = [f["got"] for f in document["findings"] if f["group"] == "equality"]
-    assert exact == [0.0, 0.0, 0.0]
+    assert exact == [0.0] * 4  # three covariances and the loss
     assert list(document["fingerprints"]) == ["configuration"]
     assert list(tmp_path.iterdir()) == []
 
@@ -92,6 +94,18 @@ def test_a_line_that_fails_ends_with_status_3(capsys: Capture, monkeypatch: pyte
     assert document["passed"] is False
     assert main(["check-alignment", *FRESH, *FEW]) == 3
     assert "expected 0, got 0.25" in capsys.readouterr().err
+
+
+def test_a_training_step_with_another_beta_ends_with_status_3(
+    capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def passed(network: Any, measured: Any, covariance: Any, *rest: Any) -> Any:
+        return forward_pass(network, measured, covariance.model_copy(update={"beta": 0.5}), *rest)
+
+    monkeypatch.setattr("risctl.training.step.forward_pass", passed)
+    document = ask(capsys, "check-alignment", *FRESH, *FEW, status=3)
+    failed = {(f["name"], f["side"]) for f in document["findings"] if not f["passed"]}
+    assert ("beta", "training") in failed
 
 
 def test_a_survivor_ends_with_status_3(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
