@@ -36,7 +36,7 @@ def evaluate_command(
     ] = None,
     estimators: Annotated[
         str | None,
-        typer.Option(help=f"Comma-separated: {','.join(estimator_names())}."),
+        typer.Option(help=f"Comma-separated: {', '.join(estimator_names())}."),
     ] = None,
     scenes: Annotated[
         int | None, typer.Option(help="Scenes; the preset's (or all of --data) if absent.")
