@@ -12,9 +12,10 @@ from risctl.config import Config, LossConfig, fingerprint, known_fingerprints
 from risctl.config.layers import Layers, Machine
 from risctl.covariance import covariance_fingerprint, is_covariance_fingerprint
 from risctl.errors import CheckFailedError, DamagedFileError, DivergedError, InputError
+from risctl.losses import main_weights
 from risctl.runs.directory import RUNS
 from risctl.runs.documents import read_document, write_json
-from risctl.runs.records import METRICS, read_metrics, recorded_outcome
+from risctl.runs.records import METRICS, STEP, of_kind, read_metrics, recorded_outcome
 from risctl.runs.training import (
     Announce,
     PreparedTraining,
@@ -25,7 +26,7 @@ from risctl.runs.training import (
     with_curves,
 )
 from risctl.text import Document, number, versioned
-from risctl.training import Listener, Outcome, StopFlag
+from risctl.training import Listener, Outcome, StopFlag, inactive_terms, moved_share
 
 READY_BELOW, BROKEN_ABOVE = 0.5, 1.0
 MAX_EPOCHS = 30
@@ -69,18 +70,26 @@ class Gate:
         return ", ".join(f"{c.name} {_found(c.value)} (wanted {c.wanted})" for c in self.checks if not c.met)
 
 
-def judge(trained: Trained, failure: str | None = None) -> Gate:
+def judge(
+    outcome: Outcome,
+    epochs: Sequence[Mapping[str, Any]],
+    steps: Sequence[Mapping[str, Any]],
+    weights: Mapping[str, float],
+    failure: str | None = None,
+) -> Gate:
     """Judge a training by the figures of its best epoch and the records of its steps.
 
     Args:
         outcome: how it ended.
         epochs: its validations as recorded, in order.
+        steps: its steps as recorded.
+        weights: weight of every loss term.
         failure: the error that ended it before its end, None if none did.
     """
     best = [entry for entry in epochs if entry["epoch"] == outcome.best_epoch]
     figures: Mapping[str, float | None] = best[0]["metrics"] if best else {}
     totals = [entry["val"]["total"] for entry in epochs]
-    rise = largest_rise(totals)
+    rise, moved, idle = largest_rise(totals), moved_share(steps), inactive_terms(epochs, weights)
     checks: tuple[Check, ...] = (
         _limit("validation loss", outcome.best_value, READY_BELOW, _below, fatal_beyond=BROKEN_ABOVE),
         _limit("NMSE of R_blend", figures.get("nmse_blend"), 0.25, _below),
@@ -303,7 +312,8 @@ def overfit(
 
 def _judged(trained: Trained, failure: str | None) -> Judged:
     """Judge, write `overfit.json`, draw the curves."""
-    gate = judge(trained, failure)
+    steps = of_kind(trained.records, STEP)
+    gate = judge(trained.outcome, trained.epochs, steps, main_weights(trained.config.loss), failure)
     verdict = gate_document(gate, trained.config, trained.outcome, failure)
     write_json(trained.run / VERDICT_FILE, versioned(verdict))
     if trained.epochs:

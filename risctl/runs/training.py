@@ -9,8 +9,6 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from risctl.config import Config
 from risctl.config.layers import Layers, Machine
 from risctl.data.atomic import storage_errors
@@ -85,19 +83,8 @@ class PreparedTraining:
     @functools.cached_property
     def plan(self) -> TrainingPlan:
         """What the trainer takes."""
-        config = self.config
-        return TrainingPlan(
-            physics=config.physics,
-            covariance=config.covariance,
-            model=config.model,
-            loss=config.loss,
-            training=config.training,
-            data=config.data,
-            train=self.sources.train,
-            validation=self.sources.validation,
-            document=config.model_dump(mode="json"),
-            device=torch.device(self.device),
-        )
+        sources = self.sources.train, self.sources.validation
+        return TrainingPlan.from_config(self.config, sources, self.device)
 
     @property
     def resumed(self) -> Path | None:
