@@ -21,7 +21,7 @@ TINY = (
 
 @dataclass(frozen=True)
 class Case:
-    """An addition: new files by name, edits as (file, text, what is added after it), a script that uses it."""
+    """An addition: new files by name, edits as (file, text, what follows it), a script that uses it."""
 
     limit: int
     files: dict[str, str]

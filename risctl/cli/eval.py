@@ -24,45 +24,47 @@ OVERRIDE = re.compile(r"[A-Za-z_]\w*(\.\w+)+=.*", re.DOTALL)
 WRITES = "runs/eval/<utc-time>_<preset>_<id>/"
 
 
+Scenes = Annotated[int | None, typer.Option(help="Scenes; the preset's (or all of --data) if absent.")]
+Known = Annotated[
+    bool, typer.Option("--known-num-sources", help="Tell the estimators how many sources there are.")
+]
+Sweeps = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="KEY=V1,V2,...",
+        help="Evaluate at each value of a setting instead (physics.snr_db: the SNR); repeatable.",
+    ),
+]
+Answers = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="NAME=FILE",
+        help="Score answers of another program, JSON as locate writes it, on --data; repeatable.",
+    ),
+]
+Target = Annotated[
+    str | None,
+    typer.Argument(metavar="RUN|CHECKPOINT", help="Trained model; absent: the one that comes with risctl."),
+]
+
+
 @common_options
 def evaluate_command(
     common: Common,
-    target: Annotated[
-        str | None,
-        typer.Argument(
-            metavar="RUN|CHECKPOINT", help="Trained model; absent: the one that comes with risctl."
-        ),
-    ] = None,
+    target: Target = None,
     data: Annotated[
         Path | None, typer.Option(help="Dataset directory; absent: scenes made on the way, equal cells.")
     ] = None,
     estimators: Annotated[
-        str | None,
-        typer.Option(help=f"Comma-separated: {','.join(estimator_names())}."),
+        str | None, typer.Option(help=f"Comma-separated: {','.join(estimator_names())}.")
     ] = None,
-    answers: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="NAME=FILE",
-            help="Score answers of another program, JSON as locate writes it, on --data; repeatable.",
-        ),
-    ] = None,
-    scenes: Annotated[
-        int | None, typer.Option(help="Scenes; the preset's (or all of --data) if absent.")
-    ] = None,
-    known_num_sources: Annotated[
-        bool, typer.Option("--known-num-sources", help="Tell the estimators how many sources there are.")
-    ] = False,
+    answers: Answers = None,
+    scenes: Scenes = None,
+    known_num_sources: Known = False,
     workers: Annotated[int, typer.Option(help="Worker processes of one thread each.")] = 1,
     batch: Annotated[int, typer.Option(help="Scenes estimated at once.")] = 64,
     plots: Annotated[bool, typer.Option("--plots/--no-plots", help="Draw PNGs.")] = True,
-    sweep: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="KEY=V1,V2,...",
-            help="Evaluate at each value of a setting instead (physics.snr_db: the SNR); repeatable.",
-        ),
-    ] = None,
+    sweep: Sweeps = None,
     resume: Annotated[
         Path | None, typer.Option(metavar="RUN", help="Go on with an interrupted --sweep.")
     ] = None,
