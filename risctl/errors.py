@@ -26,7 +26,7 @@ class InputError(RisctlError, ValueError):
         >>> import risctl
         >>> risctl.load_config("quick", overrides=["physics.num_snapshots=0"])
         Traceback (most recent call last):
-        risctl.errors.InputError: override: physics.num_snapshots: expected at least 1, got 0
+        risctl.errors.InputError: override: physics.num_snapshots: expected greater than or equal to 1, got 0
     """
 
     exit_status = 2
