@@ -1,7 +1,7 @@
 """Golden outputs: what every command answers and writes, recorded from a checkout, compared with another's.
 
     python tests/golden.py record CHECKOUT OUT                   # three minutes of one core
-    python tests/golden.py compare A B [--ignore REGEX] ...      # exit status 1 if they differ
+    python tests/golden.py compare A B [--ignore REGEX] [--rename OLD=NEW]    # exit status 1 if they differ
 
 A recording holds one JSON file per command line: exit status, the `--json` document, the lines of stderr, and
 every file that the command wrote: weights as a digest per tensor, JSON as documents, text as lines, the rest
@@ -9,6 +9,7 @@ as a digest of the bytes. Left out is what differs between two recordings of the
 places, the state of git. Figures are compared bit for bit: record both on one machine, with the same
 versions of everything.
 `--ignore` is searched in `command: key`; the keys are `status`, `json/...`, `stderr/...`, `files/...`.
+`--rename` replaces a word throughout A: what has another name in B and the same value.
 `--only` takes the command lines whose names it matches, with those whose runs they use: `train$|eval$`.
 """
 
@@ -242,12 +243,23 @@ def flatten(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
         yield from flatten(item, f"{key}/{name}" if key else str(name))
 
 
-def differences(a: Path, b: Path, only: str, ignored: list[str]) -> Iterator[str]:
+def read(path: Path, renamed: list[str]) -> dict[str, Any]:
+    """The leaves of one command's recording, with some words replaced."""
+    text = path.read_text() if path.exists() else "{}"
+    for old, _, new in (words.partition("=") for words in renamed):
+        text = re.sub(rf"\b{old}", new, text)
+    return dict(flatten(json.loads(text)))
+
+
+def differences(a: Path, b: Path, options: argparse.Namespace) -> Iterator[str]:
     """Key and both values of everything in which two recordings differ."""
+    ignored = [*TIMED, *options.ignore]
     names = {path.name for folder in (a, b) for path in folder.glob("*.json")}
-    for name in sorted(name for name in names if re.match(only, name[:-5])):
-        files = [folder / name for folder in (a, b)]
-        left, right = (dict(flatten(json.loads(f.read_text()))) if f.exists() else {} for f in files)
+    names = {name for name in names if re.match(options.only, name[:-5])}
+    if not names:
+        yield "nothing was compared"
+    for name in sorted(names):
+        left, right = read(a / name, options.rename), read(b / name, [])
         for key in sorted(left.keys() | right.keys()):
             place, values = f"{name[:-5]}: {key}", (left.get(key, "absent"), right.get(key, "absent"))
             if repr(values[0]) != repr(values[1]) and not any(re.search(word, place) for word in ignored):
@@ -260,12 +272,13 @@ def main() -> int:
     parser.add_argument("command", choices=("record", "compare"))
     parser.add_argument("paths", nargs=2, type=Path, help="CHECKOUT OUT, or two recordings")
     parser.add_argument("--ignore", action="append", default=[], metavar="REGEX")
+    parser.add_argument("--rename", action="append", default=[], metavar="OLD=NEW")
     parser.add_argument("--only", default="", metavar="REGEX")
     options = parser.parse_args()
     if options.command == "record":
         record(*options.paths, options.only)
         return 0
-    found = list(differences(*options.paths, options.only, [*TIMED, *options.ignore]))
+    found = list(differences(*options.paths, options))
     print(*found, f"{len(found)} differences", sep="\n")
     return int(bool(found))
 
