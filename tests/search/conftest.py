@@ -3,8 +3,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -13,43 +11,17 @@ from typing import Any
 import pytest
 
 from risctl.search import SearchPlan
+from tests.processes import Server
 from tests.search.clerk import Clerk
 
-ROOT = Path(__file__).resolve().parents[2]
 
-
-class SearchProcess:
+class SearchProcess(Server):
     """Starts searches in processes of their own, and waits for them."""
-
-    def __init__(self) -> None:
-        command = [sys.executable, "-m", "tests.search.search_process"]
-        path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
-        environment = os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
-        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-        self.process = subprocess.Popen(command, cwd=ROOT, env=environment, text=True, **pipes)
-
-    def ask(self, **request: Any) -> Any:
-        stdin, stdout = self.process.stdin, self.process.stdout
-        assert stdin is not None
-        assert stdout is not None
-        stdin.write(json.dumps(request) + "\n")
-        stdin.flush()
-        return json.loads(stdout.readline())
-
-    def start(self, directory: Path, **settings: Any) -> int:
-        return int(self.ask(start={"directory": str(directory)} | settings))
-
-    def wait(self, pid: int) -> int:
-        return int(self.ask(wait=pid))
-
-    def run(self, directory: Path, **settings: Any) -> int:
-        """Search to the end and return the exit status."""
-        return self.wait(self.start(directory, **settings))
 
     def kill(self, pid: int) -> int:
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
-        return self.wait(pid)
+        return int(self.wait(pid))
 
     def kill_worker(self, pid: int) -> bool:
         """Return whether it was still there."""
@@ -97,8 +69,5 @@ def open_clerk() -> Iterator[OpenClerk]:
 
 @pytest.fixture(scope="session")
 def search_process() -> Iterator[SearchProcess]:
-    searches = SearchProcess()
-    with searches.process:
+    with SearchProcess("tests.search.search_process") as searches:
         yield searches
-        assert searches.process.stdin is not None
-        searches.process.stdin.close()

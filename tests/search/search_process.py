@@ -1,18 +1,16 @@
 """A process that searches on request, so that tests can kill searches without paying for each start.
 
-Reads one JSON request a line. `{"start": {"directory": ..., settings...}}` forks a search and answers with
-its process id; `{"wait": pid}` answers with its exit status (negative: the signal); `{"server": null}`
-answers with the id of the process whose children all the workers are. A search resumes what is there, and
-writes what it reports into `events.jsonl`.
+`{"start": {"directory": ..., settings...}}` forks a search; `{"server": null}` answers with the id of the
+process whose children all the workers are. A search resumes what is there, and writes what it reports into
+`events.jsonl`.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import signal
-import sys
 from dataclasses import asdict
+from functools import partial
 from multiprocessing import forkserver, get_context
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -25,6 +23,7 @@ from risctl.errors import RisctlError
 from risctl.search import SearchEvent, run_search
 from risctl.search.pool import PRELOADED
 from risctl.training import StopFlag
+from tests.processes import fork, serve, stop_on_signals
 from tests.search.clerk import Clerk
 from tests.search.small import small_config, small_plan
 
@@ -42,8 +41,7 @@ class Log:
 
 def search(request: dict[str, Any]) -> int:
     directory, stop = Path(request.pop("directory")), StopFlag()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda received, _frame: stop.request(received))
+    stop_on_signals(stop.request)
     directory.mkdir(parents=True, exist_ok=True)
     plan = small_plan(config=small_config(**request.pop("search", {})), **request)
     log = Log(directory / "events.jsonl")
@@ -55,24 +53,18 @@ def search(request: dict[str, Any]) -> int:
     return 0 if outcome.stopped_by is None else 128 + outcome.stopped_by
 
 
-def fork(request: dict[str, Any]) -> int:
-    pid = os.fork()
-    if pid:
-        return pid
+def search_in(request: dict[str, Any]) -> int:
     if request.pop("group", False):
         os.setsid()
         forkserver._forkserver.__init__()  # starts another server, in this group
     else:  # saves that, but the server of the workers is not this process's child then
         forkserver._forkserver.ensure_running = lambda: None
-    os.fsync = lambda _descriptor: None  # a killed process, unlike a power failure, loses nothing cached
-    os._exit(search(request))
+    return search(request)
 
 
 def answer(request: dict[str, Any]) -> Any:
     if "start" in request:
-        return fork(request["start"])
-    if "wait" in request:
-        return os.waitstatus_to_exitcode(os.waitpid(request["wait"], 0)[1])
+        return fork(partial(search_in, request["start"]))
     return forkserver._forkserver._forkserver_pid
 
 
@@ -89,8 +81,7 @@ def main() -> None:
         clerk.finish(0, 1.0)
         clerk.claim()
         clerk.storage.close()
-    for line in sys.stdin:
-        print(json.dumps(answer(json.loads(line))), flush=True)
+    serve(answer)
 
 
 if __name__ == "__main__":

@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from risctl.config import Config
-from risctl.search import SearchEvent, SearchOutcome, SearchPlan, TrialRecord, run_search
-from tests.training.small import MODEL, PHYSICS
+from risctl.search import SearchOutcome, SearchPlan, TrialRecord, run_search
+from tests.small import PHYSICS
+from tests.training.small import MODEL
 
 SPACE = {
     "training": {"lr": {"low": 1e-3, "high": 1e-1, "log": True}, "batch": {"choices": [12, 16]}},
@@ -41,19 +42,6 @@ def small_config(**search: Any) -> Config:
 
 def small_plan(trials: int = 4, workers: int = 1, config: Config | None = None, **changes: Any) -> SearchPlan:
     return SearchPlan(config=config or small_config(), trials=trials, workers=workers, **changes)
-
-
-class Heard:
-    """A listener that remembers."""
-
-    def __init__(self) -> None:
-        self.events: list[SearchEvent] = []
-
-    def __call__(self, event: SearchEvent) -> None:
-        self.events.append(event)
-
-    def of(self, kind: type) -> list[Any]:
-        return [event for event in self.events if isinstance(event, kind)]
 
 
 def search(

@@ -15,7 +15,8 @@ from risctl.errors import InputError, StorageError
 from risctl.search import SearchPlan, TrialEnded, read_outcome, run_search
 from tests.search.checks import check_same_parameters, check_whole, wait_until
 from tests.search.conftest import OpenClerk, SearchProcess, count, events
-from tests.search.small import SPACE, Heard, essence, small_config, small_plan, with_store
+from tests.search.small import SPACE, essence, small_config, small_plan, with_store
+from tests.small import Recorder
 
 TRIALS = 4
 
@@ -125,7 +126,7 @@ def test_parameters_that_fit_nothing_else_fail_their_trials(tmp_path: Path) -> N
     coherent = config.physics.model_copy(update={"symbols": "coherent"})
     plain = config.covariance.model_copy(update={"center": False})
     changed = config.model_copy(update={"physics": coherent, "covariance": plain})
-    heard = Heard()
+    heard = Recorder()
     outcome = run_search(small_plan(config=changed), tmp_path, [heard])
     assert outcome.gave_up is not None
     assert "covariance.center: expected false with coherent symbols" in outcome.gave_up
