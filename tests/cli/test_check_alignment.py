@@ -12,7 +12,7 @@ import pytest
 from risctl.cli.app import main
 from risctl.evaluation.alignment import check
 from risctl.evaluation.alignment.report import Finding
-from tests.cli.tiny import NETWORK, SURFACE, TINY, ask
+from tests.runs.tiny import NETWORK, SURFACE, TINY, ask
 
 Capture = pytest.CaptureFixture[str]
 FRESH = (*SURFACE, *NETWORK)

@@ -12,7 +12,7 @@ from risctl.cli.app import main
 from risctl.config import PhysicsConfig, load_config
 from risctl.data import SceneStream, open_dataset
 from risctl.evaluation import read_results
-from tests.cli.tiny import LENGTH, NETWORK
+from tests.runs.tiny import LENGTH, NETWORK
 
 Capture = pytest.CaptureFixture[str]
 SMALL = (

@@ -11,7 +11,7 @@ from risctl.cli import hpo_screen
 from risctl.cli.hpo_screen import render, search_screen, shown_rows
 from risctl.cli.hpo_state import SearchState, number, words
 from risctl.search import TrialEnded, TrialEpoch, TrialRetried, TrialStarted
-from tests.cli.searches import METRICS, events, params, record, trials
+from tests.runs.searches import METRICS, events, params, record, trials
 
 
 class Clock:

@@ -13,7 +13,7 @@ from risctl.cli.app import main
 from risctl.cli.training_run import Prepared
 from risctl.errors import CheckFailedError, DivergedError, RisctlError, StorageError
 from risctl.training.validation import Validator
-from tests.cli.tiny import TINY, ask, status_of
+from tests.runs.tiny import TINY, ask, status_of
 
 Capture = pytest.CaptureFixture[str]
 

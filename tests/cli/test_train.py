@@ -17,7 +17,7 @@ from risctl.config import PhysicsConfig, load_config
 from risctl.data import exclusive_lock, write_dataset
 from risctl.model.checkpoint import read_checkpoint
 from risctl.training import Event, StepResult, StopFlag
-from tests.cli.tiny import SURFACE, TINY, ask, status_of
+from tests.runs.tiny import SURFACE, TINY, ask, status_of
 
 Capture = pytest.CaptureFixture[str]
 LAST = Path("checkpoints/last.safetensors")

@@ -24,8 +24,8 @@ from risctl.evaluation import (
     write_point,
     write_sweep,
 )
-from risctl.evaluation.plots import save_figure, sweep_figure
-from risctl.evaluation.plots.sweep import places
+from risctl.plots import save_figure, sweep_figure
+from risctl.plots.sweep import places
 from risctl.evaluation.results import Results
 
 KEY = "physics.num_snapshots"

@@ -13,7 +13,7 @@ from risctl.cli.training_screen import render, training_screen
 from risctl.cli.training_state import TrainingState, readable_seconds
 from risctl.config import LossConfig
 from risctl.losses import TERMS, term_weights
-from tests.cli.events import STEPS, epoch, first_batch, started, step, training
+from tests.runs.events import STEPS, epoch, first_batch, started, step, training
 
 
 def _state(clock: list[float] | None = None) -> TrainingState:

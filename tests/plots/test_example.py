@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from risctl.cli import evaluation_pictures as pictures
+from risctl.plots import example as pictures
 from risctl.config import load_config
 from risctl.data import SceneStream
 from risctl.evaluation import Positions
