@@ -106,7 +106,7 @@ def test_datasets_bring_their_physics_and_numbers_of_scenes() -> None:
         ({"data": Path("d/train"), "val_data": Path("other")}, (), "other", "physics.ris_columns", "as in d/train"),
         ({"val_data": Path("d/val")}, (), "val_data", "", "a training dataset (data)"),
         ({"data": Path("d")}, ("physics.num_snapshots=5",), "data", "", "no physics.* override"),
-        ({}, ("data.source=store",), "data", "source", "a dataset (data)"),
+        ({}, ("data.source=store",), "data", "", 'a dataset beside data.source = "store"'),
         ({"fork": True}, (), "fork", "", "a run to resume"),
     ],
 )
