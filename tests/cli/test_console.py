@@ -35,9 +35,7 @@ def test_rich_tables_on_a_terminal(capsys: Capture, monkeypatch: pytest.MonkeyPa
     assert "[bold]" in shown
 
 
-def test_plain_progress_goes_to_stderr_now_and_then(
-    capsys: Capture, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_plain_progress_goes_to_stderr_now_and_then(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter([0.0, 1.0, 6.0, 7.0, 12.0])
     monkeypatch.setattr(console.time, "monotonic", lambda: next(clock))
     with console.progress("scenes") as update:

@@ -48,7 +48,9 @@ def test_what_contradicts_a_model_is_one_line(command: str, run: Path, capsys: C
     target = ["m.npz", "--model", str(run)] if command == "locate" else [str(run)]
     message = refused(capsys, command, *target, "covariance.beta=0.26")
     assert "covariance.beta: expected 0.3, which the model was trained with, got 0.26" in message
-    assert "covariance.beta" in refused(capsys, command, *target, *TINY, "--preset", "quick", "covariance.beta=0.2")
+    assert "covariance.beta" in refused(
+        capsys, command, *target, *TINY, "--preset", "quick", "covariance.beta=0.2"
+    )
 
 
 def test_dry_run_writes_nothing(run: Path, capsys: Capture, tmp_path: Path) -> None:

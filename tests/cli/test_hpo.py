@@ -148,7 +148,10 @@ def test_a_dry_run_writes_nothing_and_says_how_long(story: Story, capsys: Captur
 @pytest.mark.parametrize(
     ("found", "said"),
     [
-        ([record(0, None, "failed", reason="killed twice")], ("no trial completed", "not known from fewer than")),
+        (
+            [record(0, None, "failed", reason="killed twice")],
+            ("no trial completed", "not known from fewer than"),
+        ),
         ([record(i, 1.0 + 0.01 * i) for i in range(40)], ("The best 30 of 40 trials",)),
     ],
 )

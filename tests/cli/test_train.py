@@ -99,7 +99,9 @@ def test_a_second_signal_leaves_at_once(
 @pytest.mark.usefixtures("plain")
 def test_a_run_refuses_other_science_and_takes_it_as_a_fork(run: Path, capsys: Capture) -> None:
     message = refused(capsys, "train", "--resume", str(run), "training.lr=0.001")
-    assert "training.lr: expected 0.0004, which the run began with (a fork begins another), got 0.001" in message
+    assert (
+        "training.lr: expected 0.0004, which the run began with (a fork begins another), got 0.001" in message
+    )
     fork = ask(capsys, "train", "--resume", str(run), "--fork", "training.epochs=3", "training.lr=0.001")
     assert fork["run"] != str(run)
     assert (fork["outcome"]["steps"], fork["outcome"]["epochs"]) == (12, 3)

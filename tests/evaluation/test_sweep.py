@@ -24,9 +24,9 @@ from risctl.evaluation import (
     write_point,
     write_sweep,
 )
+from risctl.evaluation.results import Results
 from risctl.plots import save_figure, sweep_figure
 from risctl.plots.sweep import places
-from risctl.evaluation.results import Results
 
 KEY = "physics.num_snapshots"
 

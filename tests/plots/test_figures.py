@@ -15,6 +15,8 @@ from matplotlib.figure import Figure
 from risctl.config import PhysicsConfig
 from risctl.errors import StorageError
 from risctl.evaluation import Evaluation, Positions
+from risctl.evaluation.results import Results
+from risctl.physics import FieldOfView
 from risctl.plots import (
     confusion_figure,
     rates_figure,
@@ -26,8 +28,6 @@ from risctl.plots import (
 )
 from risctl.plots.scene import error_bars, view_edges
 from risctl.plots.spectrum import to_decibels
-from risctl.evaluation.results import Results
-from risctl.physics import FieldOfView
 
 
 def positions(*at: tuple[float, float, float]) -> Positions:

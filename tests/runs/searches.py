@@ -20,9 +20,9 @@ from risctl.search import (
     TrialEpoch,
     TrialRecord,
     TrialStarted,
+    importance,
     preset_parameters,
 )
-from risctl.search import importance
 from tests.runs.tiny import NETWORK, SURFACE
 
 SPACE = (

@@ -41,7 +41,9 @@ def test_a_run_that_ends_well(run: RunDirectory) -> None:
 def test_a_run_that_fails(run: RunDirectory) -> None:
     with pytest.raises(CheckFailedError), run:
         raise CheckFailedError("the gate")
-    assert status_of(run.path) | {"state": "failed", "exit_status": 3, "message": "the gate"} == status_of(run.path)
+    assert status_of(run.path) | {"state": "failed", "exit_status": 3, "message": "the gate"} == status_of(
+        run.path
+    )
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,9 @@ SMALL = Layers(
 
 
 def _request(layers: Layers = SMALL, **how: Any) -> runs.EvaluationRequest:
-    return runs.EvaluationRequest(layers, **{"estimators": ("music",), "scenes": 8, "batch": 4, "plots": False} | how)
+    return runs.EvaluationRequest(
+        layers, **{"estimators": ("music",), "scenes": 8, "batch": 4, "plots": False} | how
+    )
 
 
 def test_a_streamed_evaluation_leaves_a_complete_run() -> None:
@@ -54,7 +56,8 @@ def test_a_streamed_evaluation_leaves_a_complete_run() -> None:
 
 def test_workers_change_nothing_but_the_time() -> None:
     one, two = (
-        runs.evaluate(_request(known_num_sources=True, workers=workers)).evaluation.results for workers in (1, 2)
+        runs.evaluate(_request(known_num_sources=True, workers=workers)).evaluation.results
+        for workers in (1, 2)
     )
     assert one.cells == two.cells
     assert one.num_sources_known

@@ -68,7 +68,9 @@ def test_the_fitted_count_is_used_and_one_of_other_weights_refused(calibrated: P
     Path("m/checkpoints/fusion.safetensors").unlink()
     with pytest.raises(InputError, match=r"inference\.count_by"):
         _cells("m", FUSED)
-    best, last = (json.loads((calibrated / f"checkpoints/{name}.json").read_text()) for name in ("best", "last"))
+    best, last = (
+        json.loads((calibrated / f"checkpoints/{name}.json").read_text()) for name in ("best", "last")
+    )
     if best["step"] != last["step"]:
         with pytest.raises(InputError, match="fit the count fusion anew"):
             _cells(calibrated / "checkpoints" / "last.safetensors")

@@ -179,7 +179,9 @@ def _overfit_failing(step: int, error: RisctlError, resume: Path | None = None) 
 
 @pytest.mark.parametrize("good", [0, 1])
 @pytest.mark.parametrize("kind", [DivergedError, CheckFailedError])
-def test_a_training_that_fails_is_judged_broken_by_what_it_recorded(good: int, kind: type[RisctlError]) -> None:
+def test_a_training_that_fails_is_judged_broken_by_what_it_recorded(
+    good: int, kind: type[RisctlError]
+) -> None:
     why = "the validation loss is not finite (cov)"
     judged = _overfit_failing(4 * (good + 1), kind(why))
     run, verdict = judged.trained.run, judged.verdict

@@ -38,8 +38,12 @@ def file(scenes: Any) -> Path:
     return Path("m.npz")
 
 
-def _locate(file: Path, estimator: str | None = "music", num_sources: int | None = None, batch: int = 64) -> Any:
-    return runs.describe(runs.locate_file(runs.choose_estimator(Layers(), estimator), file, num_sources, batch))
+def _locate(
+    file: Path, estimator: str | None = "music", num_sources: int | None = None, batch: int = 64
+) -> Any:
+    return runs.describe(
+        runs.locate_file(runs.choose_estimator(Layers(), estimator), file, num_sources, batch)
+    )
 
 
 @pytest.mark.parametrize("estimator", ["nomp", "music", "sbl"])

@@ -57,7 +57,9 @@ def test_a_run_takes_what_is_no_science_and_a_fork_the_rest(run: Path) -> None:
 
 
 def test_a_fork_cannot_be_of_another_network(run: Path) -> None:
-    with pytest.raises(InputError, match=r"model\.width: expected 8, which its weights were made for, got 16"):
+    with pytest.raises(
+        InputError, match=r"model\.width: expected 8, which its weights were made for, got 16"
+    ):
         runs.prepare_training(Layers(overrides=("model.width=16",)), resume=run, fork=True)
 
 

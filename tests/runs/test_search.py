@@ -181,7 +181,9 @@ def test_a_search_that_goes_on_keeps_its_settings_but_may_have_more_trials(story
     assert (again.document["asked"], again.plan.study_name) == (12, first.plan.study_name)
     assert load_config(None, run / "config.json").search.trials == 12
     for word in ("training.weight_decay=0.5", "search.spaces.wide.training.lr.low=1e-5", "search.patience=2"):
-        with pytest.raises(InputError, match=f"{word.partition('=')[0]}: expected .* which the search began with"):
+        with pytest.raises(
+            InputError, match=f"{word.partition('=')[0]}: expected .* which the search began with"
+        ):
             _resume(run, word)
     with pytest.raises(InputError, match=r"^study: expected .*, as the run began"):
         _resume(run, study="other")
@@ -222,7 +224,9 @@ def test_the_password_of_the_database_is_nowhere(story: Story, monkeypatch: pyte
     assert "me:***@host" in provenance["argv"][3]
     with pytest.raises(InputError, match=r"got postgresql\+psycopg://me@elsewhere/studies"):
         _resume(found.run, storage="postgresql+psycopg://me@elsewhere/studies")
-    with pytest.raises(InputError, match=r"^storage: expected postgresql\+psycopg://me:\*\*\*@host/studies, for "):
+    with pytest.raises(
+        InputError, match=r"^storage: expected postgresql\+psycopg://me:\*\*\*@host/studies, for "
+    ):
         _resume(found.run)
 
 

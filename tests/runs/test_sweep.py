@@ -105,7 +105,9 @@ def test_what_would_be_swept_is_planned_before_anything_is_written() -> None:
     assert runs.needs_of_sweeps(request, request.resolve()).disk_bytes > 0
     with pytest.raises(InputError, match=r"^sweep: expected no dataset"):
         runs.plan_sweeps(replace(request, data=Path("d")))
-    with pytest.raises(InputError, match=r"^estimators: expected an estimator beside the oracle, got ceiling"):
+    with pytest.raises(
+        InputError, match=r"^estimators: expected an estimator beside the oracle, got ceiling"
+    ):
         runs.sweep(replace(request, estimators=("ceiling",)))
     assert not Path("runs").exists()
 
@@ -135,7 +137,10 @@ def test_override_words_of_an_axis() -> None:
         ("physics.num_snapshots=4,4", "expected every value once, got 4 twice"),
         ("physics.num_snapshots=4,,8", "expected values like 4,8,16"),
         ("physics.num_snapshots=[4,8", "expected values like 4,8,16"),
-        ("physics.num_snapshots=4,0", "sweep physics.num_snapshots=0: physics.num_snapshots: expected greater"),
+        (
+            "physics.num_snapshots=4,0",
+            "sweep physics.num_snapshots=0: physics.num_snapshots: expected greater",
+        ),
         ("physics.num_antennas=4,2", "sweep physics.num_antennas=2: physics.max_sources: expected fewer"),
         ("physics.codebook=random,dtf", "sweep physics.codebook=dtf: physics.codebook: expected 'random'"),
         ("physics.snr_db=0,400", "sweep physics.snr_db=400: physics.snr_db: expected less"),

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from risctl.runs.tensorboard import tensorboard_listener, write_scalars
 from risctl.losses import TERMS
+from risctl.runs.tensorboard import tensorboard_listener, write_scalars
 from tests.runs.events import epoch, step, training
 
 

@@ -12,7 +12,7 @@ from risctl import runs
 from risctl.config import PhysicsConfig, load_config
 from risctl.config.layers import Layers
 from risctl.data import exclusive_lock, write_dataset
-from risctl.errors import CheckFailedError, InputError, StorageError
+from risctl.errors import InputError, StorageError
 from risctl.model.checkpoint import read_checkpoint
 from risctl.runs.records import EPOCH, STEP, of_kind, read_metrics
 from tests.runs.tiny import (
@@ -66,7 +66,9 @@ def test_a_stopped_training_is_saved_and_goes_on_to_the_same_end(trained: Path) 
     assert len(runs.read_document(stopped.run / "provenance.json")["resumed"]) == 1
     ours, theirs = read_checkpoint(stopped.run / LAST), read_checkpoint(trained / LAST)
     assert all(bool((ours.tensors[name] == theirs.tensors[name]).all()) for name in theirs.tensors)
-    mine, whole = (of_kind(records, STEP) for records in (resumed.records, read_metrics(trained / "metrics.jsonl")))
+    mine, whole = (
+        of_kind(records, STEP) for records in (resumed.records, read_metrics(trained / "metrics.jsonl"))
+    )
     assert [record["total"] for record in mine] == [record["total"] for record in whole]
 
 
@@ -103,7 +105,13 @@ def test_datasets_bring_their_physics_and_numbers_of_scenes() -> None:
     [
         ({"data": Path("d/val")}, (), "d/val", "split", "train"),
         ({"data": Path("d/train"), "val_data": Path("d/train")}, (), "d/train", "split", "val"),
-        ({"data": Path("d/train"), "val_data": Path("other")}, (), "other", "physics.ris_columns", "as in d/train"),
+        (
+            {"data": Path("d/train"), "val_data": Path("other")},
+            (),
+            "other",
+            "physics.ris_columns",
+            "as in d/train",
+        ),
         ({"val_data": Path("d/val")}, (), "val_data", "", "a training dataset (data)"),
         ({"data": Path("d")}, ("physics.num_snapshots=5",), "data", "", "no physics.* override"),
         ({}, ("data.source=store",), "data", "", 'a dataset beside data.source = "store"'),
@@ -148,20 +156,6 @@ def test_a_training_that_fails_says_so_in_its_run() -> None:
     assert (found["state"], found["exit_status"]) == ("failed", 5)
     assert "No space left" in found["message"]
     assert load_config(None, run / "config.json").training.lr == 1.0
-
-
-def test_a_misaligned_network_is_neither_trained_nor_judged(monkeypatch: pytest.MonkeyPatch) -> None:
-    def misaligned(*_: object) -> None:
-        raise CheckFailedError("not aligned")
-
-    monkeypatch.setattr("risctl.runs.models.spot_check", misaligned)
-    for prepared, start in (
-        (runs.prepare_training(tiny()), runs.train),
-        (runs.prepare_overfit(tiny()), runs.overfit),
-    ):
-        with pytest.raises(CheckFailedError, match="not aligned"):
-            start(prepared)
-    assert not Path("runs").exists()
 
 
 def test_needs_are_estimated_before_anything_is_written() -> None:
