@@ -229,7 +229,7 @@ def _sources(
         train, validation = earlier.data_paths()
     if train is None:
         if config.data.source == "store":
-            raise InputError("data", "source", "a dataset (data) with it", '"store"')
+            raise InputError("data", "", 'a dataset beside data.source = "store"', "none")
         return config, stream_sources(config)
     if any(word.startswith("physics.") for word in layers.overrides):
         raise InputError("data", "", "no physics.* override (a dataset has its own physics)", "one")

@@ -7,9 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from risctl.evaluation.plots.parallel import Scale, parallel_figure
-from risctl.evaluation.plots.search import Bar, DrawnTrial, history_figure, importance_figure
-from risctl.evaluation.plots.style import save_figure
+
+from risctl.plots.parallel import Scale, parallel_figure
+from risctl.plots.search import history_figure, importance_figure
+from risctl.plots.style import save_figure
+from risctl.search import TrialRecord
+from risctl.search.importance import Importance
 
 SCALES = (
     Scale("training.lr", 1e-4, 1e-2, log=True),
@@ -18,10 +21,10 @@ SCALES = (
 )
 
 
-def _trial(number: int, value: float | None, state: str = "complete", **params: Any) -> DrawnTrial:
-    own = {"training.lr": 1e-3, "model.depth": 2, "model.head": "factors"} | params
-    history = {} if value is None else {i: value * (2 - i / 3) for i in range(4)}
-    return DrawnTrial(number, state, value, own, history)
+def _trial(number: int, value: float | None, state: Any = "complete") -> TrialRecord:
+    own = {"training.lr": 1e-3, "model.depth": 2, "model.head": "factors"}
+    epochs = () if value is None else tuple(value * (2 - i / 3) for i in range(4))
+    return TrialRecord(number, state, value, own, epochs=epochs)
 
 
 TRIALS = [_trial(0, 0.9), _trial(1, 0.5), _trial(2, 1.2, "pruned"), _trial(3, None, "failed"), _trial(4, 0.7)]
@@ -54,7 +57,7 @@ def test_one_exploded_trial_does_not_press_the_others_together() -> None:
 
 
 @pytest.mark.parametrize("trials", [[], [_trial(0, 0.5), _trial(1, None, "failed"), _trial(2, math.nan)]])
-def test_next_to_nothing_can_be_drawn(trials: list[DrawnTrial], tmp_path: Path) -> None:
+def test_next_to_nothing_can_be_drawn(trials: list[TrialRecord], tmp_path: Path) -> None:
     for i, figure in enumerate(
         (history_figure(trials, 0, "t"), parallel_figure(trials, SCALES, 0, "t"), importance_figure([], "t"))
     ):
@@ -85,9 +88,9 @@ def test_every_trial_with_a_loss_is_a_line_through_its_values() -> None:
 
 
 def test_bars_stand_out_or_fade() -> None:
-    axes = importance_figure([Bar("a", 0.8, 0.2, "x"), Bar("b", 0.1, 0.2, "y")], "t").axes[0]
+    axes = importance_figure([Importance("a", 0.8, 0.2, -0.5), Importance("b", 0.1, 0.2, None)], "t").axes[0]
     widths = [patch.get_width() for patch in axes.patches]  # type: ignore[attr-defined]
     assert widths == [0.8, 0.1]
     first, second = (patch.get_facecolor() for patch in axes.patches)
     assert first != second
-    assert {text.get_text() for text in axes.texts} == {"x", "y"}
+    assert {text.get_text() for text in axes.texts} == {"no clear trend (rank correlation -0.50)", "no order"}

@@ -1,12 +1,15 @@
-"""Searches that were never run: trials, outcomes and events as the engine would tell them."""
+"""Searches that were never run: trials, outcomes and events as the engine would tell them, and that engine."""
 
 from __future__ import annotations
 
+import importlib
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from risctl.config import Config, load_config
 from risctl.search import (
@@ -17,9 +20,10 @@ from risctl.search import (
     TrialEpoch,
     TrialRecord,
     TrialStarted,
+    importance,
     preset_parameters,
 )
-from tests.cli.tiny import NETWORK, SURFACE
+from tests.runs.tiny import NETWORK, SURFACE
 
 SPACE = (
     "search.epochs=4",
@@ -105,3 +109,35 @@ def events(records: Iterable[TrialRecord], worker: int = 0) -> Iterable[SearchEv
             yield TrialEpoch(trial.number, i, loss, METRICS)
         if trial.state != "running":
             yield TrialEnded(trial.number, trial.state, trial.value, trial.reason, trial.seconds)
+
+
+class Story:
+    """An engine whose trials are known beforehand; it remembers how it was called."""
+
+    def __init__(self, found: SearchOutcome) -> None:
+        self.found = found
+        self.plan: SearchPlan | None = None
+        self.resume: bool | None = None
+        self.error: Exception | None = None
+        self.earlier: tuple[TrialRecord, ...] = ()
+
+    def __call__(
+        self, plan: SearchPlan, _run: Path, listeners: Any, _stop: Any, resume: bool
+    ) -> SearchOutcome:
+        self.plan, self.resume = plan, resume
+        if self.error is not None:
+            raise self.error
+        for worker, part in ((-1, self.earlier), (0, self.found.trials[len(self.earlier) :])):
+            for event in events(part, worker):
+                for listener in listeners:
+                    listener(event)
+        return self.found
+
+
+def tell(patch: pytest.MonkeyPatch) -> Story:
+    """Put a search of twelve trials in the engine's place, without pictures, which take longest."""
+    story = Story(outcome())
+    patch.setattr(importlib.import_module("risctl.runs.search"), "run_search", story)
+    patch.setattr("risctl.runs.search_report.draw_search", lambda *_: [])
+    patch.setattr(importance, "SHUFFLES", 1)
+    return story

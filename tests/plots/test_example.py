@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from risctl.cli import evaluation_pictures as pictures
 from risctl.config import load_config
 from risctl.data import SceneStream
 from risctl.evaluation import Positions
+from risctl.plots import example as pictures
 
 
 def test_the_spectrum_of_one_source_peaks_where_it_is() -> None:

@@ -7,10 +7,10 @@ import os
 from pathlib import Path
 
 import pytest
-from risctl.cli.training_records import EPOCH, STEP, MetricsFile, of_kind, read_metrics, recorded_outcome
 
+from risctl.runs.records import EPOCH, STEP, MetricsFile, of_kind, read_metrics, recorded_outcome
 from risctl.training import Event
-from tests.cli.events import STEPS, epoch, first_batch, started, step, training
+from tests.runs.events import STEPS, epoch, first_batch, started, step, training
 
 
 def _write(path: Path, *events: Event) -> None:

@@ -11,13 +11,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
-from risctl.evaluation.plots.scene import error_bars, view_edges
-from risctl.evaluation.plots.spectrum import to_decibels
 
 from risctl.config import PhysicsConfig
 from risctl.errors import StorageError
 from risctl.evaluation import Evaluation, Positions
-from risctl.evaluation.plots import (
+from risctl.evaluation.results import Results
+from risctl.physics import FieldOfView
+from risctl.plots import (
     confusion_figure,
     rates_figure,
     rmse_figure,
@@ -26,8 +26,8 @@ from risctl.evaluation.plots import (
     spectrum_figure,
     write_plots,
 )
-from risctl.evaluation.results import Results
-from risctl.physics import FieldOfView
+from risctl.plots.scene import error_bars, view_edges
+from risctl.plots.spectrum import to_decibels
 
 
 def positions(*at: tuple[float, float, float]) -> Positions:
@@ -144,7 +144,7 @@ def test_a_picture_that_cannot_be_written(evaluated: Evaluation, tmp_path: Path)
 
 def test_matplotlib_is_loaded_by_drawing_only_and_pyplot_never() -> None:
     code = (
-        "import sys, risctl.evaluation.plots as p; assert 'matplotlib' not in sys.modules;"
+        "import sys, risctl.plots as p; assert 'matplotlib' not in sys.modules;"
         "p.style.new_figure(1, 1); assert 'matplotlib.pyplot' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)

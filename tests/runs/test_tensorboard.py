@@ -6,10 +6,10 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
-from risctl.cli.tensorboard import tensorboard_listener, write_scalars
 
 from risctl.losses import TERMS
-from tests.cli.events import epoch, step, training
+from risctl.runs.tensorboard import tensorboard_listener, write_scalars
+from tests.runs.events import epoch, step, training
 
 
 class Notebook:

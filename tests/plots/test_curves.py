@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from risctl.evaluation.plots.curves import Curves, curves_figure
-from risctl.evaluation.plots.style import save_figure
+
+from risctl.plots.curves import Curves, curves_figure
+from risctl.plots.style import save_figure
 
 WEIGHTS = {f"term{i}": 1.0 / (i + 1) for i in range(12)}
 

@@ -7,26 +7,19 @@ import re
 from pathlib import Path
 
 import pytest
-from risctl.cli.documents import write_json
-from risctl.cli.machine import resolve_device
-from risctl.cli.provenance import provenance
-from risctl.cli.runs import RunDirectory, outcome
 
-from risctl.cli import runs
 from risctl.config import load_config
 from risctl.errors import CheckFailedError, InputError, StorageError
+from risctl.runs import RunDirectory, resolve_device, write_json
+from risctl.runs.directory import outcome
+from risctl.runs.provenance import provenance
+from tests.runs.tiny import status_of
 
 
 @pytest.fixture
-def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunDirectory:
-    monkeypatch.chdir(tmp_path)
+def run() -> RunDirectory:
     record = provenance("cpu", 1, {"data.seed": 0}, None)
     return RunDirectory.create("eval", "quick", load_config("quick"), record)
-
-
-def _status(run: RunDirectory) -> dict[str, object]:
-    status: dict[str, object] = json.loads((run.path / "status.json").read_text())
-    return status
 
 
 def test_a_new_run_is_complete_and_running(run: RunDirectory) -> None:
@@ -36,19 +29,21 @@ def test_a_new_run_is_complete_and_running(run: RunDirectory) -> None:
     assert record["schema_version"] == 1
     assert set(record) >= {"argv", "git", "versions", "seeds", "threads", "hardware", "dataset"}
     assert record["versions"]["torch"]
-    assert _status(run)["state"] == "running"
+    assert status_of(run.path)["state"] == "running"
 
 
 def test_a_run_that_ends_well(run: RunDirectory) -> None:
     with run:
         pass
-    assert (_status(run)["state"], _status(run)["exit_status"]) == ("done", 0)
+    assert (status_of(run.path)["state"], status_of(run.path)["exit_status"]) == ("done", 0)
 
 
 def test_a_run_that_fails(run: RunDirectory) -> None:
     with pytest.raises(CheckFailedError), run:
         raise CheckFailedError("the gate")
-    assert _status(run) | {"state": "failed", "exit_status": 3, "message": "the gate"} == _status(run)
+    assert status_of(run.path) | {"state": "failed", "exit_status": 3, "message": "the gate"} == status_of(
+        run.path
+    )
 
 
 @pytest.mark.parametrize(
@@ -65,9 +60,8 @@ def test_outcomes(error: BaseException, expected: tuple[str, int]) -> None:
     assert outcome(error)[:2] == expected
 
 
-def test_a_place_without_room_is_a_storage_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "runs").write_text("a file in the way")
+def test_a_place_without_room_is_a_storage_error() -> None:
+    Path("runs").write_text("a file in the way")
     with pytest.raises(StorageError, match="runs"):
         RunDirectory.create("eval", "quick", load_config("quick"), {})
 
@@ -79,10 +73,7 @@ def test_devices() -> None:
 
 
 @pytest.mark.parametrize("file", ["config.json", "provenance.json", "status.json"])
-def test_a_run_has_its_name_only_once_it_is_complete(
-    file: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
+def test_a_run_has_its_name_only_once_it_is_complete(file: str, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[list[str]] = []
 
     def write(path: Path, document: object) -> None:
@@ -91,15 +82,14 @@ def test_a_run_has_its_name_only_once_it_is_complete(
             raise StorageError("disk full")
         write_json(path, document)
 
-    monkeypatch.setattr(runs, "write_json", write)
+    monkeypatch.setattr("risctl.runs.directory.write_json", write)
     with pytest.raises(StorageError, match="disk full"):
         RunDirectory.create("eval", "quick", load_config("quick"), {})
     assert all(not names for names in seen)
     assert not list(Path("runs/eval").iterdir())
 
 
-def test_a_new_run_has_the_files_it_was_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
+def test_a_new_run_has_the_files_it_was_given() -> None:
     made = RunDirectory.create("eval", "quick", load_config("quick"), {}, {Path("a/b.bin"): b"xyz"})
     assert (made.path / "a" / "b.bin").read_bytes() == b"xyz"
     assert (made.path / "status.json").is_file()
