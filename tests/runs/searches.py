@@ -1,4 +1,4 @@
-"""Searches that were never run: trials, outcomes and events as the engine would tell them, and that engine."""
+"""Searches that were never run: trials, outcomes and events as the engine reports them."""
 
 from __future__ import annotations
 
