@@ -76,6 +76,8 @@ def evaluate_command(
                 raise InputError("resume", "", "nothing beside it (the run has its own settings)", value)
         return _sweep(runs.resumed_request(common.layers, resume, common.machine), common.dry_run, resume)
     common, target = split_target(common, target)
+    if data is not None and any(word.startswith("physics.") for word in common.layers.overrides):
+        raise InputError("data", "", "no physics.* override (a dataset has its own physics)", "one")
     request = runs.EvaluationRequest(
         layers=common.layers,
         data=data,

@@ -132,8 +132,6 @@ class EvaluationRequest:
     def __post_init__(self) -> None:
         for name, high in (("scenes", 100_000_000), ("workers", 256), ("batch", 100_000)):
             require_range(name, getattr(self, name), 1, high)
-        if self.data is not None and any(word.startswith("physics.") for word in self.layers.overrides):
-            raise InputError("data", "", "no physics.* override (a dataset has its own physics)", "one")
         if self.answers and self.data is None:
             raise InputError("answers", "", "a dataset (data) beside it, whose scenes are answered", "none")
         if self.axes and (self.beside or self.answers):
