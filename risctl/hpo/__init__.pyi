@@ -13,5 +13,4 @@ from .storage import same_database as same_database
 from .storage import shown_url as shown_url
 from .trial import preset_parameters as preset_parameters
 from .trial import trial_config as trial_config
-from .trial import trial_plan as trial_plan
 from .trial import with_parameters as with_parameters

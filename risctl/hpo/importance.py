@@ -85,9 +85,7 @@ def importances(
 
 
 def _divergences(
-    losses: Sequence[float],
-    rows: Sequence[Mapping[str, Any]],
-    distributions: Mapping[str, BaseDistribution],
+    losses: Sequence[float], rows: Sequence[Mapping[str, Any]], distributions: Mapping[str, BaseDistribution]
 ) -> dict[str, float]:
     """Pearson's divergence of the best trials' values from all trials', by parameter."""
     import optuna

@@ -38,11 +38,6 @@ class Worker:
             self._process.start()
         theirs.close()
 
-    @property
-    def waits(self) -> tuple[Any, int]:
-        """Handles that become ready when it has sent a line, or has ended."""
-        return self._pipe, self._process.sentinel
-
     def line(self) -> dict[str, Any] | None:
         """The next line that it has sent, None if there is none.
 
@@ -88,4 +83,5 @@ class Worker:
 
 def wait(workers: Iterable[Worker], seconds: float) -> None:
     """Wait until a worker has sent a line or has ended, `seconds` at most."""
-    connection.wait([thing for worker in workers for thing in worker.waits], seconds)
+    handles = [handle for w in workers for handle in (w._pipe, w._process.sentinel)]
+    connection.wait(handles, seconds)

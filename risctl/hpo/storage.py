@@ -76,11 +76,7 @@ class Storage:
 
 
 class SharedStorage(Storage):
-    """A PostgreSQL database, used by any number of processes on any number of machines.
-
-    Args:
-        plan: names the database and the study.
-    """
+    """The plan's PostgreSQL database, used by any number of processes on any number of machines."""
 
     def __init__(self, plan: SearchPlan) -> None:
         url = checked_url(plan.storage_url or "")

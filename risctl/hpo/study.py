@@ -195,11 +195,10 @@ class Study:
         return self._record(number)
 
     @_with_lock
-    def fail(self, number: int, reason: str, seconds: float | None = None) -> TrialRecord:
+    def fail(self, number: int, reason: str, seconds: float) -> TrialRecord:
         """End a trial as failed."""
         self._own(number)
-        if seconds is not None:
-            self._set(number, SECONDS, seconds)
+        self._set(number, SECONDS, seconds)
         self._fail(number, reason)
         return self._record(number)
 

@@ -1,4 +1,4 @@
-"""One trial: its configuration, its training, and the settings that make trials comparable."""
+"""One trial: its configuration, and the settings that make trials comparable."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from risctl.config.former import current_name
 from risctl.config.search import setting
 from risctl.errors import InputError
 from risctl.hpo.plan import Params, SearchPlan
-from risctl.training import TrainingPlan
 from risctl.training.run import FREE
 
 SECTIONS = ("physics", "covariance", "model", "loss", "training", "data", "inference", "search")
@@ -41,7 +40,7 @@ def with_parameters(config: Config, params: Params) -> Config:
 def trial_config(config: Config, params: Params) -> Config:
     """Configuration of a trial: `params`, the length of trials, neither curriculum nor weight average.
 
-    The loss keeps its weights whatever the trial: the validation totals of all trials are comparable.
+    Loss weights and scenes are the same in every trial: the validation totals of all are comparable.
     """
     search = config.search
     fixed: Params = {
@@ -52,11 +51,6 @@ def trial_config(config: Config, params: Params) -> Config:
         "training.swa_fraction": 0.0,
     }
     return with_parameters(config, {**params, **fixed})
-
-
-def trial_plan(config: Config, device: str) -> TrainingPlan:
-    """Training of a trial; its scenes are streams, the same in every trial."""
-    return TrainingPlan.from_config(config, device=device)
 
 
 def settings_of(plan: SearchPlan) -> dict[str, Any]:

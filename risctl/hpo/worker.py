@@ -25,10 +25,9 @@ import torch
 from risctl.config import Config
 from risctl.data.atomic import exclusive_lock, storage_errors
 from risctl.errors import DamagedFileError, RisctlError, StorageError
-from risctl.hpo.trial import trial_plan
 from risctl.model.checkpoint import CHECKPOINTS
 from risctl.parallel import ignore_signals
-from risctl.training import EpochResult, Event, Outcome, StopFlag, run_training
+from risctl.training import EpochResult, Event, Outcome, StopFlag, TrainingPlan, run_training
 from risctl.training.run import LOCK
 
 LOG = "worker.log"
@@ -84,7 +83,7 @@ def _train(job: TrialJob, channel: _WorkerChannel) -> Line:
 
 def _resumed(job: TrialJob, channel: _WorkerChannel) -> Outcome:
     """Train to the end, from the beginning if the checkpoint cannot be read."""
-    plan = trial_plan(job.config, job.device)
+    plan = TrainingPlan.from_config(job.config, device=job.device)
     with storage_errors(job.directory), exclusive_lock(job.directory / LOCK, PREDECESSOR_SECONDS):
         pass  # a worker of a search that was killed just now may need a moment to notice
     try:

@@ -26,7 +26,6 @@ from risctl.hpo import (
     same_database,
     shown_url,
     trial_config,
-    trial_plan,
 )
 from risctl.hpo.timing import TrialTime, time_trial
 from risctl.model.network import build_network
@@ -248,7 +247,7 @@ def check_search_settings(config: Config) -> None:
             raise InputError("search", f"spaces.{config.search.space}.{key}", expected, parameter)
     for key, parameter in space.items():
         for value in parameter.probes:
-            plan = trial_plan(trial_config(config, {key: value}), "cpu")
+            plan = TrainingPlan.from_config(trial_config(config, {key: value}))
             _ = plan.steps_per_epoch
             if key.startswith("model."):
                 build_network(plan.physics, plan.model, plan.training.seed)
@@ -274,7 +273,7 @@ def largest_network(plan: SearchPlan) -> Params:
 
 
 def _training(plan: SearchPlan, params: Params) -> TrainingPlan:
-    return trial_plan(trial_config(plan.config, params), plan.devices[0])
+    return TrainingPlan.from_config(trial_config(plan.config, params), device=plan.devices[0])
 
 
 def search(

@@ -24,7 +24,7 @@ from risctl.training.feed import Feed
 from risctl.training.loop import finished, train
 from risctl.training.plan import TrainingPlan
 from risctl.training.process_group import ProcessGroup, join_group
-from risctl.training.state import Progress, TrainState, collect, new_train_state, restore
+from risctl.training.state import Progress, collect, new_train_state, restore
 from risctl.training.step import StepContext
 from risctl.training.validation import Validator
 
@@ -149,9 +149,21 @@ class _Run:
                 raise InputError(checkpoint.path, key, expected, wanted)
         restore(self._state, checkpoint, self._processes)
         if fork:
-            start_fork(self._state, self._plan)
+            self._fork()
         self._saved_step = self._state.progress.step
         return True
+
+    def _fork(self) -> None:
+        """Go on under other settings: from the start of the epoch, best value reset.
+
+        The schedule is entered where the finished epochs end under the new settings; the steps that the epoch
+        had done are kept in the weights.
+        """
+        state, kept = self._state, {"epoch", "step", "cursor", "skipped", "sanitised"}
+        state.progress = Progress(**state.progress.model_dump(include=kept))
+        state.scheduler.move_to(state.progress.epoch * self._plan.steps_per_epoch)
+        if not state.scheduler.averaging:
+            state.swa = None
 
     def _due(self) -> bool:
         elapsed = time.monotonic() - self._saved_at
@@ -210,17 +222,3 @@ def changed_keys(stored: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[s
     new = flatten({name: wanted.get(name, {}) for name in SECTIONS})
     keys = sorted((old.keys() | new.keys()) - FREE)
     return {key: (old.get(key), new.get(key)) for key in keys if old.get(key) != new.get(key)}
-
-
-def start_fork(state: TrainState, plan: TrainingPlan) -> None:
-    """Continue a restored state under other settings: from the start of its epoch, best value reset.
-
-    The schedule is entered where the finished epochs end under the new settings; the steps that the epoch had
-    done are kept in the weights.
-    """
-    progress = state.progress
-    kept = {name: getattr(progress, name) for name in ("epoch", "step", "cursor", "skipped", "sanitised")}
-    state.progress = Progress(**kept)
-    state.scheduler.move_to(progress.epoch * plan.steps_per_epoch)
-    if not state.scheduler.averaging:
-        state.swa = None

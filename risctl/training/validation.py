@@ -35,13 +35,7 @@ class Validation:
 
 
 class Validator:
-    """Evaluates a network on the validation scenes, always all of them, unfiltered and without jitter.
-
-    Args:
-        plan: the run.
-        objective: its losses.
-        processes: those that share the scenes.
-    """
+    """Evaluates a network on the validation scenes, always all of them, unfiltered and without jitter."""
 
     def __init__(self, plan: TrainingPlan, objective: Objective, processes: ProcessGroup) -> None:
         self._plan, self._objective, self._processes = plan, objective, processes

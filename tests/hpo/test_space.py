@@ -10,9 +10,10 @@ from optuna.trial import FrozenTrial, TrialState
 from risctl.config import Config, load_config
 from risctl.config.former import FORMER
 from risctl.errors import InputError
-from risctl.hpo import preset_parameters, trial_config, trial_plan, with_parameters
+from risctl.hpo import preset_parameters, trial_config, with_parameters
 from risctl.hpo.space import distributions, draw
 from risctl.hpo.trial import check_settings, settings_of
+from risctl.training import TrainingPlan
 from tests.hpo.small import small_config, small_plan
 
 
@@ -99,9 +100,9 @@ def test_a_trial_takes_length_and_patience_from_the_search() -> None:
     assert (trial.training.curriculum, trial.training.swa_fraction) == (False, 0.0)
     assert trial.training.beta_jitter == config.search.beta_jitter
     assert trial.loss == config.loss
-    plan = trial_plan(trial, "cpu")
+    plan = TrainingPlan.from_config(trial)
     assert plan.total_steps == 5 * (config.data.train_scenes // 64)
-    assert plan.train.fingerprint == trial_plan(trial_config(config, {}), "cpu").train.fingerprint
+    assert plan.train.fingerprint == TrainingPlan.from_config(trial_config(config, {})).train.fingerprint
 
 
 def test_impossible_parameters_are_refused() -> None:

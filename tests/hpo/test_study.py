@@ -73,7 +73,7 @@ def test_it_gives_up_when_hardly_anything_finishes(tmp_path: Path, open_clerk: O
         if clerk.claim() is None:
             break
         assert clerk.study.gave_up is None
-        clerk.study.fail(number, f"failure {number}")
+        clerk.study.fail(number, f"failure {number}", 1.0)
     assert clerk.states().count("failed") == MAX_EXCESS_FAILURES + 2
     assert clerk.study.gave_up is not None
     assert f"failure {MAX_EXCESS_FAILURES + 2}" in clerk.study.gave_up
@@ -100,7 +100,7 @@ def test_who_lost_a_trial_learns_of_it(clerk: Clerk, tmp_path: Path, open_clerk:
     for action in (
         lambda: clerk.study.report(0, 0, 1.0, None, 1.0),
         lambda: clerk.finish(0, 1.0),
-        lambda: clerk.study.fail(0, "late"),
+        lambda: clerk.study.fail(0, "late", 1.0),
         lambda: clerk.study.died(0, "late"),
         lambda: clerk.study.release(0),
     ):
