@@ -102,7 +102,7 @@ def _divergences(
 def _trend(values: Sequence[Any], losses: Sequence[float]) -> tuple[float | None, bool]:
     """Spearman's correlation and whether it is significant; it needs numbers, and both must change."""
     numbers = all(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
-    if not numbers or len(set(values)) < 2 or len(set(losses)) < 2:
+    if not numbers or len(set(values)) < 2:
         return None, False
     found = spearmanr(values, losses)
     return float(found.statistic), bool(found.pvalue < 0.05)

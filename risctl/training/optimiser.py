@@ -108,12 +108,7 @@ class RateCurve:
 
 
 class Scheduler:
-    """Sets the rates of an optimiser's groups from the curve; advanced only by steps that were taken.
-
-    Args:
-        optimiser: every group has its peak rate under `peak_lr`.
-        curve: rate over its peak.
-    """
+    """Sets the rates of an optimiser's groups from the curve; advanced only by steps that were taken."""
 
     def __init__(self, optimiser: torch.optim.Optimizer, curve: RateCurve) -> None:
         self._optimiser, self.curve = optimiser, curve

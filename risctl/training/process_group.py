@@ -59,13 +59,13 @@ class ProcessGroup:
             dist.all_reduce(x)
         return x
 
-    def all_reduce_max(self, *values: int) -> list[int]:
-        """Maximum of each value over the processes: a flag raised in one is raised in all."""
+    def all_reduce_max(self, value: int) -> int:
+        """Maximum of `value` over the processes: a flag raised in one is raised in all."""
         if self.size == 1:
-            return list(values)
-        x = torch.tensor(values, dtype=torch.int64, device=self.device)
+            return value
+        x = torch.tensor(value, dtype=torch.int64, device=self.device)
         dist.all_reduce(x, op=dist.ReduceOp.MAX)
-        return [int(value) for value in x.tolist()]
+        return int(x)
 
     def gather(self, x: Tensor) -> Tensor:
         """Stack `x` of all processes, [size, ...]; `x` has the same shape in all."""
@@ -93,7 +93,7 @@ class ProcessGroup:
         if self.size == 1:
             return text
         content = text.encode() if self.is_main else b""
-        length = self.all_reduce_max(len(content))[0]
+        length = self.all_reduce_max(len(content))
         x = torch.zeros(length, dtype=torch.uint8, device=self.device)
         if self.is_main:
             x.copy_(torch.tensor(list(content), dtype=torch.uint8))

@@ -109,7 +109,7 @@ class _Run:
         validator = Validator(plan, context.objective, processes)
 
         def stopping() -> bool:
-            return bool(processes.all_reduce_max(stop.requested or 0)[0])
+            return bool(processes.all_reduce_max(stop.requested or 0))
 
         with closing(Feed(plan)) as feed:
             self._notify(
@@ -139,7 +139,7 @@ class _Run:
 
     def _resume(self, fork: bool) -> bool:
         """Read the last checkpoint if there is one."""
-        if not self._processes.all_reduce_max(int(self._last.is_file()))[0]:
+        if not self._processes.all_reduce_max(int(self._last.is_file())):
             return False
         checkpoint = read_checkpoint(self._last)
         if not fork:
@@ -167,7 +167,7 @@ class _Run:
 
     def _due(self) -> bool:
         elapsed = time.monotonic() - self._saved_at
-        return bool(self._processes.all_reduce_max(int(elapsed >= self._plan.training.checkpoint_seconds))[0])
+        return bool(self._processes.all_reduce_max(int(elapsed >= self._plan.training.checkpoint_seconds)))
 
     def _save(self, path: Path) -> None:
         progress = self._state.progress
@@ -184,7 +184,7 @@ class _Run:
 
     def _outcome(self, stop: StopFlag) -> Outcome:
         progress, done = self._state.progress, finished(self._state, self._plan)
-        stopped = self._processes.all_reduce_max(stop.requested or 0)[0]
+        stopped = self._processes.all_reduce_max(stop.requested or 0)
         return Outcome(
             best_value=progress.best_value,
             best_epoch=progress.best_epoch,

@@ -108,7 +108,7 @@ def accumulate_gradients(
             loss, forward = batch_loss(state.network, scenes, context, state.generators, state.progress.epoch)
         except DivergedError as error:
             message = str(error)
-        if context.processes.all_reduce_max(int(loss is None))[0] or loss is None:
+        if context.processes.all_reduce_max(int(loss is None)) or loss is None:
             return None, None, message
         torch.autograd.backward(state.scaler.scale(loss.total / len(batches)))
         losses.append(loss)
