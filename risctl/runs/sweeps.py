@@ -148,7 +148,7 @@ def _run_directory(request: EvaluationRequest, resumed: Path | None) -> RunDirec
         asked = {REQUEST: json_text(_stored(request)).encode()}
         return make_run_directory(request, config, source, asked)
     run = RunDirectory(resumed, "eval")
-    run.go_on(record_of(request, config, source))
+    run.resume(record_of(request, config, source))
     return run
 
 
