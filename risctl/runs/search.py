@@ -15,18 +15,7 @@ from risctl.config import Config, diff_configs, fingerprint, load_config
 from risctl.config.layers import Layers, Machine
 from risctl.config.search import FIXED_BY_SEARCH, setting
 from risctl.errors import CheckFailedError, DamagedFileError, InputError
-from risctl.model.network import build_network
-from risctl.runs.directory import CONFIG, PROVENANCE, STATUS, RunDirectory
-from risctl.runs.documents import read_document, write_json
-from risctl.runs.gate import passed_gate
-from risctl.runs.machine import resolve_device, use_threads
-from risctl.runs.needs import CHECKPOINTS, FLOAT_BYTES, STORED_COPIES, Needs, needs_of_training
-from risctl.runs.provenance import provenance
-from risctl.runs.records import METRICS, EventsFile
-from risctl.runs.scenes import stream_sources
-from risctl.runs.search_report import COMMAND, Searched, report
-from risctl.runs.training import Announce, PreparedTraining
-from risctl.search import (
+from risctl.hpo import (
     Params,
     SearchEvent,
     SearchListener,
@@ -39,7 +28,18 @@ from risctl.search import (
     trial_config,
     trial_plan,
 )
-from risctl.search.timing import TrialTime, time_trial
+from risctl.hpo.timing import TrialTime, time_trial
+from risctl.model.network import build_network
+from risctl.runs.directory import CONFIG, PROVENANCE, STATUS, RunDirectory
+from risctl.runs.documents import read_document, write_json
+from risctl.runs.gate import passed_gate
+from risctl.runs.machine import resolve_device, use_threads
+from risctl.runs.needs import CHECKPOINTS, FLOAT_BYTES, STORED_COPIES, Needs, needs_of_training
+from risctl.runs.provenance import provenance
+from risctl.runs.records import METRICS, EventsFile
+from risctl.runs.scenes import stream_sources
+from risctl.runs.search_report import COMMAND, Searched, report
+from risctl.runs.training import Announce, PreparedTraining
 from risctl.text import Document
 from risctl.training import StopFlag, TrainingPlan
 

@@ -12,8 +12,8 @@ from risctl import runs
 from risctl.cli.app import main
 from risctl.config import load_config
 from risctl.errors import StorageError
+from risctl.hpo import TrialRecord
 from risctl.runs.gate import fingerprints
-from risctl.search import TrialRecord
 from tests.cli.command import Capture, ask, refused
 from tests.runs.searches import WORDS, Story, config, outcome, record, tell, trials
 from tests.runs.tiny import status_of

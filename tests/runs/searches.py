@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from risctl.config import Config, load_config
-from risctl.search import (
+from risctl.hpo import (
     SearchEvent,
     SearchOutcome,
     SearchPlan,

@@ -17,10 +17,10 @@ from risctl.config import Config, diff_configs, load_config
 from risctl.config.layers import Layers, Machine
 from risctl.config.search import setting
 from risctl.errors import CheckFailedError, DamagedFileError, InputError, StorageError
+from risctl.hpo import SearchOutcome, trial_config
 from risctl.runs.gate import GATE_SCENES, fingerprints
 from risctl.runs.search import worker_devices
 from risctl.runs.search_report import report
-from risctl.search import SearchOutcome, trial_config
 from tests.runs.searches import WORDS, Story, config, outcome, params, plan, record, tell, trials
 from tests.runs.tiny import status_of
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from risctl.config import Config
 from risctl.config.toml import tables_to_toml, to_toml
-from risctl.search.plan import TrialRecord
-from risctl.search.trial import trial_config
+from risctl.hpo.plan import TrialRecord
+from risctl.hpo.trial import trial_config
 from risctl.text import number, parameter_list
 
 BEST, FOUND = "best.toml", "found.toml"

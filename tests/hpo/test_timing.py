@@ -7,8 +7,8 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
-from risctl.search import timing
-from risctl.search.timing import TrialTime, time_trial
+from risctl.hpo import timing
+from risctl.hpo.timing import TrialTime, time_trial
 from tests.training.small import small_plan
 
 

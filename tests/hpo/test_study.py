@@ -9,12 +9,12 @@ import pytest
 from optuna.trial import TrialState
 
 from risctl.errors import InputError, StorageError
-from risctl.search import same_database, shown_url
-from risctl.search.storage import open_storage
-from risctl.search.study import MAX_EXCESS_FAILURES, LostTrialError
-from tests.search.clerk import Clerk
-from tests.search.conftest import OpenClerk
-from tests.search.small import small_config, small_plan
+from risctl.hpo import same_database, shown_url
+from risctl.hpo.storage import open_storage
+from risctl.hpo.study import MAX_EXCESS_FAILURES, LostTrialError
+from tests.hpo.clerk import Clerk
+from tests.hpo.conftest import OpenClerk
+from tests.hpo.small import small_config, small_plan
 
 COMPLETE, PRUNED = TrialState.COMPLETE, TrialState.PRUNED
 
@@ -134,7 +134,7 @@ def test_bad_trials_are_pruned_by_what_was_known_at_their_epoch(
 
 
 def test_the_best_is_complete(clerk: Clerk) -> None:
-    from risctl.search.records import best_of
+    from risctl.hpo.records import best_of
 
     for value, state in ((2.0, COMPLETE), (1.0, PRUNED), (3.0, COMPLETE)):
         claim = clerk.claim()

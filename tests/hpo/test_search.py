@@ -12,10 +12,10 @@ import pytest
 
 from risctl.data import exclusive_lock
 from risctl.errors import InputError, StorageError
-from risctl.search import SearchPlan, TrialEnded, read_outcome, run_search
-from tests.search.checks import check_same_parameters, check_whole, wait_until
-from tests.search.conftest import OpenClerk, SearchProcess, count, events
-from tests.search.small import SPACE, essence, small_config, small_plan, with_store
+from risctl.hpo import SearchPlan, TrialEnded, read_outcome, run_search
+from tests.hpo.checks import check_same_parameters, check_whole, wait_until
+from tests.hpo.conftest import OpenClerk, SearchProcess, count, events
+from tests.hpo.small import SPACE, essence, small_config, small_plan, with_store
 from tests.small import Recorder
 
 TRIALS = 4

@@ -10,10 +10,10 @@ from optuna.trial import FrozenTrial, TrialState
 from risctl.config import Config, load_config
 from risctl.config.former import FORMER
 from risctl.errors import InputError
-from risctl.search import preset_parameters, trial_config, trial_plan, with_parameters
-from risctl.search.settings import check_settings, settings_of
-from risctl.search.space import distributions, draw
-from tests.search.small import small_config, small_plan
+from risctl.hpo import preset_parameters, trial_config, trial_plan, with_parameters
+from risctl.hpo.settings import check_settings, settings_of
+from risctl.hpo.space import distributions, draw
+from tests.hpo.small import small_config, small_plan
 
 
 def _ended(params: dict[str, object], value: float, space: dict[str, object]) -> FrozenTrial:

@@ -8,13 +8,13 @@ from pathlib import Path
 
 from risctl.data.atomic import exclusive_lock, storage_errors
 from risctl.errors import InputError
-from risctl.search.events import SearchListener
-from risctl.search.plan import SearchOutcome, SearchPlan
-from risctl.search.records import best_of
-from risctl.search.storage import STUDY_FILE, open_storage
-from risctl.search.study import Study
-from risctl.search.supervisor import Supervisor
-from risctl.search.trial import preset_parameters
+from risctl.hpo.events import SearchListener
+from risctl.hpo.plan import SearchOutcome, SearchPlan
+from risctl.hpo.records import best_of
+from risctl.hpo.storage import STUDY_FILE, open_storage
+from risctl.hpo.study import Study
+from risctl.hpo.supervisor import Supervisor
+from risctl.hpo.trial import preset_parameters
 from risctl.training import StopFlag
 from risctl.training.run import LOCK, LOCK_SECONDS
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from risctl.config import Config, parse_section
 from risctl.config.search import setting
-from risctl.search.plan import Params
+from risctl.hpo.plan import Params
 
 if TYPE_CHECKING:
     from risctl.training import TrainingPlan

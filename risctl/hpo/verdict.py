@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from risctl.search import SearchOutcome, TrialRecord
+    from risctl.hpo import SearchOutcome, TrialRecord
 
 MIN_SPREAD, WEAK_SPREAD = 0.05, 0.10  # the least to pass; below the second it is weak
 SPREAD = "relative spread of trial losses"

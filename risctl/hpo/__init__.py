@@ -8,7 +8,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from risctl.search.events import (
+from risctl.hpo.events import (
     SearchEvent,
     SearchListener,
     TrialEnded,
@@ -16,12 +16,12 @@ from risctl.search.events import (
     TrialRetried,
     TrialStarted,
 )
-from risctl.search.plan import Params, SearchOutcome, SearchPlan, TrialRecord
-from risctl.search.trial import preset_parameters, trial_config, trial_plan, with_parameters
+from risctl.hpo.plan import Params, SearchOutcome, SearchPlan, TrialRecord
+from risctl.hpo.trial import preset_parameters, trial_config, trial_plan, with_parameters
 
 if TYPE_CHECKING:
-    from risctl.search.run import read_outcome, run_search
-    from risctl.search.url import same_database, shown_url
+    from risctl.hpo.run import read_outcome, run_search
+    from risctl.hpo.url import same_database, shown_url
 
 _ON_USE = {"read_outcome": "run", "run_search": "run", "same_database": "url", "shown_url": "url"}
 

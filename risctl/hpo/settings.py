@@ -9,8 +9,8 @@ from typing import Any
 from risctl.config import Config, flatten
 from risctl.config.former import current_name
 from risctl.errors import InputError
-from risctl.search.plan import SearchPlan
-from risctl.search.trial import trial_config
+from risctl.hpo.plan import SearchPlan
+from risctl.hpo.trial import trial_config
 from risctl.training.resume import FREE
 
 SECTIONS = ("physics", "covariance", "model", "loss", "training", "data", "inference", "search")

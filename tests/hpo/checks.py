@@ -7,8 +7,8 @@ import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from risctl.search import SearchOutcome
-from tests.search.conftest import SearchProcess, events
+from risctl.hpo import SearchOutcome
+from tests.hpo.conftest import SearchProcess, events
 
 EPOCHS = 2
 

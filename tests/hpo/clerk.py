@@ -6,9 +6,9 @@ from pathlib import Path
 
 from optuna.trial import TrialState
 
-from risctl.search.plan import SearchPlan
-from risctl.search.storage import open_storage
-from risctl.search.study import Claim, Study
+from risctl.hpo.plan import SearchPlan
+from risctl.hpo.storage import open_storage
+from risctl.hpo.study import Claim, Study
 
 
 class Clerk:

@@ -21,8 +21,8 @@ from optuna.storages import RDBStorage
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from risctl.errors import InputError, StorageError, one_line
-from risctl.search.plan import SearchPlan
-from risctl.search.url import checked_url, shown_url
+from risctl.hpo.plan import SearchPlan
+from risctl.hpo.url import checked_url, shown_url
 
 T = TypeVar("T")
 STUDY_FILE = "study.db"

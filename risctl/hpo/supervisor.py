@@ -14,8 +14,7 @@ from optuna.trial import TrialState
 
 from risctl.data.atomic import storage_errors, write_atomically
 from risctl.errors import InputError
-from risctl.model.checkpoint import BEST, CHECKPOINTS, LAST
-from risctl.search.events import (
+from risctl.hpo.events import (
     ELSEWHERE,
     SearchEvent,
     SearchListener,
@@ -24,11 +23,12 @@ from risctl.search.events import (
     TrialRetried,
     TrialStarted,
 )
-from risctl.search.plan import SearchPlan, TrialRecord
-from risctl.search.pool import Worker, wait
-from risctl.search.study import Claim, LostTrialError, Study
-from risctl.search.trial import trial_config
-from risctl.search.worker import TrialJob
+from risctl.hpo.plan import SearchPlan, TrialRecord
+from risctl.hpo.pool import Worker, wait
+from risctl.hpo.study import Claim, LostTrialError, Study
+from risctl.hpo.trial import trial_config
+from risctl.hpo.worker import TrialJob
+from risctl.model.checkpoint import BEST, CHECKPOINTS, LAST
 from risctl.training import StopFlag
 
 TRIALS = "trials"

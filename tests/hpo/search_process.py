@@ -18,14 +18,14 @@ from typing import Any
 
 import torch
 
-import risctl.search.run  # noqa: F401  (imported before anything is forked)
+import risctl.hpo.run  # noqa: F401  (imported before anything is forked)
 from risctl.errors import RisctlError
-from risctl.search import SearchEvent, run_search
-from risctl.search.pool import PRELOADED
+from risctl.hpo import SearchEvent, run_search
+from risctl.hpo.pool import PRELOADED
 from risctl.training import StopFlag
+from tests.hpo.clerk import Clerk
+from tests.hpo.small import small_config, small_plan
 from tests.processes import fork, serve, stop_on_signals
-from tests.search.clerk import Clerk
-from tests.search.small import small_config, small_plan
 
 
 class Log:
@@ -72,7 +72,7 @@ def main() -> None:
     torch.set_num_threads(1)
     context = get_context("forkserver")
     # Every worker imports this module again: what it imports must be there already.
-    context.set_forkserver_preload([*PRELOADED, "risctl.search.run", "tests.search.clerk"])
+    context.set_forkserver_preload([*PRELOADED, "risctl.hpo.run", "tests.hpo.clerk"])
     forkserver.ensure_running()
     with TemporaryDirectory() as directory:  # everything is imported and warm after this
         clerk = Clerk(small_plan(), Path(directory))

@@ -19,11 +19,11 @@ from optuna.pruners import MedianPruner
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
 
-from risctl.search.plan import Params, SearchPlan, TrialRecord
-from risctl.search.records import DEATHS, DIRECTORY, FINISHED, OWNER, REASON, SECONDARY, SECONDS, record_of
-from risctl.search.settings import check_settings, settings_of
-from risctl.search.space import distributions, draw
-from risctl.search.storage import PAUSES, Storage, with_retries
+from risctl.hpo.plan import Params, SearchPlan, TrialRecord
+from risctl.hpo.records import DEATHS, DIRECTORY, FINISHED, OWNER, REASON, SECONDARY, SECONDS, record_of
+from risctl.hpo.settings import check_settings, settings_of
+from risctl.hpo.space import distributions, draw
+from risctl.hpo.storage import PAUSES, Storage, with_retries
 
 T = TypeVar("T")
 P = ParamSpec("P")

@@ -17,8 +17,8 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 
 from risctl.config import Config
 from risctl.config.search import Parameter, setting
-from risctl.search.plan import Params, SearchPlan
-from risctl.search.trial import preset_parameters
+from risctl.hpo.plan import Params, SearchPlan
+from risctl.hpo.trial import preset_parameters
 
 
 def distributions(config: Config) -> dict[str, BaseDistribution]:

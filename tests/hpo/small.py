@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from risctl.config import Config
-from risctl.search import SearchOutcome, SearchPlan, TrialRecord, run_search
+from risctl.hpo import SearchOutcome, SearchPlan, TrialRecord, run_search
 from tests.small import PHYSICS
 from tests.training.small import MODEL
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from risctl.evaluation.files import csv_text
-from risctl.search.importance import Importance
-from risctl.search.plan import TrialRecord
+from risctl.hpo.importance import Importance
+from risctl.hpo.plan import TrialRecord
 from risctl.training.metrics import FIGURES
 
 TRIALS, EPOCHS, IMPORTANCE = "trials.csv", "epochs.csv", "importance.csv"

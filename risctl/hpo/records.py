@@ -7,7 +7,7 @@ from typing import Final
 
 from optuna.trial import FrozenTrial, TrialState
 
-from risctl.search.plan import State, TrialRecord
+from risctl.hpo.plan import State, TrialRecord
 
 OWNER: Final = "owner"
 DIRECTORY: Final = "directory"

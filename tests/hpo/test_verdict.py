@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from risctl.search import SearchOutcome, TrialRecord
-from risctl.search.verdict import gain, judge_search, spread
+from risctl.hpo import SearchOutcome, TrialRecord
+from risctl.hpo.verdict import gain, judge_search, spread
 
 
 def _trial(number: int, value: float | None, state: Any = "complete", **more: Any) -> TrialRecord:

@@ -15,12 +15,12 @@ from typing import Any
 import pytest
 
 from risctl.errors import StorageError
-from risctl.search import SearchPlan, read_outcome, shown_url
-from risctl.search.study import LostTrialError
-from tests.search.checks import check_same_parameters, check_whole, kill_a_worker, wait_until
-from tests.search.conftest import OpenClerk, SearchProcess, count, events
-from tests.search.postgres import find_server, server
-from tests.search.small import small_plan
+from risctl.hpo import SearchPlan, read_outcome, shown_url
+from risctl.hpo.study import LostTrialError
+from tests.hpo.checks import check_same_parameters, check_whole, kill_a_worker, wait_until
+from tests.hpo.conftest import OpenClerk, SearchProcess, count, events
+from tests.hpo.postgres import find_server, server
+from tests.hpo.small import small_plan
 
 RUN = secrets.token_hex(4)  # a database that is used again may have studies of earlier runs
 GIVEN = "RISCTL_TEST_POSTGRESQL"  # the URL of an empty database to use instead
@@ -117,7 +117,7 @@ def test_a_server_that_is_not_there(
     tmp_path: Path, open_clerk: OpenClerk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _needs_driver()
-    monkeypatch.setattr("risctl.search.storage.PAUSES", ())
+    monkeypatch.setattr("risctl.hpo.storage.PAUSES", ())
     url = f"postgresql://me:secret@/nowhere?host={tmp_path}"
     with pytest.raises(StorageError, match=r"me:\*\*\*@/nowhere.*No such file") as error:
         open_clerk(small_plan(storage_url=url), tmp_path)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from risctl.search.plan import Ended, Params
+from risctl.hpo.plan import Ended, Params
 
 ELSEWHERE = -1  # worker of a trial that another machine, or an earlier process, runs or ran
 

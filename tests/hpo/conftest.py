@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from risctl.search import SearchPlan
+from risctl.hpo import SearchPlan
+from tests.hpo.clerk import Clerk
 from tests.processes import Server
-from tests.search.clerk import Clerk
 
 
 class SearchProcess(Server):
@@ -69,5 +69,5 @@ def open_clerk() -> Iterator[OpenClerk]:
 
 @pytest.fixture(scope="session")
 def search_process() -> Iterator[SearchProcess]:
-    with SearchProcess("tests.search.search_process") as searches:
+    with SearchProcess("tests.hpo.search_process") as searches:
         yield searches

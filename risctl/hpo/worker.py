@@ -25,9 +25,9 @@ import torch
 from risctl.config import Config
 from risctl.data.atomic import exclusive_lock, storage_errors
 from risctl.errors import DamagedFileError, RisctlError, StorageError
+from risctl.hpo.trial import trial_plan
 from risctl.model.checkpoint import CHECKPOINTS
 from risctl.parallel import ignore_signals
-from risctl.search.trial import trial_plan
 from risctl.training import EpochResult, Event, Outcome, StopFlag, run_training
 from risctl.training.run import LOCK
 

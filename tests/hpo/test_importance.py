@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
-from risctl.search import importance as module
-from risctl.search.importance import MIN_TRIALS, importances
+from risctl.hpo import importance as module
+from risctl.hpo.importance import MIN_TRIALS, importances
 
 SPACE = {
     "training.lr": FloatDistribution(1e-4, 1e-2, log=True),

@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from multiprocessing import connection, get_context
 from typing import Any
 
+from risctl.hpo.worker import DEAF_TO, LOG, TrialJob, work
 from risctl.parallel import signals_blocked
-from risctl.search.worker import DEAF_TO, LOG, TrialJob, work
 
 # What a worker needs; the second one, which optimisers load when first made, takes as long as all the rest.
 PRELOADED = [work.__module__, "torch._dynamo"]

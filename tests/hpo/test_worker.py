@@ -7,11 +7,11 @@ from types import SimpleNamespace
 
 import pytest
 
+from risctl.hpo import trial_config
+from risctl.hpo.worker import TrialJob, _resumed
 from risctl.model.checkpoint import CHECKPOINTS, LAST
-from risctl.search import trial_config
-from risctl.search.worker import TrialJob, _resumed
 from risctl.training import EpochResult, StopFlag
-from tests.search.small import small_config
+from tests.hpo.small import small_config
 
 
 def test_a_damaged_checkpoint_is_as_good_as_none_and_said_to_be(
