@@ -13,7 +13,7 @@ from risctl.config import PhysicsConfig, load_config
 from risctl.data import SceneStream, open_dataset
 from risctl.evaluation import read_results
 from risctl.runs.demo import measured_scenes
-from tests.cli.command import Capture, ask, refused
+from tests.cli.command import Capture, ask
 from tests.runs.tiny import LENGTH, NETWORK, status_of, without_curves
 
 SMALL = (
@@ -78,7 +78,3 @@ def test_dry_run_writes_nothing(capsys: Capture, tmp_path: Path) -> None:
     assert document["needs"]["disk_bytes"] > 1_000_000
     assert document["needs"]["parameters"] > 10_000
     assert list(tmp_path.iterdir()) == []
-
-
-def test_it_runs_on_the_processor(capsys: Capture) -> None:
-    assert "--device: expected cpu" in refused(capsys, "demo", "--device", "cuda:0")

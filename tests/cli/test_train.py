@@ -14,7 +14,7 @@ from risctl import runs
 from risctl.cli.app import main
 from risctl.training import StopFlag
 from tests.cli.command import Capture, ask, refused
-from tests.runs.tiny import TINY, after_step, killed_at_once, status_of, tiny, without_curves
+from tests.runs.tiny import TINY, after_step, status_of, without_curves
 
 
 @pytest.fixture
@@ -105,32 +105,6 @@ def test_a_run_refuses_other_science_and_takes_it_as_a_fork(run: Path, capsys: C
     fork = ask(capsys, "train", "--resume", str(run), "--fork", "training.epochs=3", "training.lr=0.001")
     assert fork["run"] != str(run)
     assert (fork["outcome"]["steps"], fork["outcome"]["epochs"]) == (12, 3)
-
-
-def test_a_run_goes_on_under_its_own_command_only(run: Path, capsys: Capture) -> None:
-    message = refused(capsys, "overfit", "--resume", str(run))
-    assert message == f"risctl: {run}: command: expected a run of overfit, got one of train"
-    failed = killed_at_once(tiny(), command="overfit")
-    assert "expected a run of train, got one of overfit" in refused(capsys, "train", "--resume", str(failed))
-
-
-@pytest.mark.parametrize(
-    ("arguments", "part"),
-    [
-        (("--val-data", "d/val"), "--val-data: expected a training dataset"),
-        (("--data", "d", "physics.num_snapshots=5"), "--data: expected no physics.* override"),
-        (("data.source=store",), "--data: expected a dataset beside data.source"),
-        (("--fork",), "--fork: expected a run to resume"),
-        (("--threads", "0"), "--threads: expected 1 to 1024"),
-        (("--tensorboard",), "--tensorboard: expected the tensorboard package"),
-    ],
-)
-def test_what_does_not_fit_is_refused_by_its_flag(
-    arguments: tuple[str, ...], part: str, capsys: Capture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("risctl.runs.tensorboard.find_spec", lambda _name: None)
-    assert part in refused(capsys, "train", *arguments)
-    assert not Path("runs").exists()
 
 
 @pytest.mark.parametrize("command", ["train", "overfit"])
