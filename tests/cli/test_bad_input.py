@@ -36,11 +36,7 @@ FLAGS = {
         " | physics.snr_mni_db=1 | word"
     ),
     "config diff": "quick | quick nosuch",
-    "gen-data --out": (
-        " | d --split dev | d --scenes 0 | d --scenes 1.5 | d --workers 0 | d --shard '' | d --shard 1"
-        " | d --shard 2/1 | d --shard 3/2 | d --shard -1/2 | d --shard 1/0 | d --shard 0/0 | d --shard a/b"
-        " | d --shard 1/2/3 | d --shard 1/99999999"
-    ),
+    "gen-data --out": " | d --split dev | d --scenes 0 | d --scenes 1.5 | d --workers 0",
     "eval": (
         "runs/train/somewhere | --estimators oracle | --estimators learned physics.ris_rows=6"
         " | --estimators '' | --estimators nomp,nomp | /nonexistent | / | runs/x covariance.beta=2"
@@ -62,6 +58,7 @@ FLAGS = {
         " | --num-sources two | --out /nonexistent/x.json | --out /"
     ),
 }
+SHARDS = ("", "1", "2/1", "3/2", "-1/2", "1/0", "0/0", "a/b", "1/2/3", "1/99999999")
 SNAPSHOTS = "--sweep physics.num_snapshots=3,5"
 REFUSED = {
     "train --val-data d/val": "--val-data: expected a training dataset",
@@ -84,7 +81,7 @@ REFUSED = {
     "locate x.npz --num-sources 6": "--num-sources: expected 1 to 5",
     "locate x.npz --out nowhere/x.json": "--out: expected a file in an existing directory",
     "locate x.npz --estimator learned covariance.beta=0.26": "the reference model: covariance.beta: expected",
-    "gen-data --out d --shard 0/0": "--shard: expected i/n",
+    **{f"gen-data --out d --shard '{shard}'": "--shard: expected i/n" for shard in SHARDS},
     "check-alignment --scenes 1": "--scenes: expected 2 to 1024",
     "check-alignment nowhere": "nowhere",
     "bench --quick --threads 2": "--threads: expected 1",

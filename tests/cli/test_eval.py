@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -16,18 +17,19 @@ SMALL = (*SURFACE, "evaluation.snr_values_db=[20]", "evaluation.bootstrap=10")
 SNAPSHOTS = ("--sweep", "physics.num_snapshots=3,5")
 
 
-def test_the_document_holds_the_run_its_files_and_figures(capsys: Capture) -> None:
-    document = ask(capsys, *FAST, *SMALL)
+def test_an_evaluation_prints_one_document_and_what_comes_next(capsys: Capture) -> None:
+    flags = ("--known-num-sources", "--workers", "2", "--batch", "2", "--seed", "5")
+    assert main([*FAST, *SMALL, *flags, "--json"]) == 0
+    captured = capsys.readouterr()
+    document = json.loads(captured.out)
     run = Path(document["run"])
     assert document["results"] == runs.read_document(run / "eval" / "results.json")
     assert sorted(map(str, (run / "eval").iterdir())) == sorted(document["files"])
-
-
-def test_the_screen_ends_with_path_headline_and_next_command(capsys: Capture) -> None:
-    assert main([*FAST, *SMALL]) == 0
-    result, headline, following = capsys.readouterr().out.splitlines()[-3:]
-    assert "runs/eval/" in result
+    result, headline, following = captured.err.splitlines()[-3:]
+    assert str(run) in result
     assert "bound" in headline
+    assert document["results"]["num_sources_known"]
+    assert runs.read_document(run / "provenance.json")["seeds"] == {"data.seed": 5, "bootstrap": 5}
     assert following == "next:     risctl locate FILE --estimator nomp"
     assert not list(Path("runs").rglob("*.png"))
 
@@ -40,6 +42,8 @@ def test_a_trained_model_is_named_in_the_next_command(run: Path, capsys: Capture
 
 def test_dry_run_writes_nothing(run: Path, capsys: Capture, tmp_path: Path) -> None:
     before = list(tmp_path.rglob("*"))
+    assert main(["eval", "--dry-run", *SMALL]) == 0
+    assert "estimator learned left out: the reference model: physics.ris_" in capsys.readouterr().out
     document = ask(capsys, *FAST, *SMALL, "--dry-run")
     assert document["config"]["physics"]["stratified"]
     assert document["needs"]["disk_bytes"] > 0

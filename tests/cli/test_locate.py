@@ -8,7 +8,7 @@ import pytest
 
 from risctl import runs
 from risctl.cli.app import main
-from risctl.config import PhysicsConfig
+from risctl.config import PhysicsConfig, load_config
 from risctl.data import SceneStream, write_measurements
 from tests.cli.command import Capture, ask
 from tests.runs.tiny import SURFACE
@@ -36,6 +36,14 @@ def test_on_the_screen_it_is_a_table(capsys: Capture) -> None:
     shown = capsys.readouterr().out
     for part in ("azimuth deg", "headline:", "standard deviation", "next:"):
         assert part in shown
+
+
+def test_a_trained_model_is_the_learned_estimator(run: Path, capsys: Capture) -> None:
+    physics = load_config(None, run / "config.json").physics
+    scenes = SceneStream(physics, 1, "test", 3).scenes(0, 3)
+    write_measurements("m.npz", scenes.y, scenes.H, scenes.codes)
+    assert ask(capsys, *LOCATE, "--model", str(run))["estimator"] == "learned"
+    assert ask(capsys, *LOCATE, "--model", str(run), "--estimator", "music")["estimator"] == "music"
 
 
 def test_dry_run_writes_nothing_and_says_which_estimator(capsys: Capture) -> None:
