@@ -17,20 +17,9 @@ SMALL = (
     "model.width=8",
     "model.depth=1",
 )
-FIGURE_KEYS = {
-    "name",
-    "unit",
-    "value",
-    "low",
-    "high",
-    "repeats",
-    "more_is_better",
-    "target",
-    "met",
-    "reference",
-    "reference_name",
-    "times_better",
-}
+FIGURE_KEYS = set(
+    "name unit value low high repeats more_is_better target met reference reference_name times_better".split()
+)
 
 
 @pytest.fixture(autouse=True)
