@@ -6,7 +6,6 @@ from risctl.config.load import load_config
 from risctl.config.network import LossConfig, ModelConfig, TrainingConfig
 from risctl.config.parse import parse_section
 from risctl.config.physics import ImpairmentConfig, PhysicsConfig
-from risctl.config.pipeline import CovarianceConfig, DataConfig
 from risctl.config.presets import (
     preset_directory,
     preset_names,
@@ -15,7 +14,7 @@ from risctl.config.presets import (
     reference_directory,
 )
 from risctl.config.results import EvaluationConfig, InferenceConfig
-from risctl.config.schema import Config
+from risctl.config.schema import Config, CovarianceConfig, DataConfig
 from risctl.config.search import SearchConfig
 
 __all__ = [

@@ -14,8 +14,6 @@ from risctl.config.schema import Config
 from risctl.errors import InputError, require_range
 
 DEFAULT_PRESET = "quick"
-SEED_LIMIT = 2**63
-DEVICE_NAME = re.compile(r"auto|cpu|cuda(:\d{1,3})?")
 
 
 @dataclass(frozen=True)
@@ -27,7 +25,7 @@ class Machine:
 
     def __post_init__(self) -> None:
         require_range("threads", self.threads, 1, 1024)
-        if not DEVICE_NAME.fullmatch(self.device):
+        if not re.fullmatch(r"auto|cpu|cuda(:\d{1,3})?", self.device):
             raise InputError("device", "", "auto, cpu, cuda or cuda:N", repr(self.device))
 
 
@@ -52,7 +50,7 @@ class Layers:
     default: str = DEFAULT_PRESET
 
     def __post_init__(self) -> None:
-        require_range("seed", self.seed, 0, SEED_LIMIT - 1)
+        require_range("seed", self.seed, 0, 2**63 - 1)
 
     @property
     def name(self) -> str:

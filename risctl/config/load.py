@@ -30,29 +30,19 @@ def load_config(
     Raises:
         InputError: an unknown preset or key, an unreadable file or a bad value, naming where it came from.
     """
-    paths = [preset_path(preset)] if preset else []
-    paths += [Path(file)] if file else []
     layers = [] if base is None else [("base", flatten(base.model_dump(mode="json")))]
-    layers += [(str(path), _flat_leaves(current_names(read_table(path), path))) for path in paths]
-    layers.extend(("override", dict([parse_override(word)])) for word in overrides)
-    return _resolve(layers)
-
-
-def _flat_leaves(table: dict[str, Any]) -> dict[str, Any]:
-    """Flatten the tables of a file; empty ones are kept, so that a misspelt empty section is refused too."""
-    flat = flatten(table)
-    return flat | {key: {} for key, value in table.items() if value == {}}
-
-
-def _resolve(layers: list[tuple[str, dict[str, Any]]]) -> Config:
+    for path in ([preset_path(preset)] if preset else []) + ([Path(file)] if file else []):
+        table = current_names(read_table(path), path)
+        # Empty sections are kept: a misspelt one is refused too.
+        layers.append((str(path), flatten(table) | {key: {} for key in table if table[key] == {}}))
+    layers += [("override", dict([parse_override(word)])) for word in overrides]
     values: dict[str, Any] = {}
     origin: dict[str, str] = {}
     for where, flat in layers:
         check_keys(flat, Config, where)
-        for key, value in flat.items():
-            if value != {}:
-                values[key] = value
-                origin[key] = where
+        stated = {key: value for key, value in flat.items() if value != {}}
+        values |= stated
+        origin |= dict.fromkeys(stated, where)
     last = layers[-1][0] if layers else "defaults"
     return validate(Config, _nest(values), lambda key: _origin(key, origin, last))
 

@@ -107,10 +107,6 @@ class PhysicsConfig(Section):
                 raise cross_field_error(low, f"at most {high}", got)
         if self.range_min >= self.range_max:
             raise cross_field_error("range_min", "below range_max", f"{self.range_min} >= {self.range_max}")
-        return self
-
-    @model_validator(mode="after")
-    def _check_pair(self) -> Self:
         if self.pair_coherence and self.pair_coherence < self.max_coherence:
             expected = f"0, or at least the {self.max_coherence} of max_coherence"
             raise cross_field_error("pair_coherence", expected, str(self.pair_coherence))

@@ -12,10 +12,7 @@ PACKAGE = Path(__file__).resolve().parents[1]
 
 def preset_directory() -> Path:
     """Directory of the shipped TOML files; a wheel's own copy goes first."""
-    for directory in (PACKAGE / "presets", PACKAGE.parent / "presets"):
-        if (directory / "quick.toml").is_file():
-            return directory
-    raise StorageError(f"{PACKAGE / 'presets'}: the shipped presets are missing; reinstall risctl")
+    return _shipped(PACKAGE / "presets", PACKAGE.parent / "presets", "quick.toml")
 
 
 def preset_names() -> tuple[str, ...]:
@@ -49,7 +46,12 @@ def reference_directory() -> Path:
     Raises:
         StorageError: it is missing.
     """
-    for directory in (PACKAGE / "reference", PACKAGE.parent / "runs" / "reference" / "model"):
-        if (directory / "checkpoints").is_dir():
+    return _shipped(PACKAGE / "reference", PACKAGE.parent / "runs" / "reference" / "model", "checkpoints")
+
+
+def _shipped(own: Path, checkout: Path, content: str) -> Path:
+    """The first of the directories that has `content`."""
+    for directory in (own, checkout):
+        if (directory / content).exists():
             return directory
-    raise StorageError(f"{PACKAGE / 'reference'}: the shipped model is missing; reinstall risctl")
+    raise StorageError(f"{own}: shipped with risctl but missing; reinstall it")
