@@ -2,7 +2,7 @@
 
 from risctl.config.compare import canonical_json, diff_configs, fingerprint, flatten, known_fingerprints
 from risctl.config.former import current_names
-from risctl.config.load import load_config
+from risctl.config.layers import load_config
 from risctl.config.network import LossConfig, ModelConfig, TrainingConfig
 from risctl.config.parse import parse_section
 from risctl.config.physics import ImpairmentConfig, PhysicsConfig

@@ -95,7 +95,7 @@ class PhysicsConfig(Section):
         return self.ris_columns * self.ris_rows
 
     @model_validator(mode="after")
-    def _check_order(self) -> Self:
+    def _check_across(self) -> Self:
         pairs = (
             ("min_sources", "max_sources"),
             ("rician_k_min", "rician_k_max"),
@@ -110,10 +110,6 @@ class PhysicsConfig(Section):
         if self.pair_coherence and self.pair_coherence < self.max_coherence:
             expected = f"0, or at least the {self.max_coherence} of max_coherence"
             raise cross_field_error("pair_coherence", expected, str(self.pair_coherence))
-        return self
-
-    @model_validator(mode="after")
-    def _check_identifiable(self) -> Self:
         if self.max_sources >= self.num_antennas:
             got = f"{self.max_sources} with {self.num_antennas} antennas"
             raise cross_field_error("max_sources", "fewer sources than antennas", got)

@@ -21,11 +21,7 @@ def preset_names() -> tuple[str, ...]:
 
 
 def preset_path(name: str) -> Path:
-    """File of the preset `name`.
-
-    Raises:
-        InputError: no such preset; the message gives the nearest name.
-    """
+    """File of the preset `name`; the `InputError` of an unknown one gives the nearest name."""
     names = preset_names()
     if name not in names:
         near = difflib.get_close_matches(name, names, n=1, cutoff=0.0)
@@ -41,11 +37,7 @@ def preset_summary(name: str) -> str:
 
 
 def reference_directory() -> Path:
-    """Run directory of the shipped model; a wheel's own copy goes first.
-
-    Raises:
-        StorageError: it is missing.
-    """
+    """Run directory of the shipped model; a wheel's own copy goes first."""
     return _shipped(PACKAGE / "reference", PACKAGE.parent / "runs" / "reference" / "model", "checkpoints")
 
 
