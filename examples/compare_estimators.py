@@ -1,11 +1,11 @@
-"""Estimators side by side on scenes of your own choice: four antennas, sources of 10 and 20 dB."""
+"""Estimators side by side on scenes of your own choice: eight antennas, 10 and 20 dB."""
 
 import risctl
 
 
 def main() -> None:
     """Evaluate NOMP and MUSIC, told nothing, beside the Cramer-Rao bound."""
-    settings = ["physics.num_antennas=4", "evaluation.snr_values_db=[10, 20]", "evaluation.bootstrap=50"]
+    settings = ["physics.num_antennas=8", "evaluation.snr_values_db=[10, 20]", "evaluation.bootstrap=50"]
     config = risctl.load_config("quick", overrides=settings)
     evaluated = risctl.evaluate(config, ["nomp", "music"], scenes=40)
     for cell in evaluated.evaluation.results.cells:

@@ -1,4 +1,3 @@
-from .api import Located as Located
 from .api import check_alignment as check_alignment
 from .api import evaluate as evaluate
 from .api import load_model as load_model
@@ -15,5 +14,6 @@ from .data import read_measurements as read_measurements
 from .data import write_measurements as write_measurements
 from .errors import InputError as InputError
 from .errors import RisctlError as RisctlError
+from .runs.located import Located as Located
 
 __version__: str

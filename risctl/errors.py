@@ -6,7 +6,13 @@ from pathlib import Path
 
 
 class RisctlError(Exception):
-    """Base of all errors that end a command with one line instead of a traceback."""
+    """Base of all errors that end a command with one line instead of a traceback.
+
+    Example:
+        >>> import risctl
+        >>> risctl.RisctlError.exit_status
+        1
+    """
 
     exit_status = 1
 
@@ -15,6 +21,12 @@ class InputError(RisctlError, ValueError):
     """Usage, configuration or input that cannot be accepted (exit status 2).
 
     The message has the file or the argument, the key, what was expected and what was found.
+
+    Example:
+        >>> import risctl
+        >>> risctl.load_config("quick", overrides=["physics.num_snapshots=0"])
+        Traceback (most recent call last):
+        risctl.errors.InputError: override: physics.num_snapshots: expected greater than or equal to 1, got 0
     """
 
     exit_status = 2

@@ -14,8 +14,8 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from multiprocessing import get_context, resource_tracker
-from multiprocessing.connection import Connection
+from multiprocessing import active_children, connection, get_context, parent_process, resource_tracker
+from multiprocessing.process import BaseProcess
 from typing import Any, TypeVar
 
 import torch
@@ -59,14 +59,16 @@ def map_in_order(
                 yield function(task)
         return
     context = get_context("spawn")
-    watched, lifeline = context.Pipe(duplex=False)
-    executor = ProcessPoolExecutor(workers, context, initializer=_start_worker, initargs=(function, watched))
+    executor = ProcessPoolExecutor(workers, context, initializer=_start_worker, initargs=(function,))
     waiting: deque[Future[Outcome]] = deque()
-    finished = False
+    started: set[BaseProcess] = set()
+    finished = finish_running
     try:
         for task in tasks:
+            others = set(active_children()) - started
             with signals_blocked(signal.SIGINT):  # the first tasks start the processes
                 waiting.append(executor.submit(_work, task))
+            started = set(active_children()) - others
             if len(waiting) >= QUEUED_PER_WORKER * workers:
                 yield waiting.popleft().result()
         while waiting:
@@ -75,11 +77,10 @@ def map_in_order(
     except BrokenProcessPool:
         raise WorkerDiedError from None
     finally:
-        if not finished and not finish_running:
-            lifeline.close()
+        if not finished:
+            for process in started:
+                process.terminate()
         executor.shutdown(wait=True, cancel_futures=True)
-        lifeline.close()
-        watched.close()
 
 
 @contextmanager
@@ -118,18 +119,20 @@ def ignore_signals(*numbers: signal.Signals) -> None:
 _function: Callable[..., object] | None = None
 
 
-def _start_worker(function: Callable[..., object], lifeline: Connection) -> None:
+def _start_worker(function: Callable[..., object]) -> None:
     global _function
     ignore_signals(signal.SIGINT)
-    threading.Thread(target=_end_with, args=(lifeline,), daemon=True).start()
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(THREADS)
     _function = function
 
 
-def _end_with(lifeline: Connection) -> None:
-    """Wait until the parent closes its end of the pipe, or dies, and end this process."""
-    lifeline.poll(None)
-    os._exit(1)
+def _end_with_parent() -> None:
+    """Wait for the parent to end: a worker of a killed parent would wait for tasks for ever."""
+    parent = parent_process()
+    if parent is not None:
+        connection.wait([parent.sentinel])
+        os._exit(1)
 
 
 def _work(task: object) -> Any:

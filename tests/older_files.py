@@ -8,17 +8,16 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from risctl.cli.gate import GATE_SCENES, fingerprints, passed_gate
-
 from risctl.cli.app import main
 from risctl.config import Config, CovarianceConfig, load_config, parse_section, reference_directory
 from risctl.covariance import is_covariance_fingerprint
 from risctl.data import open_dataset
 from risctl.evaluation import Sweep, read_results
+from risctl.hpo.settings import check_settings, settings_of
 from risctl.model import load_checkpoint
-from risctl.search.settings import check_settings, settings_of
-from tests.cli.tiny import TINY
-from tests.search.small import small_plan
+from risctl.runs.gate import GATE_SCENES, fingerprints, passed_gate
+from tests.hpo.small import small_plan
+from tests.runs.tiny import TINY
 
 SHIPPED = Path(__file__).resolve().parents[1] / "runs" / "reference"
 STUDY, GATE, DATASET_HASH = Path("study.json"), Path("runs/overfit/now/overfit.json"), Path("hash.txt")

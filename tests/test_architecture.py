@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "risctl"
 SOURCES = sorted(PACKAGE.rglob("*.py"))
 LAYERS = (
     "errors",
+    "text",
     "registry",
     "config",
     "physics",
@@ -25,11 +27,14 @@ LAYERS = (
     "training",
     "inference",
     "evaluation",
-    "search",
+    "hpo",
+    "plots",
+    "runs",
+    "api",
     "cli",
 )
 FORBIDDEN_PAIRS = {("covariance", "data"), ("inference", "training"), ("inference", "data")}
-OWNERS = {"typer": {"cli"}, "rich": {"cli"}, "optuna": {"search"}, "matplotlib": {"evaluation"}}
+OWNERS = {"typer": {"cli"}, "rich": {"cli"}, "optuna": {"hpo"}, "matplotlib": {"plots"}}
 HEAVY = ("torch", "numpy", "scipy", "optuna", "matplotlib")
 MAX_LINES = 450
 MAX_FUNCTION_LINES = 60
@@ -84,15 +89,60 @@ def test_config_needs_no_arrays(path: Path) -> None:
     assert not {name.split(".")[0] for name in _imports(_tree(path))} & set(HEAVY)
 
 
-@pytest.mark.parametrize("path", [p for p in SOURCES if _layer(p) == "cli"], ids=_name)
-def test_commands_import_heavy_libraries_inside_their_bodies(path: Path) -> None:
-    heavy_layers = {f"risctl.{layer}" for layer in LAYERS[LAYERS.index("physics") : -1]}
-    for node in _tree(path).body:
-        if isinstance(node, ast.Import | ast.ImportFrom):
-            for name in _imports(node):
-                top = ".".join(name.split(".")[:2])
-                assert name.split(".")[0] not in HEAVY, f"{path} imports {name}"
-                assert top not in heavy_layers, f"{path} imports {name}"
+def _run_time_imports(tree: ast.Module) -> Iterator[tuple[bool, str]]:
+    """Imports that are executed, with whether they stand inside a function; not those for type checkers."""
+    for node in tree.body:
+        if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
+            continue
+        for child in ast.walk(node):
+            if isinstance(child, ast.Import | ast.ImportFrom):
+                inside = not isinstance(node, ast.Import | ast.ImportFrom)
+                yield from ((inside, name) for name in _imports(child))
+
+
+CLI = [path for path in SOURCES if _layer(path) == "cli"]
+RUNS = [path for path in SOURCES if _layer(path) == "runs"]
+OF_COMMANDS = {"cli", "runs", "plots", "config", "errors", "registry", "text"}
+
+
+@pytest.mark.parametrize("path", CLI, ids=_name)
+def test_a_command_knows_the_runs_and_the_settings_and_nothing_below(path: Path) -> None:
+    for inside, name in _run_time_imports(_tree(path)):
+        parts = name.split(".")
+        assert parts[0] not in HEAVY, f"{path} imports {name}"
+        if parts[0] == "risctl" and len(parts) > 1 and parts[1] in LAYERS:
+            assert parts[1] in OF_COMMANDS, f"{path} imports {name}"
+            assert inside or parts[1] != "config", f"{path} imports {name} before it is known what is wanted"
+
+
+def test_the_command_line_is_thin() -> None:
+    assert len(CLI) <= 25
+    assert sum(len(path.read_text(encoding="utf-8").splitlines()) for path in CLI) <= 2_900
+    statements = [node for path in CLI for node in ast.walk(_tree(path)) if isinstance(node, ast.FunctionDef)]
+    inside = [n for f in statements for n in ast.walk(f) if isinstance(n, ast.Import | ast.ImportFrom)]
+    assert len(set(map(id, inside))) <= 30
+
+
+@pytest.mark.parametrize("path", RUNS, ids=_name)
+def test_runs_print_nothing_and_import_at_their_top(path: Path) -> None:
+    tree = _tree(path)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+            assert node.func.id != "print", f"{path}:{node.lineno}"
+    optional = "torch.utils.tensorboard"
+    names = [name for inside, name in _run_time_imports(tree) if inside and not name.startswith(optional)]
+    assert not names, path
+
+
+@pytest.mark.parametrize("path", [p for p in SOURCES if _layer(p) != "cli"], ids=_name)
+def test_the_engine_names_no_flag(path: Path) -> None:
+    """An error names a setting, an argument or a file; the command line turns arguments into flags."""
+    for node in ast.walk(_tree(path)):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id.endswith("Error"):
+            for part in ast.walk(node):
+                if isinstance(part, ast.Constant) and isinstance(part.value, str):
+                    said = re.search(r"(?<!-)--[a-z]|\brisctl [a-z]", part.value)
+                    assert not said, f"{path}:{node.lineno}: {part.value}"
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=_name)

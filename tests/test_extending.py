@@ -1,4 +1,4 @@
-"""How many source files a typical addition touches: each case edits a copy of the package and uses the result."""
+"""How many source files a typical addition touches: each case edits a copy of the package and uses it."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ TINY = (
     "physics.ris_columns=6 physics.ris_rows=6 physics.num_snapshots=4 physics.num_antennas=4"
     " physics.max_sources=2 model.width=8 model.depth=1 model.map_rows=4 model.map_columns=8"
     " model.map_ranges=2 data.train_scenes=16 data.val_scenes=16 training.batch=8 training.epochs=1"
-).split()
+)
 
 
 @dataclass(frozen=True)
 class Case:
-    """An addition: new files by name, edits as (file, after which text, what is added), and a script that uses it."""
+    """An addition: new files by name, edits as (file, text, what follows it), a script that uses it."""
 
     limit: int
     files: dict[str, str]
@@ -59,7 +59,8 @@ class Boresight:
         (
             "registry.py",
             "ESTIMATORS: dict[str, EstimatorEntry] = {\n",
-            '    "boresight": EstimatorEntry("classical", "risctl.inference.boresight:Boresight", "ahead"),\n',
+            '    "boresight": EstimatorEntry('
+            '"classical", "risctl.inference.boresight:Boresight", "straight ahead"),\n',
         ),
     ),
     """
@@ -90,7 +91,7 @@ state = TrainingState(lambda epoch: {})
 trained = risctl.train(risctl.load_config("quick", overrides=WORDS), listeners=[state.update])
 assert "norm of R_blend" in state.epoch_line()
 assert "norm of R_blend" in "".join(runs.figure_sentences(trained.best_metrics))
-from risctl.search.tables import trials_csv
+from risctl.hpo.tables import trials_csv
 assert "norm_blend" in trials_csv([], [])
 from io import StringIO
 from rich.console import Console
@@ -110,7 +111,8 @@ IMPAIRMENT = Case(
         (
             "physics/impairments.py",
             "    if imp.dead_elements:\n",
-            "        pass\n    if imp.common_phase:\n        gain = gain * torch.exp(torch.tensor(1j * imp.common_phase))\n"
+            "        pass\n    if imp.common_phase:\n"
+            "        gain = gain * torch.exp(torch.tensor(1j * imp.common_phase))\n"
             "    if imp.dead_elements:\n",
         ),
         ("physics/impairments.py", "ideal = not (", "imp.common_phase or "),
@@ -143,7 +145,12 @@ def power_spread(power):
         (
             "losses/total.py",
             "    ortho, cross = slot_coherence(prediction.A_angle, prediction.A_range)\n    return {\n",
-            '        "spread": __import__("risctl.losses.spread", fromlist=["x"]).power_spread(prediction.power),\n',
+            '        "spread": power_spread(prediction.power),\n',
+        ),
+        (
+            "losses/total.py",
+            "from risctl.losses.projector import energy_inside\n",
+            "from risctl.losses.spread import power_spread\n",
         ),
     ),
     """
@@ -193,7 +200,7 @@ def test_an_addition_touches_few_files(case: Case, tmp_path: Path) -> None:
         (copy / name).write_text(source.replace(before, before + text))
     (tmp_path / "work").mkdir()
     done = subprocess.run(
-        [sys.executable, "-c", f"WORDS = {TINY!r}\n{case.script}"],
+        [sys.executable, "-c", f"WORDS = {TINY!r}.split()\n{case.script}"],
         cwd=tmp_path / "work",
         env=os.environ | {"PYTHONPATH": str(tmp_path), "PYTHONDONTWRITEBYTECODE": "1"},
         capture_output=True,

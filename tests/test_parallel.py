@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 
@@ -51,16 +52,31 @@ def test_a_dead_worker_is_an_error_of_one_line() -> None:
         list(map_in_order(os._exit, [7, 7], 2))
 
 
-@pytest.mark.parametrize("seconds", [0.5, 2.5])
-def test_an_interrupt_of_the_whole_group_is_the_parents_alone(seconds: float) -> None:
-    work = "print('ready', flush=True); list(map_in_order(time.sleep, [9.0] * 4, 2))"
+@contextmanager
+def parent(seconds: float) -> Iterator[subprocess.Popen[str]]:
+    """A process, the first of a group, whose two workers have been starting or sleeping for `seconds`."""
+    work = "print('ready', flush=True); list(map_in_order(time.sleep, [60.0] * 4, 2))"
     code = f"import time\nfrom risctl.parallel import map_in_order\nif __name__ == '__main__':\n    {work}"
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    with subprocess.Popen([sys.executable, "-c", code], text=True, start_new_session=True, **pipes) as parent:
-        assert parent.stdout is not None
-        assert parent.stdout.readline() == "ready\n"
-        time.sleep(seconds)  # while the workers start, and while they work
-        os.killpg(parent.pid, signal.SIGINT)
-        error = parent.communicate(timeout=60)[1]
+    with subprocess.Popen(
+        [sys.executable, "-c", code], text=True, start_new_session=True, **pipes
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        time.sleep(seconds)
+        yield process
+
+
+@pytest.mark.parametrize("seconds", [0.5, 2.5])
+def test_an_interrupt_of_the_whole_group_is_the_parents_alone(seconds: float) -> None:
+    with parent(seconds) as process:
+        os.killpg(process.pid, signal.SIGINT)
+        error = process.communicate(timeout=40)[1]
     assert error.count("Traceback") == 1
     assert error.endswith("KeyboardInterrupt\n")
+
+
+def test_the_workers_of_a_killed_parent_end() -> None:
+    with parent(2.5) as process:
+        process.kill()
+        process.communicate(timeout=40)  # returns when the last worker has closed stdout and stderr

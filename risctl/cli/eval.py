@@ -12,7 +12,7 @@ import typer
 from risctl import runs
 from risctl.cli.console import closing, dry_run, note, progress, say, show_table
 from risctl.cli.options import Common, common_options
-from risctl.errors import InputError, require_range
+from risctl.errors import InputError
 from risctl.registry import estimator_names
 from risctl.text import Document
 
@@ -21,49 +21,50 @@ if TYPE_CHECKING:
     from risctl.runs import EvaluationRequest
 
 OVERRIDE = re.compile(r"[A-Za-z_]\w*(\.\w+)+=.*", re.DOTALL)
-MAX_SCENES = 100_000_000
 WRITES = "runs/eval/<utc-time>_<preset>_<id>/"
+
+
+Scenes = Annotated[int | None, typer.Option(help="Scenes; the preset's (or all of --data) if absent.")]
+Known = Annotated[
+    bool, typer.Option("--known-num-sources", help="Tell the estimators how many sources there are.")
+]
+Sweeps = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="KEY=V1,V2,...",
+        help="Evaluate at each value of a setting instead (physics.snr_db: the SNR); repeatable.",
+    ),
+]
+Answers = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="NAME=FILE",
+        help="Score answers of another program, JSON as locate writes it, on --data; repeatable.",
+    ),
+]
+Target = Annotated[
+    str | None,
+    typer.Argument(metavar="RUN|CHECKPOINT", help="Trained model; absent: the one that comes with risctl."),
+]
 
 
 @common_options
 def evaluate_command(
     common: Common,
-    target: Annotated[
-        str | None,
-        typer.Argument(
-            metavar="RUN|CHECKPOINT", help="Trained model; absent: the one that comes with risctl."
-        ),
-    ] = None,
+    target: Target = None,
     data: Annotated[
         Path | None, typer.Option(help="Dataset directory; absent: scenes made on the way, equal cells.")
     ] = None,
     estimators: Annotated[
-        str | None,
-        typer.Option(help=f"Comma-separated: {','.join(estimator_names())}."),
+        str | None, typer.Option(help=f"Comma-separated: {','.join(estimator_names())}.")
     ] = None,
-    answers: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="NAME=FILE",
-            help="Score answers of another program, JSON as locate writes it, on --data; repeatable.",
-        ),
-    ] = None,
-    scenes: Annotated[
-        int | None, typer.Option(help="Scenes; the preset's (or all of --data) if absent.")
-    ] = None,
-    known_num_sources: Annotated[
-        bool, typer.Option("--known-num-sources", help="Tell the estimators how many sources there are.")
-    ] = False,
+    answers: Answers = None,
+    scenes: Scenes = None,
+    known_num_sources: Known = False,
     workers: Annotated[int, typer.Option(help="Worker processes of one thread each.")] = 1,
     batch: Annotated[int, typer.Option(help="Scenes estimated at once.")] = 64,
     plots: Annotated[bool, typer.Option("--plots/--no-plots", help="Draw PNGs.")] = True,
-    sweep: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="KEY=V1,V2,...",
-            help="Evaluate at each value of a setting instead (physics.snr_db: the SNR); repeatable.",
-        ),
-    ] = None,
+    sweep: Sweeps = None,
     resume: Annotated[
         Path | None, typer.Option(metavar="RUN", help="Go on with an interrupted --sweep.")
     ] = None,
@@ -75,9 +76,6 @@ def evaluate_command(
                 raise InputError("resume", "", "nothing beside it (the run has its own settings)", value)
         return _sweep(runs.resumed_request(common.layers, resume, common.machine), common.dry_run, resume)
     common, target = split_target(common, target)
-    require_range("scenes", scenes, 1, MAX_SCENES)
-    require_range("workers", workers, 1, 256)
-    require_range("batch", batch, 1, 100_000)
     if data is not None and any(word.startswith("physics.") for word in common.layers.overrides):
         raise InputError("data", "", "no physics.* override (a dataset has its own physics)", "one")
     request = runs.EvaluationRequest(
@@ -94,11 +92,13 @@ def evaluate_command(
         axes=runs.parse_sweeps(sweep or ()),
         machine=common.machine,
     )
-    if request.axes:
-        return _sweep(request, common.dry_run)
+    return (_sweep if request.axes else _evaluate)(request, common.dry_run)
+
+
+def _evaluate(request: EvaluationRequest, dry: bool) -> Document:
     config = request.resolve()
     say_left_out(request)
-    if common.dry_run:
+    if dry:
         return dry_run("eval", config, request.needs(config), WRITES)
     evaluated = runs.evaluate(request, progress)
     show_figures(evaluated.evaluation)

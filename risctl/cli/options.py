@@ -149,12 +149,15 @@ def common_options(command: Callable[..., Document | Ending]) -> Callable[..., N
 
 def _with_flag(error: InputError, parameters: Iterable[inspect.Parameter]) -> InputError:
     """The error with `--num-sources` for `num_sources`, where that is an option of the command."""
+    from risctl.config import Config
+
     name, space, rest = error.where.partition(" ")
     flags = {
         parameter.name: f"--{parameter.name.replace('_', '-')}"
         for parameter in parameters
         if isinstance(parameter.annotation.__metadata__[0], OptionInfo)
     }
-    if name not in flags or (error.key and not space):  # a section of the configuration has that name, too
+    is_section = bool(error.key) and not space and name in Config.model_fields  # data, model: both
+    if name not in flags or is_section:
         return error
     return InputError(f"{flags[name]}{space}{rest}", error.key, error.expected, error.got)

@@ -108,6 +108,11 @@ def load_config(
 
     Raises:
         InputError: an unknown preset or key, an unreadable file or a bad value, naming where it came from.
+
+    Example:
+        >>> import risctl
+        >>> risctl.load_config("quick", overrides=["physics.num_snapshots=8"]).physics.num_snapshots
+        8
     """
     layers = [] if base is None else [("base", flatten(base.model_dump(mode="json")))]
     for path in ([preset_path(preset)] if preset else []) + ([Path(file)] if file else []):

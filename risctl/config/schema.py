@@ -54,7 +54,13 @@ class CovarianceConfig(Section):
 
 
 class Config(Section):
-    """All settings of a run; each layer takes its own sections only."""
+    """All settings of a run; each layer takes its own sections only.
+
+    Example:
+        >>> import risctl
+        >>> risctl.Config().physics.num_elements
+        144
+    """
 
     physics: PhysicsConfig = PhysicsConfig()
     data: DataConfig = DataConfig()

@@ -1,11 +1,7 @@
-"""From snapshots to covariance factors: the only path, for training and for inference alike."""
+"""Covariance factors from snapshots: one pipeline for training and inference."""
 
-from risctl.covariance.identity import (
-    PIPELINE_VERSION,
-    covariance_fingerprint,
-    is_covariance_fingerprint,
-)
-from risctl.covariance.lowrank import LowRank
+from risctl.covariance.identity import PIPELINE_VERSION, covariance_fingerprint, is_covariance_fingerprint
+from risctl.covariance.lowrank import LowRank, leading_subspace
 from risctl.covariance.pipeline import (
     Covariances,
     blend_weight,
@@ -17,7 +13,6 @@ from risctl.covariance.pipeline import (
 from risctl.covariance.precision import full_precision
 from risctl.covariance.ridge import ridge_back_projection
 from risctl.covariance.sample import sample_factor
-from risctl.covariance.subspace import leading_subspace
 
 __all__ = [
     "PIPELINE_VERSION",

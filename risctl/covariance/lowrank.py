@@ -12,18 +12,19 @@ import torch
 from torch import Tensor
 
 from risctl.covariance.precision import full_precision
-from risctl.covariance.subspace import leading_subspace
+
+RANK_ROUNDING = 8.0  # eigenvalues below this many units of rounding (times L) of the largest count as zero
 
 
 @dataclass(frozen=True)
 class LowRank:
     """``R = F F^H + load I`` of a batch of scenes.
 
-    Differentiable in F, but for what looks at single eigenvectors: `subspace` and `music_denominator`.
+    Differentiable in F, except `subspace` and `music_denominator`, which use single eigenvectors.
 
     Attributes:
         F: factor, complex [B, N, r].
-        load: what was added to the diagonal.
+        load: diagonal load.
     """
 
     F: Tensor
@@ -36,7 +37,7 @@ class LowRank:
         return int(B), int(N), int(N)
 
     def detach(self) -> LowRank:
-        """The same matrices, cut off from the graph."""
+        """The same matrices, detached from the autograd graph."""
         return LowRank(self.F.detach(), self.load)
 
     def to(self, dtype: torch.dtype) -> LowRank:
@@ -100,6 +101,31 @@ class LowRank:
             else:
                 inside = _energy(A.conj() @ U, -1)
             return _energy(A, -1) - inside
+
+
+def leading_subspace(F: Tensor, num_vectors: int) -> tuple[Tensor, Tensor]:
+    """Leading eigenpairs of ``F F^H`` through ``F^H F = V diag(lambda) V^H``, ``U = F V diag(lambda)^-1/2``.
+
+    Args:
+        F: factor, complex [B, N, L].
+        num_vectors: K, how many.
+
+    Returns:
+        U [B, N, K] with orthonormal columns, largest eigenvalue first, and the eigenvalues [B, K]. Past the
+        rank of F columns and eigenvalues are zero: ``U U^H`` is a projector always. The phase of a column
+        is arbitrary.
+    """
+    with full_precision(F):
+        gram = F.mH @ F
+        values, V = torch.linalg.eigh((gram + gram.mH) / 2.0)
+        kept = min(num_vectors, F.shape[-1])
+        values, V = values.flip(-1)[..., :kept].clamp_min(0.0), V.flip(-1)[..., :kept]
+        floor = values[..., :1] * (RANK_ROUNDING * F.shape[-1] * torch.finfo(values.dtype).eps)
+        values = torch.where(values > floor, values, torch.zeros_like(values))
+        scale = torch.where(values > 0, values, torch.ones_like(values)).rsqrt() * (values > 0)
+        U = (F @ V) * scale.unsqueeze(-2)
+        missing = num_vectors - kept
+        return torch.nn.functional.pad(U, (0, missing)), torch.nn.functional.pad(values, (0, missing))
 
 
 def hermitian_part(R: Tensor) -> Tensor:

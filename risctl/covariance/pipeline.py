@@ -1,10 +1,10 @@
-"""The one path from measurements and a prediction to ``R_samp``, ``R_pred`` and ``R_blend``.
+"""The one pipeline from measurements and a prediction to ``R_samp``, ``R_pred`` and ``R_blend``.
 
     R_samp  = sum_l a_l a_l^H, centred or not, scaled to trace N
     R_pred  = A_angle A_angle^H + range_weight A_range A_range^H, scaled to trace N
     R_blend = (1 - beta) R_pred + beta R_samp, scaled to trace N, plus eps_cov I
 
-Training, validation and inference all call :func:`covariances`; nothing in here knows which of them does.
+Training, validation and inference all call :func:`covariances`, which cannot tell them apart.
 """
 
 from __future__ import annotations
@@ -31,10 +31,11 @@ from risctl.covariance.sample import sample_factor
 
 @dataclass(frozen=True)
 class Covariances:
-    """The three covariances of B scenes in factor form, and what they were made with.
+    """The three covariances of B scenes in factor form, with the weight and back-projection behind them.
 
     Attributes:
-        samp: ``R_samp``, rank about L - 1. pred: ``R_pred``, rank at most 2 K_max.
+        samp: ``R_samp``, rank about L - 1.
+        pred: ``R_pred``, rank at most 2 K_max.
         blend: ``R_blend``, factor [B, N, 2 K_max + L] and load eps_cov.
         beta: weight of the sample covariance as it was used, real [B].
         back_projection: the a_l behind ``R_samp``, complex [B, L, N].
@@ -58,13 +59,15 @@ def covariances(
 ) -> Covariances:
     """Sample, predicted and blended covariance of B scenes.
 
-    The gradient reaches both factors and nothing that was measured.
+    Gradients flow into both factors and into no measurement.
 
     Args:
-        y: snapshots, complex [B, L, M]. H: channel [B, M, N]. codes: [B, L, N].
+        y: snapshots, complex [B, L, M].
+        H: channel, complex [B, M, N].
+        codes: RIS codes, complex [B, L, N].
         A_angle, A_range: the network's factors, complex [B, N, K_max].
-        covariance: the knobs.
-        beta_offset: added to beta, scene by scene [B], and the sum clamped to [0, 1]: training's jitter.
+        covariance: settings of the pipeline.
+        beta_offset: training's jitter [B], added to beta per scene and the sum clamped to [0, 1].
 
     Raises:
         MeasurementError: naming the first scene whose measurements are not finite or without energy.
@@ -113,7 +116,7 @@ def predicted_covariance(A_angle: Tensor, A_range: Tensor, range_weight: float) 
 
 
 def blend_weight(samp: LowRank, beta: float, beta_offset: Tensor | None) -> Tensor:
-    """Weight of the sample covariance, scene by scene, real [B]."""
+    """Weight of the sample covariance per scene, real [B]."""
     weight = torch.full((samp.shape[0],), beta, dtype=samp.F.real.dtype, device=samp.F.device)
     return weight if beta_offset is None else (weight + beta_offset.to(weight)).clamp(0.0, 1.0)
 

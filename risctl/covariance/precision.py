@@ -1,4 +1,4 @@
-"""Everything that touches a covariance is computed in single precision or wider, whatever surrounds it."""
+"""Precision and validity checks: covariances are computed in single precision or wider, autocast off."""
 
 from __future__ import annotations
 

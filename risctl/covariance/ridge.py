@@ -47,7 +47,7 @@ def ridge_back_projection(y: Tensor, H: Tensor, codes: Tensor, tikhonov_alpha: f
 def code_power(codes: Tensor) -> Tensor:
     """``|c_l|^2`` [B, L, N]; [B, 1, N] if it is the same, to rounding, in every snapshot of every scene.
 
-    Codes of constant modulus, which phase shifters make, have one ``Phi_l Phi_l^H`` a scene, not L of them.
+    Codes of constant modulus, which phase shifters make, have one ``Phi_l Phi_l^H`` per scene, not L of them.
     """
     power = squared_modulus(codes)
     first = power[:, :1]
@@ -63,7 +63,7 @@ def _normal_matrices(H: Tensor, power: Tensor, tikhonov_alpha: float) -> tuple[T
 
 
 def _right_sides(y: Tensor, num_systems: int) -> Tensor:
-    """Snapshots [B, L, M] as right sides of one system a scene [B, 1, M, L] or a snapshot [B, L, M, 1]."""
+    """Snapshots [B, L, M] as right sides: one system per scene [B, 1, M, L] or per snapshot [B, L, M, 1]."""
     return y.mT.unsqueeze(1) if num_systems == 1 else y.unsqueeze(-1)
 
 

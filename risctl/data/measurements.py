@@ -48,6 +48,13 @@ def read_measurements(path: str | Path, num_elements: int = 144) -> Measurements
             whose `y`, `H` or `codes` is zero throughout.
         DamagedFileError: the file is truncated or corrupt.
         StorageError: it cannot be read.
+
+    Example:
+        >>> import risctl
+        >>> scenes = risctl.simulate("quick", 2)
+        >>> risctl.write_measurements("measured.mat", scenes.y, scenes.H, scenes.codes)
+        >>> risctl.read_measurements("measured.mat").y.shape
+        torch.Size([2, 16, 16])
     """
     path = Path(path)
     return check_measurements(read_arrays(path, KEYS), num_elements, path)
@@ -112,6 +119,11 @@ def write_measurements(path: str | Path, y: Tensor | Array, H: Tensor | Array, c
     Raises:
         InputError: unknown suffix.
         StorageError: disk full, permission denied, and the like.
+
+    Example:
+        >>> import risctl
+        >>> scenes = risctl.simulate("quick", 2)
+        >>> risctl.write_measurements("measured.npz", scenes.y, scenes.H, scenes.codes)
     """
     path = Path(path)
     encode = format_of(path).write

@@ -1,6 +1,7 @@
 """Evaluation: matching, figures against the Cramer-Rao bound, GOSPA, intervals, tables, pictures."""
 
 from risctl.evaluation.answers import StoredAnswers, read_answers
+from risctl.evaluation.chunks import IndexedScenes
 from risctl.evaluation.external import ExternalEstimator
 from risctl.evaluation.files import (
     StoredPoint,
@@ -17,7 +18,7 @@ from risctl.evaluation.matching import match_scene, match_scenes
 from risctl.evaluation.positions import Positions
 from risctl.evaluation.results import Results
 from risctl.evaluation.rows import EstimatorRows, SceneRows, SourceRows
-from risctl.evaluation.run import Evaluation, IndexedScenes, evaluate
+from risctl.evaluation.run import Evaluation, evaluate
 from risctl.evaluation.sweep import Sweep, assemble, sweep_headline, sweep_table, value_text
 from risctl.evaluation.tables import (
     TextTable,

@@ -15,8 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from risctl.evaluation.chunks import Chunk
-from risctl.evaluation.run import IndexedScenes
+from risctl.evaluation.chunks import Chunk, IndexedScenes, read_chunks
 from risctl.inference import LearnedEstimator
 from risctl.inference.observation import Observation
 from risctl.model.fusion import CountFusion
@@ -93,7 +92,9 @@ def collect_counts(
 ) -> CountData:
     """Run the moves on scenes ``start .. start + count - 1`` of `source`."""
     parts: list[CountData] = []
-    with closing(map_in_order(CountCollector(estimator), _chunks(source, start, count), workers)) as coming:
+    with closing(
+        map_in_order(CountCollector(estimator), read_chunks(source, start, start + count, CHUNK), workers)
+    ) as coming:
         for part in coming:
             parts.append(part)
             if progress is not None:
@@ -141,8 +142,3 @@ def _validated(network: CountFusion, data: CountData, epoch: int) -> Fit:
     scores = network(data.head, data.evidence, data.figures)
     loss = float(cross_entropy(scores, data.num_sources - 1))
     return Fit(deepcopy(network).eval(), loss, count_accuracy(scores, data), epoch)
-
-
-def _chunks(source: IndexedScenes, start: int, count: int) -> Iterator[Chunk]:
-    for first in range(start, start + count, CHUNK):
-        yield Chunk.pack(first, source.scenes(first, min(first + CHUNK, start + count)))

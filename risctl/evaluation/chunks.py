@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +21,16 @@ from risctl.evaluation.score import Answers, Truth, score
 from risctl.inference import Estimates, Estimator, Oracle
 from risctl.physics import ArrayGeometry, Scenes, steering_vector
 from risctl.physics.bounds import scene_bounds
+
+
+class IndexedScenes(Protocol):
+    """Scenes by index: a stream, a store on disk."""
+
+    def __len__(self) -> int: ...
+
+    def scenes(self, start: int, stop: int) -> Scenes:
+        """Scenes start .. stop - 1."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -50,6 +60,12 @@ class Chunk:
         """The scenes on the CPU."""
         tensors = {name: torch.from_numpy(array) for name, array in self.arrays.items()}
         return Scenes(**tensors, phase_bits=self.phase_bits)
+
+
+def read_chunks(source: IndexedScenes, start: int, stop: int, size: int) -> Iterator[Chunk]:
+    """Scenes start .. stop - 1 of `source`, `size` at a time."""
+    for first in range(start, stop, size):
+        yield Chunk.pack(first, source.scenes(first, min(first + size, stop)))
 
 
 @dataclass(frozen=True)

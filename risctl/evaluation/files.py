@@ -171,7 +171,7 @@ def rows_csv(tables: Mapping[str, Rows], kind: type[Rows]) -> str:
     lines = (
         (name, *line)
         for name, rows in tables.items()
-        for line in zip(*(_texts(column) for column in _columns(rows)), strict=True)
+        for line in zip(*(_texts(c) for array in rows.arrays() for c in np.atleast_2d(array.T)), strict=True)
     )
     return csv_text(["estimator", *kind.header()], lines)
 
@@ -183,11 +183,6 @@ def csv_text(header: Sequence[str], lines: Iterable[Iterable[object]]) -> str:
     writer.writerow(header)
     writer.writerows(lines)
     return out.getvalue()
-
-
-def _columns(rows: Rows) -> Iterator[npt.NDArray[Any]]:
-    for array in rows.arrays():
-        yield from np.atleast_2d(array.T)
 
 
 def _texts(column: npt.NDArray[Any]) -> list[str]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -13,23 +12,12 @@ import torch
 from risctl.config import EvaluationConfig, PhysicsConfig
 from risctl.errors import InputError
 from risctl.evaluation.answers import StoredAnswers
-from risctl.evaluation.chunks import Chunk, ChunkScorer, Measured
+from risctl.evaluation.chunks import ChunkScorer, IndexedScenes, Measured, read_chunks
 from risctl.evaluation.metrics import cell_figures, closeness_cells, confusion, oracle_figures
 from risctl.evaluation.results import SCHEMA_VERSION, Cell, Results, Timing
 from risctl.evaluation.rows import EstimatorRows
 from risctl.inference import Estimator, Oracle
 from risctl.parallel import THREADS, map_in_order
-from risctl.physics import Scenes
-
-
-class IndexedScenes(Protocol):
-    """Scenes by index: a stream, a store on disk."""
-
-    def __len__(self) -> int: ...
-
-    def scenes(self, start: int, stop: int) -> Scenes:
-        """Scenes start .. stop - 1."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -85,7 +73,7 @@ def evaluate(
             estimator.check_length(total, len(source))
     scorer = ChunkScorer(estimators, physics, evaluation, num_sources_known, device, references)
     outcomes = []
-    with closing(map_in_order(scorer, _chunks(source, total, batch), workers)) as coming:
+    with closing(map_in_order(scorer, read_chunks(source, 0, total, batch), workers)) as coming:
         for outcome in coming:
             outcomes.append(outcome)
             if progress is not None:
@@ -147,11 +135,6 @@ def _check_request(total: int, names: Sequence[str], workers: int, device: str) 
         raise InputError("evaluation", "estimators", "at least one", "none")
     if workers > 1 and torch.device(device).type != "cpu":
         raise InputError("evaluation", "workers", f"1 on {device}", workers)
-
-
-def _chunks(source: IndexedScenes, total: int, batch: int) -> Iterator[Chunk]:
-    for start in range(0, total, batch):
-        yield Chunk.pack(start, source.scenes(start, min(start + batch, total)))
 
 
 def _cells(

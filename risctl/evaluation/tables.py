@@ -223,14 +223,17 @@ def timing_table(results: Results) -> TextTable:
 
 def headline(results: Results) -> str:
     """One-line summary at the highest SNR with scenes: azimuth and range beside the bound."""
-    sentences = [
-        f"{cell.estimator} at {cell.snr_db:g} dB: azimuth {number_text(cell.azimuth_deg.rmse)} deg (bound "
-        f"{number_text(cell.azimuth_deg.bound)}), range {number_text(cell.range_m.rmse)} m (bound "
-        f"{number_text(cell.range_m.bound)}), "
-        f"recall {_share(cell.recall.value)}, K right {_share(cell.count_accuracy.value)}"
-        for name in results.estimators
-        if (cell := _at_highest_snr(results, name)) is not None
-    ]
+    sentences = []
+    for name in results.estimators:
+        cells = [results.cell(name, snr) for snr in results.snr_values_db]
+        for cell in [cell for cell in cells if cell.scenes][-1:]:
+            azimuth, range_ = cell.azimuth_deg, cell.range_m
+            sentences.append(
+                f"{name} at {cell.snr_db:g} dB: azimuth {number_text(azimuth.rmse)} deg (bound "
+                f"{number_text(azimuth.bound)}), range {number_text(range_.rmse)} m (bound "
+                f"{number_text(range_.bound)}), "
+                f"recall {_share(cell.recall.value)}, K right {_share(cell.count_accuracy.value)}"
+            )
     sentences += [
         f"{oracle.name} (a reference, given {oracle.side_information}): median angle error "
         f"{number_text(oracle.median_angle_deg)} deg, range {number_text(oracle.median_range_m)} m, "
@@ -238,11 +241,6 @@ def headline(results: Results) -> str:
         for oracle in results.references
     ]
     return "; ".join(sentences) or "no scenes"
-
-
-def _at_highest_snr(results: Results, estimator: str) -> Cell | None:
-    cells = [results.cell(estimator, snr) for snr in results.snr_values_db]
-    return next((cell for cell in reversed(cells) if cell.scenes), None)
 
 
 def _over_snr(results: Results, num_sources: int | None) -> list[Cell]:

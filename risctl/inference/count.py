@@ -38,7 +38,7 @@ from risctl.physics.polar import from_polar, polar_direction
 
 POWER_TOLERANCE = 2.5  # width of the power prior over the spread the configuration states
 MIN_POWER_STD = 0.5  # nats
-NOISE_STD = 1.0  # nats; the same for every count, so it hardly matters
+NOISE_STD = 1.0  # nats; the same for every count, so of little effect
 NUISANCE_STEPS = 8
 
 

@@ -171,4 +171,4 @@ def starting_parameters(amplitudes: Tensor, points: Tensor, cost: Tensor, M: int
     return GaussianParameters(points, power.log(), noise.log())
 
 
-LOG_RANGE = math.log(1e8)  # powers and noise stay within this factor of where they started
+LOG_RANGE = math.log(1e8)  # powers and noise stay within this factor of their starting values

@@ -16,6 +16,7 @@ from torch import Tensor
 from risctl.config import InferenceConfig, PhysicsConfig
 from risctl.inference.concentrated import fit_amplitudes
 from risctl.inference.detection import Detector
+from risctl.inference.exchange import drop_source
 from risctl.inference.gaussian import GaussianParameters, Hypothesis
 from risctl.inference.observation import Observation
 from risctl.inference.refine import refine, refine_gaussian
@@ -23,9 +24,9 @@ from risctl.inference.tree import tree_index, tree_scatter
 from risctl.physics.geometry import ArrayGeometry, Device, FieldOfView
 from risctl.physics.grid import PolarGrid
 
-GREEDY_STEPS = 4  # joint refinement after a detection: enough to clean the residual for the next one
-REST_STEPS = 3  # refinement of the sources that stay when one is dropped
-JOIN_STEPS = 5  # refinement of all after one was found in its place
+GREEDY_STEPS = 4  # joint refinement after a detection: enough for the residual of the next one
+REST_STEPS = 3  # refinement of the remaining sources after one was dropped
+JOIN_STEPS = 5  # refinement of all after another was detected in its place
 SWAP_GAIN = 0.05  # nats by which the likelihood must rise for an exchange to be kept
 
 
@@ -94,20 +95,15 @@ def _best_exchange(
     K = params.points.shape[1]
     each = torch.arange(len(rows), device=rows.device).repeat_interleave(K)
     many, here = detector[each], rows[each]
-    keep = ~torch.eye(K, dtype=torch.bool, device=rows.device).repeat(len(rows), 1)
-    rest = GaussianParameters(
-        params.points[here][keep].view(-1, K - 1, 3),
-        params.log_power[here][keep].view(-1, K - 1),
-        params.log_noise[here],
-    )
+    rest = drop_source(tree_index(params, here), torch.arange(K, device=rows.device).repeat(len(rows)))
     rest = search.polish(many.obs, rest, REST_STEPS).params
-    joint = search.polish(many.obs, _joined(many, search, rest), JOIN_STEPS)
+    joint = search.polish(many.obs, _with_detected(many, search, rest), JOIN_STEPS)
     winner = joint.model.log_likelihood.view(-1, K).argmax(dim=1)
     return tree_index(joint, torch.arange(len(rows), device=rows.device) * K + winner)
 
 
-def _joined(detector: Detector, search: Search, rest: GaussianParameters) -> GaussianParameters:
-    """`rest` and the source with the largest Gaussian gain beside it, at a little under the mean power."""
+def _with_detected(detector: Detector, search: Search, rest: GaussianParameters) -> GaussianParameters:
+    """`rest` and one more source, at the largest Gaussian gain and a little less than the mean power."""
     found = detector.grid.points[detector.gaussian_gain(rest, search.geometry).argmax(-1)].unsqueeze(1)
     power = rest.log_power.exp().mean(1, keepdim=True).log() - 0.5
     points, powers = torch.cat([rest.points, found], dim=1), torch.cat([rest.log_power, power], dim=1)

@@ -1,4 +1,4 @@
-"""Squared moduli and shares: the arithmetic that every term is made of."""
+"""Squared moduli, traces and power shares."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`ortho`, `cross`: how much the columns of the predicted factors repeat each other.
+"""`ortho`, `cross`: mutual coherence of the columns of the predicted factors.
 
     ortho = sum_{i != j} |a_i^H a_j|^2 / (|a_i|^2 |a_j|^2)         a_i columns of A_angle
     cross = sum_{i != j} |a_i^H b_j|^2 / (|a_i|^2 |b_j|^2)         b_j columns of A_range

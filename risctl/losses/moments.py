@@ -1,6 +1,6 @@
 """Inner products that several terms share, computed once per batch.
 
-All that the covariance terms need of ``R = F F^H + load I`` (rank r << N) and of the true steering vectors A
+All that the covariance terms use of ``R = F F^H + load I`` (rank r << N) and of the true steering vectors A
 is in three small matrices, ``F^H F`` [r, r], ``F^H A`` [r, K] and ``A^H A`` [K, K], and in two diagonals.
 """
 
@@ -17,7 +17,7 @@ from risctl.losses.truth import Truth
 
 @dataclass(frozen=True)
 class Reference:
-    """What is needed of ``R_true = A diag(p) A^H``.
+    """Quantities of ``R_true = A diag(p) A^H`` that the terms use.
 
     Attributes:
         power: p [B, K_max].

@@ -1,4 +1,4 @@
-"""`peak_contrast`: does the MUSIC spectrum of R stand out at the true sources?
+"""`peak_contrast`: contrast of the MUSIC spectrum of R between the true sources and their neighbours.
 
 With the MUSIC denominator ``D(a) = 1 - a^H P_R a`` (the spectrum is 1/D), true point a_0 and neighbours a_j
 

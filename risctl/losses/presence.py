@@ -68,13 +68,7 @@ class CellTargets:
 
 def detection_weights(loss: LossConfig) -> dict[str, float]:
     """Weight of every term of `DETECTION_TERMS`."""
-    return {
-        "presence": loss.detection_presence,
-        "offset": loss.detection_offset,
-        "range": loss.detection_range,
-        "power": loss.detection_power,
-        "std": loss.detection_std,
-    }
+    return {name: getattr(loss, f"detection_{name}") for name in DETECTION_TERMS}
 
 
 def detection_terms(prediction: Prediction, truth: Truth, view: FieldOfView) -> dict[str, Tensor]:

@@ -1,4 +1,4 @@
-"""``F^H F`` and ``F^H a`` of a factor and some vectors: all that the losses look at of a covariance.
+"""``F^H F`` and ``F^H a`` of a factor and some vectors: all that the losses use of a covariance.
 
 One function for all of them, because F is the only large operand: forward and backward pass over it once per
 product, without the conjugated copies that a chain of elementary products makes.
@@ -14,7 +14,7 @@ from torch.autograd.function import once_differentiable
 
 
 def inner_products(F: Tensor, *vectors: Tensor) -> tuple[Tensor, ...]:
-    """``F^H F`` [B, r, r] and, for each of `vectors` [B, m, N] (one vector a row), ``F^H a`` [B, r, m].
+    """``F^H F`` [B, r, r] and, for each of `vectors` [B, m, N] (one vector per row), ``F^H a`` [B, r, m].
 
     Differentiable in F [B, N, r] and in the vectors.
     """

@@ -22,7 +22,7 @@ from risctl.losses.moments import Moments
 
 @dataclass(frozen=True)
 class Spectrum:
-    """Eigenpairs of a Gram matrix ``F^H F``, descending, cut off from the graph.
+    """Eigenpairs of a Gram matrix ``F^H F``, descending, detached from the autograd graph.
 
     Attributes:
         values: [B, r], the non-zero eigenvalues of ``F F^H``, none below zero.
@@ -34,7 +34,7 @@ class Spectrum:
 
     @classmethod
     def of(cls, gram: Tensor) -> Spectrum:
-        """One eigendecomposition for all the terms that look at a spectrum."""
+        """One eigendecomposition for all terms that use the spectrum."""
         G = gram.detach()
         values, V = torch.linalg.eigh((G + G.mH) / 2.0)
         return cls(values.flip(-1).clamp_min(0.0), V.flip(-1))
@@ -55,10 +55,10 @@ def eigenvalue_gap(moments: Moments, spectrum: Spectrum, num_sources: Tensor) ->
 
 
 def gap_hinge(gap: Tensor, loss: LossConfig) -> Tensor:
-    """`gap` [B]: what is missing to `gap_margin`."""
+    """`gap` [B]: shortfall of the gap from `gap_margin`."""
     return (loss.gap_margin - gap).clamp_min(0.0)
 
 
 def gap_target(gap: Tensor, loss: LossConfig) -> Tensor:
-    """`margin` [B]: what the gap, clamped to `margin_target`, is short of it."""
+    """`margin` [B]: shortfall from `margin_target` of the gap clamped to it."""
     return loss.margin_target - gap.clamp_max(loss.margin_target)

@@ -1,4 +1,4 @@
-"""`align`, `subspace_align`: what lies outside the signal subspace, seen from either side.
+"""`align`, `subspace_align`: energy of steering vectors outside the signal subspace, and the reverse.
 
     align          = sum_k w_k (1 - a_k^H P_R a_k),
     subspace_align = ||P_perp R P_perp||_F^2 / ||R||_F^2,     P_perp = I - A (A^H A + delta I)^-1 A^H,

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn.functional import cross_entropy
 
 from risctl.config import LossConfig
 from risctl.covariance import full_precision
-from risctl.losses.count import count_cross_entropy
 from risctl.losses.covariance import covariance_nmse
 from risctl.losses.factors import slot_coherence
 from risctl.losses.moments import Moments, Reference
@@ -111,7 +111,7 @@ def _slot_terms(prediction: Prediction, truth: Truth, loss: LossConfig) -> dict[
     return {
         "ortho": ortho,
         "cross": cross,
-        "K": count_cross_entropy(prediction.count_logits, truth),
+        "K": cross_entropy(prediction.count_logits, truth.num_sources - 1, reduction="none"),
         "aux": matched_distance(prediction.position, truth, loss),
         "peak": direction_chamfer(prediction.position, prediction.power, truth),
     }

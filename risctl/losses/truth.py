@@ -1,4 +1,4 @@
-"""What the losses compare a prediction with: the sources of the scenes and the covariance they make."""
+"""Ground truth of the losses: the sources of the scenes and their covariance."""
 
 from __future__ import annotations
 
@@ -62,6 +62,6 @@ class Truth:
         return LowRank(self.A * self.power.sqrt().unsqueeze(-2))
 
     def mean_over_sources(self, x: Tensor) -> Tensor:
-        """Mean of x [B, K_max] over the sources of each scene [B]; what stands in empty slots is not read."""
+        """Mean of x [B, K_max] over the sources of each scene [B]; empty slots are ignored."""
         used = torch.where(self.mask, x, torch.zeros_like(x))
         return used.sum(-1) / self.num_sources.to(x.dtype)

@@ -24,7 +24,7 @@ def complex_normal(rng: np.random.Generator, shape: Sequence[int], scale: Tensor
     """Circular complex normals CN(0, scale^2), complex64 of `shape`; `scale` real, broadcast, 1 if absent.
 
     Box and Muller (1958) in its complex form: ``sqrt(-ln u) exp(j 2 pi v)`` has unit mean power. One 64-bit
-    word a sample: 31 bits for u in (0, 1], 32 for v.
+    word per sample: 31 bits for u in (0, 1], 32 for v.
     """
     u, v = random_words(rng, math.prod(shape)).view(torch.int32).view(2, *shape)
     radius = u.bitwise_and_(0x7FFFFFFF).float().add_(0.5).mul_(2.0**-31).log_().neg_().sqrt_()

@@ -70,7 +70,7 @@ class Alignment:
         return None
 
     def document(self) -> Document:
-        """What `--json` prints."""
+        """The document of the run, ready for JSON."""
         return {
             "model": self.name,
             "fingerprints": self.fingerprints,

@@ -12,7 +12,7 @@ from risctl.config import Config, parse_section
 from risctl.config.layers import Layers, Machine
 from risctl.covariance import PIPELINE_VERSION, covariance_fingerprint
 from risctl.data import SceneSource, SceneStream, open_dataset
-from risctl.errors import InputError
+from risctl.errors import InputError, require_range
 from risctl.evaluation import (
     Evaluation,
     ExternalEstimator,
@@ -22,6 +22,7 @@ from risctl.evaluation import (
     closeness_table,
     count_table,
     detection_table,
+    median_table,
     read_answers,
     reference_table,
     timing_table,
@@ -129,14 +130,16 @@ class EvaluationRequest:
             return None, str(error)
 
     def __post_init__(self) -> None:
+        for name, high in (("scenes", 100_000_000), ("workers", 256), ("batch", 100_000)):
+            require_range(name, getattr(self, name), 1, high)
         if self.answers and self.data is None:
             raise InputError("answers", "", "a dataset (data) beside it, whose scenes are answered", "none")
         if self.axes and (self.beside or self.answers):
-            raise InputError("sweep", "", "estimators of risctl alone", "others beside them")
+            raise InputError("sweep", "", "registered estimators alone", "others beside them")
         names = [*(self.estimators or ()), *self.beside, *self.answers]
         for name in names:
             if names.count(name) > 1 or (name in estimator_names() and name not in (self.estimators or ())):
-                raise InputError("evaluation", "estimators", "every name once, none of risctl's own", name)
+                raise InputError("evaluation", "estimators", "every name once, none of the registry's", name)
 
     def resolve(self, word: str | None = None) -> Config:
         """The configuration with this request in it: what the run's `config.json` holds.
@@ -191,7 +194,7 @@ class Evaluated:
     files: list[Path]
 
     def document(self) -> Document:
-        """What `--json` prints."""
+        """The document of the run, ready for JSON."""
         return {
             "run": str(self.run),
             "files": [str(path) for path in self.files],
@@ -327,8 +330,8 @@ def _other_model(path: str, config: Config, device: str, first: Any) -> Estimato
 
 def evaluation_tables(results: Results) -> list[TextTable]:
     """The tables of an evaluation: detection, errors and bounds, counts, close sources, oracles, time."""
-    tables = (detection_table, accuracy_table, count_table, closeness_table, reference_table, timing_table)
-    return [table(results) for table in tables]
+    tables = (detection_table, accuracy_table, median_table, count_table, closeness_table, reference_table)
+    return [table(results) for table in (*tables, timing_table)]
 
 
 def parse_estimators(text: str) -> tuple[str, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -12,9 +12,10 @@ from risctl.config import Config, LossConfig, fingerprint, known_fingerprints
 from risctl.config.layers import Layers, Machine
 from risctl.covariance import covariance_fingerprint, is_covariance_fingerprint
 from risctl.errors import CheckFailedError, DamagedFileError, DivergedError, InputError
+from risctl.losses import main_weights
 from risctl.runs.directory import RUNS
 from risctl.runs.documents import read_document, write_json
-from risctl.runs.records import METRICS, read_metrics, recorded_outcome
+from risctl.runs.records import METRICS, STEP, of_kind, read_metrics, recorded_outcome
 from risctl.runs.training import (
     Announce,
     PreparedTraining,
@@ -25,7 +26,7 @@ from risctl.runs.training import (
     with_curves,
 )
 from risctl.text import Document, number, versioned
-from risctl.training import Listener, Outcome, StopFlag
+from risctl.training import Listener, Outcome, StopFlag, inactive_terms, moved_share
 
 READY_BELOW, BROKEN_ABOVE = 0.5, 1.0
 MAX_EPOCHS = 30
@@ -66,28 +67,38 @@ class Gate:
     @property
     def missed(self) -> str:
         """The figures that were missed, in words."""
-        return ", ".join(f"{c.name} {_found(c.value)} (wanted {c.wanted})" for c in self.checks if not c.met)
+        return ", ".join(f"{c.name} {number(c.value)} (wanted {c.wanted})" for c in self.checks if not c.met)
 
 
-def judge(outcome: Outcome, epochs: Sequence[Mapping[str, Any]], failure: str | None = None) -> Gate:
-    """Judge a run.
+def judge(
+    outcome: Outcome,
+    epochs: Sequence[Mapping[str, Any]],
+    steps: Sequence[Mapping[str, Any]],
+    weights: Mapping[str, float],
+    failure: str | None = None,
+) -> Gate:
+    """Judge a training by the figures of its best epoch and the records of its steps.
 
     Args:
         outcome: how it ended.
         epochs: its validations as recorded, in order.
+        steps: its steps as recorded.
+        weights: weight of every loss term.
         failure: the error that ended it before its end, None if none did.
     """
     best = [entry for entry in epochs if entry["epoch"] == outcome.best_epoch]
     figures: Mapping[str, float | None] = best[0]["metrics"] if best else {}
     totals = [entry["val"]["total"] for entry in epochs]
-    rise = largest_rise(totals)
+    rise, moved, idle = largest_rise(totals), moved_share(steps), inactive_terms(epochs, weights)
     checks: tuple[Check, ...] = (
-        _limit("validation loss", outcome.best_value, READY_BELOW, _below, fatal_beyond=BROKEN_ABOVE),
-        _limit("NMSE of R_blend", figures.get("nmse_blend"), 0.25, _below),
-        _limit("median angle error, deg, >= 10 dB", figures.get("median_angle_deg_high_snr"), 1.0, _below),
-        _limit("source count right", figures.get("count_accuracy"), 0.95, _above),
+        _limit("validation loss", outcome.best_value, READY_BELOW, fatal_beyond=BROKEN_ABOVE),
+        _limit("NMSE of R_blend", figures.get("nmse_blend"), 0.25),
+        _limit("median angle error, deg, >= 10 dB", figures.get("median_angle_deg_high_snr"), 1.0),
+        _limit("source count right", figures.get("count_accuracy"), 0.95, above=True),
         Check("steps skipped", outcome.skipped, "0", outcome.skipped == 0, fatal=True),
         Check("steps sanitised", outcome.sanitised, "0", outcome.sanitised == 0, fatal=True),
+        Check("steps that moved the parameters", moved, "above 0.5", moved > 0.5, fatal=True),
+        Check("inactive gap, margin or align terms", len(idle), "0", not idle),
         Check("largest rise", rise, f"below {LARGEST_RISE:g} times", rise < LARGEST_RISE, fatal=True),
     )
     if failure is not None:
@@ -98,7 +109,7 @@ def judge(outcome: Outcome, epochs: Sequence[Mapping[str, Any]], failure: str | 
 
 
 def largest_rise(totals: Sequence[float | None]) -> float:
-    """Return the largest ratio of a loss to the lowest before it; infinite if one is not a number."""
+    """The largest ratio of a loss to the lowest before it; infinite if one is not a number."""
     lowest, largest = math.inf, 1.0
     for total in totals:
         if total is None or not math.isfinite(total):
@@ -108,31 +119,19 @@ def largest_rise(totals: Sequence[float | None]) -> float:
     return largest
 
 
-def _below(value: float, limit: float) -> bool:
-    return value < limit
-
-
-def _above(value: float, limit: float) -> bool:
-    return value > limit
-
-
 def _limit(
-    name: str,
-    value: float | None,
-    limit: float,
-    holds: Callable[[float, float], bool],
-    fatal_beyond: float | None = None,
+    name: str, value: float | None, limit: float, above: bool = False, fatal_beyond: float | None = None
 ) -> Check:
     """Compare a figure with its limit; an absent one is missed, and fatal if it can be."""
-    wanted = f"{'below' if holds is _below else 'above'} {limit:g}"
+    wanted = f"{'above' if above else 'below'} {limit:g}"
     if value is None or not math.isfinite(value):
         return Check(name, None, wanted, met=False, fatal=fatal_beyond is not None)
-    fatal = fatal_beyond is not None and not holds(value, fatal_beyond)
-    return Check(name, value, wanted, met=holds(value, limit), fatal=fatal)
+    fatal = fatal_beyond is not None and value >= fatal_beyond
+    return Check(name, value, wanted, value > limit if above else value < limit, fatal)
 
 
 def departures(config: Config) -> list[str]:
-    """Return, in words, in what a run under these settings differs from the gate; empty if in nothing."""
+    """In what a run under these settings differs from the gate, in words; empty if in nothing."""
     scenes, found = config.data.train_scenes, []
     if scenes != GATE_SCENES:
         found.append(f"{scenes} scenes instead of {GATE_SCENES}")
@@ -142,7 +141,7 @@ def departures(config: Config) -> list[str]:
 
 
 def fingerprints(config: Config, scenes: int) -> dict[str, str]:
-    """Return what a verdict holds for: network without its dropout, losses, covariances, surface, scenes.
+    """What a verdict holds for: network without its dropout, losses, covariances, surface, scenes.
 
     Dropout is left out because the gate trains without it, and it adds nothing that could be learned. The
     number of scenes is that of the gate, not of the training it stands before.
@@ -171,7 +170,7 @@ def holds_for(stored: object, config: Config, scenes: int) -> bool:
 
 
 def gate_document(gate: Gate, config: Config, outcome: Outcome, failure: str | None = None) -> dict[str, Any]:
-    """Return what `overfit.json` holds."""
+    """The content of `overfit.json`."""
     differs = departures(config)
     return {
         "verdict": gate.verdict,
@@ -188,7 +187,7 @@ def gate_document(gate: Gate, config: Config, outcome: Outcome, failure: str | N
 
 
 def passed_gate(config: Config, runs: Path = RUNS) -> Path | None:
-    """Return the newest `overfit.json` that found this network, losses and surface ready; None if none did.
+    """The newest `overfit.json` that found this network, losses and surface ready; None if none did.
 
     Runs that were not the gate (`is_gate`) never count.
     """
@@ -201,10 +200,6 @@ def passed_gate(config: Config, runs: Path = RUNS) -> Path | None:
         if ready and holds_for(found.get("fingerprints"), config, GATE_SCENES):
             return path
     return None
-
-
-def _found(value: float | None) -> str:
-    return "absent" if value is None else number(value)
 
 
 @dataclass(frozen=True)
@@ -230,7 +225,7 @@ class Judged:
         return self.gate.verdict + (f" (not the gate: {', '.join(differs)})" if differs else "")
 
     def document(self) -> Document:
-        """What `--json` prints."""
+        """The document of the run, ready for JSON."""
         document = self.trained.document()
         document["files"].append(str(self.trained.run / VERDICT_FILE))
         return document | self.verdict
@@ -301,7 +296,8 @@ def overfit(
 
 def _judged(trained: Trained, failure: str | None) -> Judged:
     """Judge, write `overfit.json`, draw the curves."""
-    gate = judge(trained.outcome, trained.epochs, failure)
+    steps = of_kind(trained.records, STEP)
+    gate = judge(trained.outcome, trained.epochs, steps, main_weights(trained.config.loss), failure)
     verdict = gate_document(gate, trained.config, trained.outcome, failure)
     write_json(trained.run / VERDICT_FILE, versioned(verdict))
     if trained.epochs:

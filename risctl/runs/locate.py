@@ -95,7 +95,7 @@ def check_estimator(name: str) -> None:
     """Refuse a name that is no estimator of measurements; an oracle needs the truth of simulated scenes."""
     names = estimator_names("learned", "classical")
     if name in estimator_names("oracle"):
-        got = f"{name!r}, an oracle that needs the true positions (risctl eval has it)"
+        got = f"{name!r}, an oracle, which needs the true positions (an evaluation has them)"
         raise InputError("estimator", "", f"one of {', '.join(names)}", got)
     if name not in names:
         raise InputError("estimator", "", f"one of {', '.join(names)}", repr(name))

@@ -12,6 +12,7 @@ from risctl.errors import InputError
 from risctl.runs.models import refuse_other_surface
 from risctl.runs.progress import Progress, silent
 from risctl.text import Document
+from risctl.training.plan import scene_streams
 
 MANIFEST = "dataset.json"
 COUNTS = frozenset({"data.train_scenes", "data.val_scenes"})
@@ -47,13 +48,8 @@ def dataset_paths(data: Path | None, val_data: Path | None) -> tuple[Path | None
 
 
 def stream_sources(config: Config) -> Sources:
-    """Return scenes made on the way; a training split that does not repeat has no end."""
-    data = config.data
-    count = data.train_scenes if data.repeat else None
-    train = SceneStream(config.physics, data.seed, "train", count)
-    if data.validate_on == "train":
-        return Sources(train, SceneStream(config.physics, data.seed, "train", data.train_scenes))
-    return Sources(train, SceneStream(config.physics, data.seed, "val", data.val_scenes))
+    """Simulated scenes; a training split that does not repeat has no end."""
+    return Sources(*scene_streams(config.physics, config.data))
 
 
 def stored_sources(

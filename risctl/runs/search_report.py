@@ -8,15 +8,15 @@ from pathlib import Path
 
 from risctl.data import write_atomically
 from risctl.errors import CheckFailedError
+from risctl.hpo import SearchOutcome, SearchPlan, TrialRecord
+from risctl.hpo.importance import Importance, importances
+from risctl.hpo.presets import BEST, FOUND, best_preset, found_preset
+from risctl.hpo.space import distributions
+from risctl.hpo.tables import EPOCHS, IMPORTANCE, TRIALS, epochs_csv, importance_csv, trials_csv
+from risctl.hpo.verdict import Verdict, judge_search, spread
 from risctl.plots.trials import draw_search
 from risctl.runs.directory import SIGNAL_STATUS
 from risctl.runs.documents import write_json
-from risctl.search import SearchOutcome, SearchPlan, TrialRecord
-from risctl.search.importance import Importance, importances
-from risctl.search.presets import BEST, FOUND, best_preset, found_preset
-from risctl.search.space import distributions
-from risctl.search.tables import EPOCHS, IMPORTANCE, TRIALS, epochs_csv, importance_csv, trials_csv
-from risctl.search.verdict import Verdict, judge_search, spread
 from risctl.text import Document, versioned
 
 COMMAND = "hpo"
@@ -99,7 +99,7 @@ def write_files(
 def search_document(
     run: Path, plan: SearchPlan, outcome: SearchOutcome, verdict: Verdict, found: Sequence[Importance]
 ) -> Document:
-    """What `search.json` and `--json` hold."""
+    """The content of `search.json`."""
     return {
         "command": COMMAND,
         "run": str(run),

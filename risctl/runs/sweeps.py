@@ -67,7 +67,7 @@ class Swept:
     files: list[Path]
 
     def document(self) -> Document:
-        """What `--json` prints."""
+        """The document of the run, ready for JSON."""
         return {
             "run": str(self.run),
             "files": [str(path) for path in self.files],
@@ -147,7 +147,7 @@ def _run_directory(request: EvaluationRequest, resumed: Path | None) -> RunDirec
         asked = {REQUEST: json_text(_stored(request)).encode()}
         return make_run_directory(request, config, source, asked)
     run = RunDirectory(resumed, "eval")
-    run.go_on(record_of(request, config, source))
+    run.resume(record_of(request, config, source))
     return run
 
 

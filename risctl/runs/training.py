@@ -9,8 +9,6 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from risctl.config import Config
 from risctl.config.layers import Layers, Machine
 from risctl.data.atomic import storage_errors
@@ -31,7 +29,6 @@ from risctl.runs.resume import (
     Earlier,
     config_over_run,
     refuse_empty_fork,
-    refuse_other_command,
     refuse_other_data,
     state_hash,
 )
@@ -85,19 +82,8 @@ class PreparedTraining:
     @functools.cached_property
     def plan(self) -> TrainingPlan:
         """What the trainer takes."""
-        config = self.config
-        return TrainingPlan(
-            physics=config.physics,
-            covariance=config.covariance,
-            model=config.model,
-            loss=config.loss,
-            training=config.training,
-            data=config.data,
-            train=self.sources.train,
-            validation=self.sources.validation,
-            document=config.model_dump(mode="json"),
-            device=torch.device(self.device),
-        )
+        sources = self.sources.train, self.sources.validation
+        return TrainingPlan.from_config(self.config, sources, self.device)
 
     @property
     def resumed(self) -> Path | None:
@@ -122,7 +108,7 @@ class PreparedTraining:
         return epochs[0]["val"]["total"] if epochs else None
 
     def term_weights(self, epoch: int) -> Mapping[str, float]:
-        """Weights of the loss terms in an epoch of this training."""
+        """Weights of the loss terms in an epoch."""
         return term_weights(self.config.loss, epoch, self.config.training.epochs)
 
     def check_alignment(self) -> None:
@@ -167,7 +153,7 @@ class Trained:
         return best[0]["metrics"] if best else {}
 
     def document(self) -> Document:
-        """What `--json` prints of a training."""
+        """The document of the training, ready for JSON."""
         files = [str(path) for path in self.files]
         return {"run": str(self.run), "outcome": asdict(self.outcome), "files": files}
 
@@ -202,8 +188,8 @@ def prepare_training(
     if fork and resume is None:
         raise InputError("fork", "", "a run to resume beside it", "none")
     earlier = None if resume is None else Earlier.read(resume)
-    if earlier is not None and not fork:
-        refuse_other_command(earlier, command)
+    if earlier is not None and not fork and earlier.command != command:  # its status would be overwritten
+        raise InputError(earlier.path, "command", f"a run of {command}", f"one of {earlier.command}")
     threads, device = _machine(machine or Machine(), None if fork else earlier)
     use_threads(threads)
     config = layers.resolve() if earlier is None else config_over_run(layers, earlier, fork)
@@ -242,7 +228,7 @@ def _sources(
         train, validation = earlier.data_paths()
     if train is None:
         if config.data.source == "store":
-            raise InputError("data", "source", "a dataset (data) with it", '"store"')
+            raise InputError("data", "", 'a dataset beside data.source = "store"', "none")
         return config, stream_sources(config)
     if any(word.startswith("physics.") for word in layers.overrides):
         raise InputError("data", "", "no physics.* override (a dataset has its own physics)", "one")
@@ -302,7 +288,7 @@ def train_in(
         outcome = run_training(
             prepared.plan, run.path, [*own, *listeners], stop or StopFlag(), **_resumption(prepared)
         )
-    run.note_progress(outcome.epochs, outcome.steps, outcome.best_value)
+    run.note_progress(epochs=outcome.epochs, steps=outcome.steps, best_value=outcome.best_value)
     if outcome.stopped_by is not None:
         message = f"stopped and saved after step {outcome.steps}"
         run.end("interrupted", SIGNAL_STATUS + outcome.stopped_by, message)
@@ -319,9 +305,9 @@ def _resumption(prepared: PreparedTraining) -> dict[str, bool]:
 def _keep_status(run: RunDirectory, record: Document, event: Event) -> None:
     """Update `status.json` when the run starts, once its lock is held, and after every epoch."""
     if isinstance(event, Started) and not run.announced:
-        run.go_on(record)
+        run.resume(record)
     elif isinstance(event, EpochResult):
-        run.note_progress(event.epoch + 1, event.step, event.best_value)
+        run.note_progress(epochs=event.epoch + 1, steps=event.step, best_value=event.best_value)
 
 
 @contextmanager

@@ -1,7 +1,12 @@
-"""Training scenes in the sampler's order, filtered by the curriculum."""
+"""Training scenes in their shuffled order, filtered by the curriculum."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import torch
 from torch import Tensor
 
 from risctl.data import SceneSource, SceneStore, SceneStream, dataset_bytes
@@ -10,10 +15,43 @@ from risctl.errors import InputError
 from risctl.physics import Scenes
 from risctl.training.curriculum import Filter
 from risctl.training.plan import TrainingPlan
-from risctl.training.sampler import Sampler
 
+ORDER_KEY = 11  # keeps the orders apart from everything else that follows from the seed
 MAX_MEMORY = 4 * 2**30
 MAX_CANDIDATES = 2000  # tried for one accepted scene before giving up
+
+
+@dataclass(frozen=True)
+class Sampler:
+    """The order of the training scenes: a fixed endless sequence of scene numbers, read with a cursor.
+
+    The cursor, an integer, is the whole state. A stream is read in its own order and never repeats; a finite
+    set is read in passes, the order of each shuffled by (seed, pass).
+
+    Attributes:
+        seed: of the orders.
+        length: number of scenes of a finite set, None for a stream.
+    """
+
+    seed: int
+    length: int | None
+
+    def indices(self, cursor: int, count: int) -> Tensor:
+        """Scene numbers `cursor` to ``cursor + count - 1`` of the sequence, int64 [count]."""
+        places = torch.arange(cursor, cursor + count)
+        if self.length is None:
+            return places
+        passes = places // self.length
+        orders = {int(p): pass_order(self.seed, int(p), self.length) for p in set(passes.tolist())}
+        found = [orders[int(p)][int(i)] for p, i in zip(passes, places % self.length, strict=True)]
+        return torch.tensor(found)
+
+
+@lru_cache(maxsize=4)
+def pass_order(seed: int, number: int, length: int) -> tuple[int, ...]:
+    """Permutation of ``0..length - 1`` of pass `number`, a function of the arguments alone."""
+    sequence = np.random.SeedSequence(entropy=seed, spawn_key=(ORDER_KEY, number))
+    return tuple(np.random.Generator(np.random.PCG64(sequence)).permutation(length).tolist())
 
 
 class Feed:
@@ -33,7 +71,10 @@ class Feed:
         self._sampler = Sampler(plan.training.seed, plan.train_scenes if plan.repeats else None)
         self._memory: Scenes | None = None
         if plan.repeats and not isinstance(plan.train, SceneStore):
-            _check_memory(plan)
+            most = MAX_MEMORY // dataset_bytes(plan.physics, 1, 1)
+            if plan.train_scenes > most:
+                expected = f"at most {most} scenes to repeat from memory (gen-data puts more on a disk)"
+                raise InputError("data", "train_scenes", expected, plan.train_scenes)
             self._memory = plan.train.scenes(0, plan.train_scenes)
 
     def draw(self, cursor: int, count: int, wanted: Filter | None) -> tuple[Scenes, int]:
@@ -70,10 +111,3 @@ class Feed:
         if isinstance(self._source, SceneStore):
             return self._source.take(indices)
         return self._source.scenes(int(indices[0]), int(indices[-1]) + 1)
-
-
-def _check_memory(plan: TrainingPlan) -> None:
-    most = MAX_MEMORY // dataset_bytes(plan.physics, 1, 1)
-    if plan.train_scenes > most:
-        expected = f"at most {most} scenes to repeat from memory (gen-data puts more on a disk)"
-        raise InputError("data", "train_scenes", expected, plan.train_scenes)

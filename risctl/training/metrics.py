@@ -52,9 +52,9 @@ class Figure:
 
     def sentence(self, value: float) -> str:
         """Name and value in running text: `median angle error 0.59 deg at >= 10 dB`."""
-        said = f"{self.words} {value:{self.format}}"
-        said += f" {self.unit}" if self.unit else ""
-        return f"{said} at {self.condition}" if self.condition else said
+        text = f"{self.words} {value:{self.format}}"
+        text += f" {self.unit}" if self.unit else ""
+        return f"{text} at {self.condition}" if self.condition else text
 
 
 _HIGH = f">= {HIGH_SNR_DB:g} dB"

@@ -23,7 +23,7 @@ from risctl.training.objective import Objective
 from risctl.training.plan import TrainingPlan
 from risctl.training.process_group import ProcessGroup
 
-VALIDATION_BATCH = 64  # scenes at a time at least: small batches cost more a scene
+VALIDATION_BATCH = 64  # scenes at a time at least: small batches cost more per scene
 
 
 @dataclass(frozen=True)

@@ -4,25 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
-
-import pytest
 
 from risctl.cli.app import main
 from risctl.config import fingerprint, load_config
-
-Capture = pytest.CaptureFixture[str]
-
-
-def _document(arguments: list[str], capsys: Capture) -> dict[str, Any]:
-    assert main([*arguments, "--json"]) == 0
-    document: dict[str, Any] = json.loads(capsys.readouterr().out)
-    assert document["schema_version"] == 1
-    return document
+from tests.cli.command import Capture, ask
 
 
 def test_list(capsys: Capture) -> None:
-    names = {preset["name"] for preset in _document(["config", "list"], capsys)["presets"]}
+    names = {preset["name"] for preset in ask(capsys, "config", "list")["presets"]}
     assert names >= {"full", "quick", "overfit", "search"}
     assert main(["config", "list"]) == 0
     assert "overfit" in capsys.readouterr().out
@@ -32,7 +21,7 @@ def test_show_resolves_everything(capsys: Capture, tmp_path: Path) -> None:
     file = tmp_path / "a.toml"
     file.write_text("[physics]\nnum_snapshots = 8\nphase_bits = 2\n")
     arguments = ["--preset", "full", "--config", str(file), "--seed", "9", "physics.phase_bits=1"]
-    document = _document(["config", "show", *arguments], capsys)
+    document = ask(capsys, "config", "show", *arguments)
     assert document["config"]["physics"]["num_snapshots"] == 8
     assert document["config"]["physics"]["phase_bits"] == 1
     assert document["config"]["data"]["seed"] == document["config"]["training"]["seed"] == 9
@@ -48,12 +37,11 @@ def test_shown_toml_is_a_configuration_file(capsys: Capture, tmp_path: Path) -> 
 
 
 def test_diff(capsys: Capture, tmp_path: Path) -> None:
-    arguments = ["config", "diff", "quick", "quick", "physics.num_snapshots=8"]
-    expected = [{"key": "physics.num_snapshots", "a": 16, "b": 8}]
-    assert _document(arguments, capsys)["differences"] == expected
+    document = ask(capsys, "config", "diff", "quick", "quick", "physics.num_snapshots=8")
+    assert document["differences"] == [{"key": "physics.num_snapshots", "a": 16, "b": 8}]
     assert main(["config", "diff", "full", "full"]) == 0
     assert "do not differ" in capsys.readouterr().out
     run = tmp_path / "run"
     run.mkdir()
     (run / "config.json").write_text(json.dumps(load_config("full").model_dump(mode="json")))
-    assert _document(["config", "diff", "full", str(run)], capsys)["differences"] == []
+    assert ask(capsys, "config", "diff", "full", str(run))["differences"] == []

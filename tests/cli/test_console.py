@@ -6,30 +6,28 @@ import json
 import math
 
 import pytest
-from risctl.cli.documents import json_text, versioned
-from risctl.cli.needs import readable_bytes
 
 from risctl.cli import console
+from risctl.text import json_text, number, parameter_list, readable_bytes, readable_seconds, versioned
+from tests.cli.command import Capture
 
 
-def test_plain_tables_align_numbers_right(capsys: pytest.CaptureFixture[str]) -> None:
+def test_plain_tables_align_numbers_right(capsys: Capture) -> None:
     console.show_table("T", ("name", "value"), [("a", 1), ("long", 10.5)])
     assert capsys.readouterr().out.splitlines() == ["T", "  name  value", "  a         1", "  long   10.5"]
 
 
-def test_an_empty_table_is_its_header(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_empty_table_is_its_header(capsys: Capture) -> None:
     console.show_table("T", ("name", "value"), [])
     assert capsys.readouterr().out.splitlines()[0] == "T"
 
 
-def test_a_cell_cannot_forge_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_cell_cannot_forge_a_line(capsys: Capture) -> None:
     console.show_table("T", ("a", "b"), [("x\n\x1b[31m", "y")])
     assert "\x1b" not in capsys.readouterr().out
 
 
-def test_rich_tables_on_a_terminal(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_rich_tables_on_a_terminal(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stdout.isatty", lambda: True)
     console.show_table("T", ("name", "[bold]"), [("a", "[red]1")])
     shown = capsys.readouterr().out
@@ -37,9 +35,7 @@ def test_rich_tables_on_a_terminal(
     assert "[bold]" in shown
 
 
-def test_plain_progress_goes_to_stderr_now_and_then(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_plain_progress_goes_to_stderr_now_and_then(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter([0.0, 1.0, 6.0, 7.0, 12.0])
     monkeypatch.setattr(console.time, "monotonic", lambda: next(clock))
     with console.progress("scenes") as update:
@@ -60,3 +56,9 @@ def test_json_has_no_nan() -> None:
 )
 def test_readable_bytes(count: float, text: str) -> None:
     assert readable_bytes(count) == text
+
+
+def test_numbers_seconds_and_parameters() -> None:
+    assert [number(x) for x in (0.123456, 64, None, float("nan"), True)] == ["0.1235", "64", "–", "–", "True"]
+    assert [readable_seconds(seconds) for seconds in (65, 3725.4, None)] == ["1:05", "1:02:05", "–"]
+    assert parameter_list({"training.lr": 2e-4, "model.head": "structured"}) == "head structured, lr 0.0002"

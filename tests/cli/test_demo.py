@@ -5,16 +5,16 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import pytest
-
-from risctl.cli import demo
+from risctl import runs
 from risctl.cli.app import main
+from risctl.cli.demo import BASELINES, TRAINED
 from risctl.config import PhysicsConfig, load_config
 from risctl.data import SceneStream, open_dataset
 from risctl.evaluation import read_results
-from tests.cli.tiny import LENGTH, NETWORK
+from risctl.runs.demo import measured_scenes
+from tests.cli.command import Capture, ask
+from tests.runs.tiny import LENGTH, NETWORK, status_of
 
-Capture = pytest.CaptureFixture[str]
 SMALL = (
     *NETWORK,
     *LENGTH,
@@ -27,34 +27,25 @@ SMALL = (
 )
 
 
-@pytest.fixture(autouse=True)
-def _own_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-
-
-def test_everything_is_there(capsys: Capture) -> None:
+def test_everything_is_there_and_shown(capsys: Capture) -> None:
     assert main(["demo", "--scenes", "4", "--workers", "1", "--json", *SMALL]) == 0
     captured = capsys.readouterr()
     document = json.loads(captured.out)
     run = Path(document["run"])
     assert run.parent == Path("runs/demo")
-    assert json.loads((run / "status.json").read_text())["state"] == "done"
+    assert status_of(run)["state"] == "done"
     assert len(open_dataset(run / "data")) == document["dataset"]["num_scenes"] == 4
     results = read_results(run / "eval" / "results.json")
-    assert results.estimators == (demo.TRAINED, *demo.CLASSICAL)  # the shipped model is for more sources
+    assert results.estimators == (TRAINED, *BASELINES)  # the shipped model is for more sources
     assert results.model_dump(mode="json") == document["results"]
     assert all(Path(file).is_file() for file in document["files"])
     pictures = {Path(file).name for file in document["files"] if file.endswith(".png")}
     assert pictures >= {"curves.png", "rmse.png", "rates.png", "confusion.png", "scene.png", "spectrum.png"}
-    answer = json.loads((run / "positions.json").read_text())
+    answer = runs.read_document(run / "positions.json")
     assert answer == {"schema_version": 1} | document["located"]
     assert [scene["index"] for scene in answer["scenes"]] == [0, 1]
     assert load_config(None, run / "config.json").physics == open_dataset(run / "data").physics
-
-
-def test_the_screen_shows_bound_truth_and_where_to_go_on(capsys: Capture) -> None:
-    assert main(["demo", "--scenes", "4", "--workers", "1", *SMALL]) == 0
-    lines = capsys.readouterr().out.splitlines()
+    lines = captured.err.splitlines()
     for part in ("[1/4]", "[2/4]", "[3/4]", "[4/4]", "(first ", "Cramer-Rao", "azimuth deg: true", "bound"):
         assert any(part in line for line in lines), part
     result, headline, following = lines[-3:]
@@ -68,22 +59,16 @@ def test_the_screen_shows_bound_truth_and_where_to_go_on(capsys: Capture) -> Non
 
 def test_measured_scenes_are_of_the_highest_snr_and_of_several_counts() -> None:
     physics = PhysicsConfig(num_snapshots=4, snr_values_db=(0.0, 20.0), stratified=True)
-    scenes = demo.measured_scenes(SceneStream(physics, 0, "test", 20))
+    scenes = measured_scenes(SceneStream(physics, 0, "test", 20))
     assert scenes.num_sources.tolist() == [1, 2, 3]
     assert scenes.snr_db.tolist() == [20.0, 20.0, 20.0]
     many = physics.model_copy(update={"min_sources": 5})
-    assert demo.measured_scenes(SceneStream(many, 0, "test", 4)).num_sources.tolist() == [5]
+    assert measured_scenes(SceneStream(many, 0, "test", 4)).num_sources.tolist() == [5]
 
 
 def test_dry_run_writes_nothing(capsys: Capture, tmp_path: Path) -> None:
-    assert main(["demo", "--dry-run", "--json"]) == 0
-    document = json.loads(capsys.readouterr().out)
+    document = ask(capsys, "demo", "--dry-run")
     assert document["dry_run"]
     assert document["needs"]["disk_bytes"] > 1_000_000
     assert document["needs"]["parameters"] > 10_000
     assert list(tmp_path.iterdir()) == []
-
-
-def test_it_runs_on_the_processor(capsys: Capture) -> None:
-    assert main(["demo", "--device", "cuda:0"]) == 2
-    assert "--device" in capsys.readouterr().err

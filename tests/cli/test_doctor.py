@@ -2,42 +2,31 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
+import torch
 
-from risctl.cli import doctor
 from risctl.cli.app import main
-from risctl.errors import CheckFailedError
+from tests.cli.command import Capture, ask
 
 
-def test_a_healthy_machine(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    assert main(["doctor", "--json", "--device", "cpu"]) == 0
-    document = json.loads(capsys.readouterr().out)
+def test_a_healthy_machine(capsys: Capture) -> None:
+    document = ask(capsys, "doctor", "--device", "cpu")
     assert {check["status"] for check in document["checks"]} == {"ok"}
     assert document["hardware"]["device"] == "cpu"
-    assert list(tmp_path.iterdir()) == []
+    assert list(Path().iterdir()) == []
 
 
-def test_a_failed_check_is_status_3(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def broken() -> str:
-        raise CheckFailedError("2 + 2 is 5")
-
-    monkeypatch.setattr(doctor, "_arithmetic", broken)
+def test_a_failed_check_is_status_3(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.linalg, "solve", lambda a, b: 2 * b)
     assert main(["doctor", "--device", "cpu"]) == 3
     captured = capsys.readouterr()
-    assert "2 + 2 is 5" in captured.out
-    assert "arithmetic" in captured.err
+    assert "64 equations is solved with relative residual" in captured.out
+    assert captured.err == "risctl: doctor: arithmetic: see the table above\n"
 
 
-def test_dry_run_shows_the_needs(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["doctor", "--dry-run", "--json"]) == 0
-    document = json.loads(capsys.readouterr().out)
+def test_dry_run_shows_the_needs(capsys: Capture) -> None:
+    document = ask(capsys, "doctor", "--dry-run")
     assert document["dry_run"]
     assert document["needs"]["parameters"] == 0

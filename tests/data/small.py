@@ -11,21 +11,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from risctl.config import PhysicsConfig
 from risctl.data import write_dataset
 from risctl.data.layout import ShardLayout
 from risctl.data.manifest import read_manifest
 from risctl.data.shards import hash_file
+from tests.small import PHYSICS as SMALL
 
-SMALL = PhysicsConfig(
-    ris_columns=4,
-    ris_rows=3,
-    num_antennas=6,
-    num_snapshots=8,
-    max_sources=3,
-    max_coherence=1.0,
-    codebook="random",
-)
 SCENES, SHARD_SCENES = 600, 280
 
 

@@ -1,13 +1,11 @@
 """A process that writes datasets on request, so that tests can kill writers without paying for each start.
 
-Reads one JSON request a line. `{"start": {...write_dataset arguments...}, "crash_at": n}` forks a writer and
-answers with its process id; the writer ends as if killed just before its n-th file operation. `{"wait": pid}`
-answers with its exit status (negative: the signal).
+`{"start": {...write_dataset arguments...}, "crash_at": n}` forks a writer, which ends as if killed just
+before its n-th file operation.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections.abc import Callable
@@ -15,6 +13,7 @@ from typing import Any
 
 from risctl.data import write_dataset
 from tests.data.small import SMALL
+from tests.processes import serve
 
 FILE_OPERATIONS = ("pwrite", "fsync", "replace", "unlink", "open")
 
@@ -52,13 +51,7 @@ def start(request: dict[str, Any]) -> int:
 
 def main() -> None:
     write_dataset(sys.argv[1], SMALL, 0, "train", 1)  # everything is imported and warm after this
-    for line in sys.stdin:
-        request = json.loads(line)
-        if "start" in request:
-            answer = start(request)
-        else:
-            answer = os.waitstatus_to_exitcode(os.waitpid(request["wait"], 0)[1])
-        print(answer, flush=True)
+    serve(start)
 
 
 if __name__ == "__main__":

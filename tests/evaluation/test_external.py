@@ -62,8 +62,7 @@ def found_at(positions: Any, *_: Any) -> Any:
     return positions
 
 
-@pytest.mark.parametrize("known", [False, True])
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize(("known", "workers"), [(True, 1), (False, 2)])
 def test_a_function_of_one_scene_is_scored_as_the_estimator_behind_it(
     run: Evaluate, nomp: Any, known: bool, workers: int
 ) -> None:

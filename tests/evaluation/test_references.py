@@ -22,9 +22,9 @@ from risctl.evaluation import (
     timing_table,
     write_evaluation,
 )
-from risctl.evaluation.plots import rmse_figure, write_plots
 from risctl.inference import Estimates
 from risctl.physics import Scenes
+from risctl.plots import rmse_figure, write_plots
 
 Oracle = Callable[..., Any]
 

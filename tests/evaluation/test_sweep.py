@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from risctl.evaluation.plots.sweep import places
 
 from risctl.errors import DamagedFileError
 from risctl.evaluation import (
@@ -25,8 +24,9 @@ from risctl.evaluation import (
     write_point,
     write_sweep,
 )
-from risctl.evaluation.plots import save_figure, sweep_figure
 from risctl.evaluation.results import Results
+from risctl.plots import save_figure, sweep_figure
+from risctl.plots.sweep import places
 
 KEY = "physics.num_snapshots"
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from risctl.config import LossConfig
 from risctl.covariance import Covariances, LowRank
-from risctl.losses import TERMS, Truth, per_scene_terms
+from risctl.losses import TERMS, per_scene_terms
 from risctl.model import Forward
 from risctl.physics import Scenes
 from tests.losses.cases import LOSS, SMALL, Case, build, simulated, single
@@ -23,12 +23,12 @@ terms = pytest.mark.parametrize("term", TERMS)
 def crowded(K: int) -> Scenes:
     """Scenes of exactly K sources."""
     scenes = simulated(count=8)
-    physics_like = replace(scenes, num_sources=torch.full_like(scenes.num_sources, K))
     azimuth = torch.linspace(-0.9, 0.9, 5).expand(8, 5)
     elevation = torch.tensor([0.2, -0.3, 0.4, 0.0, -0.1]).expand(8, 5)
     present = (torch.arange(5) < K).float()
     return replace(
-        physics_like,
+        scenes,
+        num_sources=torch.full_like(scenes.num_sources, K),
         azimuth=azimuth * present,
         elevation=elevation * present,
         range=torch.tensor([1.0, 2.0, 4.0, 8.0, 3.0]).expand(8, 5) * present,
@@ -226,15 +226,9 @@ def test_slot_order_does_not_matter(term: str) -> None:
 @terms
 def test_source_order_does_not_matter(term: str) -> None:
     case = build(0.3, crowded(5))
-    truth, order = case.truth, [2, 4, 0, 3, 1]
-    other = Truth(
-        truth.A[..., order],
-        truth.power[:, order],
-        truth.mask[:, order],
-        truth.position[:, order],
-        truth.num_sources,
-        truth.snr_db,
-    )
+    order = [2, 4, 0, 3, 1]
+    columns = {name: getattr(case.truth, name)[:, order] for name in ("power", "mask", "position")}
+    other = replace(case.truth, A=case.truth.A[..., order], **columns)
     torch.testing.assert_close(replace(case, truth=other).terms()[term], case.terms()[term])
 
 
@@ -251,18 +245,9 @@ def test_single_precision_stays_single_under_autocast(term: str) -> None:
 @terms
 def test_half_precision_outputs_are_widened(term: str) -> None:
     case = single(build(0.3, SCENES))
-    half = replace(
-        case,
-        count_logits=case.count_logits.bfloat16(),
-        position=case.position.bfloat16(),
-        power=case.power.bfloat16(),
-    )
-    widened = replace(
-        half,
-        count_logits=half.count_logits.float(),
-        position=half.position.float(),
-        power=half.power.float(),
-    )
+    outputs = ("count_logits", "position", "power")
+    half = replace(case, **{name: getattr(case, name).bfloat16() for name in outputs})
+    widened = replace(half, **{name: getattr(half, name).float() for name in outputs})
     value = half.terms()[term]
     assert value.dtype == torch.float32
     assert torch.equal(value, widened.terms()[term])

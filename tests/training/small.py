@@ -17,19 +17,12 @@ from risctl.losses import Truth
 from risctl.model import Forward, Prediction, RisNetwork, build_network
 from risctl.model.checkpoint import read_checkpoint
 from risctl.physics import ArrayGeometry, FieldOfView
-from risctl.training import Event, Outcome, TrainingPlan, run_training
+from risctl.training import Outcome, TrainingPlan, run_training
 from risctl.training.metrics import nmse
 from risctl.training.objective import StepLoss, WeightedTerms
+from tests.small import PHYSICS
+from tests.small import Recorder as Recorder
 
-PHYSICS = PhysicsConfig(
-    ris_columns=4,
-    ris_rows=3,
-    num_antennas=6,
-    num_snapshots=8,
-    max_sources=3,
-    max_coherence=1.0,
-    codebook="random",
-)
 MODEL = ModelConfig(width=8, depth=2, map_rows=4, map_columns=8, map_ranges=2, map_alphas=(1.0,), dropout=0.1)
 CLOCKS = {"seconds"}
 
@@ -148,16 +141,3 @@ def state_hash(directory: Path) -> str:
         hasher.update(name.encode())
         hasher.update(checkpoint.tensors[name].reshape(-1).view(torch.uint8).numpy())
     return hasher.hexdigest()
-
-
-class Recorder:
-    """A listener that remembers, as the log file of a run does."""
-
-    def __init__(self) -> None:
-        self.events: list[Event] = []
-
-    def __call__(self, event: Event) -> None:
-        self.events.append(event)
-
-    def of(self, kind: type) -> list[Any]:
-        return [event for event in self.events if isinstance(event, kind)]

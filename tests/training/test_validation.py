@@ -17,7 +17,7 @@ from risctl.errors import CheckFailedError, DivergedError
 from risctl.losses import TERMS, Truth, main_weights, total_loss
 from risctl.model import Forward, Prediction, predict
 from risctl.physics import ArrayGeometry
-from risctl.training import EpochResult, FirstBatch
+from risctl.training import FIGURES, EpochResult, FirstBatch, inactive_terms, moved_share
 from risctl.training.metrics import great_circle, nmse, scene_figures, source_figures
 from risctl.training.process_group import ProcessGroup
 from risctl.training.validation import Validator
@@ -122,6 +122,26 @@ def test_the_first_batch_is_described_once(tmp_path: Path) -> None:
     for name, norm in found.norms.items():
         assert math.sqrt(N) <= norm <= 1.1 * N, name  # between the identity and rank one
     assert bench.plan.physics == PHYSICS
+
+
+def test_the_table_of_figures_names_what_a_validation_finds(tmp_path: Path) -> None:
+    metrics = train_small(tmp_path, epochs=1).metrics
+    norms = {"norm_pred", "norm_samp", "norm_blend"}
+    assert {figure.name for figure in FIGURES} == set(metrics) - norms
+    angle = next(figure for figure in FIGURES if figure.unit == "deg")
+    assert angle.label == "median angle error, deg, >= 10 dB"
+    assert angle.row == "angle deg, >= 10 dB"
+    assert angle.sentence(0.594) == "median angle error 0.59 deg at >= 10 dB"
+
+
+def test_steps_that_move_nothing_and_terms_without_effect_are_found() -> None:
+    assert moved_share([{"moved": 0.1}, {"moved": 0.0}]) == 0.5
+    assert moved_share([]) == 0.0
+    weights = {"gap": 0.05, "margin": 0.05, "align": 0.0}
+    epochs = [{"train": {"gap": 0.2, "margin": 0.02, "align": 0.5}}]
+    epochs.append({"train": {"gap": 0.0, "margin": 0.02, "align": 0.4}})
+    assert inactive_terms(epochs, weights) == ["margin", "align"]  # constant; without weight
+    assert inactive_terms([{"train": {"gap": 0.0}}], weights) == ["gap", "margin", "align"]
 
 
 def test_angles_of_directions() -> None:

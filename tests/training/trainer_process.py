@@ -1,8 +1,7 @@
 """A process that trains on request, so that tests can kill trainings without paying for each start.
 
-Reads one JSON request a line. `{"start": {"directory": ..., "ranks": n, settings...}}` forks a trainer (or n
-that share every batch) and answers with its process id (or theirs); `{"wait": pid}` answers with its exit
-status (negative: the signal). A trainer keeps the records of its run in `records.jsonl`, resumes what is
+`{"start": {"directory": ..., "ranks": n, settings...}}` forks n trainers that share every batch and answers
+with the list of their ids. A trainer keeps the records of its run in `records.jsonl`, resumes what is
 there, and says in `phase` what it is doing if asked to (`"phases": true`).
 """
 
@@ -10,11 +9,12 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -22,6 +22,7 @@ import torch
 import risctl.training.run as run_module
 from risctl.training import EpochResult, Event, Started, StepResult, StopFlag, run_training
 from risctl.training.validation import Validator
+from tests.processes import fork, serve, stop_on_signals
 from tests.training.small import CLOCKS, SmallNetwork, real_network, small_plan, train_small, weighted_terms
 
 KINDS = {kind.__name__: kind for kind in (StepResult, EpochResult)}
@@ -67,10 +68,10 @@ def announce_phases(directory: Path) -> None:
     announced(torch.optim.AdamW, "step", "step")
 
 
-def train(request: dict[str, Any]) -> int:
+def train(request: dict[str, Any], environment: Mapping[str, str] = MappingProxyType({})) -> int:
+    os.environ.update(environment)
     directory, stop = Path(request.pop("directory")), StopFlag()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda received, _frame: stop.request(received))
+    stop_on_signals(stop.request)
     directory.mkdir(exist_ok=True)
     if request.pop("phases", False):
         announce_phases(directory)
@@ -86,23 +87,13 @@ def train(request: dict[str, Any]) -> int:
     return 0 if outcome.stopped_by is None else 128 + outcome.stopped_by
 
 
-def fork(request: dict[str, Any], environment: dict[str, str]) -> int:
-    pid = os.fork()
-    if pid:
-        return pid
-    os.environ.update(environment)
-    os.fsync = lambda _descriptor: None  # a killed process, unlike a power failure, loses nothing cached
-    os._exit(train(request))  # an exception ends the process as well, with its traceback and status 1
-
-
 def start(request: dict[str, Any]) -> list[int]:
     ranks, port = request.pop("ranks", 1), request.pop("port", 0)
     if ranks == 1:
-        return [fork(request, {})]
+        return [fork(partial(train, request))]
     shared = {"WORLD_SIZE": str(ranks), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    return [
-        fork(dict(request), shared | {"RANK": str(rank), "LOCAL_RANK": str(rank)}) for rank in range(ranks)
-    ]
+    own = [shared | {"RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(ranks)]
+    return [fork(partial(train, dict(request), environment)) for environment in own]
 
 
 def main() -> None:
@@ -110,13 +101,7 @@ def main() -> None:
     train_small(
         Path(sys.argv[1]), epochs=1, train_scenes=24, val_scenes=8
     )  # everything is imported and warm after this
-    for line in sys.stdin:
-        request = json.loads(line)
-        if "start" in request:
-            answer: Any = start(request["start"])
-        else:
-            answer = os.waitstatus_to_exitcode(os.waitpid(request["wait"], 0)[1])
-        print(json.dumps(answer), flush=True)
+    serve(lambda request: start(request["start"]))
 
 
 if __name__ == "__main__":

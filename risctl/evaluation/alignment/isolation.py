@@ -34,12 +34,14 @@ def gradient_findings(sides: TwoSides, measured: Measured, weights: Sequence[Ten
     It has to reach the weights and both factors, in every scene, and no measurement by way of ``R_samp``.
     """
     side = sides.run("training", measured)
-    said = side.forward.prediction
-    has_range = bool(sides.stated.range_weight) and bool(said.A_range.detach().abs().sum())  # planes: none
+    prediction = side.forward.prediction
+    has_range = bool(sides.stated.range_weight) and bool(
+        prediction.A_range.detach().abs().sum()
+    )  # planes: none
     names = ("A_angle", "A_range")[: 1 + has_range] if sides.stated.beta < 1.0 else ()  # 1: R_samp alone
-    findings = [_by_way_of(name, getattr(said, name), side, weights) for name in names]
-    factors = [x.detach().clone().requires_grad_() for x in (said.A_angle, said.A_range)]
-    fixed = FixedPrediction(replace(said, A_angle=factors[0], A_range=factors[1]))
+    findings = [_by_way_of(name, getattr(prediction, name), side, weights) for name in names]
+    factors = [x.detach().clone().requires_grad_() for x in (prediction.A_angle, prediction.A_range)]
+    fixed = FixedPrediction(replace(prediction, A_angle=factors[0], A_range=factors[1]))
     inputs = only_measured(measured, lambda x: x.detach().clone().requires_grad_())
     again = sides.with_network("training", fixed).run("training", inputs)
     leaves = [*factors, inputs.y, inputs.H, inputs.codes]

@@ -62,8 +62,10 @@ def batch_size_finding(sides: TwoSides, inputs: Measurements, whole: SideOutput)
 def _same_factors(
     sides: TwoSides, inputs: Measurements, whole: SideOutput, what: str, change: Callable[[Tensor], Tensor]
 ) -> list[Finding]:
-    said = whole.forward.prediction
-    fixed = FixedPrediction(replace(said, A_angle=change(said.A_angle), A_range=change(said.A_range)))
+    prediction = whole.forward.prediction
+    fixed = FixedPrediction(
+        replace(prediction, A_angle=change(prediction.A_angle), A_range=change(prediction.A_range))
+    )
     changed = sides.with_network("inference", fixed).run("inference", only_measured(inputs, change))
     rounding = ROUNDINGS * torch.finfo(torch.float32).eps
     limit = max(SAME_FACTORS_TOLERANCE, rounding * ridge_condition(inputs, sides.stated.tikhonov_alpha))

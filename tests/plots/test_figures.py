@@ -1,0 +1,150 @@
+"""Pictures: they are drawn, without pyplot, and hold what they should."""
+
+from __future__ import annotations
+
+import math
+import struct
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+
+from risctl.config import PhysicsConfig
+from risctl.errors import StorageError
+from risctl.evaluation import Evaluation, Positions
+from risctl.evaluation.results import Results
+from risctl.physics import FieldOfView
+from risctl.plots import (
+    confusion_figure,
+    rates_figure,
+    rmse_figure,
+    save_figure,
+    scene_figure,
+    spectrum_figure,
+    write_plots,
+)
+from risctl.plots.scene import error_bars, view_edges
+from risctl.plots.spectrum import to_decibels
+
+
+def positions(*at: tuple[float, float, float]) -> Positions:
+    azimuth, elevation, range_ = np.array(at).reshape(-1, 3).T
+    return Positions(azimuth, elevation, range_)
+
+
+def empty(results: Results) -> Results:
+    """The same results with a bin of which nothing is known."""
+    cells = tuple(c.model_copy(update={"snr_db": 40.0}) for c in results.cells if c.snr_db == 0.0)
+    nothing = {"rmse": None, "bound": None}
+    stats = ("azimuth_deg", "elevation_deg", "range_m", "position_m")
+    cells = tuple(
+        c.model_copy(
+            update={name: getattr(c, name).model_copy(update=nothing) for name in stats}
+            | {"recall": c.recall.model_copy(update={"value": None, "low": None, "high": None})}
+        )
+        for c in cells
+    )
+    matrices = tuple(
+        m.model_copy(update={"snr_db": 40.0, "scenes": tuple((0,) * len(row) for row in m.scenes)})
+        for m in results.confusion
+        if m.snr_db == 0.0
+    )
+    return results.model_copy(
+        update={
+            "snr_values_db": (*results.snr_values_db, 40.0),
+            "cells": (*results.cells, *cells),
+            "confusion": (*results.confusion, *matrices),
+        }
+    )
+
+
+def test_files_are_pngs_of_some_size(evaluated: Evaluation, tmp_path: Path) -> None:
+    paths = write_plots(tmp_path, evaluated.results)
+    assert [path.name for path in paths] == ["rmse.png", "rates.png", "confusion.png"]
+    for path in paths:
+        head = path.read_bytes()[:24]
+        assert head[:8] == b"\x89PNG\r\n\x1a\n"
+        assert min(struct.unpack(">II", head[16:])) > 600
+
+
+@pytest.mark.parametrize("draw", [rmse_figure, rates_figure, confusion_figure])
+def test_bins_without_figures_leave_gaps(evaluated: Evaluation, draw: object, tmp_path: Path) -> None:
+    figure = draw(empty(evaluated.results))  # type: ignore[operator]
+    assert save_figure(figure, tmp_path / "x.png").stat().st_size > 10_000
+
+
+def test_rmse_lines_are_the_cells(evaluated: Evaluation) -> None:
+    results = evaluated.results
+    figure = rmse_figure(results, num_sources=2)
+    azimuth = figure.axes[0]
+    bound, rmse = azimuth.get_lines()[:2]
+    cells = [results.cell("good", snr, 2) for snr in results.snr_values_db]
+    np.testing.assert_array_equal(rmse.get_ydata(), [c.azimuth_deg.rmse for c in cells])
+    np.testing.assert_array_equal(bound.get_ydata(), [c.azimuth_deg.bound for c in cells])
+    assert azimuth.get_yscale() == "log"
+    assert [axes.get_ylabel().split("(")[1] for axes in figure.axes] == ["deg)", "deg)", "m)", "m)"]
+
+
+def test_every_estimator_is_in_the_legend(evaluated: Evaluation) -> None:
+    texts = [text.get_text() for text in rmse_figure(evaluated.results).legends[0].get_texts()]
+    assert texts == ["good", "poor", "bound of the same sources"]
+
+
+def test_spectrum(tmp_path: Path) -> None:
+    azimuth, range_ = np.radians(np.linspace(-60, 60, 31)), np.linspace(0.5, 10, 21)
+    spectrum = np.random.default_rng(0).random((21, 31))
+    there = positions((0.1, 0.0, 3.0), (math.nan, math.nan, math.nan))
+    figure = spectrum_figure(spectrum, azimuth, range_, there, positions())
+    axes = figure.axes[0]
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("azimuth (deg)", "range (m)")
+    save_figure(figure, tmp_path / "spectrum.png")
+
+
+def test_decibels_are_below_the_peak() -> None:
+    np.testing.assert_allclose(
+        to_decibels(np.array([[10.0, 1.0], [0.0, 0.1]]), -15.0), [[0, -10], [-15, -15]]
+    )
+    np.testing.assert_array_equal(to_decibels(np.zeros((1, 2)), -15.0), [[-15.0, -15.0]])
+
+
+@pytest.mark.parametrize("with_std", [True, False])
+@pytest.mark.parametrize("found", [0, 1, 3])
+def test_scene(found: int, with_std: bool, tmp_path: Path) -> None:
+    truth = positions((0.1, 0.2, 3.0), (-0.5, 0.0, 8.0), (math.nan, math.nan, math.nan))
+    estimate = positions(*[(0.1 + 0.1 * k, 0.1, 4.0) for k in range(found)])
+    std = positions(*[(0.01, math.nan, 3.0)] * found) if with_std else None
+    figure = scene_figure(PhysicsConfig(), truth, estimate, std, title="a scene")
+    assert isinstance(figure, Figure)
+    save_figure(figure, tmp_path / "scene.png")
+
+
+def test_error_bars_are_one_deviation_each_way() -> None:
+    at, std = positions((0.2, 0.1, 4.0))[0], positions((0.02, math.inf, 9.0))[0]
+    bars = list(error_bars(at, std, range_max=10.0))
+    assert len(bars) == 2
+    across, along = (np.linalg.norm(bar[1] - bar[0]) for bar in bars)
+    assert across == pytest.approx(2 * 4.0 * math.cos(0.1) * math.sin(0.02))
+    assert along == pytest.approx(10.0)
+
+
+def test_edges_of_the_field_of_view_meet_its_corners() -> None:
+    view = FieldOfView.from_config(PhysicsConfig())
+    ranges = np.concatenate([np.linalg.norm(edge.cartesian(), axis=-1) for edge in view_edges(view)])
+    assert ranges.min() == pytest.approx(0.5)
+    assert ranges.max() == pytest.approx(10.0)
+
+
+def test_a_picture_that_cannot_be_written(evaluated: Evaluation, tmp_path: Path) -> None:
+    with pytest.raises(StorageError, match="nowhere"):
+        write_plots(tmp_path / "nowhere", evaluated.results)
+
+
+def test_matplotlib_is_loaded_by_drawing_only_and_pyplot_never() -> None:
+    code = (
+        "import sys, risctl.plots as p; assert 'matplotlib' not in sys.modules;"
+        "p.style.new_figure(1, 1); assert 'matplotlib.pyplot' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
