@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from risctl.data import SceneSource, SceneStore, SceneStream, dataset_bytes
-from risctl.data.prefetch import PrefetchStream
+from risctl.data.stream import PrefetchStream
 from risctl.errors import InputError
 from risctl.physics import Scenes
 from risctl.training.curriculum import Filter

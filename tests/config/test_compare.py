@@ -34,20 +34,26 @@ def test_only_what_differs_from_the_defaults_counts() -> None:
 
 
 # Fingerprints as risctl 0.1.0 wrote them.
+CHANGED = (
+    "physics.pair_coherence=0.8",
+    "physics.impairments.dead_elements=0.1",
+    "loss.own_std=0.5",
+    "model.width=48",
+)
 FORMER = {
-    (): "ea228ebe1e18bd1d",
-    ("physics.pair_coherence=0.8", "loss.own_std=0.5"): "5798d5b1bab1a1f2",
+    (): {"physics": "678d018119474a77", "model": "4f709a6f7d9dc408", "loss": "1679312ac1ad1f40"},
+    CHANGED: {"physics": "5bbd9e5f226f6db7", "model": "6e044dba4c21b6bc", "loss": "378cb2f87d1f29d8"},
 }
 
 
 @pytest.mark.parametrize(("words", "former"), FORMER.items())
-def test_former_fingerprints_are_known(words: tuple[str, ...], former: str) -> None:
+def test_former_fingerprints_are_known(words: tuple[str, ...], former: dict[str, str]) -> None:
     """If this fails with a changed default, raise DEFAULTS_VERSION and write the new value here."""
-    assert known_fingerprints(load_config(None, None, words))[1] == former
+    config = load_config(None, None, words)
+    assert {name: known_fingerprints(getattr(config, name), name)[1] for name in former} == former
 
 
-def test_former_fingerprints_of_sections_are_known() -> None:
-    assert known_fingerprints(PhysicsConfig(), "physics")[1] == "678d018119474a77"
+def test_former_fingerprints_of_the_covariance_pipeline_are_known() -> None:
     assert is_covariance_fingerprint("43e477d1c8a1920b", CovarianceConfig())
     assert not is_covariance_fingerprint("43e477d1c8a1920b", CovarianceConfig(beta=0.4))
 
