@@ -13,7 +13,7 @@ from risctl.config import Config, CovarianceConfig, load_config, parse_section, 
 from risctl.covariance import is_covariance_fingerprint
 from risctl.data import open_dataset
 from risctl.evaluation import Sweep, read_results
-from risctl.hpo.settings import check_settings, settings_of
+from risctl.hpo.trial import check_settings, settings_of
 from risctl.model import load_checkpoint
 from risctl.runs.gate import GATE_SCENES, fingerprints, passed_gate
 from tests.hpo.small import small_plan

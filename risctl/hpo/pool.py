@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from contextlib import suppress
 from multiprocessing import connection, get_context
 from typing import Any
 
@@ -38,11 +39,6 @@ class Worker:
         theirs.close()
 
     @property
-    def pid(self) -> int | None:
-        """Its process id."""
-        return self._process.pid
-
-    @property
     def waits(self) -> tuple[Any, int]:
         """Handles that become ready when it has sent a line, or has ended."""
         return self._pipe, self._process.sentinel
@@ -68,10 +64,8 @@ class Worker:
     def answer(self, word: str) -> None:
         """Send it `go`, `prune` or `stop`; one that has ended gets nothing."""
         self.stopping |= word == "stop"
-        try:
+        with suppress(OSError):
             self._pipe.send_bytes(json.dumps(word).encode())
-        except OSError:
-            return
 
     def ending(self) -> str:
         """How its process ended, if without a last line."""
@@ -79,16 +73,11 @@ class Worker:
         status = self._process.exitcode or 0
         if status < 0:
             return f"its process was killed by signal {-status}"
-        words = self._log_tail()
-        return f"its process ended with status {status}{': ' if words else ''}{words}"
-
-    def _log_tail(self) -> str:
-        """The last line of its log: that of a traceback names the error."""
-        try:
+        text = ""
+        with suppress(OSError):
             text = (self._job.directory / LOG).read_bytes()[-LOG_TAIL:].decode(errors="replace")
-        except OSError:
-            return ""
-        return text.rstrip().rpartition("\n")[2].strip()
+        words = text.rstrip().rpartition("\n")[2].strip()  # the last line of a traceback names the error
+        return f"its process ended with status {status}{': ' if words else ''}{words}"
 
     def close(self) -> None:
         """End it if it has not ended, and free its resources."""

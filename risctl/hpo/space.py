@@ -13,7 +13,7 @@ from optuna.distributions import (
     IntDistribution,
 )
 from optuna.samplers import TPESampler
-from optuna.trial import FrozenTrial, Trial, TrialState
+from optuna.trial import FrozenTrial, TrialState
 
 from risctl.config import Config
 from risctl.config.search import Parameter, setting
@@ -54,18 +54,4 @@ def draw(plan: SearchPlan, space: Mapping[str, BaseDistribution], trials: Sequen
     )
     study = optuna.create_study(sampler=sampler, direction="minimize")
     study.add_trials([trial for trial in trials if trial.state != TrialState.WAITING])
-    return _suggest(study.ask(), space)
-
-
-def _suggest(trial: Trial, space: Mapping[str, BaseDistribution]) -> Params:
-    for name, distribution in space.items():
-        if isinstance(distribution, FloatDistribution):
-            low, high = distribution.low, distribution.high
-            trial.suggest_float(name, low, high, step=distribution.step, log=distribution.log)
-        elif isinstance(distribution, IntDistribution):
-            whole = distribution.low, distribution.high
-            trial.suggest_int(name, *whole, step=distribution.step, log=distribution.log)
-        else:
-            assert isinstance(distribution, CategoricalDistribution)
-            trial.suggest_categorical(name, distribution.choices)
-    return trial.params
+    return study.ask(dict(space)).params

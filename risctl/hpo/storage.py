@@ -12,17 +12,16 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 import optuna
 import sqlalchemy
 from optuna.exceptions import StorageInternalError
 from optuna.storages import RDBStorage
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 
 from risctl.errors import InputError, StorageError, one_line
 from risctl.hpo.plan import SearchPlan
-from risctl.hpo.url import checked_url, shown_url
 
 T = TypeVar("T")
 STUDY_FILE = "study.db"
@@ -36,10 +35,13 @@ STALE = """
     WHERE study_id = :study AND state = 'RUNNING'
     AND (heartbeat IS NULL OR heartbeat < CAST(now() AS timestamp) - make_interval(secs => :grace))
 """
+DRIVER = "postgresql+psycopg"
+EXPECTED = f"{DRIVER}://user@host/database (without it: a file in the run's directory)"
+SECRET = ("password", "sslpassword")  # of the query, which the driver takes as well
 
 
-class Storage(Protocol):
-    """A place for a study.
+class Storage:
+    """A place for a study: a SQLite file, of which this process is the only writer.
 
     Attributes:
         rdb: Optuna's storage.
@@ -48,46 +50,32 @@ class Storage(Protocol):
     """
 
     rdb: RDBStorage
-    where: str
-    url: str
-
-    def exclusive(self) -> AbstractContextManager[object]:
-        """Keep every other process out of the study inside the block."""
-
-    def stale_trials(self, study: int) -> frozenset[int] | None:
-        """Running trials whose last heartbeat is older than the grace; None: all that are not its own."""
-
-    def heartbeat(self, trial: int) -> None:
-        """Record that the trial of this id is alive."""
-
-    def close(self) -> None:
-        """Close every connection of this process."""
-
-
-class FileStorage:
-    """A SQLite file, of which this process is the only writer."""
 
     def __init__(self, path: Path) -> None:
         self.where, self.url = str(path), f"sqlite:///{path.absolute()}"
         self.rdb = RDBStorage(_unformatted(self.url), {"connect_args": {"timeout": BUSY_SECONDS}})
 
     def exclusive(self) -> AbstractContextManager[object]:
-        """The lock of the run keeps other processes out already."""
+        """Keep every other process out of the study inside the block; the lock of a file's run does so."""
         return nullcontext()
 
     def stale_trials(self, study: int) -> frozenset[int] | None:
-        """None: the process that trained them held the lock that this process holds now."""
+        """Running trials whose last heartbeat is older than the grace; None: all that are not its own.
+
+        Those of a file are: the process that trained them held the lock that this process holds now.
+        """
         return None
 
     def heartbeat(self, trial: int) -> None:
-        """No other process asks for it."""
+        """Record that the trial of this id is alive; nobody asks for it in a file."""
 
     def close(self) -> None:
-        """Close the file."""
-        _close(self.rdb)
+        """Close every connection of this process."""
+        self.rdb.remove_session()
+        self.rdb.engine.dispose()
 
 
-class SharedStorage:
+class SharedStorage(Storage):
     """A PostgreSQL database, used by any number of processes on any number of machines.
 
     Args:
@@ -98,12 +86,12 @@ class SharedStorage:
         url = checked_url(plan.storage_url or "")
         self.where = self.url = shown_url(plan.storage_url or "")
         self._grace = plan.grace_seconds
-        self._key = _lock_key(f"study {plan.study_name}")
+        self._study = plan.study_name
         text = url.render_as_string(hide_password=False)
         options = {"connect_args": {"options": SESSION, "connect_timeout": 10}, "pool_pre_ping": True}
         try:
             self._engine = sqlalchemy.create_engine(text, **options)
-            with self._lock(_lock_key("tables")):  # they are made once
+            with self._lock("tables"):  # they are made once
                 self.rdb = RDBStorage(_unformatted(text), options)
         except ImportError:
             expected = "the driver psycopg beside it: pip install 'psycopg[binary]'"
@@ -111,10 +99,12 @@ class SharedStorage:
 
     def exclusive(self) -> AbstractContextManager[object]:
         """Hold the study's lock in the server until the block ends, or this process, or its machine."""
-        return self._lock(self._key)
+        return self._lock(f"study {self._study}")
 
     @contextmanager
-    def _lock(self, key: int) -> Iterator[None]:
+    def _lock(self, name: str) -> Iterator[None]:
+        digest = hashlib.blake2b(f"risctl {name}".encode(), digest_size=8).digest()
+        key = int.from_bytes(digest, "big", signed=True)
         with self._engine.begin() as connection:
             connection.execute(sqlalchemy.text("SELECT pg_advisory_xact_lock(:key)"), {"key": key})
             yield
@@ -132,7 +122,7 @@ class SharedStorage:
     def close(self) -> None:
         """Close the connections."""
         self._engine.dispose()
-        _close(self.rdb)
+        super().close()
 
 
 def open_storage(plan: SearchPlan, directory: Path) -> Storage:
@@ -147,7 +137,7 @@ def open_storage(plan: SearchPlan, directory: Path) -> Storage:
     where = str(path) if plan.storage_url is None else shown_url(plan.storage_url)
     try:
         if plan.storage_url is None:
-            return with_retries(where, (), lambda: FileStorage(path))
+            return with_retries(where, (), lambda: Storage(path))
         return with_retries(where, PAUSES[:1], lambda: SharedStorage(plan))
     except RuntimeError as error:  # how Optuna says that another version of it made the tables
         raise InputError(where, "", "a study of this version of Optuna", one_line(str(error))) from None
@@ -169,11 +159,6 @@ def with_retries(where: str, pauses: tuple[float, ...], operation: Callable[[], 
     raise AssertionError
 
 
-def _close(rdb: RDBStorage) -> None:
-    rdb.remove_session()
-    rdb.engine.dispose()
-
-
 def _reason(error: BaseException) -> str:
     """The database's own message, without the statement."""
     while isinstance(error.__cause__, SQLAlchemyError):
@@ -187,6 +172,46 @@ def _unformatted(url: str) -> str:
     return url.replace("{", "{{").replace("}", "}}")
 
 
-def _lock_key(name: str) -> int:
-    digest = hashlib.blake2b(f"risctl {name}".encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "big", signed=True)
+def checked_url(text: str) -> sqlalchemy.URL:
+    """The URL of a PostgreSQL database, for the driver psycopg.
+
+    Raises:
+        InputError: anything else; a password in it is not repeated.
+    """
+    try:
+        url = sqlalchemy.make_url(text)
+    except (ArgumentError, ValueError):
+        raise InputError("storage", "", EXPECTED, "no URL") from None
+    if "@" in (url.host or ""):
+        raise InputError("storage", "", "a password with every @ written as %40", "more than one @")
+    if url.drivername not in ("postgresql", DRIVER) or not url.database:
+        raise InputError("storage", "", EXPECTED, _without_secrets(url))
+    return url.set(drivername=DRIVER)
+
+
+def shown_url(text: str) -> str:
+    """The URL of a shared study without its password.
+
+    Raises:
+        InputError: it is not one that `checked_url` takes.
+    """
+    return _without_secrets(checked_url(text))
+
+
+def same_database(shown: str, other: str) -> bool:
+    """Whether two URLs lead to one database, whoever asks for it: same host, port and name.
+
+    Raises:
+        InputError: one is none that `checked_url` takes.
+    """
+    return _place(shown) == _place(other)
+
+
+def _place(text: str) -> tuple[object, ...]:
+    url = checked_url(text)
+    return url.host, url.port, url.database, url.query.get("host"), url.query.get("port")
+
+
+def _without_secrets(url: sqlalchemy.URL) -> str:
+    hidden = {key: "***" for key in url.query if key in SECRET}
+    return url.update_query_dict(hidden).render_as_string(hide_password=True)

@@ -12,25 +12,34 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
-from typing import Concatenate, ParamSpec, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import optuna
 from optuna.pruners import MedianPruner
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
 
-from risctl.hpo.plan import Params, SearchPlan, TrialRecord
-from risctl.hpo.records import DEATHS, DIRECTORY, FINISHED, OWNER, REASON, SECONDARY, SECONDS, record_of
-from risctl.hpo.settings import check_settings, settings_of
+from risctl.hpo.plan import Params, SearchPlan, State, TrialRecord
 from risctl.hpo.space import distributions, draw
 from risctl.hpo.storage import PAUSES, Storage, with_retries
+from risctl.hpo.trial import check_settings, settings_of
 
 T = TypeVar("T")
 P = ParamSpec("P")
+FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
+STATES: dict[TrialState, State] = {
+    TrialState.COMPLETE: "complete",
+    TrialState.PRUNED: "pruned",
+    TrialState.FAIL: "failed",
+    TrialState.RUNNING: "running",
+}
+# Attributes for which Optuna has no field: of a trial, and the last one of the study.
+OWNER, DIRECTORY, SECONDARY, SECONDS = "owner", "directory", "secondary", "seconds"
+DEATHS, REASON = "deaths", "reason"
+SETTINGS = "settings"
 RETRIES = 1
 # A search gives up when more trials than this failed in excess of those that finished.
 MAX_EXCESS_FAILURES = 5
-SETTINGS = "settings"
 SILENCE = "nothing was heard of its machine for {:g} s"
 
 
@@ -63,7 +72,10 @@ def _with_lock(method: Callable[Concatenate[Study, P], T]) -> Callable[Concatena
 
 
 class Study:
-    """A study in its storage, on behalf of one process that trains its trials."""
+    """A study in its storage, on behalf of one process that trains its trials.
+
+    Methods that change a trial raise `LostTrialError` if it belongs to another process by now.
+    """
 
     def __init__(self, plan: SearchPlan, storage: Storage) -> None:
         self._plan, self._storage = plan, storage
@@ -104,7 +116,8 @@ class Study:
         """Take up a running trial without a process, or else begin another; None if there is neither.
 
         Args:
-            mine: trials that this process trains. directory: where it trains a trial.
+            mine: trials that this process trains.
+            directory: where it trains a trial.
         """
         stale = self._storage.stale_trials(self._id)
         for trial in self._trials():
@@ -119,12 +132,10 @@ class Study:
                     continue
             return self._take_up(trial, directory)
         trials = self._trials()
-        return self._begin(trials, directory) if self._wanted(trials) else None
-
-    def _wanted(self, trials: list[FrozenTrial]) -> bool:
-        """Whether another trial is to begin."""
         begun = sum(trial.state in FINISHED or trial.state == TrialState.RUNNING for trial in trials)
-        return begun < self._plan.trials and not _too_many_failed(trials)
+        if begun >= self._plan.trials or _too_many_failed(trials):
+            return None
+        return self._begin(trials, directory)
 
     def _begin(self, trials: list[FrozenTrial], directory: Callable[[int], Path]) -> Claim:
         """Begin a trial: it is there with all its parameters and its owner, or not at all."""
@@ -143,12 +154,12 @@ class Study:
 
     def _take_up(self, trial: FrozenTrial, directory: Callable[[int], Path]) -> Claim:
         """Make a running trial this process's."""
-        trial_id, before = self._trial_id(trial.number), trial.user_attrs.get(DIRECTORY)
-        self._storage.heartbeat(trial_id)
-        self._rdb.set_trial_user_attr(trial_id, OWNER, self._owner)
-        self._rdb.set_trial_user_attr(trial_id, DIRECTORY, str(directory(trial.number).absolute()))
-        seconds = trial.user_attrs.get(SECONDS, 0.0)
-        return Claim(trial.number, trial.params, before and Path(before), seconds)
+        number, kept = trial.number, trial.user_attrs
+        self._storage.heartbeat(self._trial_id(number))
+        self._set(number, OWNER, self._owner)
+        self._set(number, DIRECTORY, str(directory(number).absolute()))
+        before = kept.get(DIRECTORY)
+        return Claim(number, trial.params, before and Path(before), kept.get(SECONDS, 0.0))
 
     @_with_lock
     def report(
@@ -162,69 +173,48 @@ class Study:
             value: its validation total.
             secondary: metrics, if the epoch is the trial's best so far.
             seconds: trained so far.
-
-        Raises:
-            LostTrialError: the trial is another process's by now.
         """
-        trial, trial_id = self._own(number), self._trial_id(number)
+        trial = self._own(number)
         if secondary is not None:
-            self._rdb.set_trial_user_attr(trial_id, SECONDARY, secondary)
-        self._rdb.set_trial_user_attr(trial_id, SECONDS, seconds)
-        self._rdb.set_trial_intermediate_value(trial_id, epoch, value)
-        return self._is_bad(trial, epoch, value)
-
-    def _is_bad(self, trial: FrozenTrial, epoch: int, value: float) -> bool:
-        """Ask the pruner; epochs after this one, of a process that died since, are not to be known yet."""
+            self._set(number, SECONDARY, secondary)
+        self._set(number, SECONDS, seconds)
+        self._rdb.set_trial_intermediate_value(self._trial_id(number), epoch, value)
         if epoch < self._plan.config.search.pruner_warmup_epochs:
             return False
+        # Epochs after this one, of a process that died since, are not to be known yet.
         before = {step: known for step, known in trial.intermediate_values.items() if step < epoch}
         trial.intermediate_values = before | {epoch: value}
         return self._pruner.prune(self._study, trial)
 
     @_with_lock
     def finish(self, number: int, state: TrialState, value: float | None, seconds: float) -> TrialRecord:
-        """End a trial as complete or pruned; `value` None stands for the lowest of its epochs.
-
-        Raises:
-            LostTrialError: the trial is another process's by now.
-        """
-        trial, trial_id = self._own(number), self._trial_id(number)
+        """End a trial as complete or pruned; `value` None stands for the lowest of its epochs."""
+        trial = self._own(number)
         own = min(trial.intermediate_values.values()) if value is None else value
-        self._rdb.set_trial_user_attr(trial_id, SECONDS, seconds)
-        self._rdb.set_trial_state_values(trial_id, state, [own])
-        return self._record(trial_id)
+        self._set(number, SECONDS, seconds)
+        self._rdb.set_trial_state_values(self._trial_id(number), state, [own])
+        return self._record(number)
 
     @_with_lock
     def fail(self, number: int, reason: str, seconds: float | None = None) -> TrialRecord:
-        """End a trial as failed.
-
-        Raises:
-            LostTrialError: the trial is another process's by now.
-        """
-        trial_id = self._trial_id(self._own(number).number)
+        """End a trial as failed."""
+        self._own(number)
         if seconds is not None:
-            self._rdb.set_trial_user_attr(trial_id, SECONDS, seconds)
-        self._fail(trial_id, reason)
-        return self._record(trial_id)
+            self._set(number, SECONDS, seconds)
+        self._fail(number, reason)
+        return self._record(number)
 
     @_with_lock
     def died(self, number: int, reason: str) -> TrialRecord:
-        """Record that a trial's process ended before the trial, which has failed if that was once too often.
-
-        Raises:
-            LostTrialError: the trial is another process's by now.
-        """
+        """Record that a trial's process ended before the trial; once too often, and it has failed."""
         self._note_death(self._own(number), reason)
-        return self._record(self._trial_id(number))
+        return self._record(number)
 
     @_with_lock
     def release(self, number: int) -> None:
-        """Give a trial back, for anyone to take up.
-
-        Raises:
-            LostTrialError: the trial is another process's by now.
-        """
-        self._rdb.set_trial_user_attr(self._trial_id(self._own(number).number), OWNER, "")
+        """Give a trial back, for anyone to take up."""
+        self._own(number)
+        self._set(number, OWNER, "")
 
     @_with_lock
     def heartbeat(self, numbers: Collection[int]) -> list[int]:
@@ -232,15 +222,16 @@ class Study:
         lost = []
         for number in numbers:
             try:
-                self._storage.heartbeat(self._trial_id(self._own(number).number))
+                self._own(number)
+                self._storage.heartbeat(self._trial_id(number))
             except LostTrialError:
                 lost.append(number)
         return lost
 
     def records(self) -> tuple[TrialRecord, ...]:
-        """Return the trials that have begun, by number."""
+        """The trials that have begun, by number."""
         trials = with_retries(self._storage.where, self._pauses, self._trials)
-        return tuple(record_of(trial) for trial in trials if trial.state != TrialState.WAITING)
+        return tuple(_record_of(trial) for trial in trials if trial.state != TrialState.WAITING)
 
     @property
     def unfinished(self) -> bool:
@@ -251,36 +242,36 @@ class Study:
     def gave_up(self) -> str | None:
         """Reason why no other trial begins although some are missing; None if none are, or others will."""
         trials = with_retries(self._storage.where, self._pauses, self._trials)
-        if sum(trial.state in FINISHED for trial in trials) >= self._plan.trials or not _too_many_failed(
-            trials
-        ):
+        finished = sum(trial.state in FINISHED for trial in trials)
+        if finished >= self._plan.trials or not _too_many_failed(trials):
             return None
-        failed = [record_of(trial) for trial in trials if trial.state == TrialState.FAIL]
+        failed = [_record_of(trial) for trial in trials if trial.state == TrialState.FAIL]
         return f"{len(failed)} of {len(trials)} trials failed, the last one: {failed[-1].reason}"
 
     def _note_death(self, trial: FrozenTrial, reason: str) -> bool:
-        """Return whether the trial may be tried again; it has failed if not."""
+        """Record a death; return whether the trial may be tried again, else it has failed."""
         deaths = [*trial.user_attrs.get(DEATHS, ()), reason]
-        trial_id = self._trial_id(trial.number)
-        self._rdb.set_trial_user_attr(trial_id, DEATHS, deaths)
-        if len(deaths) <= RETRIES:
-            return True
-        self._fail(trial_id, reason)
-        return False
+        self._set(trial.number, DEATHS, deaths)
+        if len(deaths) > RETRIES:
+            self._fail(trial.number, reason)
+        return len(deaths) <= RETRIES
 
-    def _fail(self, trial_id: int, reason: str) -> None:
-        self._rdb.set_trial_user_attr(trial_id, REASON, reason)
-        self._rdb.set_trial_state_values(trial_id, TrialState.FAIL)
+    def _fail(self, number: int, reason: str) -> None:
+        self._set(number, REASON, reason)
+        self._rdb.set_trial_state_values(self._trial_id(number), TrialState.FAIL)
 
     def _own(self, number: int) -> FrozenTrial:
-        """Return a trial of this process as it is now."""
+        """A trial of this process as it is now."""
         trial = self._rdb.get_trial(self._trial_id(number))
         if trial.state != TrialState.RUNNING or trial.user_attrs.get(OWNER) != self._owner:
             raise LostTrialError(number)
         return trial
 
-    def _record(self, trial_id: int) -> TrialRecord:
-        return record_of(self._rdb.get_trial(trial_id))
+    def _record(self, number: int) -> TrialRecord:
+        return _record_of(self._rdb.get_trial(self._trial_id(number)))
+
+    def _set(self, number: int, name: str, value: Any) -> None:
+        self._rdb.set_trial_user_attr(self._trial_id(number), name, value)
 
     def _trial_id(self, number: int) -> int:
         if number not in self._ids:
@@ -295,3 +286,20 @@ class Study:
 def _too_many_failed(trials: list[FrozenTrial]) -> bool:
     failed = sum(trial.state == TrialState.FAIL for trial in trials)
     return failed > MAX_EXCESS_FAILURES + sum(trial.state in FINISHED for trial in trials)
+
+
+def _record_of(trial: FrozenTrial) -> TrialRecord:
+    kept, values = trial.user_attrs, trial.intermediate_values
+    directory = kept.get(DIRECTORY)
+    return TrialRecord(
+        number=trial.number,
+        state=STATES[trial.state],
+        value=trial.value if trial.state in FINISHED else min(values.values(), default=None),
+        params=dict(sorted(trial.params.items())),
+        secondary=kept.get(SECONDARY, {}),
+        epochs=tuple(values[epoch] for epoch in sorted(values)),
+        seconds=kept.get(SECONDS, 0.0),
+        reason=kept.get(REASON),
+        directory=None if directory is None else Path(directory),
+        deaths=tuple(kept.get(DEATHS, ())),
+    )

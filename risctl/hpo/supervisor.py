@@ -4,26 +4,26 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from optuna.trial import TrialState
 
 from risctl.data.atomic import storage_errors, write_atomically
 from risctl.errors import InputError
-from risctl.hpo.events import (
+from risctl.hpo.plan import (
     ELSEWHERE,
     SearchEvent,
     SearchListener,
+    SearchPlan,
     TrialEnded,
     TrialEpoch,
+    TrialRecord,
     TrialRetried,
     TrialStarted,
 )
-from risctl.hpo.plan import SearchPlan, TrialRecord
 from risctl.hpo.pool import Worker, wait
 from risctl.hpo.study import Claim, LostTrialError, Study
 from risctl.hpo.trial import trial_config
@@ -72,7 +72,10 @@ class Supervisor:
                 self._fill()
                 wait(self._workers.values(), TICK)
                 for worker in list(self._workers.values()):
-                    self._listen(worker)
+                    try:
+                        self._listen(worker)
+                    except LostTrialError:
+                        self._drop(worker)
                 self._heartbeat()
         finally:
             for worker in self._workers.values():
@@ -120,23 +123,15 @@ class Supervisor:
         self._workers[number] = Worker(number, slot, job)
 
     def _listen(self, worker: Worker) -> None:
+        """Answer the next line of a worker, if there is one; the last one ends its trial."""
         try:
             line = worker.line()
         except EOFError:
-            line = {"kind": "gone"}
-        if line is None:
-            return
-        try:
-            self._hear(worker, line)
-        except LostTrialError:
-            self._drop(worker)
-
-    def _hear(self, worker: Worker, line: Mapping[str, Any]) -> None:
-        """Answer a line of a worker; the last one ends its trial."""
-        number, kind = worker.number, line["kind"]
-        if kind == "gone":
             self._gone(worker, worker.ending())
             return
+        if line is None:
+            return
+        number, kind = worker.number, line["kind"]
         seconds = self._claims[number].seconds + line["seconds"]
         if kind == "epoch":
             epoch, value, metrics = line["epoch"], line["value"], line["metrics"]

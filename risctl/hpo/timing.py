@@ -6,10 +6,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from risctl.training import Event, TrainingPlan
+from risctl.training import EpochResult, Event, Started, StepResult, TrainingPlan, run_training
 
 STEPS = 4  # taken; the first one, which warms up, does not count
 VALIDATED = 256  # scenes, at most
@@ -17,7 +15,7 @@ VALIDATED = 256  # scenes, at most
 
 @dataclass(frozen=True)
 class TrialTime:
-    """Seconds of one step and of the validation of one scene, and their numbers in a trial.
+    """Time of a trial.
 
     Attributes:
         step: seconds of one optimiser step.
@@ -41,12 +39,14 @@ class TrialTime:
 
 def time_trial(plan: TrainingPlan) -> TrialTime:
     """Train a few steps of `plan` in a directory that is removed again, and time them."""
-    from risctl.training import EpochResult, Started, StepResult, run_training
-
+    taken = min(STEPS, plan.steps_per_epoch)
+    validated = min(VALIDATED, plan.validation_scenes)
+    scenes = {"train_scenes": taken * plan.step_scenes, "val_scenes": validated}
+    training = plan.training.model_copy(update={"epochs": 1})
+    short = replace(plan, data=plan.data.model_copy(update=scenes), training=training)
     events: list[Event] = []
-    short = _shortened(plan)
     with TemporaryDirectory() as directory:
-        run_training(short, Path(directory), [lambda event: events.append(event)])
+        run_training(short, Path(directory), [events.append])
     steps = [event.seconds for event in events if isinstance(event, StepResult)]
     validation = next(event.seconds for event in events if isinstance(event, EpochResult))
     started = next(event for event in events if isinstance(event, Started))
@@ -56,14 +56,4 @@ def time_trial(plan: TrainingPlan) -> TrialTime:
         steps=plan.total_steps,
         validated=plan.training.epochs * plan.validation_scenes,
         parameters=sum(started.parameters.values()),
-    )
-
-
-def _shortened(plan: TrainingPlan) -> TrainingPlan:
-    steps = min(STEPS, plan.steps_per_epoch)
-    scenes = {"train_scenes": steps * plan.step_scenes, "val_scenes": min(VALIDATED, plan.validation_scenes)}
-    return replace(
-        plan,
-        data=plan.data.model_copy(update=scenes),
-        training=plan.training.model_copy(update={"epochs": 1}),
     )

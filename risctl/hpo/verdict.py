@@ -6,14 +6,10 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from risctl.hpo import SearchOutcome, TrialRecord
+from risctl.hpo.plan import SearchOutcome, TrialRecord
 
 MIN_SPREAD, WEAK_SPREAD = 0.05, 0.10  # the least to pass; below the second it is weak
-SPREAD = "relative spread of trial losses"
-COMPLETE, PRUNED, FAILED, RUNNING = "complete", "pruned", "failed", "running"
 NOT_FINITE = re.compile(r"\b(not finite|nan|inf|diverged)\b", re.IGNORECASE)  # words: paths may hold "nan"
 
 
@@ -54,20 +50,27 @@ class Verdict:
 
 def judge_search(outcome: SearchOutcome, asked: int) -> Verdict:
     """Judge a search that was to have `asked` trials."""
+    trials, done = outcome.trials, outcome.finished
+    pruned = sum(trial.state == "pruned" for trial in trials)
+    failed = [trial.reason or "" for trial in trials if trial.state == "failed"]
+    diverged = sum(NOT_FINITE.search(reason) is not None for reason in failed)
+    crashed, deaths = len(failed) - diverged, sum(len(trial.deaths) for trial in trials)
+    ended = f"{done} of {asked}, {pruned} of them pruned"
+    broke = f"{crashed} ({deaths} deaths of workers)" if deaths else str(crashed)
     return Verdict(
         (
-            _finished(outcome, asked),
-            _spread(outcome.trials),
-            _better(outcome.best, outcome.baseline),
-            _not_finite(outcome.trials),
-            _crashed(outcome.trials),
+            Finding("trials finished", ended, f"{asked}", done >= asked, done),
+            _spread_finding(spread(trials)),
+            _best_finding(outcome.best, outcome.baseline),
+            Finding("trials with NaN or Inf", str(diverged), "0", diverged == 0, diverged),
+            Finding("trials that crashed", broke, "0", crashed == 0, crashed),
         )
     )
 
 
 def spread(trials: Sequence[TrialRecord]) -> float | None:
     """Relative spread of the losses of the complete trials: largest over smallest, less one."""
-    losses = [trial.value for trial in trials if trial.state == COMPLETE and trial.value is not None]
+    losses = [trial.value for trial in trials if trial.state == "complete" and trial.value is not None]
     if len(losses) < 2 or min(losses) <= 0:
         return None
     return max(losses) / min(losses) - 1
@@ -80,50 +83,25 @@ def gain(best: TrialRecord | None, baseline: TrialRecord | None) -> float | None
     return 1 - best.value / baseline.value if baseline.value > 0 else None
 
 
-def is_divergence(trial: TrialRecord) -> bool:
-    """Whether a trial failed because something in it was not finite."""
-    return trial.state == FAILED and NOT_FINITE.search(trial.reason or "") is not None
-
-
-def _finished(outcome: SearchOutcome, asked: int) -> Finding:
-    done = outcome.finished
-    pruned = sum(trial.state == PRUNED for trial in outcome.trials)
-    found = f"{done} of {asked}, {pruned} of them pruned"
-    return Finding("trials finished", found, f"{asked}", done >= asked, done)
-
-
-def _spread(trials: Sequence[TrialRecord]) -> Finding:
-    relative = spread(trials)
-    wanted = f"above {WEAK_SPREAD:.0%} (the least: {MIN_SPREAD:.0%})"
+def _spread_finding(relative: float | None) -> Finding:
+    name, wanted = "relative spread of trial losses", f"above {WEAK_SPREAD:.0%} (the least: {MIN_SPREAD:.0%})"
     if relative is None:
-        return Finding(SPREAD, "fewer than two complete trials", wanted, met=False)
+        return Finding(name, "fewer than two complete trials", wanted, met=False)
     weak = ", weak" if MIN_SPREAD < relative <= WEAK_SPREAD else ""
-    return Finding(SPREAD, f"{relative:.1%}{weak}", wanted, relative > MIN_SPREAD, relative)
+    return Finding(name, f"{relative:.1%}{weak}", wanted, relative > MIN_SPREAD, relative)
 
 
-def _better(best: TrialRecord | None, baseline: TrialRecord | None) -> Finding:
-    better, wanted = gain(best, baseline), "below the preset's"
+def _best_finding(best: TrialRecord | None, baseline: TrialRecord | None) -> Finding:
+    better, met = gain(best, baseline), False
     if best is None or best.value is None:
-        return Finding("best loss", "no complete trial", wanted, met=False)
+        return Finding("best loss", "no complete trial", "below the preset's", met)
     if baseline is None or baseline.value is None:
         found = f"{best.value:.4g}, but the preset's own was not measured"
-        return Finding("best loss", found, wanted, met=False, value=best.value)
-    if best.number == baseline.number:
+    elif best.number == baseline.number:
         found = f"{best.value:.4g}, the preset's own: nothing was better"
-        return Finding("best loss", found, wanted, met=False, value=best.value)
-    cut = ", which was pruned" if baseline.state == PRUNED else ""
-    change = "" if better is None or not math.isfinite(better) else f" ({-better:+.1%})"
-    found = f"{best.value:.4g}, preset {baseline.value:.4g}{change}{cut}"
-    return Finding("best loss", found, wanted, best.value < baseline.value, best.value)
-
-
-def _not_finite(trials: Sequence[TrialRecord]) -> Finding:
-    count = sum(map(is_divergence, trials))
-    return Finding("trials with NaN or Inf", str(count), "0", count == 0, count)
-
-
-def _crashed(trials: Sequence[TrialRecord]) -> Finding:
-    failed = [trial for trial in trials if trial.state == FAILED and not is_divergence(trial)]
-    deaths = sum(len(trial.deaths) for trial in trials)
-    mended = f" ({deaths} deaths of workers)" if deaths else ""
-    return Finding("trials that crashed", f"{len(failed)}{mended}", "0", not failed, len(failed))
+    else:
+        cut = ", which was pruned" if baseline.state == "pruned" else ""
+        change = "" if better is None or not math.isfinite(better) else f" ({-better:+.1%})"
+        found = f"{best.value:.4g}, preset {baseline.value:.4g}{change}{cut}"
+        met = best.value < baseline.value
+    return Finding("best loss", found, "below the preset's", met, best.value)

@@ -55,7 +55,12 @@ def work(job: TrialJob, pipe: Connection) -> None:
     """Train a trial, from its last checkpoint if there is one, and report to `pipe`."""
     ignore_signals(*DEAF_TO)
     job.directory.mkdir(parents=True, exist_ok=True)
-    _write_to(job.directory / LOG)
+    log = job.directory / LOG
+    with storage_errors(log):
+        descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+    for standard in (1, 2):  # whatever this process prints
+        os.dup2(descriptor, standard)
+    os.close(descriptor)
     torch.set_num_threads(job.threads)
     torch.backends.cuda.matmul.allow_tf32 = False
     torch.backends.cudnn.allow_tf32 = False
@@ -131,12 +136,3 @@ def _send(pipe: Connection, line: Line) -> None:
         pipe.send_bytes(json.dumps(line).encode())
     except OSError:  # the parent is gone
         os._exit(1)
-
-
-def _write_to(path: Path) -> None:
-    """Append everything that this process prints to `path`."""
-    with storage_errors(path):
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
-    for standard in (1, 2):
-        os.dup2(descriptor, standard)
-    os.close(descriptor)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from risctl.data.atomic import flush_directory, storage_errors, write_atomically
-from risctl.hpo.events import ELSEWHERE, SearchEvent, TrialStarted
+from risctl.hpo.plan import ELSEWHERE, SearchEvent, TrialStarted
 from risctl.model.checkpoint import BEST, CHECKPOINTS, LAST
 from risctl.text import finite
 from risctl.training import EpochResult, Event, FirstBatch, Outcome, Started, StepResult

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from risctl.config import TrainingConfig
 from risctl.model import RisNetwork
@@ -56,24 +56,3 @@ def check_each_once(named: Mapping[str, nn.Parameter], groups: Mapping[str, list
 def current_rates(optimiser: torch.optim.Optimizer) -> dict[str, float]:
     """Learning rate of each named group."""
     return {str(group["name"]): float(group["lr"]) for group in optimiser.param_groups}
-
-
-def optimiser_tensors(optimiser: torch.optim.Optimizer, names: Mapping[int, str]) -> dict[str, Tensor]:
-    """State of the optimiser as `{"<parameter>/<quantity>": tensor}`; `names` of the parameters by `id`."""
-    return {
-        f"{names[id(parameter)]}/{key}": value
-        for parameter, state in optimiser.state.items()
-        for key, value in state.items()
-    }
-
-
-def restore_optimiser(
-    optimiser: torch.optim.Optimizer, named: Mapping[str, nn.Parameter], tensors: Mapping[str, Tensor]
-) -> None:
-    """Load the tensors of `optimiser_tensors`; moments get the device and layout of their parameter."""
-    optimiser.state.clear()
-    for key, value in tensors.items():
-        name, _, quantity = key.rpartition("/")
-        parameter = named[name]
-        like = value if quantity == "step" else parameter.detach()
-        optimiser.state[parameter][quantity] = torch.empty_like(like).copy_(value)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 from risctl.config import Config
 from risctl.hpo import SearchOutcome, SearchPlan, TrialRecord, run_search
+from risctl.hpo.run import outcome_of
+from risctl.hpo.storage import open_storage
+from risctl.hpo.study import Study
 from tests.small import PHYSICS
 from tests.training.small import MODEL
 
@@ -48,6 +52,12 @@ def search(
     directory: Path, *listeners: Any, resume: bool = False, stop: Any = None, **plan: Any
 ) -> SearchOutcome:
     return run_search(small_plan(**plan), directory, listeners, stop, resume)
+
+
+def read_outcome(plan: SearchPlan, directory: Path) -> SearchOutcome:
+    """The outcome of a search so far, without going on with it."""
+    with closing(open_storage(plan, directory)) as storage:
+        return outcome_of(plan, Study(plan, storage))
 
 
 def essence(outcome: SearchOutcome) -> list[tuple[Any, ...]]:

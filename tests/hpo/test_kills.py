@@ -7,10 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from risctl.hpo import read_outcome
 from tests.hpo.checks import check_same_parameters, check_whole, kill_a_worker, wait_until
 from tests.hpo.conftest import SearchProcess, count, events
-from tests.hpo.small import small_plan
+from tests.hpo.small import read_outcome, small_plan
 
 
 def _disturb(

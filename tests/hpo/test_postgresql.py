@@ -15,12 +15,12 @@ from typing import Any
 import pytest
 
 from risctl.errors import StorageError
-from risctl.hpo import SearchPlan, read_outcome, shown_url
+from risctl.hpo import SearchPlan, shown_url
 from risctl.hpo.study import LostTrialError
 from tests.hpo.checks import check_same_parameters, check_whole, kill_a_worker, wait_until
 from tests.hpo.conftest import OpenClerk, SearchProcess, count, events
 from tests.hpo.postgres import find_server, server
-from tests.hpo.small import small_plan
+from tests.hpo.small import read_outcome, small_plan
 
 RUN = secrets.token_hex(4)  # a database that is used again may have studies of earlier runs
 GIVEN = "RISCTL_TEST_POSTGRESQL"  # the URL of an empty database to use instead

@@ -12,10 +12,10 @@ import pytest
 
 from risctl.data import exclusive_lock
 from risctl.errors import InputError, StorageError
-from risctl.hpo import SearchPlan, TrialEnded, read_outcome, run_search
+from risctl.hpo import SearchPlan, TrialEnded, run_search
 from tests.hpo.checks import check_same_parameters, check_whole, wait_until
 from tests.hpo.conftest import OpenClerk, SearchProcess, count, events
-from tests.hpo.small import SPACE, essence, small_config, small_plan, with_store
+from tests.hpo.small import SPACE, essence, read_outcome, small_config, small_plan, with_store
 from tests.small import Recorder
 
 TRIALS = 4
@@ -187,8 +187,6 @@ def test_a_signal_for_the_whole_group_saves(tmp_path: Path, search_process: Sear
 
 
 def test_what_is_refused_before_anything_starts(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"study\.db: expected the study of a search"):
-        read_outcome(small_plan(), tmp_path)
     for plan, words in (
         (small_plan(config=small_config(spaces={})), "search: space"),
         (small_plan(trials=0), "search: trials"),

@@ -11,8 +11,8 @@ from risctl.config import Config, load_config
 from risctl.config.former import FORMER
 from risctl.errors import InputError
 from risctl.hpo import preset_parameters, trial_config, trial_plan, with_parameters
-from risctl.hpo.settings import check_settings, settings_of
 from risctl.hpo.space import distributions, draw
+from risctl.hpo.trial import check_settings, settings_of
 from tests.hpo.small import small_config, small_plan
 
 

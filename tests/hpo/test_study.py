@@ -10,6 +10,7 @@ from optuna.trial import TrialState
 
 from risctl.errors import InputError, StorageError
 from risctl.hpo import same_database, shown_url
+from risctl.hpo.run import outcome_of
 from risctl.hpo.storage import open_storage
 from risctl.hpo.study import MAX_EXCESS_FAILURES, LostTrialError
 from tests.hpo.clerk import Clerk
@@ -134,13 +135,11 @@ def test_bad_trials_are_pruned_by_what_was_known_at_their_epoch(
 
 
 def test_the_best_is_complete(clerk: Clerk) -> None:
-    from risctl.hpo.records import best_of
-
     for value, state in ((2.0, COMPLETE), (1.0, PRUNED), (3.0, COMPLETE)):
         claim = clerk.claim()
         assert claim is not None
         clerk.finish(claim.number, value, state)
-    best = best_of(clerk.study.records())
+    best = outcome_of(small_plan(), clerk.study).best
     assert best is not None
     assert best.number == 0
 

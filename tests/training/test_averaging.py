@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from risctl.training.averaging import WeightAverage, ema_decay
+from risctl.training.state import WeightAverage, ema_decay
 from tests.training.checks import Bench
 from tests.training.small import SmallNetwork
 

@@ -11,8 +11,7 @@ import torch
 from risctl.config import TrainingConfig
 from risctl.data import SceneStream, open_dataset, write_dataset
 from risctl.errors import InputError
-from risctl.training.curriculum import Filter, filter_of, phase_of
-from risctl.training.feed import Feed, Sampler
+from risctl.training.feed import Feed, Filter, Sampler, filter_of, phase_of
 from tests.training.small import PHYSICS, small_plan
 
 

@@ -75,7 +75,7 @@ def test_the_order_of_a_step(monkeypatch: pytest.MonkeyPatch) -> None:
     record(state.scaler, "unscale_", "unscale")
     record(step_module, "count_nonfinite", "record")
     record(step_module, "sanitise", "sanitise")
-    record(step_module, "clip_gradients", "clip")
+    record(torch.nn.utils, "clip_grad_norm_", "clip")
     record(step_module, "refusal", "check")
     record(state.optimiser, "step", "step")
     record(state.scaler, "update", "scaler")

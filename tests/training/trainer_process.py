@@ -62,7 +62,7 @@ def announce_phases(directory: Path) -> None:
 
         setattr(owner, name, call)
 
-    announced(run_module, "_build_loop", "start")
+    announced(run_module, "Feed", "start")
     announced(run_module, "save_checkpoint", "saving")
     announced(Validator, "_rows", "validation")
     announced(torch.optim.AdamW, "step", "step")
