@@ -182,7 +182,7 @@ class LearnedEstimator:
             return self.peaks.locate(F, self.max_sources), presence
         U, _ = leading_subspace(F, self.max_sources)
         spectrum = self.moves.grid.energy(U.mT)
-        return torch.cat([points, self.moves.lattice.strongest_maxima(spectrum, SPECTRUM_PEAKS)], 1), presence
+        return torch.cat([points, self.moves.grid.strongest_maxima(spectrum, SPECTRUM_PEAKS)], 1), presence
 
     def _slots(self, prediction: Prediction, count: int) -> tuple[Tensor, Tensor]:
         """The network's `count` most likely points [B, count, 3] and their presence logits [B, count].

@@ -24,7 +24,7 @@ from risctl.inference.greedy import Search
 from risctl.inference.nullspace import DeflatedSubspace, refine_nulls, search_range
 from risctl.inference.observation import Observation, batches
 from risctl.physics.geometry import ArrayGeometry, Device
-from risctl.physics.grid import Lattice, PolarGrid
+from risctl.physics.grid import PolarGrid
 from risctl.physics.polar import polar_steering
 from risctl.physics.steering import steering_vector
 
@@ -51,11 +51,6 @@ class MusicSearch:
     def build(cls, search: Search, inference: InferenceConfig) -> MusicSearch:
         """The search on the grids of a configuration."""
         return cls(search, search.grid(inference), inference.range_grid)
-
-    @cached_property
-    def lattice(self) -> Lattice:
-        """The grid as a box, for its local maxima."""
-        return Lattice.build(self.grid)
 
     @cached_property
     def ranges(self) -> Tensor:
@@ -96,7 +91,7 @@ class MusicSearch:
         """One more source [B, 1, 3]: the best of the strongest lattice maxima after refinement."""
         geometry, view = self.search.geometry, self.search.view
         space = DeflatedSubspace.compute(U, points.unsqueeze(1), geometry)
-        found = self.lattice.strongest_maxima(space.on_grid(self.grid), min(CANDIDATES, self.grid.num_points))
+        found = self.grid.strongest_maxima(space.on_grid(self.grid), min(CANDIDATES, self.grid.num_points))
         found = refine_nulls(space, found, geometry, view, PEAK_STEPS)
         best = space.along(polar_steering(found, geometry).unsqueeze(1)).squeeze(1).argmax(dim=1)
         return found[torch.arange(len(U), device=U.device), best].unsqueeze(1)

@@ -129,7 +129,7 @@ def lattice_steps(grid: PolarGrid, view: FieldOfView) -> Tensor:
     """Spacing [3] of the lattice in ``(u_y, u_z, q)``."""
     points = grid.points[grid.points[:, :2].gt(0).all(dim=1)]
     extent = [2.0 * float(points[:, 0].amin()), 2.0 * float(points[:, 1].amin())]
-    rings = (1.0 / view.range_min - 1.0 / view.range_max) / grid.shape[2]
+    rings = (1.0 / view.range_min - 1.0 / view.range_max) / grid.order.shape[2]
     return grid.points.new_tensor([*extent, rings])
 
 

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from risctl.covariance.precision import full_precision, require_finite
 from risctl.model.ridge import RidgeSolutions, ridge_solutions
 from risctl.physics.geometry import ArrayGeometry, FieldOfView
-from risctl.physics.grid import PolarGrid, box_order, parity_parts, real_rows
+from risctl.physics.grid import PolarGrid, parity_parts, real_rows
 
 FLOOR = 1e-4  # relative to a map's mean: smaller energies are not distinguished
 WEIGHTED_FROM = 5.0  # alpha; with weaker ridges d_l is nearly constant
@@ -66,7 +66,7 @@ class MapFeatures(nn.Module):
         self.num_scalars = 3 * len(alphas)
         alphas = tuple(sorted(alphas))
         self.num_plain = sum(alpha < WEIGHTED_FROM for alpha in alphas)
-        order = box_order(grid.shape).permute(2, 1, 0).flatten()
+        order = grid.order.permute(2, 1, 0).flatten()
         self.register_buffer("alphas", torch.tensor(alphas), persistent=False)
         self.register_buffer("order", order, persistent=False)
         self.register_buffer("coordinates", _coordinates(rows, columns), persistent=False)
