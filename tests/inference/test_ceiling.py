@@ -1,7 +1,5 @@
 """The ceiling: exact on the exact covariance, blind to the measurements."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import numpy as np

@@ -1,7 +1,5 @@
 """What is read off R_blend, with a network that knows the answer and with one that does not."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, fields, replace
 
 import pytest

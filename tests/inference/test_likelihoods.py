@@ -1,7 +1,5 @@
 """Both likelihoods against the float64 oracle, autograd and the bounds."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import torch

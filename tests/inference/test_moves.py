@@ -1,7 +1,5 @@
 """Likelihood moves: they find what is missing, never lose likelihood, and treat every scene by itself."""
 
-from __future__ import annotations
-
 import itertools
 
 import pytest

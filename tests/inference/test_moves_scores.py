@@ -1,7 +1,5 @@
 """Closed-form losses and gains against differences of log-likelihoods, in float64."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from torch import Tensor
@@ -48,9 +46,7 @@ def test_loss_is_the_likelihood_lost(
         assert torch.allclose(losses[:, k], expected, rtol=1e-8, atol=1e-8)
 
 
-def test_sources_taken_away_differ_by_scene(
-    setting: tuple[Observation, GaussianParameters, Tensor],
-) -> None:
+def test_sources_taken_away_differ_by_scene(setting: tuple[Observation, GaussianParameters, Tensor]) -> None:
     _, params, _ = setting
     gone = torch.tensor([3, 0, 2, 1])
     rest = drop_source(params, gone)

@@ -1,7 +1,5 @@
 """MUSIC: exact on the exact covariance, indifferent to batching, and on data as good as it should be."""
 
-from __future__ import annotations
-
 from dataclasses import fields, replace
 
 import numpy as np

@@ -1,7 +1,5 @@
 """NOMP end to end: high-SNR limits, invariances, swap moves, counting, and the reference figures."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import pytest

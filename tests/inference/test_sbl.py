@@ -8,13 +8,7 @@ from risctl.inference.estimates import Estimates
 from risctl.inference.greedy import Search
 from risctl.inference.observation import Observation
 from risctl.inference.sbl import NUM_RANGES, OVERSAMPLING, SblEstimator, lattice_steps, schedule
-from risctl.inference.sbl_learning import (
-    fixed_point_step,
-    grid_responses,
-    initial_powers,
-    learn,
-    prune,
-)
+from risctl.inference.sbl_learning import fixed_point_step, grid_responses, initial_powers, learn, prune
 from risctl.physics import ArrayGeometry, FieldOfView, simulate_scenes
 from risctl.physics.grid import PolarGrid
 

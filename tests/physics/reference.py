@@ -1,7 +1,5 @@
 """Bridges to the float64 oracle, and what a random sample may be asked to show."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from itertools import product
 from typing import Any

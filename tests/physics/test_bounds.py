@@ -1,7 +1,5 @@
 """Cramer-Rao bounds against the oracle's whole Fisher matrices, and against what bounds must do."""
 
-from __future__ import annotations
-
 from dataclasses import fields, replace
 from itertools import pairwise
 from typing import Any

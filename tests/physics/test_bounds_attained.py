@@ -8,8 +8,6 @@ The unconditional bound is asymptotic in the snapshots (at high SNR too, a finit
 ``1/(L-1)`` in place of ``1/L``), so there are more of them there.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import replace
 

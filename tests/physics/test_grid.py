@@ -1,7 +1,5 @@
 """The mirrored polar grid against dense steering vectors."""
 
-from __future__ import annotations
-
 import math
 
 import pytest

@@ -1,7 +1,5 @@
 """Hardware faults: each against its own theory, and what none of them may touch."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Two sources brought together: at the coherence asked for, on their way, everything else as it was."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import torch

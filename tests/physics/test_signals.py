@@ -1,7 +1,5 @@
 """Simulated scenes against the oracle, and their random design against what the configuration says."""
 
-from __future__ import annotations
-
 import math
 from itertools import combinations
 from typing import Any

@@ -1,7 +1,5 @@
 """Steering vectors and their derivatives, every wave model under the same contract."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import replace
 
