@@ -1,7 +1,5 @@
 """Scenes of a small surface, and an estimator that knows the truth and errs as it is told to."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass, field
 

@@ -1,7 +1,5 @@
 """The measuring code: what it counts, and that the fast way and the naive baseline compute the same."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 

@@ -1,7 +1,5 @@
 """Functions from outside and answers in a file are scored exactly as our own estimators are."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable
 from functools import partial
@@ -117,10 +115,7 @@ def test_a_function_gets_copies_of_its_scene(run: Evaluate, scenes: Any) -> None
         ([[0.0, np.nan, 1.0]], "source 0, elevation: expected -1.571 to 1.571 rad, got nan"),
         ([[0.0, 0.0, 1.0], [-40.0, 0.0, 1.0]], "source 1, azimuth: expected -6.283 to 6.283 rad, got -40"),
         ([[0.0, 0.0, 0.0]], "source 0, range: expected .* m, got 0"),
-        (
-            {"positions": [[0.0, 0.0, 1.0]], "std": [0.1]},
-            r"std \[1, 3\], none negative, got shape \[1\]",
-        ),
+        ({"positions": [[0.0, 0.0, 1.0]], "std": [0.1]}, r"std \[1, 3\], none negative, got shape \[1\]"),
         ({"positions": [[0.0, 0.0, 1.0]], "power": [-1.0]}, "power: expected none negative, got -1"),
         ({"positions": [], "sigma": []}, "expected positions, std and power, got 'sigma'"),
         ({"std": []}, "got NoneType of dtype object"),

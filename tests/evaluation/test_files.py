@@ -1,7 +1,5 @@
 """Results are read back exactly, and what isn't what was written is refused."""
 
-from __future__ import annotations
-
 import csv
 import json
 from pathlib import Path

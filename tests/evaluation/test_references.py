@@ -1,7 +1,5 @@
 """References: their figures, and that nothing takes them for estimators."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The evaluation as a whole: theory recovered, and nothing that depends on batches, workers or company."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

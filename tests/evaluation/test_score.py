@@ -1,7 +1,5 @@
 """Raw rows by hand."""
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

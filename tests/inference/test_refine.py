@@ -1,7 +1,5 @@
 """Refinement: never worse, inside the field of view, and at the optimum where it ends."""
 
-from __future__ import annotations
-
 import itertools
 
 import pytest

@@ -1,7 +1,5 @@
 """A small surface and both sides of a linear network on it."""
 
-from __future__ import annotations
-
 import pytest
 
 from risctl.config import Config, parse_section

@@ -1,7 +1,5 @@
 """A network that is one matrix: enough for two sides to disagree about."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 

@@ -1,7 +1,5 @@
 """The check passes where both sides are one path, and each of its lines can fail."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import pytest

@@ -1,7 +1,5 @@
 """The check has teeth: every alteration of one side is noticed."""
 
-from __future__ import annotations
-
 import pytest
 
 from risctl.evaluation.alignment import MutantResult, Report, TwoSides, check_alignment, mutants, self_test
