@@ -46,4 +46,4 @@ def _shipped(own: Path, checkout: Path, content: str) -> Path:
     for directory in (own, checkout):
         if (directory / content).exists():
             return directory
-    raise StorageError(f"{own}: shipped with risctl but missing; reinstall it")
+    raise StorageError(f"{own}: missing from the installation; reinstall risctl")
