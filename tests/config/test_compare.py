@@ -1,7 +1,5 @@
 """Fingerprints, differences, and TOML that reads back."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 
