@@ -12,7 +12,7 @@ from risctl.config.layers import Layers
 from risctl.config.toml import toml_value
 from risctl.data import SceneSource
 from risctl.errors import DamagedFileError, InputError
-from risctl.model.checkpoint import CHECKPOINTS, LAST, read_checkpoint
+from risctl.model.checkpoint import BEST, CHECKPOINTS, LAST, read_checkpoint
 from risctl.runs.directory import CONFIG, PROVENANCE, STATUS
 from risctl.runs.documents import read_document
 from risctl.runs.scenes import Sources
@@ -66,6 +66,11 @@ class Earlier:
         stated = load_config(None, path / CONFIG)
         state = read_checkpoint(last).state if last.exists() else None
         provenance = read_document(path / PROVENANCE)
+        if state is None and (path / CHECKPOINTS / BEST).exists():
+            found = "weights alone, an exported model"
+            raise InputError(
+                path, "", f"a run with a saved state ({CHECKPOINTS}/{LAST}) to go on from", found
+            )
         if state is None:  # it ended before anything was saved, and begins anew
             return cls(path, command, stated, provenance)
         copied = provenance.get(FORKED_STATE)

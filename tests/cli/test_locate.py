@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import pytest
@@ -51,3 +52,14 @@ def test_dry_run_writes_nothing_and_says_which_estimator(capsys: Capture) -> Non
     assert not Path("positions.json").exists()
     assert main([*LOCATE, "--dry-run", *SURFACE]) == 0
     assert "estimator nomp: the reference model" in capsys.readouterr().out
+
+
+def test_the_next_command_repeats_every_word_and_gives_the_same_answer(capsys: Capture) -> None:
+    Path("own file.npz").write_bytes(Path("m.npz").read_bytes())
+    words = ["physics.wavelength=0.1", "--estimator", "nomp", "--num-sources", "2", "--device", "cpu"]
+    before = ask(capsys, "locate", "own file.npz", *words)
+    assert main(["locate", "own file.npz", *words]) == 0
+    line = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("next:"))
+    again = shlex.split(line.removeprefix("next:"))
+    assert again[0] == "risctl"
+    assert ask(capsys, *again[1:]) == before
