@@ -20,9 +20,9 @@ from scipy import stats
 from torch import Tensor
 
 from risctl.config import PhysicsConfig
-from risctl.inference.gaussian import GaussianParameters
+from risctl.inference.concentrated import refine
+from risctl.inference.gaussian import GaussianParameters, refine_gaussian
 from risctl.inference.observation import Observation
-from risctl.inference.refine import refine, refine_gaussian
 from risctl.physics import ArrayGeometry, FieldOfView, Scenes, received_signal, steering_vector
 from risctl.physics.bounds import scene_bounds
 from risctl.physics.polar import from_polar, to_polar
@@ -88,7 +88,7 @@ def unconditional_errors(scene: Scenes, physics: PhysicsConfig) -> Array:
             scene.power.double().log().expand(CHUNK, -1),
             scene.noise_var.double().log().expand(CHUNK),
         )
-        found, _ = refine_gaussian(obs, start, geometry, view, ITERATIONS)
+        found = refine_gaussian(obs, start, geometry, view, ITERATIONS).params
         errors.append(torch.stack(from_polar(found.points), dim=-1) - truth(scene))
     return torch.cat(errors).reshape(DRAWS, 3 * K).numpy()
 
