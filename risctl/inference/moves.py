@@ -27,8 +27,7 @@ from risctl.inference.count import gaussian_start
 from risctl.inference.exchange import CandidatePool, GaussianFit, drop_source, score_exchanges
 from risctl.inference.gaussian import Hypothesis
 from risctl.inference.greedy import Search
-from risctl.inference.observation import Observation
-from risctl.inference.tree import tree_index, tree_scatter
+from risctl.inference.observation import Observation, tree_index, tree_scatter
 from risctl.physics.grid import PolarGrid
 
 
