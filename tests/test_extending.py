@@ -89,7 +89,7 @@ state = TrainingState(lambda epoch: {})
 trained = risctl.train(risctl.load_config("quick", overrides=WORDS), listeners=[state.update])
 assert "norm of R_blend" in state.epoch_line()
 assert "norm of R_blend" in "".join(runs.figure_sentences(trained.best_metrics))
-from risctl.hpo.tables import trials_csv
+from risctl.hpo.files import trials_csv
 assert "norm_blend" in trials_csv([], [])
 from io import StringIO
 from rich.console import Console

@@ -73,16 +73,14 @@ def importances(
     rows = [{key: row[key] for key in keys} for row in params]
     found = _divergences(losses, rows, searched)
     whole = sum(found.values()) or 1.0
-    shuffle, shuffled = np.random.default_rng(seed), []
-    for _ in range(SHUFFLES):
-        mixed = _divergences(shuffle.permutation(np.asarray(losses)).tolist(), rows, searched)
-        shuffled.append([mixed[key] for key in keys])
-    chance = dict(zip(keys, np.quantile(np.asarray(shuffled), 0.95, axis=0).tolist(), strict=True))
+    shuffle = np.random.default_rng(seed)
+    orders = [shuffle.permutation(np.asarray(losses)).tolist() for _ in range(SHUFFLES)]
+    mixed = [_divergences(order, rows, searched) for order in orders]
     result = []
     for key in keys:
+        chance = float(np.quantile([shares[key] for shares in mixed], 0.95))
         trend, clear = _trend([row[key] for row in rows], losses)
-        level = min(chance[key] / whole, 1.0)
-        result.append(Importance(key, found[key] / whole, level, trend, clear))
+        result.append(Importance(key, found[key] / whole, min(chance / whole, 1.0), trend, clear))
     return tuple(sorted(result, key=lambda entry: (-entry.share, entry.key)))
 
 
@@ -96,12 +94,9 @@ def _divergences(
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
-    study.add_trials(
-        [
-            optuna.trial.create_trial(params=dict(row), distributions=dict(distributions), value=loss)
-            for row, loss in zip(rows, losses, strict=True)
-        ]
-    )
+    for row, loss in zip(rows, losses, strict=True):
+        space = dict(distributions)
+        study.add_trial(optuna.trial.create_trial(params=dict(row), distributions=space, value=loss))
     evaluator = optuna.importance.PedAnovaImportanceEvaluator(target_quantile=BEST_SHARE)
     return evaluator.evaluate(study)  # not yet divided by their sum, which shuffles must not share
 

@@ -106,15 +106,7 @@ class SearchOutcome:
 
 @dataclass(frozen=True)
 class TrialStarted:
-    """A trial begins, or goes on.
-
-    Attributes:
-        number: of the trial.
-        params: its parameters.
-        worker: which of this machine's, or `ELSEWHERE`.
-        device: where it computes.
-        resumed: whether it had begun before.
-    """
+    """A trial begins, or goes on if `resumed`, on one of this machine's workers or `ELSEWHERE`."""
 
     number: int
     params: Params

@@ -8,6 +8,7 @@ from contextlib import suppress
 from multiprocessing import connection, get_context
 from typing import Any
 
+from risctl.hpo.study import Claim
 from risctl.hpo.worker import DEAF_TO, LOG, TrialJob, work
 from risctl.parallel import signals_blocked
 
@@ -17,16 +18,15 @@ LOG_TAIL = 4096  # bytes at the end of a log in which the last line is looked fo
 
 
 class Worker:
-    """A process that trains trial `number`, on place `slot`.
+    """A process that trains the trial `claim`, on place `slot`.
 
     Workers are forked from a server process that has imported everything and run nothing: they start in
     milliseconds, without threads or open databases of this process.
     """
 
-    def __init__(self, number: int, slot: int, job: TrialJob) -> None:
-        self.number, self.slot = number, slot
-        self.stopping = False
-        self._job = job
+    def __init__(self, claim: Claim, slot: int, job: TrialJob) -> None:
+        self.number, self.slot, self.claim = claim.number, slot, claim
+        self.stopping, self._log = False, job.directory / LOG
         context = get_context("forkserver")
         # What the compiler imports on machines with an accelerator may look for it, which no process that is
         # forked from does: there its seconds are paid by every worker.
@@ -53,8 +53,7 @@ class Worker:
         ended = bool(connection.wait([self._process.sentinel], 0))
         try:
             if self._pipe.poll():
-                line: dict[str, Any] = json.loads(self._pipe.recv_bytes())
-                return line
+                return dict(json.loads(self._pipe.recv_bytes()))
         except OSError:
             raise EOFError from None
         if ended:
@@ -75,7 +74,7 @@ class Worker:
             return f"its process was killed by signal {-status}"
         text = ""
         with suppress(OSError):
-            text = (self._job.directory / LOG).read_bytes()[-LOG_TAIL:].decode(errors="replace")
+            text = self._log.read_bytes()[-LOG_TAIL:].decode(errors="replace")
         words = text.rstrip().rpartition("\n")[2].strip()  # the last line of a traceback names the error
         return f"its process ended with status {status}{': ' if words else ''}{words}"
 

@@ -84,7 +84,7 @@ class SharedStorage(Storage):
 
     def __init__(self, plan: SearchPlan) -> None:
         url = checked_url(plan.storage_url or "")
-        self.where = self.url = shown_url(plan.storage_url or "")
+        self.where = self.url = _without_secrets(url)
         self._grace = plan.grace_seconds
         self._study = plan.study_name
         text = url.render_as_string(hide_password=False)

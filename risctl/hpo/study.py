@@ -8,6 +8,7 @@ back; it is taken up before any new one begins.
 from __future__ import annotations
 
 import secrets
+from collections import Counter
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from functools import wraps
@@ -79,6 +80,7 @@ class Study:
 
     def __init__(self, plan: SearchPlan, storage: Storage) -> None:
         self._plan, self._storage = plan, storage
+        self.url = storage.url
         self._rdb: RDBStorage = storage.rdb
         self._pauses = () if plan.storage_url is None else PAUSES
         self._owner = secrets.token_hex(8)
@@ -106,11 +108,6 @@ class Study:
             check_settings(stored, own, self._storage.where)
         return study
 
-    @property
-    def url(self) -> str:
-        """URL of the study, without a password."""
-        return self._storage.url
-
     @_with_lock
     def claim(self, mine: Collection[int], directory: Callable[[int], Path]) -> Claim | None:
         """Take up a running trial without a process, or else begin another; None if there is neither.
@@ -132,8 +129,10 @@ class Study:
                     continue
             return self._take_up(trial, directory)
         trials = self._trials()
-        begun = sum(trial.state in FINISHED or trial.state == TrialState.RUNNING for trial in trials)
-        if begun >= self._plan.trials or _too_many_failed(trials):
+        states = Counter(trial.state for trial in trials)
+        finished = states[TrialState.COMPLETE] + states[TrialState.PRUNED]
+        enough = finished + states[TrialState.RUNNING] >= self._plan.trials
+        if enough or states[TrialState.FAIL] > MAX_EXCESS_FAILURES + finished:
             return None
         return self._begin(trials, directory)
 
@@ -234,19 +233,14 @@ class Study:
         return tuple(_record_of(trial) for trial in trials if trial.state != TrialState.WAITING)
 
     @property
-    def unfinished(self) -> bool:
-        """Whether a trial is running, here or elsewhere."""
-        return any(record.state == "running" for record in self.records())
-
-    @property
     def gave_up(self) -> str | None:
         """Reason why no other trial begins although some are missing; None if none are, or others will."""
-        trials = with_retries(self._storage.where, self._pauses, self._trials)
-        finished = sum(trial.state in FINISHED for trial in trials)
-        if finished >= self._plan.trials or not _too_many_failed(trials):
+        records = self.records()
+        failed = [record for record in records if record.state == "failed"]
+        finished = sum(record.state in ("complete", "pruned") for record in records)
+        if finished >= self._plan.trials or len(failed) <= MAX_EXCESS_FAILURES + finished:
             return None
-        failed = [_record_of(trial) for trial in trials if trial.state == TrialState.FAIL]
-        return f"{len(failed)} of {len(trials)} trials failed, the last one: {failed[-1].reason}"
+        return f"{len(failed)} of {len(records)} trials failed, the last one: {failed[-1].reason}"
 
     def _note_death(self, trial: FrozenTrial, reason: str) -> bool:
         """Record a death; return whether the trial may be tried again, else it has failed."""
@@ -281,11 +275,6 @@ class Study:
     def _trials(self) -> list[FrozenTrial]:
         trials = self._rdb.get_all_trials(self._id, deepcopy=False)
         return sorted(trials, key=lambda trial: trial.number)
-
-
-def _too_many_failed(trials: list[FrozenTrial]) -> bool:
-    failed = sum(trial.state == TrialState.FAIL for trial in trials)
-    return failed > MAX_EXCESS_FAILURES + sum(trial.state in FINISHED for trial in trials)
 
 
 def _record_of(trial: FrozenTrial) -> TrialRecord:

@@ -37,15 +37,7 @@ LOOK_SECONDS = 2.0  # at most, between looks at a shared study for trials that o
 
 
 class Supervisor:
-    """Runs a study's trials on this machine until there are none left.
-
-    Args:
-        plan: the search.
-        directory: its directory on this machine.
-        study: opened.
-        listeners: called with every event.
-        stop: set it to have the running trials saved and given back.
-    """
+    """Runs a study's trials on this machine until there are none left; arguments as of `run_search`."""
 
     def __init__(
         self,
@@ -58,7 +50,6 @@ class Supervisor:
         self._plan, self._trials, self._study = plan, directory / TRIALS, study
         self._listeners, self._stop = listeners, stop
         self._workers: dict[int, Worker] = {}  # by trial
-        self._claims: dict[int, Claim] = {}
         self._emitted: dict[int, str] = {}  # the state of every trial that the listeners know
         self._shared = plan.storage_url is not None
         self._look_at = self._heartbeat_at = 0.0  # when to look at the study and to send heartbeats again
@@ -103,7 +94,7 @@ class Supervisor:
                 break
             with suppress(LostTrialError):
                 self._begin(claim, slot)
-        self._left = claim is not None or bool(self._workers) or self._study.unfinished
+        self._left = bool(claim or self._workers) or any(r.state == "running" for r in self._study.records())
         if self._shared:
             self._emit_foreign_trials()
 
@@ -111,7 +102,6 @@ class Supervisor:
         """Start a worker for a trial."""
         number, device = claim.number, self._plan.devices[slot % len(self._plan.devices)]
         directory = self._directory(number)
-        self._claims[number] = claim
         self._emit(TrialStarted(number, claim.params, slot, device, claim.before is not None))
         try:
             config = trial_config(self._plan.config, claim.params)
@@ -120,7 +110,7 @@ class Supervisor:
             return
         bring_checkpoints(claim.before, directory)
         job = TrialJob(config, directory, device, self._plan.threads)
-        self._workers[number] = Worker(number, slot, job)
+        self._workers[number] = Worker(claim, slot, job)
 
     def _listen(self, worker: Worker) -> None:
         """Answer the next line of a worker, if there is one; the last one ends its trial."""
@@ -132,7 +122,7 @@ class Supervisor:
         if line is None:
             return
         number, kind = worker.number, line["kind"]
-        seconds = self._claims[number].seconds + line["seconds"]
+        seconds = worker.claim.seconds + line["seconds"]
         if kind == "epoch":
             epoch, value, metrics = line["epoch"], line["value"], line["metrics"]
             prune = self._study.report(number, epoch, value, metrics if line["best"] else None, seconds)
@@ -163,8 +153,8 @@ class Supervisor:
             self._end(record)
             return
         self._emit(TrialRetried(number, reason))
-        claim = self._claims[number]
-        self._begin(replace(claim, before=self._directory(number), seconds=record.seconds), worker.slot)
+        again = replace(worker.claim, before=self._directory(number), seconds=record.seconds)
+        self._begin(again, worker.slot)
 
     def _drop(self, worker: Worker) -> None:
         """End a worker and free its place."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -76,13 +75,6 @@ def spread(trials: Sequence[TrialRecord]) -> float | None:
     return max(losses) / min(losses) - 1
 
 
-def gain(best: TrialRecord | None, baseline: TrialRecord | None) -> float | None:
-    """Relative improvement of the best loss over the preset's; None if one of them is missing."""
-    if best is None or baseline is None or best.value is None or baseline.value is None:
-        return None
-    return 1 - best.value / baseline.value if baseline.value > 0 else None
-
-
 def _spread_finding(relative: float | None) -> Finding:
     name, wanted = "relative spread of trial losses", f"above {WEAK_SPREAD:.0%} (the least: {MIN_SPREAD:.0%})"
     if relative is None:
@@ -92,7 +84,7 @@ def _spread_finding(relative: float | None) -> Finding:
 
 
 def _best_finding(best: TrialRecord | None, baseline: TrialRecord | None) -> Finding:
-    better, met = gain(best, baseline), False
+    met = False
     if best is None or best.value is None:
         return Finding("best loss", "no complete trial", "below the preset's", met)
     if baseline is None or baseline.value is None:
@@ -101,7 +93,7 @@ def _best_finding(best: TrialRecord | None, baseline: TrialRecord | None) -> Fin
         found = f"{best.value:.4g}, the preset's own: nothing was better"
     else:
         cut = ", which was pruned" if baseline.state == "pruned" else ""
-        change = "" if better is None or not math.isfinite(better) else f" ({-better:+.1%})"
+        change = f" ({best.value / baseline.value - 1:+.1%})" if baseline.value > 0 else ""
         found = f"{best.value:.4g}, preset {baseline.value:.4g}{change}{cut}"
         met = best.value < baseline.value
     return Finding("best loss", found, "below the preset's", met, best.value)

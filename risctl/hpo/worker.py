@@ -69,17 +69,17 @@ def work(job: TrialJob, pipe: Connection) -> None:
 
 def _train(job: TrialJob, channel: _WorkerChannel) -> Line:
     """Train the trial; return the last line to send."""
+    line: Line
     try:
         outcome = _resumed(job, channel)
+        stopped = outcome.stopped_by is not None and not outcome.finished
+        line = {"kind": "stopped"} if stopped else {"kind": "done", "value": outcome.best_value}
     except _PrunedError:
-        return {"kind": "pruned"} | channel.clock
+        line = {"kind": "pruned"}
     except RisctlError as error:
         # What is wrong with the settings or the numbers stays wrong; the disk may have been full just now.
-        again = isinstance(error, StorageError)
-        return {"kind": "failed", "reason": str(error), "again": again} | channel.clock
-    if outcome.stopped_by is not None and not outcome.finished:
-        return {"kind": "stopped"} | channel.clock
-    return {"kind": "done", "value": outcome.best_value} | channel.clock
+        line = {"kind": "failed", "reason": str(error), "again": isinstance(error, StorageError)}
+    return {**line, **channel.clock}
 
 
 def _resumed(job: TrialJob, channel: _WorkerChannel) -> Outcome:

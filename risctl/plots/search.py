@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from risctl.hpo import TrialRecord
+from risctl.hpo.files import direction
 from risctl.hpo.importance import Importance
-from risctl.hpo.tables import direction
 from risctl.plots.style import COLOURS, FAINT, INK, MARKERS, dress, new_figure
 
 if TYPE_CHECKING:

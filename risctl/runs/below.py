@@ -11,10 +11,10 @@ from risctl.hpo import TrialEnded as TrialEnded
 from risctl.hpo import TrialEpoch as TrialEpoch
 from risctl.hpo import TrialRetried as TrialRetried
 from risctl.hpo import TrialStarted as TrialStarted
+from risctl.hpo.files import BEST as BEST
+from risctl.hpo.files import direction as direction
 from risctl.hpo.importance import MIN_TRIALS as MIN_TRIALS
 from risctl.hpo.plan import ELSEWHERE as ELSEWHERE
-from risctl.hpo.presets import BEST as BEST
-from risctl.hpo.tables import direction as direction
 from risctl.training import FIGURES as FIGURES
 from risctl.training import EpochResult as EpochResult
 from risctl.training import FirstBatch as FirstBatch

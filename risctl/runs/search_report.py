@@ -9,10 +9,20 @@ from pathlib import Path
 from risctl.data import write_atomically
 from risctl.errors import CheckFailedError
 from risctl.hpo import SearchOutcome, SearchPlan, TrialRecord
+from risctl.hpo.files import (
+    BEST,
+    EPOCHS,
+    FOUND,
+    IMPORTANCE,
+    TRIALS,
+    best_preset,
+    epochs_csv,
+    found_preset,
+    importance_csv,
+    trials_csv,
+)
 from risctl.hpo.importance import Importance, importances
-from risctl.hpo.presets import BEST, FOUND, best_preset, found_preset
 from risctl.hpo.space import distributions
-from risctl.hpo.tables import EPOCHS, IMPORTANCE, TRIALS, epochs_csv, importance_csv, trials_csv
 from risctl.hpo.verdict import Verdict, judge_search, spread
 from risctl.plots.trials import draw_search
 from risctl.runs.directory import SIGNAL_STATUS

@@ -70,13 +70,10 @@ class Sampler:
 
     def indices(self, cursor: int, count: int) -> Tensor:
         """Scene numbers `cursor` to ``cursor + count - 1`` of the sequence, int64 [count]."""
-        places = torch.arange(cursor, cursor + count)
-        if self.length is None:
-            return places
-        passes = places // self.length
-        orders = {int(p): pass_order(self.seed, int(p), self.length) for p in set(passes.tolist())}
-        found = [orders[int(p)][int(i)] for p, i in zip(passes, places % self.length, strict=True)]
-        return torch.tensor(found)
+        n, places = self.length, range(cursor, cursor + count)
+        if n is None:
+            return torch.tensor(places)
+        return torch.tensor([pass_order(self.seed, i // n, n)[i % n] for i in places])
 
 
 @lru_cache(maxsize=4)
@@ -121,10 +118,8 @@ class Feed:
         missing, start = count, cursor
         while missing:
             if cursor - start > MAX_CANDIDATES * count:
-                expected = (
-                    f"scenes of at most {wanted.max_sources} sources at {wanted.min_snr_db:g} dB or more"
-                )
-                raise InputError("training", "curriculum", expected, f"next to none in {cursor - start}")
+                few = f"scenes of at most {wanted.max_sources} sources at {wanted.min_snr_db:g} dB or more"
+                raise InputError("training", "curriculum", few, f"next to none in {cursor - start}")
             candidates = self._fetch(self._sampler.indices(cursor, count))
             places = wanted.accepts(candidates).nonzero().flatten()[:missing]
             parts += [candidates[places]] if len(places) else []

@@ -55,13 +55,9 @@ def train(
 
 
 def finished(state: TrainState, plan: TrainingPlan) -> bool:
-    """Whether nothing is left to do."""
-    return state.progress.epoch >= plan.training.epochs or out_of_patience(state.progress, plan)
-
-
-def out_of_patience(progress: Progress, plan: TrainingPlan) -> bool:
-    """Whether the last `early_stop_patience` epochs brought no lower validation total."""
-    return 0 < plan.training.early_stop_patience <= progress.stale_epochs
+    """Whether all epochs are done, or the last `early_stop_patience` brought no lower validation total."""
+    patience = plan.training.early_stop_patience
+    return state.progress.epoch >= plan.training.epochs or 0 < patience <= state.progress.stale_epochs
 
 
 def _one_step(

@@ -17,11 +17,11 @@ from risctl.config import Config, flatten, parse_section
 from risctl.data import exclusive_lock
 from risctl.data.atomic import remove_leftovers, storage_errors
 from risctl.errors import InputError
-from risctl.model import RisNetwork, build_network
-from risctl.model.checkpoint import BEST, CHECKPOINTS, LAST, Checkpoint, read_checkpoint, save_checkpoint
+from risctl.model import build_network
+from risctl.model.checkpoint import BEST, CHECKPOINTS, LAST, read_checkpoint, save_checkpoint
 from risctl.training.events import EpochResult, Event, Listener, Outcome, Saved, Started, StepResult, StopFlag
 from risctl.training.feed import Feed
-from risctl.training.loop import finished, out_of_patience, train
+from risctl.training.loop import finished, train
 from risctl.training.plan import TrainingPlan
 from risctl.training.process_group import ProcessGroup, join_group
 from risctl.training.state import Progress, TrainState, collect, new_train_state, restore
@@ -31,7 +31,7 @@ from risctl.training.validation import Validator
 LOCK = ".lock"
 LOCK_SECONDS = 0.5
 SECTIONS = ("physics", "covariance", "model", "loss", "training", "data")
-FREE = frozenset(
+FREE = frozenset(  # settings that may change when a run is resumed
     {
         "training.checkpoint_seconds",
         "training.compile",
@@ -93,7 +93,11 @@ class _Run:
         if plan.training.batch % processes.size:
             expected = f"a multiple of the {processes.size} processes"
             raise InputError("training", "batch", expected, plan.training.batch)
-        self._state = new_train_state(plan, _network(plan, processes), processes)
+        network = plan.network or build_network(plan.physics, plan.model, plan.training.seed)
+        network.to(processes.device)
+        if plan.training.compile:  # the rest is complex arithmetic, which the compiler hands back
+            network.get_submodule("backbone").compile()
+        self._state = new_train_state(plan, network, processes)
         self._saved_step = -1
         self._saved_at = time.monotonic()
 
@@ -139,7 +143,10 @@ class _Run:
             return False
         checkpoint = read_checkpoint(self._last)
         if not fork:
-            check_resumable(checkpoint, self._plan)
+            stored = parse_section(Config, checkpoint.state.config, checkpoint.path).model_dump(mode="json")
+            for key, (old, wanted) in changed_keys(stored, self._plan.document).items():
+                expected = f"{old!r}, as the run began (a fork may change it)"
+                raise InputError(checkpoint.path, key, expected, wanted)
         restore(self._state, checkpoint, self._processes)
         if fork:
             start_fork(self._state, self._plan)
@@ -175,8 +182,7 @@ class _Run:
             skipped=progress.skipped,
             sanitised=progress.sanitised,
             stopped_by=stopped or None,
-            early_stopped=progress.epoch < self._plan.training.epochs
-            and out_of_patience(progress, self._plan),
+            early_stopped=done and progress.epoch < self._plan.training.epochs,
             finished=done,
             best_path=None if progress.best_value is None else self._best,
             last_path=self._last,
@@ -198,30 +204,12 @@ def _locked(directory: Path, processes: ProcessGroup) -> Iterator[None]:
         yield
 
 
-def _network(plan: TrainingPlan, processes: ProcessGroup) -> RisNetwork:
-    """The plan's network on this process's device; the same weights in every process."""
-    network = plan.network or build_network(plan.physics, plan.model, plan.training.seed)
-    network.to(processes.device)
-    if plan.training.compile:  # the rest is complex arithmetic, which the compiler hands back
-        network.get_submodule("backbone").compile()
-    return network
-
-
 def changed_keys(stored: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
     """Settings that change a run's results and differ, as `{"section.key": (stored, wanted)}`."""
     old = flatten({name: stored.get(name, {}) for name in SECTIONS})
     new = flatten({name: wanted.get(name, {}) for name in SECTIONS})
     keys = sorted((old.keys() | new.keys()) - FREE)
     return {key: (old.get(key), new.get(key)) for key in keys if old.get(key) != new.get(key)}
-
-
-def check_resumable(checkpoint: Checkpoint, plan: TrainingPlan) -> None:
-    """Raise `InputError` if the plan's settings would give other results than those the run began with."""
-    stored = parse_section(Config, checkpoint.state.config, checkpoint.path).model_dump(mode="json")
-    changed = changed_keys(stored, plan.document)
-    if changed:
-        key, (old, wanted) = next(iter(changed.items()))
-        raise InputError(checkpoint.path, key, f"{old!r}, as the run began (a fork may change it)", wanted)
 
 
 def start_fork(state: TrainState, plan: TrainingPlan) -> None:

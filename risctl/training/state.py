@@ -22,10 +22,9 @@ from risctl.model import RisNetwork
 from risctl.model.checkpoint import Checkpoint, CheckpointState, build_state
 from risctl.model.container import check_weights
 from risctl.training.generators import Generators
-from risctl.training.optimiser import build_optimiser
+from risctl.training.optimiser import RateCurve, Scheduler, build_optimiser
 from risctl.training.plan import TrainingPlan
 from risctl.training.process_group import ProcessGroup
-from risctl.training.schedule import RateCurve, Scheduler
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
 SCALER_LIMITS: Mapping[str, tuple[float, float] | tuple[int, int]] = {

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from risctl.hpo import SearchOutcome, TrialRecord
-from risctl.hpo.verdict import gain, judge_search, spread
+from risctl.hpo.verdict import judge_search, spread
 
 
 def _trial(number: int, value: float | None, state: Any = "complete", **more: Any) -> TrialRecord:
@@ -52,8 +52,6 @@ def test_the_best_must_beat_the_presets_own() -> None:
     assert not same.met
     absent = _findings(_outcome(_trial(1, 0.8), best=1, baseline=None))["best loss"]
     assert not absent.met
-    assert gain(_trial(1, 0.8), _trial(0, 1.0)) == pytest.approx(0.2)
-    assert gain(_trial(1, 0.8), None) is None
 
 
 def test_what_is_not_finite_and_what_crashed_are_told_apart() -> None:
