@@ -37,13 +37,6 @@ FIRST_SETTINGS: Final = {
         "position_error phase_error_deg amplitude_jitter_db dead_elements wavelength_mismatch"
     ),
     "covariance": "beta tikhonov_alpha eps_cov range_weight center normalisation",
-    "model": "head width depth blocks dropout map_alphas map_rows map_columns map_ranges",
-    "loss": (
-        "cov cov_pred ortho cross gap margin K aux peak align subspace_align peak_contrast lam_diag lam_off "
-        "gap_margin margin_target elevation_factor aux_beta subspace_load stencil_phase subspace_align_start "
-        "subspace_align_final peak_contrast_start peak_contrast_final schedule_start_epochs "
-        "schedule_final_fraction own_presence own_offset own_range own_power own_std"
-    ),
 }
 
 

@@ -8,9 +8,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from risctl.config import Config, LossConfig, fingerprint, known_fingerprints
+from risctl.config import Config, LossConfig, fingerprint
 from risctl.config.layers import Layers, Machine
-from risctl.covariance import covariance_fingerprint, is_covariance_fingerprint
+from risctl.covariance import covariance_fingerprint
 from risctl.errors import CheckFailedError, DamagedFileError, DivergedError, InputError
 from risctl.losses import main_weights
 from risctl.runs.directory import RUNS
@@ -155,20 +155,6 @@ def fingerprints(config: Config, scenes: int) -> dict[str, str]:
     }
 
 
-def holds_for(stored: object, config: Config, scenes: int) -> bool:
-    """Whether the fingerprints in an `overfit.json`, of this version or of 0.1.0, are of these settings."""
-    if not isinstance(stored, dict) or stored.keys() != fingerprints(config, scenes).keys():
-        return False
-    model = config.model.model_copy(update={"dropout": 0.0})
-    return (
-        stored["model"] in known_fingerprints(model, "model")
-        and stored["loss"] in known_fingerprints(config.loss, "loss")
-        and stored["physics"] in known_fingerprints(config.physics, "physics")
-        and is_covariance_fingerprint(stored["covariance"], config.covariance)
-        and stored["scenes"] == str(scenes)
-    )
-
-
 def gate_document(gate: Gate, config: Config, outcome: Outcome, failure: str | None = None) -> dict[str, Any]:
     """The content of `overfit.json`."""
     differs = departures(config)
@@ -191,13 +177,14 @@ def passed_gate(config: Config, runs: Path = RUNS) -> Path | None:
 
     Runs that were not the gate (`is_gate`) never count.
     """
+    wanted = fingerprints(config, GATE_SCENES)
     for path in sorted(runs.glob(f"overfit/*/{VERDICT_FILE}"), reverse=True):
         try:
             found = read_document(path)
         except DamagedFileError:
             continue
         ready = found.get("verdict") == "ready" and found.get("is_gate") is True
-        if ready and holds_for(found.get("fingerprints"), config, GATE_SCENES):
+        if ready and found.get("fingerprints") == wanted:
             return path
     return None
 
