@@ -6,10 +6,10 @@ version: another default value raises `DEFAULTS_VERSION` here; other numbers fro
 `PIPELINE_VERSION` (covariances) or `GENERATOR_VERSION` (scenes), which stand beside the fingerprints.
 
 Where settings are stored (checkpoints, `dataset.json`, `config.json`, the settings of a study) they are
-compared themselves, as this version reads them. A hash that stands alone (the covariance in `results.json`, scenes
-in `provenance.json`) is compared with `known_fingerprints`, which include the form of risctl 0.1.0. A verdict of
-its overfit gate, an interrupted sweep and the generated name of a study are not known any more: run the
-gate or the sweep anew, join the study by its name.
+compared themselves, as this version reads them. A hash that stands alone (the covariance in `results.json`,
+scenes in `provenance.json`) is compared with `known_fingerprints`, which include the form of risctl 0.1.0.
+A verdict of its overfit gate, an interrupted sweep and the generated name of a study are not known any more:
+run the gate or the sweep anew, join the study by its name.
 """
 
 from __future__ import annotations
