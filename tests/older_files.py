@@ -3,8 +3,6 @@
 Run as ``python -m tests.older_files`` in a directory that `write_files` filled.
 """
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """How many source files a typical addition touches: each case edits a copy of the package and uses it."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import subprocess
@@ -162,13 +160,7 @@ assert "spread" in trained.epochs[0]["val"], trained.epochs[0]["val"]
 FORMAT = Case(
     1,
     {},
-    (
-        (
-            "data/formats.py",
-            "FORMATS = {\n",
-            '    ".zip": Format(_read_npz, _npz_bytes),\n',
-        ),
-    ),
+    (("data/formats.py", "FORMATS = {\n", '    ".zip": Format(_read_npz, _npz_bytes),\n'),),
     """
 import risctl
 scenes = risctl.simulate("quick", 2)

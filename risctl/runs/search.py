@@ -305,9 +305,9 @@ def search(
             resume = prepared.resumed is not None
             outcome = run_search(plan, run.path, [*listeners, keep, events], stop or StopFlag(), resume)
         if not run.announced:  # an earlier run that had nothing left to do
-            run.go_on(record)
+            run.resume(record)
         best = None if outcome.best is None else outcome.best.value
-        run.note_trials(outcome.finished, plan.trials, best)
+        run.note_progress(finished=outcome.finished, trials=plan.trials, best_value=best)
         searched = report(run.path, plan, outcome)
         if searched.failure is not None:
             state = "failed" if outcome.stopped_by is None else "interrupted"
@@ -321,13 +321,14 @@ def _keep_status(run: RunDirectory, record: Document, plan: SearchPlan) -> Calla
 
     def keep(event: SearchEvent) -> None:
         if not run.announced:
-            run.go_on(record)
+            run.resume(record)
             write_json(run.path / CONFIG, plan.config.model_dump(mode="json"))
         if isinstance(event, TrialEnded):
             ended[event.number] = event
             finished = sum(trial.state in ("complete", "pruned") for trial in ended.values())
             losses = [t.value for t in ended.values() if t.state == "complete" and t.value is not None]
-            run.note_trials(finished, plan.trials, min(losses, default=None))
+            lowest = min(losses, default=None)
+            run.note_progress(finished=finished, trials=plan.trials, best_value=lowest)
 
     return keep
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from risctl.config import TrainingConfig
 from risctl.data import SceneSource, SceneStore, SceneStream, dataset_bytes
-from risctl.data.prefetch import PrefetchStream
+from risctl.data.stream import PrefetchStream
 from risctl.errors import InputError
 from risctl.physics import Scenes
 from risctl.training.plan import TrainingPlan

@@ -1,7 +1,5 @@
 """Default scenes, and the same scenes with codes that are not unit modulus."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import torch

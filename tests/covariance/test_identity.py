@@ -1,7 +1,5 @@
 """The pipeline's fingerprint: the same for the same arithmetic, another for anything else."""
 
-from __future__ import annotations
-
 import pytest
 
 from risctl.config import CovarianceConfig

@@ -1,7 +1,5 @@
 """Everything read off the factors against the dense matrix, in double precision."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from torch import Tensor

@@ -1,7 +1,5 @@
 """R_samp, R_pred, R_blend against dense textbook matrices; what passes through them and what does not."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import torch

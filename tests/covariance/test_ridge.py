@@ -1,7 +1,5 @@
 """The M x M identity against the N x N solve of the textbook."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import torch

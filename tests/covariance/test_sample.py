@@ -1,7 +1,5 @@
 """Sample covariance: the oracle's sum, its size and rank on real data, and what must be refused."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import torch

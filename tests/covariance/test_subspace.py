@@ -1,7 +1,5 @@
 """Leading eigenpairs from the small Gram matrix against a dense eigendecomposition."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 

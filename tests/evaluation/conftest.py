@@ -1,9 +1,9 @@
 """Scenes of a small surface, and an estimator that knows the truth and errs as it is told to."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,6 +15,8 @@ from risctl.evaluation import Evaluation, evaluate
 from risctl.inference import Estimates
 from risctl.physics import ArrayGeometry, Scenes, simulate_scenes
 from risctl.physics.bounds import Bounds, scene_bounds
+
+Run = Callable[..., Evaluation]
 
 
 @dataclass(frozen=True)
@@ -55,27 +57,21 @@ class OracleEstimator:
     def __call__(self, y: Tensor, H: Tensor, codes: Tensor, num_sources: Tensor | None = None) -> Estimates:
         assert len(y) == len(H) == len(codes)
         self.told.append(num_sources)
-        return self._answer(torch.tensor([self._place[item.numpy().tobytes()] for item in y]))
-
-    def _answer(self, index: Tensor) -> Estimates:
+        index = torch.tensor([self._place[item.numpy().tobytes()] for item in y])
         scenes, bounds = self.scenes[index], self.bounds
         stds = [part[index] for part in (bounds.azimuth, bounds.elevation, bounds.range)]
         truth = (scenes.azimuth, scenes.elevation, scenes.range)
         columns = [t.double() + n[index] * s for t, n, s in zip(truth, self._noise, stds, strict=True)]
-        count = scenes.num_sources.long()
-        dropped = torch.zeros_like(count, dtype=torch.bool)
-        if self.drop_every:
-            dropped = index % self.drop_every == 0
-        columns, stds = ([_rolled(c, dropped) for c in part] for part in (columns, stds))
-        count = count - dropped.long()
+        dropped = index % self.drop_every == 0 if self.drop_every else torch.zeros(len(y), dtype=torch.bool)
+        count = scenes.num_sources.long() - dropped.long()
         used = torch.arange(columns[0].shape[1]) < count[:, None]
-        columns, stds = ([torch.where(used, c, torch.nan) for c in part] for part in (columns, stds))
+
+        def kept(column: Tensor) -> Tensor:
+            left = torch.where(dropped[:, None], column.roll(-1, dims=1), column)
+            return torch.where(used, left, torch.nan)
+
         power = torch.where(used, scenes.power.double(), 0.0)
-        return Estimates(count, *columns, power, *stds, scenes.noise_var.double())
-
-
-def _rolled(column: Tensor, dropped: Tensor) -> Tensor:
-    return torch.where(dropped[:, None], column.roll(-1, dims=1), column)
+        return Estimates(count, *map(kept, columns), power, *map(kept, stds), scenes.noise_var.double())
 
 
 @pytest.fixture(scope="session")
@@ -102,19 +98,32 @@ def source(scenes: Scenes) -> HeldScenes:
 def oracle(physics: PhysicsConfig, scenes: Scenes) -> Callable[..., OracleEstimator]:
     geometry = ArrayGeometry.from_config(physics, dtype=torch.float64)
 
-    def make(**how: object) -> OracleEstimator:
-        return OracleEstimator(scenes, geometry, **how)  # type: ignore[arg-type]
-
-    return make
+    return partial(OracleEstimator, scenes, geometry)
 
 
 @pytest.fixture(scope="session")
-def evaluated(
-    source: HeldScenes,
-    oracle: Callable[..., OracleEstimator],
-    physics: PhysicsConfig,
-    evaluation: EvaluationConfig,
-) -> Evaluation:
+def run(
+    source: HeldScenes, oracle: Callable[..., Any], physics: PhysicsConfig, evaluation: EvaluationConfig
+) -> Run:
+    """Evaluates estimators, or a good one, on the 60 scenes in batches of 16."""
+
+    def run(estimators: Any = None, evaluation: EvaluationConfig = evaluation, **options: Any) -> Evaluation:
+        estimators = {"good": oracle()} if estimators is None else estimators
+        return evaluate(source, estimators, physics, evaluation, **{"batch": 16} | options)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def evaluated(run: Run, oracle: Callable[..., Any]) -> Evaluation:
     """A good estimator and one that drops sources, on the 60 scenes."""
-    estimators = {"good": oracle(), "poor": oracle(scale=2.0, drop_every=4, seed=1)}
-    return evaluate(source, estimators, physics, evaluation, batch=16)
+    return run({"good": oracle(), "poor": oracle(scale=2.0, drop_every=4, seed=1)})
+
+
+def assert_same_rows(one: Evaluation, other: Evaluation) -> None:
+    assert list(one.rows) == list(other.rows)
+    for name, rows in one.rows.items():
+        for kind in ("scenes", "sources"):
+            arrays = (getattr(r, kind).arrays() for r in (rows, other.rows[name]))
+            for a, b in zip(*arrays, strict=True):
+                np.testing.assert_array_equal(a, b)

@@ -1,7 +1,5 @@
 """The bootstrap against theory: the spread of a mean, and the coverage of intervals of a binomial share."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 

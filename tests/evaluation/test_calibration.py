@@ -1,7 +1,5 @@
 """Fitting the count fusion: it finds what tells the counts apart, and follows from data and seed alone."""
 
-from __future__ import annotations
-
 import torch
 
 from risctl.evaluation.calibration import CountData, count_accuracy, fit_fusion

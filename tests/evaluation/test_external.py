@@ -1,9 +1,6 @@
 """Functions from outside and answers in a file are scored exactly as our own estimators are."""
 
-from __future__ import annotations
-
 import json
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,33 +10,24 @@ import pytest
 import torch
 
 from risctl.cli.app import main
-from risctl.config import Config, EvaluationConfig, PhysicsConfig
+from risctl.config import Config, PhysicsConfig
 from risctl.data import write_measurements
 from risctl.errors import InputError, StorageError
 from risctl.evaluation import (
-    Evaluation,
     ExternalEstimator,
     accuracy_table,
     closeness_table,
     count_table,
     detection_table,
-    evaluate,
     median_table,
     read_answers,
     timing_table,
     write_evaluation,
 )
 from risctl.inference import build_estimator
+from tests.evaluation.conftest import Run, assert_same_rows
 
-Evaluate = Callable[..., Evaluation]
-
-
-@pytest.fixture
-def run(source: Any, physics: PhysicsConfig, evaluation: EvaluationConfig) -> Evaluate:
-    def run(estimator: Any, **options: Any) -> Evaluation:
-        return evaluate(source, {"x": estimator}, physics, evaluation, **{"batch": 16} | options)
-
-    return run
+TABLES = (detection_table, accuracy_table, median_table, count_table, closeness_table)
 
 
 @pytest.fixture
@@ -58,39 +46,32 @@ def nomp_of_one_scene(nomp: Any, y: Any, H: Any, codes: Any, num_sources: int | 
     return {"positions": positions, "std": std, "power": found.power[0, used]}
 
 
-def found_at(positions: Any, *_: Any) -> Any:
-    return positions
-
-
 @pytest.mark.parametrize(("known", "workers"), [(True, 1), (False, 2)])
 def test_a_function_of_one_scene_is_scored_as_the_estimator_behind_it(
-    run: Evaluate, nomp: Any, known: bool, workers: int
+    run: Run, nomp: Any, known: bool, workers: int
 ) -> None:
     options = {"num_scenes": 12, "batch": 1, "num_sources_known": known}
     ours = ExternalEstimator("x", partial(nomp_of_one_scene, nomp))
-    same, expected = run(ours, **options | {"workers": workers}), run(nomp, **options)
-    for kind in ("scenes", "sources"):
-        a_rows, b_rows = (getattr(one.rows["x"], kind).arrays() for one in (same, expected))
-        for a, b in zip(a_rows, b_rows, strict=True):
-            np.testing.assert_array_equal(a, b)
+    same = run({"x": ours}, workers=workers, **options)
+    assert_same_rows(same, run({"x": nomp}, **options))
     assert same.results.timing("x").cpu_seconds > 0
 
 
-def test_plain_positions_have_no_deviations_and_may_be_many_or_none(run: Evaluate, tmp_path: Path) -> None:
+def test_plain_positions_have_no_deviations_and_may_be_many_or_none(run: Run, tmp_path: Path) -> None:
     place = [[0.1 * k, 0.0, 3.0 + k] for k in range(9)]  # three times as many as there can be
-    evaluation = run(ExternalEstimator("x", partial(found_at, place)))
+    evaluation = run({"x": ExternalEstimator("x", lambda *_: place)})
     cell = evaluation.results.cell("x")
     assert cell.estimated_sources == 9 * 60
     assert evaluation.results.confusion_of("x").estimated_counts[-1] == 9
     assert (cell.azimuth_deg.with_std, cell.azimuth_deg.within_1_sigma) == (0, None)
-    for table in (detection_table, accuracy_table, median_table, count_table, closeness_table):
+    for table in TABLES:
         assert table(evaluation.results).rows
     write_evaluation(tmp_path, evaluation)
-    nothing = run(ExternalEstimator("x", partial(found_at, []))).results.cell("x")
+    nothing = run({"x": ExternalEstimator("x", lambda *_: [])}).results.cell("x")
     assert (nothing.estimated_sources, nothing.recall.value) == (0, 0.0)
 
 
-def test_a_function_gets_copies_of_its_scene(run: Evaluate, scenes: Any) -> None:
+def test_a_function_gets_copies_of_its_scene(run: Run, scenes: Any) -> None:
     before, shapes = scenes.y.clone(), set()
 
     def spoil(y: Any, H: Any, codes: Any) -> Any:
@@ -98,7 +79,7 @@ def test_a_function_gets_copies_of_its_scene(run: Evaluate, scenes: Any) -> None
         y[:] = 0
         return [[0.0, 0.0, 1.0]]
 
-    run(ExternalEstimator("x", spoil))
+    run({"x": ExternalEstimator("x", spoil)})
     L, M = scenes.y.shape[1:]
     N = scenes.H.shape[2]
     assert shapes == {((L, M), (M, N), (L, N), "complex64")}
@@ -117,30 +98,27 @@ def test_a_function_gets_copies_of_its_scene(run: Evaluate, scenes: Any) -> None
         ([[0.0, np.nan, 1.0]], "source 0, elevation: expected -1.571 to 1.571 rad, got nan"),
         ([[0.0, 0.0, 1.0], [-40.0, 0.0, 1.0]], "source 1, azimuth: expected -6.283 to 6.283 rad, got -40"),
         ([[0.0, 0.0, 0.0]], "source 0, range: expected .* m, got 0"),
-        (
-            {"positions": [[0.0, 0.0, 1.0]], "std": [0.1]},
-            r"std \[1, 3\], none negative, got shape \[1\]",
-        ),
+        ({"positions": [[0.0, 0.0, 1.0]], "std": [0.1]}, r"std \[1, 3\], none negative, got shape \[1\]"),
         ({"positions": [[0.0, 0.0, 1.0]], "power": [-1.0]}, "power: expected none negative, got -1"),
         ({"positions": [], "sigma": []}, "expected positions, std and power, got 'sigma'"),
         ({"std": []}, "got NoneType of dtype object"),
     ],
 )
 def test_what_is_no_list_of_positions_is_refused_with_estimator_and_scene(
-    run: Evaluate, found: Any, message: str
+    run: Run, found: Any, message: str
 ) -> None:
     def from_scene_20(y: Any, H: Any, codes: Any, count: list[int] = []) -> Any:  # noqa: B006  (a counter)
         count.append(1)
         return found if len(count) > 20 else []
 
     with pytest.raises(InputError, match=f"^estimator theirs: scene 20.*{message}") as caught:
-        run(ExternalEstimator("theirs", from_scene_20))
+        run({"x": ExternalEstimator("theirs", from_scene_20)})
     assert "\n" not in str(caught.value)
 
 
-def test_a_function_that_cannot_be_given_the_count_is_refused(run: Evaluate) -> None:
+def test_a_function_that_cannot_be_given_the_count_is_refused(run: Run) -> None:
     with pytest.raises(InputError, match="estimator x: expected a parameter num_sources"):
-        run(ExternalEstimator("x", lambda y, H, codes: []), num_sources_known=True)
+        run({"x": ExternalEstimator("x", lambda y, H, codes: [])}, num_sources_known=True)
 
 
 @pytest.fixture
@@ -153,28 +131,25 @@ def answered(scenes: Any, physics: PhysicsConfig, tmp_path: Path) -> Path:
     return out
 
 
-def test_answers_of_locate_have_the_figures_of_its_estimator(
-    run: Evaluate, nomp: Any, answered: Path
-) -> None:
-    stored = run(read_answers(answered, "x"), batch=64).results  # as `locate`
-    expected = run(nomp, batch=64).results
-    for table in (detection_table, accuracy_table, median_table, count_table, closeness_table):
+def test_answers_of_locate_have_the_figures_of_its_estimator(run: Run, nomp: Any, answered: Path) -> None:
+    stored = run({"x": read_answers(answered, "x")}, batch=64).results  # as `locate`
+    expected = run({"x": nomp}, batch=64).results
+    for table in TABLES:
         assert table(stored) == table(expected)
     assert stored.confusion == expected.confusion
-    for one, other in zip(
-        stored.cells, expected.cells, strict=True
-    ):  # the file has degrees: equal to rounding
+    for one, other in zip(stored.cells, expected.cells, strict=True):
+        # The file has degrees: equal to rounding.
         assert one.matched_sources == other.matched_sources
         assert (one.recall, one.range_m) == (other.recall, other.range_m)
         if one.azimuth_deg.rmse is not None:
             assert one.azimuth_deg.rmse == pytest.approx(other.azimuth_deg.rmse, rel=1e-9)
     assert timing_table(stored).rows == (("x", "–", "–", "1", "1", "cpu"),)
-    again = run(read_answers(answered, "x"), batch=64, workers=2, num_sources_known=True).results
+    again = run({"x": read_answers(answered, "x")}, batch=64, workers=2, num_sources_known=True).results
     assert again.cells == stored.cells
 
 
-def test_order_other_keys_and_what_is_unknown_do_not_matter(run: Evaluate, answered: Path) -> None:
-    expected, document = run(read_answers(answered, "x")).results, json.loads(answered.read_text())
+def test_order_other_keys_and_what_is_unknown_do_not_matter(run: Run, answered: Path) -> None:
+    expected, document = run({"x": read_answers(answered, "x")}).results, json.loads(answered.read_text())
     document["comment"], document["scenes"] = "ours", document["scenes"][::-1]
     del document["schema_version"]
     for scene in document["scenes"]:
@@ -185,7 +160,7 @@ def test_order_other_keys_and_what_is_unknown_do_not_matter(run: Evaluate, answe
         if len(scene["sources"]) == 1:
             scene["sources"] = scene["sources"][0]  # as MATLAB's jsonencode writes a list of one
     answered.write_text(json.dumps(document))
-    cell = run(read_answers(answered, "x")).results.cell("x")
+    cell = run({"x": read_answers(answered, "x")}).results.cell("x")
     assert cell.recall == expected.cell("x").recall
     assert cell.range_m.rmse == expected.cell("x").range_m.rmse
     assert (cell.range_m.with_std, cell.range_m.within_1_sigma) == (0, None)
@@ -204,10 +179,7 @@ SCENES = [{"index": 0, "sources": [SOURCE]}, {"index": 1, "sources": []}]
         ({"schema_version": 9, "scenes": []}, "schema_version: expected 1, got 9"),
         ({}, "scenes: expected a list of objects, got none"),
         ({"scenes": [3]}, "scenes: expected a list of objects, got list"),
-        (
-            {"scenes": [{"index": 1, "sources": []}]},
-            r"scenes\[0\].index: expected an index from 0 to 0, got 1",
-        ),
+        ({"scenes": SCENES[1:]}, r"scenes\[0\].index: expected an index from 0 to 0, got 1"),
         ({"scenes": [{"sources": []}]}, r"scenes\[0\].index: expected an index from 0 to 0, got None"),
         ({"scenes": [SCENES[0], SCENES[0]]}, r"scenes\[1\].index: expected every index once, got 0 again"),
         ({"scenes": [{"index": 0}]}, r"scenes\[0\].sources: expected a list of objects, got none"),
@@ -235,11 +207,11 @@ def test_a_file_that_holds_no_answers_is_one_line_with_the_place(
     assert len(str(caught.value)) < 300
 
 
-def test_answers_must_be_of_the_scenes_of_the_data(run: Evaluate, tmp_path: Path) -> None:
+def test_answers_must_be_of_the_scenes_of_the_data(run: Run, tmp_path: Path) -> None:
     path = tmp_path / "theirs.json"
     with pytest.raises(StorageError, match=r"theirs\.json"):
         read_answers(path, "x")
     path.write_text(json.dumps({"scenes": SCENES}))
     with pytest.raises(InputError, match=r"theirs\.json: scenes: expected 60, as the data has, got 2"):
-        run(read_answers(path, "x"))
-    assert run(read_answers(path, "x"), num_scenes=2).results.cell("x").estimated_sources == 1
+        run({"x": read_answers(path, "x")})
+    assert run({"x": read_answers(path, "x")}, num_scenes=2).results.cell("x").estimated_sources == 1

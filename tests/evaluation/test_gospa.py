@@ -1,7 +1,5 @@
 """GOSPA against the minimum over all partial assignments, by hand, and as a metric."""
 
-from __future__ import annotations
-
 import itertools
 
 import numpy as np

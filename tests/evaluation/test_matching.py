@@ -1,7 +1,5 @@
 """Assignment against brute force over permutations, the gate, and what is left over."""
 
-from __future__ import annotations
-
 import itertools
 import math
 

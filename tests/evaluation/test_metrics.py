@@ -1,7 +1,5 @@
 """Figures of a cell, by hand."""
 
-from __future__ import annotations
-
 import json
 import math
 

@@ -1,8 +1,5 @@
 """References: their figures, and that nothing takes them for estimators."""
 
-from __future__ import annotations
-
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,12 +7,10 @@ from typing import Any
 import pytest
 import torch
 
-from risctl.config import EvaluationConfig, PhysicsConfig
 from risctl.evaluation import (
     Evaluation,
     accuracy_table,
     detection_table,
-    evaluate,
     headline,
     read_results,
     reference_table,
@@ -25,8 +20,7 @@ from risctl.evaluation import (
 from risctl.inference import Estimates
 from risctl.physics import Scenes
 from risctl.plots import rmse_figure, write_plots
-
-Oracle = Callable[..., Any]
+from tests.evaluation.conftest import Run
 
 
 @dataclass(frozen=True)
@@ -48,21 +42,16 @@ class Told:
 
         elevation, range_ = scenes.elevation + self.shift * moved, scenes.range + self.metres * moved
         places = (padded(scenes.azimuth), padded(elevation), padded(range_))
-        return Estimates(
-            count, *places, padded(scenes.power), unknown, unknown, unknown, scenes.noise_var.double()
-        )
+        std = (unknown, unknown, unknown)
+        return Estimates(count, *places, padded(scenes.power), *std, scenes.noise_var.double())
 
 
 @pytest.fixture
-def judge(source: Any, oracle: Oracle, physics: PhysicsConfig, evaluation: EvaluationConfig) -> Oracle:
-    def run(**how: float) -> Evaluation:
-        told = {"told": Told(**how)}
-        return evaluate(source, {"good": oracle()}, physics, evaluation, batch=16, references=told)
-
-    return run
+def judge(run: Run) -> Run:
+    return lambda **how: run(references={"told": Told(**how)})
 
 
-def test_figures_are_over_every_source_also_outside_the_gate(judge: Oracle, physics: PhysicsConfig) -> None:
+def test_figures_are_over_every_source_also_outside_the_gate(judge: Run) -> None:
     shift = torch.deg2rad(torch.tensor(7.0)).item()  # past the gate of 5 degrees
     results = judge(shift=shift, metres=0.3).results
     (figures,) = results.references
@@ -79,13 +68,12 @@ def test_figures_are_over_every_source_also_outside_the_gate(judge: Oracle, phys
     [(0.0, 0.0, True), (0.004, 0.0, False), (0.0, 0.25, False), (-0.001, 0.01, True)],
 )
 def test_the_targets_are_a_fifth_of_a_degree_and_of_a_metre(
-    judge: Oracle, shift: float, metres: float, met: bool
+    judge: Run, shift: float, metres: float, met: bool
 ) -> None:
-    figures = judge(shift=shift, metres=metres).results.references[0]
-    assert figures.met is met
+    assert judge(shift=shift, metres=metres).results.references[0].met is met
 
 
-def test_estimates_stuck_at_an_edge_are_counted_beside_the_truth_there(judge: Oracle) -> None:
+def test_estimates_stuck_at_an_edge_are_counted_beside_the_truth_there(judge: Run) -> None:
     here, stuck = judge().results.references[0], judge(metres=20.0).results.references[0]
     assert here.edge_pegged_share == here.edge_share_of_truth
     assert stuck.edge_share_of_truth == here.edge_share_of_truth
@@ -93,7 +81,7 @@ def test_estimates_stuck_at_an_edge_are_counted_beside_the_truth_there(judge: Or
     assert not stuck.met
 
 
-def test_it_is_listed_apart(judge: Oracle) -> None:
+def test_it_is_listed_apart(judge: Run) -> None:
     results = judge().results
     assert (results.estimators, results.names) == (("good",), ("good", "told"))
     for table in (detection_table(results), accuracy_table(results)):
@@ -110,7 +98,7 @@ def test_without_one_there_is_no_table(evaluated: Evaluation) -> None:
     assert reference_table(evaluated.results).rows == ()
 
 
-def test_files_hold_it_and_read_back(judge: Oracle, tmp_path: Path) -> None:
+def test_files_hold_it_and_read_back(judge: Run, tmp_path: Path) -> None:
     evaluation = judge(metres=0.1)
     write_evaluation(tmp_path, evaluation)
     path = tmp_path / "results.json"
@@ -118,7 +106,7 @@ def test_files_hold_it_and_read_back(judge: Oracle, tmp_path: Path) -> None:
     assert read_results(path) == evaluation.results
 
 
-def test_it_is_drawn_as_a_dotted_line_on_the_estimators_scale(judge: Oracle) -> None:
+def test_it_is_drawn_as_a_dotted_line_on_the_estimators_scale(judge: Run) -> None:
     def panel(**how: float) -> Any:
         return rmse_figure(judge(**how).results).axes[2]
 
@@ -130,9 +118,7 @@ def test_it_is_drawn_as_a_dotted_line_on_the_estimators_scale(judge: Oracle) -> 
     assert len(dotted) == 1
 
 
-def test_alone_it_leaves_nothing_to_draw(
-    source: Any, physics: PhysicsConfig, evaluation: EvaluationConfig, tmp_path: Path
-) -> None:
-    results = evaluate(source, {}, physics, evaluation, num_scenes=6, references={"told": Told()}).results
+def test_alone_it_leaves_nothing_to_draw(run: Run, tmp_path: Path) -> None:
+    results = run(estimators={}, num_scenes=6, references={"told": Told()}).results
     assert results.estimators == ()
     assert write_plots(tmp_path, results) == []

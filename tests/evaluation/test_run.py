@@ -1,7 +1,5 @@
 """The evaluation as a whole: theory recovered, and nothing that depends on batches, workers or company."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 
@@ -15,49 +13,18 @@ from risctl.evaluation import Evaluation, evaluate
 from risctl.evaluation.chunks import answers_of, largest_coherence, truth_of
 from risctl.inference import Estimates, build_estimator
 from risctl.physics import ArrayGeometry, Scenes, simulate_scenes, steering_vector
-from risctl.physics.bounds import scene_bounds
+from tests.evaluation.conftest import HeldScenes, OracleEstimator, Run, assert_same_rows
 
 Oracle = Callable[..., Any]
-
-
-def without_times(evaluation: Evaluation) -> dict[str, object]:
-    return evaluation.results.model_dump(exclude={"timings"})
-
-
-def assert_same_rows(one: Evaluation, other: Evaluation) -> None:
-    assert list(one.rows) == list(other.rows)
-    for name in one.rows:
-        for kind in ("scenes", "sources"):
-            pairs = zip(
-                getattr(one.rows[name], kind).arrays(), getattr(other.rows[name], kind).arrays(), strict=True
-            )
-            for a, b in pairs:
-                np.testing.assert_array_equal(a, b)
 
 
 def test_errors_drawn_from_the_bound_come_out_at_the_bound() -> None:
     physics = PhysicsConfig(max_sources=2, snr_values_db=(30.0,), stratified=True, ris_columns=8, ris_rows=8)
     scenes = simulate_scenes(physics, np.random.default_rng(2), 300)
-    bounds = scene_bounds(scenes, ArrayGeometry.from_config(physics, dtype=torch.float64))
-    rng = np.random.default_rng(3)
-
-    def efficient(y: object, H: object, codes: object, num_sources: object = None) -> Estimates:
-        stds = (bounds.azimuth, bounds.elevation, bounds.range)
-        truth = (scenes.azimuth, scenes.elevation, scenes.range)
-        found = [t + torch.from_numpy(rng.normal(size=t.shape)) * s for t, s in zip(truth, stds, strict=True)]
-        return Estimates(
-            scenes.num_sources.long(), *found, scenes.power.double(), *stds, scenes.noise_var.double()
-        )
-
-    class Held:
-        def __len__(self) -> int:
-            return len(scenes)
-
-        def scenes(self, start: int, stop: int) -> Scenes:
-            return scenes[start:stop]
-
+    efficient = OracleEstimator(scenes, ArrayGeometry.from_config(physics, dtype=torch.float64), seed=3)
     config = EvaluationConfig(snr_values_db=(30.0,), bootstrap=200)
-    cell = evaluate(Held(), {"efficient": efficient}, physics, config, batch=300).results.cell("efficient")  # type: ignore[dict-item]
+    results = evaluate(HeldScenes(scenes), {"efficient": efficient}, physics, config, batch=300).results
+    cell = results.cell("efficient")
     assert cell.recall.value == 1.0
     for stats in (cell.azimuth_deg, cell.elevation_deg, cell.range_m):
         # 450 sources: the standard error of the normalised ratio is 0.033, of the shares 0.022 and 0.01.
@@ -84,46 +51,33 @@ def test_cells_cover_every_bin_and_count(evaluated: Evaluation) -> None:
         results.cell("nobody")
 
 
-def test_bins_without_scenes_are_there_and_null(source: Any, oracle: Oracle, physics: PhysicsConfig) -> None:
+def test_bins_without_scenes_are_there_and_null(run: Run) -> None:
     config = EvaluationConfig(snr_values_db=(0.0, 20.0, 60.0), bootstrap=10)
-    cell = evaluate(source, {"good": oracle()}, physics, config).results.cell("good", 60.0)
+    cell = run(evaluation=config).results.cell("good", 60.0)
     assert (cell.scenes, cell.recall.value, cell.azimuth_deg.rmse) == (0, None, None)
 
 
-def test_the_batch_changes_nothing(
-    evaluated: Evaluation, source: Any, oracle: Oracle, physics: PhysicsConfig, evaluation: EvaluationConfig
-) -> None:
-    estimators = {"good": oracle(), "poor": oracle(scale=2.0, drop_every=4, seed=1)}
-    again = evaluate(source, estimators, physics, evaluation, batch=60)
-    for name in estimators:
-        np.testing.assert_array_equal(again.rows[name].sources.error, evaluated.rows[name].sources.error)
-        np.testing.assert_allclose(
-            again.rows[name].sources.bound, evaluated.rows[name].sources.bound, rtol=1e-9
-        )
+def test_the_batch_changes_nothing(evaluated: Evaluation, run: Run, oracle: Oracle) -> None:
+    again = run({"good": oracle(), "poor": oracle(scale=2.0, drop_every=4, seed=1)}, batch=60)
+    for name, rows in again.rows.items():
+        np.testing.assert_array_equal(rows.sources.error, evaluated.rows[name].sources.error)
+        np.testing.assert_allclose(rows.sources.bound, evaluated.rows[name].sources.bound, rtol=1e-9)
 
 
-def test_the_company_changes_nothing(
-    evaluated: Evaluation, source: Any, oracle: Oracle, physics: PhysicsConfig, evaluation: EvaluationConfig
-) -> None:
-    alone = evaluate(source, {"good": oracle()}, physics, evaluation, batch=16).results
+def test_the_company_changes_nothing(evaluated: Evaluation, run: Run) -> None:
+    alone = run().results
     assert alone.cells == tuple(cell for cell in evaluated.results.cells if cell.estimator == "good")
 
 
-def test_the_number_of_workers_changes_nothing(source: Any, physics: PhysicsConfig) -> None:
-    config = Config(physics=physics)
-    estimators = {"nomp": build_estimator("nomp", config.physics, config.covariance, config.inference)}
-    evaluation = EvaluationConfig(snr_values_db=(0.0, 20.0), bootstrap=20)
-    done: list[tuple[int, int]] = []
-
-    def progress(*count: int) -> None:
-        done.append(count)  # type: ignore[arg-type]
-
-    here = evaluate(source, estimators, physics, evaluation, num_scenes=20, batch=6)
-    there = evaluate(
-        source, estimators, physics, evaluation, num_scenes=20, batch=6, workers=2, progress=progress
-    )
+def test_the_number_of_workers_changes_nothing(run: Run, physics: PhysicsConfig) -> None:
+    config, done = Config(), []
+    nomp = {"nomp": build_estimator("nomp", physics, config.covariance, config.inference)}
+    few = EvaluationConfig(snr_values_db=(0.0, 20.0), bootstrap=20)
+    some = {"num_scenes": 20, "batch": 6, "evaluation": few}
+    here, there = run(nomp, **some), run(nomp, **some, workers=2, progress=lambda *count: done.append(count))
     assert_same_rows(here, there)
-    assert without_times(here) == without_times(there)
+    one, other = (x.results.model_dump(exclude={"timings"}) for x in (here, there))
+    assert one == other
     assert done == [(6, 20), (12, 20), (18, 20), (20, 20)]
     assert there.results.timing("nomp").workers == 2
     assert there.results.timing("nomp").cpu_seconds > 0
@@ -137,26 +91,18 @@ def test_timing_is_of_the_calls_alone(evaluated: Evaluation) -> None:
 
 
 @pytest.mark.parametrize("known", [True, False])
-def test_the_count_is_told_only_when_asked(
-    known: bool, source: Any, oracle: Oracle, physics: PhysicsConfig, evaluation: EvaluationConfig
-) -> None:
+def test_the_count_is_told_only_when_asked(known: bool, run: Run, oracle: Oracle, scenes: Scenes) -> None:
     estimator = oracle()
-    result = evaluate(
-        source, {"o": estimator}, physics, evaluation, batch=60, num_sources_known=known
-    ).results
-    assert result.num_sources_known is known
+    assert run({"o": estimator}, batch=60, num_sources_known=known).results.num_sources_known is known
     told = estimator.told[0]
     assert (told is None) is not known
     if known:
-        assert told.tolist() == source.all.num_sources.tolist()
+        assert told.tolist() == scenes.num_sources.tolist()
 
 
-def test_some_of_the_scenes(
-    source: Any, oracle: Oracle, physics: PhysicsConfig, evaluation: EvaluationConfig
-) -> None:
-    rows = evaluate(source, {"o": oracle()}, physics, evaluation, num_scenes=10, batch=4).rows["o"]
-    assert rows.scenes.scene.tolist() == list(range(10))
-    assert evaluate(source, {"o": oracle()}, physics, evaluation, num_scenes=10**6).results.scenes == 60
+def test_some_of_the_scenes(run: Run) -> None:
+    assert run(num_scenes=10, batch=4).rows["good"].scenes.scene.tolist() == list(range(10))
+    assert run(num_scenes=10**6).results.scenes == 60
 
 
 @pytest.mark.parametrize(
@@ -167,22 +113,12 @@ def test_some_of_the_scenes(
         ({"workers": 2, "device": "cuda"}, "workers: expected 1 on cuda, got 2"),
     ],
 )
-def test_requests_that_make_no_sense(
-    change: dict[str, Any],
-    message: str,
-    source: Any,
-    oracle: Oracle,
-    physics: PhysicsConfig,
-    evaluation: EvaluationConfig,
-) -> None:
-    estimators = change.pop("estimators", {"o": oracle()})
+def test_requests_that_make_no_sense(change: dict[str, Any], message: str, run: Run) -> None:
     with pytest.raises(InputError, match=message):
-        evaluate(source, estimators, physics, evaluation, **change)
+        run(**change)
 
 
-def test_a_broken_estimate_names_estimator_and_scene(
-    source: Any, oracle: Oracle, physics: PhysicsConfig, evaluation: EvaluationConfig
-) -> None:
+def test_a_broken_estimate_names_estimator_and_scene(run: Run, oracle: Oracle) -> None:
     good = oracle()
 
     def broken(*measured: Any) -> Estimates:
@@ -191,20 +127,17 @@ def test_a_broken_estimate_names_estimator_and_scene(
         return estimates
 
     with pytest.raises(RisctlError, match="estimator broken: scene 1: "):
-        evaluate(source, {"broken": broken}, physics, evaluation)  # type: ignore[dict-item]
+        run({"broken": broken})
 
 
-def test_threads_are_given_back(
-    source: Any, oracle: Oracle, physics: PhysicsConfig, evaluation: EvaluationConfig
-) -> None:
-    before = torch.get_num_threads()
-    seen = []
+def test_threads_are_given_back(run: Run, oracle: Oracle) -> None:
+    before, seen = torch.get_num_threads(), []
 
     def watching(*measured: Any) -> Estimates:
         seen.append(torch.get_num_threads())
         return oracle()(*measured)
 
-    evaluate(source, {"o": watching}, physics, evaluation, batch=60)  # type: ignore[dict-item]
+    run({"o": watching}, batch=60)
     assert seen == [1]
     assert torch.get_num_threads() == before
 

@@ -1,7 +1,5 @@
 """Raw rows by hand."""
 
-from __future__ import annotations
-
 import math
 
 import numpy as np
@@ -43,13 +41,9 @@ def rows() -> EstimatorRows:
 
 
 def test_a_row_a_scene(rows: EstimatorRows) -> None:
-    scenes = rows.scenes
-    assert scenes.scene.tolist() == [7, 8]
-    assert scenes.snr_bin_db.tolist() == [10.0, 20.0]
-    assert scenes.num_sources.tolist() == [2, 1]
-    assert scenes.num_estimated.tolist() == [1, 2]
-    assert scenes.num_matched.tolist() == [1, 1]
-    assert scenes.num_pegged.tolist() == [0, 1]
+    s = rows.scenes
+    columns = (s.scene, s.snr_bin_db, s.num_sources, s.num_estimated, s.num_matched, s.num_pegged)
+    assert [x.tolist() for x in columns] == [[7, 8], [10, 20], [2, 1], [1, 2], [1, 1], [0, 1]]
 
 
 def test_gospa_of_a_scene(rows: EstimatorRows) -> None:

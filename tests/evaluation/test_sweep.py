@@ -1,7 +1,5 @@
 """Sweeps: figures by value, where an estimator breaks, files, the picture."""
 
-from __future__ import annotations
-
 import csv
 import io
 import json

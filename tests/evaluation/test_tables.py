@@ -1,7 +1,5 @@
 """Tables are text, of one width, and say what they hold."""
 
-from __future__ import annotations
-
 import pytest
 
 from risctl.evaluation import (

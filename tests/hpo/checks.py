@@ -1,7 +1,5 @@
 """What must hold of a search, whatever was killed."""
 
-from __future__ import annotations
-
 import random
 import time
 from collections.abc import Callable, Iterable

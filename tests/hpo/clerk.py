@@ -1,7 +1,5 @@
 """A process as a study knows it: one that claims trials and ends them, without training anything."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from optuna.trial import TrialState

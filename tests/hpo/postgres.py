@@ -1,7 +1,5 @@
 """A PostgreSQL server of the tests' own: an empty cluster on a socket, gone with the tests."""
 
-from __future__ import annotations
-
 import os
 import pwd
 import shutil

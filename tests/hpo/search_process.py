@@ -5,8 +5,6 @@ process whose children all the workers are. A search resumes what is there, and 
 `events.jsonl`.
 """
 
-from __future__ import annotations
-
 import json
 import os
 from dataclasses import asdict

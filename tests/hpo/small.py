@@ -1,7 +1,5 @@
 """A search whose trials take a fraction of a second: a tiny surface, a tiny network, few scenes."""
 
-from __future__ import annotations
-
 from contextlib import closing
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """What mattered: a parameter that rules the loss is found, one without effect is not, whatever the seed."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Searches whose workers, and whose own process, are killed at random moments."""
 
-from __future__ import annotations
-
 import random
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Studies that several machines share: a real server, several searches, any of them killed."""
 
-from __future__ import annotations
-
 import importlib.util
 import os
 import random

@@ -1,7 +1,5 @@
 """Searches of one machine, undisturbed and interrupted."""
 
-from __future__ import annotations
-
 import os
 import signal
 import sqlite3

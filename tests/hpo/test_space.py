@@ -1,7 +1,5 @@
 """Spaces and trials: what is drawn, and what a trial then trains."""
 
-from __future__ import annotations
-
 import optuna
 import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution

@@ -1,7 +1,5 @@
 """The ledger: who has which trial, without any training."""
 
-from __future__ import annotations
-
 import sys
 from pathlib import Path
 

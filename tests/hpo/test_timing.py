@@ -1,7 +1,5 @@
 """The time of a trial: counted as the trial counts, measured on a few of its steps."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from tempfile import TemporaryDirectory
 

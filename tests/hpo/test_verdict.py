@@ -1,7 +1,5 @@
 """The go/no-go lines of a search, at their limits."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

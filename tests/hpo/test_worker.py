@@ -1,7 +1,5 @@
 """What a worker does with the checkpoints that it finds."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from types import SimpleNamespace
 

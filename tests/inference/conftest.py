@@ -1,7 +1,5 @@
 """Scenes and geometry that the tests of inference share."""
 
-from __future__ import annotations
-
 import numpy as np
 import torch
 

@@ -1,7 +1,5 @@
 """What every estimator of the registry does alike; and a new one is its own file and one line."""
 
-from __future__ import annotations
-
 import ast
 import pickle
 import re

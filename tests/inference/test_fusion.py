@@ -1,7 +1,5 @@
 """Features of the count fusion: shape, order and meaning."""
 
-from __future__ import annotations
-
 import math
 
 import torch

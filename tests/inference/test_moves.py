@@ -1,8 +1,8 @@
 """Likelihood moves: they find what is missing, never lose likelihood, and treat every scene by itself."""
 
-from __future__ import annotations
-
 import itertools
+from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
@@ -19,7 +19,7 @@ from risctl.physics.grid import PolarGrid
 from risctl.physics.polar import clamp_to_view
 from tests.inference.conftest import make_scenes, observe, true_points, with_count
 
-EVERYWHERE = 0.03  # distance in direction cosines within which a source counts as found
+Proposed = Callable[[int], tuple[Observation, Tensor, Tensor]]
 
 
 @pytest.fixture(scope="module")
@@ -32,27 +32,31 @@ def moves(geometry: ArrayGeometry, view: FieldOfView) -> MoveSearch:
     return MoveSearch(Search(geometry, view), PolarGrid.build(geometry, view, 1.5, 6))
 
 
-def proposed(scenes: Scenes, K: int, view: FieldOfView) -> tuple[Observation, Tensor, Tensor]:
+@pytest.fixture
+def proposed(scenes: Scenes, view: FieldOfView) -> Proposed:
     """Scenes with K sources, the truth, and 7 proposals: the truth a little off, then anything."""
-    rows = with_count(scenes, K)
-    truth = true_points(scenes, rows, K).float()
-    generator = torch.Generator().manual_seed(K)
-    near = truth + 0.01 * torch.randn(truth.shape, generator=generator)
-    spread = torch.tensor([1.6, 0.9, 1.0])
-    other = (torch.rand(len(rows), 7 - K, 3, generator=generator) - 0.5) * spread + torch.tensor([0, 0, 0.6])
-    return observe(scenes, rows), truth, clamp_to_view(torch.cat([near, other], dim=1), view)
+
+    def of(K: int) -> tuple[Observation, Tensor, Tensor]:
+        rows = with_count(scenes, K)
+        truth = true_points(scenes, rows, K).float()
+        generator = torch.Generator().manual_seed(K)
+        near = truth + 0.01 * torch.randn(truth.shape, generator=generator)
+        spread, centre = torch.tensor([1.6, 0.9, 1.0]), torch.tensor([0, 0, 0.6])
+        other = (torch.rand(len(rows), 7 - K, 3, generator=generator) - 0.5) * spread + centre
+        return observe(scenes, rows), truth, clamp_to_view(torch.cat([near, other], dim=1), view)
+
+    return of
 
 
 def found_share(found: Hypothesis, truth: Tensor) -> float:
+    """Share of the true sources with an estimate within 0.03 of their direction cosines."""
     distance = torch.cdist(truth[..., :2], found.params.points[..., :2]).amin(-1)
-    return float((distance < EVERYWHERE).float().mean())
+    return float((distance < 0.03).float().mean())
 
 
 @pytest.mark.parametrize("K", [1, 3, 5])
-def test_the_true_count_has_the_true_sources(
-    scenes: Scenes, moves: MoveSearch, view: FieldOfView, K: int
-) -> None:
-    obs, truth, proposals = proposed(scenes, K, view)
+def test_the_true_count_has_the_true_sources(proposed: Proposed, moves: MoveSearch, K: int) -> None:
+    obs, truth, proposals = proposed(K)
     hypotheses = moves.hypotheses(obs, proposals, 5)
     assert [h.params.points.shape[1] for h in hypotheses] == [1, 2, 3, 4, 5]
     assert found_share(hypotheses[K - 1], truth) == 1.0
@@ -63,33 +67,29 @@ def test_the_true_count_has_the_true_sources(
 
 
 @pytest.mark.parametrize("fault", ["missing", "doubled"])
-def test_a_source_nobody_proposed_is_found(
-    scenes: Scenes, moves: MoveSearch, view: FieldOfView, fault: str
-) -> None:
+def test_a_source_nobody_proposed_is_found(proposed: Proposed, moves: MoveSearch, fault: str) -> None:
     """One of five true sources is not among the proposals; in its place is nothing, or another one twice."""
-    obs, truth, proposals = proposed(scenes, 5, view)
+    obs, truth, proposals = proposed(5)
     wrong = proposals[:, 5] if fault == "missing" else proposals[:, 1] + 0.002
     proposals = torch.cat([wrong.unsqueeze(1), proposals[:, 1:5], proposals[:, 6:]], dim=1)
-    still = MoveSearch(moves.search, moves.grid, MoveSettings(rounds=0, peaks=0))
+    still = replace(moves, settings=MoveSettings(rounds=0, peaks=0))
     assert found_share(still.start(obs, proposals, 5).hypothesis, truth) < 0.9
     assert found_share(moves.start(obs, proposals, 5).hypothesis, truth) > 0.98
 
 
-def test_a_missing_source_comes_from_unused_proposals_alone(
-    scenes: Scenes, moves: MoveSearch, view: FieldOfView
-) -> None:
-    obs, truth, proposals = proposed(scenes, 5, view)
+def test_a_missing_source_comes_from_unused_proposals_alone(proposed: Proposed, moves: MoveSearch) -> None:
+    obs, truth, proposals = proposed(5)
     late = torch.cat([proposals[:, 5:], proposals[:, :5]], dim=1)  # two strangers first
-    blind = MoveSearch(moves.search, moves.grid, MoveSettings(peaks=0))
+    blind = replace(moves, settings=MoveSettings(peaks=0))
     assert found_share(blind.start(obs, late, 5).hypothesis, truth) > 0.95
 
 
-def test_exchanges_never_lose_likelihood(scenes: Scenes, moves: MoveSearch, view: FieldOfView) -> None:
-    obs, _, proposals = proposed(scenes, 5, view)
+def test_exchanges_never_lose_likelihood(proposed: Proposed, moves: MoveSearch) -> None:
+    obs, _, proposals = proposed(5)
     strangers = torch.cat([proposals[:, 5:], proposals[:, :3]], dim=1)
     values = []
     for rounds in (0, 1, 4):
-        search = MoveSearch(moves.search, moves.grid, MoveSettings(rounds=rounds))
+        search = replace(moves, settings=MoveSettings(rounds=rounds))
         values.append(search.start(obs, strangers, 5).hypothesis.model.log_likelihood)
     for before, after in itertools.pairwise(values):
         rise = after - before
@@ -97,19 +97,18 @@ def test_exchanges_never_lose_likelihood(scenes: Scenes, moves: MoveSearch, view
     assert bool((values[1] > values[0]).any())
 
 
-def test_a_high_margin_keeps_what_was_proposed(scenes: Scenes, moves: MoveSearch, view: FieldOfView) -> None:
-    obs, _, proposals = proposed(scenes, 5, view)
-    stubborn = MoveSearch(moves.search, moves.grid, MoveSettings(margin=1e9, rounds=4))
-    settings = MoveSettings(rounds=0)
-    unmoved = MoveSearch(moves.search, moves.grid, settings)
+def test_a_high_margin_keeps_what_was_proposed(proposed: Proposed, moves: MoveSearch) -> None:
+    obs, _, proposals = proposed(5)
+    stubborn = replace(moves, settings=MoveSettings(margin=1e9, rounds=4))
+    unmoved = replace(moves, settings=MoveSettings(rounds=0))
     strangers = torch.cat([proposals[:, 5:], proposals[:, :3]], dim=1)
     a, b = (s.start(obs, strangers, 5).hypothesis.params.points for s in (stubborn, unmoved))
     assert torch.equal(a, b)
     assert not torch.equal(moves.start(obs, strangers, 5).hypothesis.params.points, b)
 
 
-def test_batch_equals_loop(scenes: Scenes, moves: MoveSearch, view: FieldOfView) -> None:
-    obs, _, proposals = proposed(scenes, 4, view)
+def test_batch_equals_loop(proposed: Proposed, moves: MoveSearch) -> None:
+    obs, _, proposals = proposed(4)
     whole = moves.hypotheses(obs, proposals, 5)
     for b in range(4):
         one = torch.tensor([b])
@@ -119,19 +118,17 @@ def test_batch_equals_loop(scenes: Scenes, moves: MoveSearch, view: FieldOfView)
             assert torch.allclose(a.params.points, w.params.points[one], atol=1e-2)
 
 
-def test_the_fit_of_a_state_is_that_of_its_sources(
-    scenes: Scenes, moves: MoveSearch, view: FieldOfView
-) -> None:
+def test_the_fit_of_a_state_is_that_of_its_sources(proposed: Proposed, moves: MoveSearch) -> None:
     """After exchanges in some scenes of the batch, sources and fit still belong together."""
-    obs, _, proposals = proposed(scenes, 5, view)
+    obs, _, proposals = proposed(5)
     mixed = torch.cat([proposals[:6], proposals[6:].flip(1)])
     state: MoveState = moves.start(obs, mixed, 5)
     fresh = GaussianFit.compute(obs, state.hypothesis.params, moves.search.geometry)
     assert torch.allclose(state.fit.losses(), fresh.losses(), rtol=1e-3, atol=1e-2)
 
 
-def test_too_few_proposals_are_refused(scenes: Scenes, moves: MoveSearch, view: FieldOfView) -> None:
-    obs, _, proposals = proposed(scenes, 5, view)
+def test_too_few_proposals_are_refused(proposed: Proposed, moves: MoveSearch) -> None:
+    obs, _, proposals = proposed(5)
     with pytest.raises(ValueError, match="at least 5 proposals"):
         moves.hypotheses(obs, proposals[:, :4], 5)
     assert len(moves.hypotheses(obs, proposals[:, :1], 1)) == 1
@@ -159,11 +156,9 @@ def test_residual_peaks_are_those_of_the_whitened_residual(
     assert torch.allclose(search.residual_peaks(obs, fit).squeeze(1), expected)
 
 
-def test_no_scene_changes_where_no_exchange_is_kept(
-    scenes: Scenes, moves: MoveSearch, view: FieldOfView
-) -> None:
+def test_no_scene_changes_where_no_exchange_is_kept(proposed: Proposed, moves: MoveSearch) -> None:
     """Some are tried and all are refused: an empty batch on the way."""
-    obs, truth, _ = proposed(scenes, 2, view)
-    search = MoveSearch(moves.search, moves.grid, MoveSettings(screen=-1e9, margin=1e9))
+    obs, truth, _ = proposed(2)
+    search = replace(moves, settings=MoveSettings(screen=-1e9, margin=1e9))
     state = search.start(obs, truth, 2)
     assert torch.equal(search.exchange(state, 3).hypothesis.params.points, state.hypothesis.params.points)

@@ -1,25 +1,29 @@
 """Closed-form losses and gains against differences of log-likelihoods, in float64."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from torch import Tensor
 
-from risctl.inference.exchange import POWER_LADDER, CandidatePool, GaussianFit, drop_source, score_exchanges
+from risctl.inference.exchange import (
+    POWER_LADDER,
+    CandidatePool,
+    Exchanges,
+    GaussianFit,
+    drop_source,
+    score_exchanges,
+)
 from risctl.inference.gaussian import GaussianParameters, gaussian_model
 from risctl.inference.observation import Observation
 from risctl.physics import ArrayGeometry
 from tests.inference.conftest import make_scenes, observe, true_points, with_count
 
-SNR = {"low": -5.0, "high": 30.0}
-NOBODY = -60.0  # log-power of a source that is not there
+Setting = tuple[Observation, GaussianParameters, Tensor]
 
 
-@pytest.fixture(scope="module", params=SNR)
-def setting(request: pytest.FixtureRequest) -> tuple[Observation, GaussianParameters, Tensor]:
+@pytest.fixture(scope="module", params=[-5.0, 30.0], ids=["low", "high"])
+def setting(request: pytest.FixtureRequest) -> Setting:
     """Four scenes, four sources a little off the truth with wrong powers, and six candidates."""
-    _, scenes = make_scenes(20, seed=21, stratified=True, snr_values_db=(SNR[request.param],))
+    _, scenes = make_scenes(20, seed=21, stratified=True, snr_values_db=(request.param,))
     rows = with_count(scenes, 4)[:4]
     generator = torch.Generator().manual_seed(1)
     points = true_points(scenes, rows, 4) + 0.02
@@ -36,9 +40,13 @@ def changed(params: GaussianParameters, k: int, point: Tensor, log_power: Tensor
     return GaussianParameters(points, powers, params.log_noise)
 
 
-def test_loss_is_the_likelihood_lost(
-    setting: tuple[Observation, GaussianParameters, Tensor], geometry64: ArrayGeometry
-) -> None:
+def scores(setting: Setting, geometry: ArrayGeometry) -> Exchanges:
+    obs, params, candidates = setting
+    fit, pool = GaussianFit.compute(obs, params, geometry), CandidatePool.compute(obs, candidates, geometry)
+    return score_exchanges(fit, pool)
+
+
+def test_loss_is_the_likelihood_lost(setting: Setting, geometry64: ArrayGeometry) -> None:
     obs, params, _ = setting
     losses = GaussianFit.compute(obs, params, geometry64).losses()
     whole = gaussian_model(obs, params, geometry64).log_likelihood
@@ -48,9 +56,7 @@ def test_loss_is_the_likelihood_lost(
         assert torch.allclose(losses[:, k], expected, rtol=1e-8, atol=1e-8)
 
 
-def test_sources_taken_away_differ_by_scene(
-    setting: tuple[Observation, GaussianParameters, Tensor],
-) -> None:
+def test_sources_taken_away_differ_by_scene(setting: Setting) -> None:
     _, params, _ = setting
     gone = torch.tensor([3, 0, 2, 1])
     rest = drop_source(params, gone)
@@ -60,9 +66,7 @@ def test_sources_taken_away_differ_by_scene(
         assert torch.equal(rest.log_power[b], params.log_power[b, keep])
 
 
-def test_residuals_are_the_whitened_snapshots(
-    setting: tuple[Observation, GaussianParameters, Tensor], geometry64: ArrayGeometry
-) -> None:
+def test_residuals_are_the_whitened_snapshots(setting: Setting, geometry64: ArrayGeometry) -> None:
     """``sigma^2 R_l^-1 y_l`` with M x M solves, of the model and of the model without a source."""
     obs, params, _ = setting
     fit = GaussianFit.compute(obs, params, geometry64)
@@ -81,14 +85,10 @@ def test_residuals_are_the_whitened_snapshots(
     assert torch.allclose(fit.residual_without(gone), direct(p), atol=1e-9 * scale)
 
 
-def test_gain_of_an_exchange_is_the_likelihood_gained(
-    setting: tuple[Observation, GaussianParameters, Tensor], geometry64: ArrayGeometry
-) -> None:
+def test_gain_of_an_exchange_is_the_likelihood_gained(setting: Setting, geometry64: ArrayGeometry) -> None:
     """Of every source for every candidate, the best of the ladder's powers."""
     obs, params, candidates = setting
-    scored = score_exchanges(
-        GaussianFit.compute(obs, params, geometry64), CandidatePool.compute(obs, candidates, geometry64)
-    )
+    scored = scores(setting, geometry64)
     assert scored.gain.shape == (4, 4, 6)
     whole = gaussian_model(obs, params, geometry64).log_likelihood
     level = params.log_power.mean(1)
@@ -103,14 +103,10 @@ def test_gain_of_an_exchange_is_the_likelihood_gained(
             assert torch.allclose(scored.log_power[:, k, c], chosen)
 
 
-def test_the_best_exchange_is_carried_out(
-    setting: tuple[Observation, GaussianParameters, Tensor], geometry64: ArrayGeometry
-) -> None:
+def test_the_best_exchange_is_carried_out(setting: Setting, geometry64: ArrayGeometry) -> None:
     """The promise of the closed form is the rise of the likelihood at the exchanged sources."""
-    obs, params, candidates = setting
-    scored = score_exchanges(
-        GaussianFit.compute(obs, params, geometry64), CandidatePool.compute(obs, candidates, geometry64)
-    )
+    obs, params, _ = setting
+    scored = scores(setting, geometry64)
     gain, k, c = scored.best()
     assert torch.equal(gain, scored.gain.amax((1, 2)))
     after = gaussian_model(obs, scored.apply(params, k, c), geometry64).log_likelihood
@@ -118,11 +114,9 @@ def test_the_best_exchange_is_carried_out(
     assert torch.allclose(after - before, gain, rtol=1e-7, atol=1e-6)
 
 
-def test_a_source_twice_or_without_power_costs_nothing(
-    setting: tuple[Observation, GaussianParameters, Tensor], geometry64: ArrayGeometry
-) -> None:
+def test_a_source_twice_or_without_power_costs_nothing(setting: Setting, geometry64: ArrayGeometry) -> None:
     obs, params, _ = setting
-    silent = changed(params, 2, params.points[:, 2], torch.full((4,), NOBODY).double())
+    silent = changed(params, 2, params.points[:, 2], torch.full((4,), -60.0).double())
     assert bool((GaussianFit.compute(obs, silent, geometry64).losses()[:, 2].abs() < 1e-6).all())
     twice = changed(params, 2, params.points[:, 0], params.log_power[:, 0])
     losses = GaussianFit.compute(obs, twice, geometry64).losses()

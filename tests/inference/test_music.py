@@ -1,7 +1,5 @@
 """MUSIC: exact on the exact covariance, indifferent to batching, and on data as good as it should be."""
 
-from __future__ import annotations
-
 from dataclasses import fields, replace
 
 import numpy as np
@@ -15,7 +13,7 @@ from risctl.inference.greedy import Search
 from risctl.inference.music import MusicEstimator, MusicSearch, music_pseudospectrum
 from risctl.inference.nullspace import DeflatedSubspace, null_model, refine_nulls, search_range
 from risctl.physics import ArrayGeometry, FieldOfView, Scenes, simulate_scenes, steering_vector
-from risctl.physics.grid import Lattice, PolarGrid
+from risctl.physics.grid import PolarGrid
 from risctl.physics.polar import from_polar, polar_limits, polar_steering, to_polar
 from tests import oracle
 
@@ -26,11 +24,6 @@ VIEW = FieldOfView.from_config(PHYSICS)
 @pytest.fixture(scope="module")
 def scenes() -> Scenes:
     return simulate_scenes(PHYSICS, np.random.Generator(np.random.SFC64(3)), 40)
-
-
-@pytest.fixture(scope="module")
-def geometry() -> ArrayGeometry:
-    return ArrayGeometry.from_config(PHYSICS)
 
 
 @pytest.fixture(scope="module")
@@ -63,23 +56,23 @@ def locate(estimator: MusicEstimator, s: Scenes, known: bool) -> Estimates:
     return estimator(s.y, s.H, s.codes, s.num_sources.long() if known else None)
 
 
-# Exactness
-
-
 @pytest.mark.parametrize("K", [1, 2, 3, 4, 5])
 def test_exact_on_the_exact_covariance(
     scenes: Scenes, K: int, geometry: ArrayGeometry, music: MusicSearch
 ) -> None:
     F, true = true_factor(scenes, K, geometry)
     found = from_polar(same_order(music.locate(F, K), true).double())
-    for value, expected, limit in zip(found, from_polar(true.double()), (1e-3, 1e-3, 1e-2), strict=True):
-        gap = (value - expected).abs() if limit == 1e-2 else (value - expected).abs().rad2deg()
-        assert float(gap.max()) < limit
+    azimuth, elevation, range_ = (
+        (a - b).abs().max() for a, b in zip(found, from_polar(true.double()), strict=True)
+    )
+    assert float(torch.maximum(azimuth, elevation).rad2deg()) < 1e-3
+    assert float(range_) < 1e-2
 
 
-@pytest.mark.parametrize(
-    "place", [(-60, -30, 0.5), (60, 30, 10.0), (0, 0, 0.5), (60, -30, 0.5), (-60, 0, 10)]
-)
+LIMITS = [(-60, -30, 0.5), (60, 30, 10.0), (0, 0, 0.5), (60, -30, 0.5), (-60, 0, 10)]
+
+
+@pytest.mark.parametrize("place", LIMITS)
 def test_exact_at_the_limits_of_the_field_of_view(
     place: tuple[float, float, float], geometry: ArrayGeometry, music: MusicSearch
 ) -> None:
@@ -118,29 +111,23 @@ def test_error_vanishes_with_the_perturbation(
     assert float(errors[0] / errors[1]) == pytest.approx(4.0, rel=0.15)
 
 
-# Pieces
-
-
 def test_lattice_neighbours_are_neighbours_in_space(music: MusicSearch) -> None:
-    lattice = Lattice.build(music.grid)
-    box = lattice.points.view(*lattice.order.shape, 3)
-    assert torch.equal(lattice.order.flatten().sort().values, torch.arange(music.grid.num_points))
+    order = music.grid.order
+    box = music.grid.points[order]
+    assert torch.equal(order.flatten().sort().values, torch.arange(music.grid.num_points))
     for axis in range(3):
-        steps = box.diff(dim=axis)
-        assert bool((steps[..., axis] > 0).all())
-        torch.testing.assert_close(
-            steps[..., axis].flatten(), steps[..., axis].mean().expand(steps[..., 0].numel())
-        )
-        others = [i for i in range(3) if i != axis]
-        assert not bool(steps[..., others].any())
+        steps = box.diff(dim=axis).flatten(0, 2)
+        along = steps[:, axis]
+        assert bool((along > 0).all())
+        torch.testing.assert_close(along, along.mean().expand(len(along)))
+        assert not bool(steps[:, [i for i in range(3) if i != axis]].any())
 
 
 def test_strongest_maxima_are_those_found_by_looking(music: MusicSearch) -> None:
-    lattice = music.lattice
     values = torch.rand(2, music.grid.num_points, generator=torch.Generator().manual_seed(4))
-    found = lattice.strongest_maxima(values, 5)
+    found = music.grid.strongest_maxima(values, 5)
     for scene in range(2):
-        box = torch.where(music.grid.inside, values[scene], -1.0)[lattice.order].numpy()
+        box = torch.where(music.grid.inside, values[scene], -1.0)[music.grid.order].numpy()
         padded = np.pad(box, 1, constant_values=-1.0)
         maxima = [
             box[i, j, k]
@@ -154,7 +141,7 @@ def test_strongest_maxima_are_those_found_by_looking(music: MusicSearch) -> None
 
 def test_when_maxima_run_out_other_points_in_view_follow(music: MusicSearch) -> None:
     values = music.grid.points.sum(-1).unsqueeze(0).sigmoid()
-    found = music.lattice.strongest_maxima(values, 40)[0]
+    found = music.grid.strongest_maxima(values, 40)[0]
     low, high = polar_limits(found, VIEW)
     assert len(found.unique(dim=0)) == 40
     assert bool(((found >= low - 1e-6) & (found <= high + 1e-6)).all())
@@ -163,26 +150,21 @@ def test_when_maxima_run_out_other_points_in_view_follow(music: MusicSearch) -> 
 def draw_space(geometry: ArrayGeometry, others: int) -> tuple[DeflatedSubspace, Tensor]:
     rng = torch.Generator().manual_seed(8)
     U = torch.linalg.qr(torch.randn(2, 144, 4, dtype=torch.complex128, generator=rng))[0]
-    box = torch.tensor([0.5, 0.3, 0.4], dtype=torch.float64)
-    points = (torch.rand(2, 3, 3, dtype=torch.float64, generator=rng) * 2 - 1) * box + torch.tensor(
-        [0.0, 0.0, 0.6]
-    )
+    box, centre = torch.tensor([[0.5, 0.3, 0.4], [0.0, 0.0, 0.6]], dtype=torch.float64)
+    points = (torch.rand(2, 3, 3, dtype=torch.float64, generator=rng) * 2 - 1) * box + centre
     beside = points[:, :others].flip(-1).unsqueeze(1) * torch.tensor([1.0, 1.0, 2.0])
     return DeflatedSubspace.compute(U, beside, geometry), points
 
 
 @pytest.mark.parametrize("others", [0, 2])
-def test_null_model_is_the_oracle_s_spectrum_and_its_slope(geometry: ArrayGeometry, others: int) -> None:
-    fine = geometry.to("cpu", torch.float64)
-    space, points = draw_space(fine, others)
-    model = null_model(space, points, fine)
-    share = space.along(polar_steering(points, fine).unsqueeze(2)).flatten()
+def test_null_model_is_the_oracle_s_spectrum_and_its_slope(geometry64: ArrayGeometry, others: int) -> None:
+    space, points = draw_space(geometry64, others)
+    model = null_model(space, points, geometry64)
+    share = space.along(polar_steering(points, geometry64).unsqueeze(2)).flatten()
     torch.testing.assert_close(model.cost, 1.0 - share)
-    for j in range(3):
-        step = torch.zeros(3, dtype=torch.float64)
-        step[j] = 1e-5
-        rise = null_model(space, points + step, fine).cost - null_model(space, points - step, fine).cost
-        torch.testing.assert_close(model.gradient[:, j], rise / 2e-5, rtol=1e-5, atol=1e-7)
+    for j, step in enumerate(1e-5 * torch.eye(3, dtype=torch.float64)):
+        after, before = (null_model(space, p, geometry64).cost for p in (points + step, points - step))
+        torch.testing.assert_close(model.gradient[:, j], (after - before) / 2e-5, rtol=1e-5, atol=1e-7)
     assert bool((torch.linalg.eigvalsh(model.curvature) > 0).all())
     if not others:
         R = space.U[0, 0] @ space.U[0, 0].mH
@@ -191,26 +173,21 @@ def test_null_model_is_the_oracle_s_spectrum_and_its_slope(geometry: ArrayGeomet
         np.testing.assert_allclose(model.cost[:3].numpy(), expected, atol=1e-10)
 
 
-def test_curvature_is_the_second_derivative_at_a_null(geometry: ArrayGeometry) -> None:
-    fine = geometry.to("cpu", torch.float64)
-    _, points = draw_space(fine, 0)
-    U = torch.linalg.qr(polar_steering(points, fine).mT)[0]
-    space = DeflatedSubspace.compute(U, points[:, None, :0], fine)
-    model, h = null_model(space, points, fine), 1e-4
-    for j in range(3):
-        step = torch.zeros(3, dtype=torch.float64)
-        step[j] = h
-        rise = (
-            null_model(space, points + step, fine).gradient - null_model(space, points - step, fine).gradient
-        )
-        torch.testing.assert_close(model.curvature[:, j], rise / (2 * h), rtol=1e-3, atol=1e-3)
+def test_curvature_is_the_second_derivative_at_a_null(geometry64: ArrayGeometry) -> None:
+    _, points = draw_space(geometry64, 0)
+    U = torch.linalg.qr(polar_steering(points, geometry64).mT)[0]
+    space = DeflatedSubspace.compute(U, points[:, None, :0], geometry64)
+    model = null_model(space, points, geometry64)
+    for j, step in enumerate(1e-4 * torch.eye(3, dtype=torch.float64)):
+        after, before = (null_model(space, p, geometry64).gradient for p in (points + step, points - step))
+        torch.testing.assert_close(model.curvature[:, j], (after - before) / 2e-4, rtol=1e-3, atol=1e-3)
 
 
-def test_refinement_never_raises_the_null_spectrum_nor_leaves_the_view(geometry: ArrayGeometry) -> None:
-    space, points = draw_space(geometry.to("cpu", torch.float64), 0)
-    fine = geometry.to("cpu", torch.float64)
-    moved = refine_nulls(space, points, fine, VIEW, 5)
-    assert bool((null_model(space, moved, fine).cost <= null_model(space, points, fine).cost).all())
+def test_refinement_never_raises_the_null_spectrum_nor_leaves_the_view(geometry64: ArrayGeometry) -> None:
+    space, points = draw_space(geometry64, 0)
+    moved = refine_nulls(space, points, geometry64, VIEW, 5)
+    before, after = (null_model(space, p, geometry64).cost for p in (points, moved))
+    assert bool((after <= before).all())
     low, high = polar_limits(moved, VIEW)
     assert bool(((moved >= low) & (moved <= high)).all())
 
@@ -220,13 +197,9 @@ def test_range_search_finds_the_range_and_keeps_the_direction(geometry: ArrayGeo
     space = DeflatedSubspace.compute(polar_steering(true, geometry).mT, true.new_empty(2, 1, 0, 3), geometry)
     start = true.clone()
     start[..., 2] = 0.2
-    ranges = torch.linspace(0.5, 10.0, 96)
-    found = search_range(space, start, ranges, geometry)
+    found = search_range(space, start, torch.linspace(0.5, 10.0, 96), geometry)
     assert torch.equal(found[..., :2], true[..., :2])
     torch.testing.assert_close(1.0 / found[..., 2], 1.0 / true[..., 2], rtol=0.0, atol=0.051)
-
-
-# Spectrum
 
 
 def test_spectrum_peaks_at_the_source(geometry: ArrayGeometry) -> None:
@@ -244,11 +217,7 @@ def test_spectrum_peaks_at_the_source(geometry: ArrayGeometry) -> None:
 
 def test_spectrum_equals_the_oracle_and_takes_the_largest_over_elevation(geometry: ArrayGeometry) -> None:
     F = torch.randn(144, 6, dtype=torch.complex64, generator=torch.Generator().manual_seed(1))
-    azimuth, elevation, range_ = (
-        torch.tensor([-0.5, 0.2]),
-        torch.tensor([-0.2, 0.1]),
-        torch.tensor([0.6, 3.0, 8.0]),
-    )
+    azimuth, elevation, range_ = map(torch.tensor, ([-0.5, 0.2], [-0.2, 0.1], [0.6, 3.0, 8.0]))
     R = (F @ F.mH).numpy()
     grid = np.array([[a, e, r] for e in elevation for r in range_ for a in azimuth], dtype=np.float64)
     expected = oracle.music_spectrum(oracle.Array(), R, 2, grid).reshape(2, 3, 2).max(0)
@@ -256,17 +225,12 @@ def test_spectrum_equals_the_oracle_and_takes_the_largest_over_elevation(geometr
     np.testing.assert_allclose(got, expected, rtol=1e-4)
 
 
-# The estimator
-
-
 def assert_same(a: Estimates, b: Estimates) -> None:
     """Positions to 1e-4; powers, noise and deviations to what a likelihood in single precision can tell."""
     for f in fields(Estimates):
-        exact = f.name in ("azimuth", "elevation", "range")
-        rtol, atol = (1e-4, 1e-4) if exact else (2e-2, 1e-5)
-        torch.testing.assert_close(
-            getattr(a, f.name), getattr(b, f.name), rtol=rtol, atol=atol, equal_nan=True
-        )
+        rtol, atol = (1e-4, 1e-4) if f.name in ("azimuth", "elevation", "range") else (2e-2, 1e-5)
+        one, other = getattr(a, f.name), getattr(b, f.name)
+        torch.testing.assert_close(one, other, rtol=rtol, atol=atol, equal_nan=True)
 
 
 @pytest.mark.parametrize("known", [True, False])
@@ -296,12 +260,8 @@ def test_hit_rate_is_no_worse_than_that_of_plain_grid_music(estimator: MusicEsti
     physics = PhysicsConfig(stratified=True, snr_values_db=(10.0,))
     s = simulate_scenes(physics, np.random.Generator(np.random.SFC64(17)), 300)
     found = locate(estimator, s, known=True)
-    gap = torch.stack(
-        [
-            found.azimuth.unsqueeze(1) - s.azimuth.unsqueeze(2).double(),
-            found.elevation.unsqueeze(1) - s.elevation.unsqueeze(2).double(),
-        ]
-    ).rad2deg()
-    hit = ((gap.abs() < 5.0).all(0)).any(dim=2)
+    pairs = ((found.azimuth, s.azimuth), (found.elevation, s.elevation))
+    near = [(a.unsqueeze(1) - b.unsqueeze(2).double()).rad2deg().abs() < 5.0 for a, b in pairs]
+    hit = (near[0] & near[1]).any(dim=2)
     for K, expected in ((1, 1.0), (3, 0.73), (5, 0.62)):
         assert float(hit[s.num_sources == K][:, :K].double().mean()) > expected - 0.05

@@ -8,22 +8,17 @@ from risctl.inference.estimates import Estimates
 from risctl.inference.greedy import Search
 from risctl.inference.observation import Observation
 from risctl.inference.sbl import NUM_RANGES, OVERSAMPLING, SblEstimator, lattice_steps, schedule
-from risctl.inference.sbl_learning import (
-    fixed_point_step,
-    grid_responses,
-    initial_powers,
-    learn,
-    prune,
-)
+from risctl.inference.sbl_learning import fixed_point_step, grid_responses, initial_powers, learn, prune
 from risctl.physics import ArrayGeometry, FieldOfView, simulate_scenes
 from risctl.physics.grid import PolarGrid
+from tests.oracle.likelihood import snapshot_covariance
 
 SMALL = PhysicsConfig(ris_columns=6, ris_rows=5, num_antennas=8, num_snapshots=6, max_sources=3)
-FIELDS = ("azimuth", "elevation", "range", "power", "noise_var", "std_azimuth")
+WIDE, DOUBLE = torch.complex128, torch.float64
 
 
 def simulated(physics, n, **changes):
-    physics = PhysicsConfig(**{**physics.model_dump(exclude={"impairments"}), **changes})
+    physics = PhysicsConfig(**physics.model_dump(exclude={"impairments"}) | changes)
     return simulate_scenes(physics, np.random.Generator(np.random.SFC64(7)), n)
 
 
@@ -47,8 +42,7 @@ def marginal_oracle(y, Phi, A, gamma, noise):
     """-sum_l (log det S_l + y_l^H S_l^-1 y_l) of one scene, float64, one snapshot at a time."""
     total = 0.0
     for y_l, Phi_l in zip(y, Phi, strict=True):
-        B = Phi_l @ A
-        S = (B * gamma) @ B.conj().T + noise * np.eye(len(y_l))
+        S = snapshot_covariance(Phi_l, A, gamma, noise)
         total -= np.linalg.slogdet(S)[1] + (y_l.conj() @ np.linalg.solve(S, y_l)).real
     return total
 
@@ -56,18 +50,13 @@ def marginal_oracle(y, Phi, A, gamma, noise):
 def oracle_of(obs, grid, state):
     A = grid.steering().numpy()
     y, Phi, gamma = obs.y.numpy(), obs.Phi.numpy(), state.gamma.numpy()
-    scenes = range(len(obs))
-    return np.array(
-        [marginal_oracle(y[b], Phi[b], A[:, state.index[b]], gamma[b], float(state.noise[b])) for b in scenes]
-    )
+    each = zip(y, Phi, state.index, gamma, state.noise.tolist(), strict=True)
+    return np.array([marginal_oracle(y, Phi, A[:, index], g, noise) for y, Phi, index, g, noise in each])
 
 
 @pytest.mark.parametrize("exponent", [0.5, 1.0])
 def test_fixed_point_does_not_lower_the_oracles_marginal_likelihood(exponent):
-    obs, grid = (
-        observed(simulated(SMALL, 4, snr_values_db=(0.0, 15.0)), torch.complex128),
-        small_grid(torch.float64),
-    )
+    obs, grid = observed(simulated(SMALL, 4, snr_values_db=(0.0, 15.0)), WIDE), small_grid(DOUBLE)
     R = grid_responses(obs, grid)
     state = initial_powers(R, obs.y, grid.inside)
     values = [oracle_of(obs, grid, state)]
@@ -80,10 +69,7 @@ def test_fixed_point_does_not_lower_the_oracles_marginal_likelihood(exponent):
 
 
 def test_a_fixed_point_is_a_stationary_point_in_the_live_powers():
-    obs, grid = (
-        observed(simulated(SMALL, 1, snr_values_db=(10.0,)), torch.complex128),
-        small_grid(torch.float64),
-    )
+    obs, grid = observed(simulated(SMALL, 1, snr_values_db=(10.0,)), WIDE), small_grid(DOUBLE)
     R = grid_responses(obs, grid)
     state = learn(R, obs.y, grid.inside, [(10**9, 200), (60, 1000)])
     live = int(state.gamma[0].argmax())
@@ -97,8 +83,8 @@ def test_a_fixed_point_is_a_stationary_point_in_the_live_powers():
 
 def test_float32_learning_follows_float64():
     scenes = simulated(SMALL, 4, snr_values_db=(10.0,))
-    grid, grid64 = small_grid(), small_grid(torch.float64)
-    obs, obs64 = observed(scenes), observed(scenes, torch.complex128)
+    grid, grid64 = small_grid(), small_grid(DOUBLE)
+    obs, obs64 = observed(scenes), observed(scenes, WIDE)
     got = learn(grid_responses(obs, grid), obs.y, grid.inside, [(10**9, 10)])
     want = learn(grid_responses(obs64, grid64), obs64.y, grid64.inside, [(10**9, 10)])
     torch.testing.assert_close(got.noise.double(), want.noise, rtol=1e-3, atol=0.0)
@@ -130,10 +116,8 @@ def test_pruning_does_not_change_the_answer_on_easy_scenes(monkeypatch):
     pruned = estimator(physics)(scenes.y, scenes.H, scenes.codes, K)
     monkeypatch.setattr("risctl.inference.sbl.STAGES", ((10**9, 1.0), (300, 0.0)))
     whole = estimator(physics)(scenes.y, scenes.H, scenes.codes, K)
-    for name in ("azimuth", "elevation"):
-        torch.testing.assert_close(
-            getattr(pruned, name), getattr(whole, name), rtol=0, atol=2e-3, equal_nan=True
-        )
+    torch.testing.assert_close(pruned.azimuth, whole.azimuth, rtol=0, atol=2e-3, equal_nan=True)
+    torch.testing.assert_close(pruned.elevation, whole.elevation, rtol=0, atol=2e-3, equal_nan=True)
 
 
 def test_one_strong_source_is_found_and_counted():
@@ -150,8 +134,8 @@ def test_one_strong_source_is_found_and_counted():
 
 
 def test_learning_and_peaks_batch_equals_loop():
-    locate = estimator(SMALL, torch.float64)
-    obs = observed(simulated(SMALL, 3, snr_values_db=(15.0,)), torch.complex128)
+    locate = estimator(SMALL, DOUBLE)
+    obs = observed(simulated(SMALL, 3, snr_values_db=(15.0,)), WIDE)
     together = locate.learn(obs)
     peaks = locate.peaks(together, 4)
     for i in range(3):
@@ -164,31 +148,22 @@ def test_learning_and_peaks_batch_equals_loop():
 @pytest.mark.parametrize("known", [True, False])
 def test_batch_equals_loop(known):
     """In float64: unfinished refinement would carry float32 rounding into the ranges of weak sources."""
-    scenes = simulated(SMALL, 3, snr_values_db=(15.0,))
-    y, H, codes = double(scenes)
-    locate = estimator(SMALL, torch.float64)
-    K = scenes.num_sources.long() if known else None
-    single = []
-    for i in range(len(scenes)):
-        one = slice(i, i + 1)
-        single.append(locate(y[one], H[one], codes[one], None if K is None else K[one]))
-    assert_same(locate(y, H, codes, K), Estimates.concatenate(single))
+    locate, (*measured, K) = estimator(SMALL, DOUBLE), three_scenes()
+    given = (*measured, K) if known else measured
+    single = [locate(*(x[i : i + 1] for x in given)) for i in range(3)]
+    assert_same(locate(*given), Estimates.concatenate(single))
 
 
 def test_batches_are_bounded_by_memory(monkeypatch):
-    scenes = simulated(SMALL, 3, snr_values_db=(15.0,))
-    (y, H, codes), K = double(scenes), scenes.num_sources.long()
-    locate = estimator(SMALL, torch.float64)
-    whole = locate(y, H, codes, K)
+    locate, given = estimator(SMALL, DOUBLE), three_scenes()
+    whole = locate(*given)
     monkeypatch.setattr("risctl.inference.sbl.RESPONSE_BYTES", 1)
-    assert_same(whole, locate(y, H, codes, K))
+    assert_same(whole, locate(*given))
 
 
 def test_the_order_of_snapshots_does_not_matter():
-    scenes = simulated(SMALL, 3, snr_values_db=(15.0,))
-    (y, H, codes), K = double(scenes), scenes.num_sources.long()
+    locate, (y, H, codes, K) = estimator(SMALL, DOUBLE), three_scenes()
     order = torch.tensor([3, 0, 5, 1, 4, 2])
-    locate = estimator(SMALL, torch.float64)
     assert_same(locate(y, H, codes, K), locate(y[:, order], H, codes[:, order], K))
 
 
@@ -226,11 +201,13 @@ def test_grid_has_about_4300_points_and_even_steps():
         torch.testing.assert_close(values.diff(), step.double().expand(len(values) - 1), rtol=0, atol=3e-4)
 
 
-def double(scenes):
-    return tuple(x.to(torch.complex128) for x in (scenes.y, scenes.H, scenes.codes))
+def three_scenes():
+    """Measurements of three scenes, complex128, and their counts."""
+    scenes = simulated(SMALL, 3, snr_values_db=(15.0,))
+    return *(x.to(WIDE) for x in (scenes.y, scenes.H, scenes.codes)), scenes.num_sources.long()
 
 
-def assert_same(a, b, rtol=1e-6, atol=1e-8):
+def assert_same(a, b):
     assert torch.equal(a.num_sources, b.num_sources)
-    for name in FIELDS:
-        torch.testing.assert_close(getattr(a, name), getattr(b, name), rtol=rtol, atol=atol, equal_nan=True)
+    for name in ("azimuth", "elevation", "range", "power", "noise_var", "std_azimuth"):
+        torch.testing.assert_close(getattr(a, name), getattr(b, name), rtol=1e-6, atol=1e-8, equal_nan=True)

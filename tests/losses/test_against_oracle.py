@@ -1,7 +1,5 @@
 """All twelve terms against N x N matrices and dense eigendecompositions."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Assignment against the Hungarian method, and what the distances make of slots and power."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import replace
 

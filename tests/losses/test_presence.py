@@ -1,7 +1,5 @@
 """The network's own terms: zero at the truth, growing with the error, at the right cells."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import fields, replace
 

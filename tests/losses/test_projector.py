@@ -1,7 +1,5 @@
 """Projector energies: the dense projector, and a gradient that needs no gap inside either subspace."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from torch import Tensor

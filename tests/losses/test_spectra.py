@@ -1,7 +1,5 @@
 """Corners of the spectral terms that the default sizes and loads do not reach."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from torch import Tensor

@@ -1,7 +1,5 @@
 """What every loss term promises, asked of all twelve in the same words."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import replace
 

@@ -1,7 +1,5 @@
 """The sum of the terms, and the weights it is made with."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import pytest

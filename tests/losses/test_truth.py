@@ -1,7 +1,5 @@
 """The truth as the losses see it, and the stencil around it."""
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

@@ -19,12 +19,7 @@ def snapshot_covariance(Phi_l: np.ndarray, A: np.ndarray, powers: np.ndarray, no
 
 
 def gaussian_log_likelihood(
-    array: Array,
-    Phi: np.ndarray,
-    y: np.ndarray,
-    positions: np.ndarray,
-    powers: np.ndarray,
-    noise_var: float,
+    array: Array, Phi: np.ndarray, y: np.ndarray, positions: np.ndarray, powers: np.ndarray, noise_var: float
 ) -> float:
     """sum_l -(M log pi + log det S_l + y_l^H S_l^{-1} y_l)."""
     A, total = steering_matrix(array, positions), 0.0

@@ -1,16 +1,15 @@
 """Bridges to the float64 oracle, and what a random sample may be asked to show."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from itertools import product
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from risctl.config import PhysicsConfig
-from risctl.physics import Scenes, simulate_scenes
+from risctl.physics import ArrayGeometry, Scenes, simulate_scenes
 from tests import oracle
 
 Array = npt.NDArray[Any]
@@ -18,9 +17,14 @@ Array = npt.NDArray[Any]
 WAVE_MODELS = tuple(product(("spherical", "fresnel", "planar"), (False, True)))
 """Every (wavefront, amplitude_taper); what holds of one steering model is asked of all."""
 
-SMALL = PhysicsConfig(
-    ris_columns=4, ris_rows=3, num_antennas=6, num_snapshots=8, max_sources=3, max_coherence=1.0
-)
+
+def double_geometry(physics: PhysicsConfig) -> ArrayGeometry:
+    return ArrayGeometry.from_config(physics, dtype=torch.float64)
+
+
+def same_scenes(a: Scenes, b: Scenes) -> bool:
+    left, right = a.tensors(), b.tensors()
+    return a.phase_bits == b.phase_bits and all(torch.equal(left[name], right[name]) for name in left)
 
 
 def simulate(physics: PhysicsConfig, count: int, seed: int = 1, first_index: int = 0) -> Scenes:

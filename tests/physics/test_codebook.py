@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np
@@ -42,20 +40,16 @@ def beam_numbers(codes: Array, columns: int, rows: int, phase_bits: int) -> Arra
     return best
 
 
-# What every codebook keeps
-
-
 @pytest.mark.parametrize("codebook", CODEBOOKS)
 @pytest.mark.parametrize("bits", BITS)
 def test_codes_are_quantised_phases(codebook: str, bits: int) -> None:
-    index, physics = draw(codebook, 2, phase_bits=bits, num_snapshots=5)
+    index, _ = draw(codebook, 2, phase_bits=bits, num_snapshots=5)
     assert index.dtype == torch.uint8
     assert index.shape == (2, 5, 144)
     assert int(index.max()) < 2**bits
     codes = code_phasors(index, bits)
     assert codes.dtype == torch.complex64
     np.testing.assert_allclose(codes.numpy(), oracle.codes_from_index(index.numpy(), bits), atol=1e-7)
-    assert np.max(np.abs(np.abs(phasors(index, physics)) - 1.0)) < 1e-6
 
 
 @pytest.mark.parametrize("codebook", CODEBOOKS)
@@ -72,9 +66,6 @@ def test_phasors_are_exact_to_rounding(bits: int) -> None:
     assert np.max(np.abs(code_phasors(torch.arange(2**bits), bits).numpy() - exact)) < 1e-7
 
 
-# random
-
-
 @pytest.mark.parametrize("bits", BITS)
 def test_random_phases_are_uniform(bits: int) -> None:
     index, _ = draw("random", 40, seed=bits, phase_bits=bits)
@@ -87,9 +78,6 @@ def test_random_phases_are_independent(axis: int, lag: int) -> None:
     early, late = np.split(index, [index.shape[axis] - lag], axis)[0], np.split(index, [lag], axis)[1]
     counts = np.bincount((8 * early + late).ravel(), minlength=64)
     assert stats.chisquare(counts).pvalue > 1e-3
-
-
-# dft
 
 
 @pytest.mark.parametrize(("columns", "rows"), [(12, 12), (5, 8)])
@@ -126,9 +114,6 @@ def test_dft_beams_are_equally_likely() -> None:
     assert stats.chisquare(np.bincount(numbers, minlength=16)).pvalue > 1e-3
 
 
-# hadamard
-
-
 @pytest.mark.parametrize("order", [1, 2, 4, 8, 12, 16, 20, 24, 32, 40, 44, 48, 64])
 def test_hadamard_rows_are_orthogonal(order: int) -> None:
     matrix = hadamard_matrix(order)
@@ -160,9 +145,6 @@ def test_a_panel_without_a_hadamard_matrix_takes_cut_rows() -> None:
     np.testing.assert_allclose(np.abs(codes), 1.0, atol=1e-6)
     assert len(np.unique(np.sign(codes), axis=0)) == 16
     np.testing.assert_allclose(codes.T @ codes, 16 * np.eye(9), atol=1e-5)  # the columns stay orthogonal
-
-
-# mixed
 
 
 @pytest.mark.parametrize("snapshots", [1, 2, 7, 16])

@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 import math
 
 import numpy as np
@@ -7,20 +5,19 @@ import pytest
 import torch
 
 from risctl.config import PhysicsConfig
-from risctl.physics import ArrayGeometry, FieldOfView, to_cartesian
+from risctl.physics import FieldOfView, to_cartesian
 from risctl.physics.geometry import cartesian_jacobian, direction, planar_array_positions
 from tests import oracle
-from tests.physics.reference import oracle_array
+from tests.physics.reference import double_geometry, oracle_array
 
 POLAR = torch.tensor([[0.4, -0.3, 2.0], [-1.0, 0.5, 0.5], [0.0, 0.0, 10.0]], dtype=torch.float64)
 
 
 @pytest.mark.parametrize(("columns", "rows", "spacing"), [(12, 12, 0.5), (5, 3, 0.4), (1, 4, 1.0)])
 def test_elements_sit_where_the_oracle_puts_them(columns: int, rows: int, spacing: float) -> None:
-    physics = PhysicsConfig(
-        ris_columns=columns, ris_rows=rows, element_spacing=spacing, wavelength=0.2, max_sources=2
-    )
-    geometry = ArrayGeometry.from_config(physics, dtype=torch.float64)
+    size = {"ris_columns": columns, "ris_rows": rows, "max_sources": 2}
+    physics = PhysicsConfig(element_spacing=spacing, wavelength=0.2, **size)
+    geometry = double_geometry(physics)
     expected = oracle.element_positions(oracle_array(physics))
     np.testing.assert_allclose(geometry.positions.numpy(), expected, atol=1e-15)
     assert geometry.num_elements == columns * rows == physics.num_elements
@@ -55,7 +52,7 @@ def test_field_of_view_is_in_radians() -> None:
 
 
 def test_geometry_moves_to_another_precision() -> None:
-    double = ArrayGeometry.from_config(PhysicsConfig(), dtype=torch.float64)
+    double = double_geometry(PhysicsConfig())
     single = double.to("cpu", torch.float32)
     assert single.positions.dtype == torch.float32
     assert single.wavenumber == double.wavenumber == pytest.approx(2 * math.pi / 0.3)

@@ -1,16 +1,12 @@
 """The mirrored polar grid against dense steering vectors."""
 
-from __future__ import annotations
-
-import math
-
 import pytest
 import torch
 
 from risctl.config import PhysicsConfig
 from risctl.physics import ArrayGeometry, FieldOfView
 from risctl.physics.grid import PARITIES, PolarGrid, parity_parts
-from risctl.physics.polar import from_polar, polar_steering
+from risctl.physics.polar import from_polar, polar_steering, to_polar
 
 SURFACES = [
     {},
@@ -86,25 +82,17 @@ def test_images_are_mirrored(view: FieldOfView) -> None:
         assert torch.equal(image[:, 0], images[0, :, 0] * sign_y)
         assert torch.equal(image[:, 1], images[0, :, 1] * sign_z)
         assert torch.equal(image[:, 2], images[0, :, 2])
-    assert math.prod(grid.shape) * 4 == grid.num_points
+    assert grid.order.numel() == grid.num_points
 
 
 def test_no_source_is_far_from_the_grid(view: FieldOfView) -> None:
     """The detector's worst loss: even the farthest source keeps most of its energy on some grid point."""
-    physics = PhysicsConfig()
-    geometry = ArrayGeometry.from_config(physics)
+    geometry = ArrayGeometry.from_config(PhysicsConfig())
     grid = PolarGrid.build(geometry, view, 2.0, 8)
     generator = torch.Generator().manual_seed(1)
     u = 2 * torch.rand(3, 2000, generator=generator) - 1
     range_ = view.range_min + (view.range_max - view.range_min) * (u[2] + 1) / 2
-    points = torch.stack(
-        [
-            (u[1] * view.elevation).cos() * (u[0] * view.azimuth).sin(),
-            (u[1] * view.elevation).sin(),
-            1 / range_,
-        ],
-        -1,
-    )
+    points = to_polar(u[0] * view.azimuth, u[1] * view.elevation, range_)
     kept = grid.correlate(polar_steering(points, geometry)).abs().amax(-1)
     assert kept.median() > 0.85
     assert kept.quantile(0.01) > 0.6

@@ -1,48 +1,41 @@
 """Hardware faults: each against its own theory, and what none of them may touch."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import pytest
 import torch
 from scipy import stats
+from torch import Tensor
 
 from risctl.config import ImpairmentConfig, PhysicsConfig
-from risctl.physics import ArrayGeometry, Scenes
-from risctl.physics.impairments import ImpairedSurface, draw_impairments
+from risctl.physics import ArrayGeometry
+from risctl.physics.impairments import draw_impairments
 from tests import oracle
-from tests.physics.reference import Array, assert_mean, oracle_clean, relative_error, simulate
+from tests.physics.reference import Array, assert_mean, oracle_clean, relative_error, same_scenes, simulate
 
 SCENES = 96
 NEPER = math.log(10.0) / 20.0
 WAVENUMBER = 2.0 * math.pi / 0.3
 
 
-@dataclass(frozen=True)
-class Fault:
-    """One impairment, with the mean of the element gain it amounts to and of its squared modulus."""
-
-    config: ImpairmentConfig
-    mean_gain: float
-    mean_power: float
-
-
-FAULTS = {
-    "position": Fault(ImpairmentConfig(position_error=0.01), math.exp(-((WAVENUMBER * 0.01) ** 2) / 2), 1.0),
-    "phase": Fault(ImpairmentConfig(phase_error_deg=20.0), math.exp(-(math.radians(20.0) ** 2) / 2), 1.0),
-    "jitter": Fault(
-        ImpairmentConfig(amplitude_jitter_db=2.0),
-        math.exp((2.0 * NEPER) ** 2 / 2),
-        math.exp(2.0 * (2.0 * NEPER) ** 2),
-    ),
-    "dead": Fault(ImpairmentConfig(dead_elements=0.2), 0.8, 0.8),
+OFF = ImpairmentConfig()
+EVERY = {
+    "position": ImpairmentConfig(position_error=0.01),
+    "phase": ImpairmentConfig(phase_error_deg=20.0),
+    "jitter": ImpairmentConfig(amplitude_jitter_db=2.0),
+    "dead": ImpairmentConfig(dead_elements=0.2),
+    "wavelength": ImpairmentConfig(wavelength_mismatch=0.02),
 }
-EVERY = FAULTS | {"wavelength": Fault(ImpairmentConfig(wavelength_mismatch=0.02), math.nan, 1.0)}
 each_fault = pytest.mark.parametrize("name", EVERY)
+GAINS = [  # mean of the element gain that the fault amounts to, and of its squared modulus
+    ("position", math.exp(-((WAVENUMBER * 0.01) ** 2) / 2), 1.0),
+    ("phase", math.exp(-(math.radians(20.0) ** 2) / 2), 1.0),
+    ("jitter", math.exp((2.0 * NEPER) ** 2 / 2), math.exp(2.0 * (2.0 * NEPER) ** 2)),
+    ("dead", 0.8, 0.8),
+]
 
 
 def physics_of(impairments: ImpairmentConfig, snr_db: float = 10.0) -> PhysicsConfig:
@@ -57,84 +50,68 @@ def split(impairments: ImpairmentConfig) -> tuple[Array, Array]:
     return (a * second - b * first) / (a - b), (first - second) / (a - b)
 
 
-def surface(impairments: ImpairmentConfig, count: int = 400) -> tuple[ImpairedSurface, ArrayGeometry]:
+class Drawn(NamedTuple):
+    """The true geometry and the gains."""
+
+    geometry: ArrayGeometry
+    gain: Tensor | None
+
+
+def surface(impairments: ImpairmentConfig, count: int = 400) -> tuple[Drawn, ArrayGeometry]:
     physics = physics_of(impairments)
     nominal = ArrayGeometry.from_config(physics)
-    return draw_impairments(np.random.default_rng(3), physics, count, nominal), nominal
-
-
-# Off, and on
+    return Drawn(*draw_impairments(np.random.default_rng(3), physics, count, nominal)), nominal
 
 
 def test_off_is_bit_identical() -> None:
-    off = simulate(physics_of(ImpairmentConfig()), SCENES).tensors()
-    plain = simulate(PhysicsConfig(snr_values_db=(10.0,)), SCENES).tensors()
-    assert all(torch.equal(off[name], plain[name]) for name in plain)
-    drawn, nominal = surface(ImpairmentConfig())
+    assert same_scenes(
+        simulate(physics_of(OFF), SCENES), simulate(PhysicsConfig(snr_values_db=(10.0,)), SCENES)
+    )
+    drawn, nominal = surface(OFF)
     assert drawn.gain is None
     assert drawn.geometry is nominal
 
 
 @each_fault
 def test_only_the_data_change(name: str) -> None:
-    with_fault: Scenes = simulate(physics_of(EVERY[name].config), SCENES)
-    without = simulate(physics_of(ImpairmentConfig()), SCENES).tensors()
-    changed = {key for key, value in with_fault.tensors().items() if not torch.equal(value, without[key])}
+    with_fault, without = (simulate(physics_of(c), SCENES).tensors() for c in (EVERY[name], OFF))
+    changed = {key for key, value in with_fault.items() if not torch.equal(value, without[key])}
     assert changed == {"y", "noise_var"}
 
 
 @each_fault
 def test_the_noise_is_the_same_realisation(name: str) -> None:
-    noise, plain = split(EVERY[name].config)[1], split(ImpairmentConfig())[1]
-    np.testing.assert_allclose(noise, plain, atol=2e-4)
+    np.testing.assert_allclose(split(EVERY[name])[1], split(OFF)[1], atol=2e-4)
 
 
 @each_fault
 def test_the_snr_is_of_the_impaired_data(name: str) -> None:
-    scenes = simulate(physics_of(EVERY[name].config, 0.0), SCENES)
-    power = np.mean(np.abs(split(EVERY[name].config)[0]) ** 2, axis=(1, 2))
+    scenes = simulate(physics_of(EVERY[name], 0.0), SCENES)
+    power = np.mean(np.abs(split(EVERY[name])[0]) ** 2, axis=(1, 2))
     np.testing.assert_allclose(power, scenes.noise_var.double().numpy(), rtol=1e-4)
 
 
-# What each does to the data
+@pytest.mark.parametrize(("name", "mean_gain", "mean_power"), GAINS)
+def test_the_data_have_the_mean_gain_in_common_and_scale_with_its_power(
+    name: str, mean_gain: float, mean_power: float
+) -> None:
+    """``E <mu, mu'> = E[g] |mu|^2``, since the data are linear in the element gains.
 
-
-@pytest.mark.parametrize("name", FAULTS)
-def test_the_part_of_the_data_in_common_is_the_mean_gain(name: str) -> None:
-    """``E <mu, mu'> = E[g] |mu|^2``, since the data are linear in the element gains."""
-    fault = FAULTS[name]
-    nominal, real = split(ImpairmentConfig())[0], split(fault.config)[0]
-    common = np.sum(nominal.conj() * real, axis=(1, 2)) / np.sum(np.abs(nominal) ** 2, axis=(1, 2))
-    assert_mean(common, fault.mean_gain)
-
-
-@pytest.mark.parametrize("name", FAULTS)
-def test_the_received_power_scales_with_the_gain(name: str) -> None:
-    """Random codes add the elements' powers, up to their share of the line of sight."""
-    fault = FAULTS[name]
-    nominal, real = (
-        np.sum(np.abs(split(c)[0]) ** 2, axis=(1, 2)) for c in (ImpairmentConfig(), fault.config)
-    )
-    assert_mean(real / nominal, fault.mean_power)
+    Random codes add the elements' powers, up to their share of the line of sight.
+    """
+    nominal, real = split(OFF)[0], split(EVERY[name])[0]
+    before, after = (np.sum(np.abs(mu) ** 2, axis=(1, 2)) for mu in (nominal, real))
+    assert_mean(np.sum(nominal.conj() * real, axis=(1, 2)) / before, mean_gain)
+    assert_mean(after / before, mean_power)
 
 
 def test_a_wavelength_mismatch_is_another_wave_on_the_same_surface() -> None:
-    physics = physics_of(EVERY["wavelength"].config)
-    scenes = simulate(physics, SCENES)[:8]
+    """On the nominal channel, codes and positions."""
+    scenes = simulate(physics_of(EVERY["wavelength"]), SCENES)[:8]
     real = oracle.Array(wavelength=0.3 * 1.02, spacing=0.5 / 1.02)
     np.testing.assert_allclose(oracle.element_positions(real), oracle.element_positions(oracle.Array()))
-    assert relative_error(split(physics.impairments)[0][:8], oracle_clean_of(scenes, real)) < 5e-5
-
-
-def oracle_clean_of(scenes: Scenes, array: oracle.Array) -> Array:
-    """The mismatched wave on the nominal channel, codes and positions."""
-    return oracle_clean(scenes, PhysicsConfig(), array)
-
-
-# The draws themselves
-
-
-Gain = Callable[[Array], Array]
+    expected = oracle_clean(scenes, PhysicsConfig(), real)
+    assert relative_error(split(EVERY["wavelength"])[0][:8], expected) < 5e-5
 
 
 @pytest.mark.parametrize(
@@ -144,8 +121,8 @@ Gain = Callable[[Array], Array]
         ("jitter", lambda g: 20.0 * np.log10(np.abs(g)) / 2.0),
     ],
 )
-def test_gains_are_normal_in_phase_and_in_decibels(name: str, standard: Gain) -> None:
-    gain = surface(FAULTS[name].config)[0].gain
+def test_gains_are_normal_in_phase_and_in_decibels(name: str, standard: Callable[[Array], Array]) -> None:
+    gain = surface(EVERY[name])[0].gain
     assert gain is not None
     assert gain.shape == (400, 1, 144)
     x = standard(gain.numpy().astype(np.complex128))
@@ -155,14 +132,14 @@ def test_gains_are_normal_in_phase_and_in_decibels(name: str, standard: Gain) ->
 
 
 def test_dead_elements_reflect_nothing_and_the_rest_everything() -> None:
-    gain = surface(FAULTS["dead"].config)[0].gain
+    gain = surface(EVERY["dead"])[0].gain
     assert gain is not None
     assert set(gain.real.unique().tolist()) == {0.0, 1.0}
     assert_mean(gain.real.numpy(), 0.8)
 
 
 def test_position_errors_are_normal_in_each_coordinate() -> None:
-    drawn, nominal = surface(FAULTS["position"].config)
+    drawn, nominal = surface(EVERY["position"])
     assert drawn.gain is None
     x = (drawn.geometry.positions - nominal.positions).double().numpy() / 0.01
     assert x.shape == (400, 144, 3)
@@ -172,14 +149,9 @@ def test_position_errors_are_normal_in_each_coordinate() -> None:
 
 
 def test_faults_combine() -> None:
-    config = ImpairmentConfig(
-        position_error=0.005,
-        phase_error_deg=10.0,
-        amplitude_jitter_db=1.0,
-        dead_elements=0.1,
-        wavelength_mismatch=-0.01,
-    )
-    drawn, nominal = surface(config)
+    gains = {"phase_error_deg": 10.0, "amplitude_jitter_db": 1.0, "dead_elements": 0.1}
+    places = {"position_error": 0.005, "wavelength_mismatch": -0.01}
+    drawn, nominal = surface(ImpairmentConfig(**gains, **places))
     assert drawn.gain is not None
     assert drawn.geometry.wavelength == pytest.approx(0.297)
     assert drawn.geometry.positions.shape == (400, 144, 3)

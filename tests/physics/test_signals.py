@@ -1,7 +1,5 @@
 """Simulated scenes against the oracle, and their random design against what the configuration says."""
 
-from __future__ import annotations
-
 import math
 from itertools import combinations
 from typing import Any
@@ -17,7 +15,6 @@ from risctl.physics import ArrayGeometry, Scenes, received_signal, simulate_scen
 from risctl.physics.signals import draw_num_sources, draw_powers, draw_snr, draw_symbols
 from tests import oracle
 from tests.physics.reference import (
-    SMALL,
     WAVE_MODELS,
     Array,
     assert_mean,
@@ -25,8 +22,10 @@ from tests.physics.reference import (
     oracle_clean,
     oracle_scene,
     relative_error,
+    same_scenes,
     simulate,
 )
+from tests.small import PHYSICS
 
 VARIANTS: dict[str, dict[str, Any]] = {
     **{
@@ -55,7 +54,10 @@ def steering_of(scenes: Scenes, index: int, physics: PhysicsConfig) -> Array:
     return oracle.steering_matrix(oracle_array(physics), oracle_scene(scenes, index, physics).positions)
 
 
-# The signal model
+def all_steering(scenes: Scenes, physics: PhysicsConfig) -> torch.Tensor:
+    """Steering vectors [n, K_max, N] of all slots, whatever those without a source hold."""
+    at = (scenes.azimuth, scenes.elevation, scenes.range.clamp_min(0.1))
+    return steering_vector(*at, ArrayGeometry.from_config(physics))
 
 
 @each_variant
@@ -85,8 +87,7 @@ def test_the_noise_has_the_stated_variance() -> None:
 def test_without_noise_the_snapshots_are_the_oracles(variant: str) -> None:
     physics = physics_of(variant, snr_values_db=(100.0,))
     scenes = simulate(physics, 8)
-    clean = oracle_clean(scenes, physics)
-    for y, expected in zip(scenes.y.numpy(), clean, strict=True):
+    for y, expected in zip(scenes.y.numpy(), oracle_clean(scenes, physics), strict=True):
         assert relative_error(y, expected) < 3e-5  # the noise itself is 1e-5
 
 
@@ -104,24 +105,18 @@ def test_the_true_covariance_is_the_oracles(variant: str) -> None:
     """``A diag(p) A^H`` at trace N, in single precision from the stored truth."""
     physics = physics_of(variant)
     scenes, N = simulate(physics, 12), physics.num_elements
-    A = steering_vector(
-        scenes.azimuth, scenes.elevation, scenes.range.clamp_min(0.1), ArrayGeometry.from_config(physics)
-    )
+    A = all_steering(scenes, physics)
     R = A.mT @ (A.conj() * scenes.power.unsqueeze(-1))
     R = R * (N / R.diagonal(dim1=-2, dim2=-1).real.sum(-1))[:, None, None]
     for i in range(len(scenes)):
-        expected = oracle.true_covariance(
-            steering_of(scenes, i, physics), oracle_scene(scenes, i, physics).powers
-        )
+        powers = oracle_scene(scenes, i, physics).powers
+        expected = oracle.true_covariance(steering_of(scenes, i, physics), powers)
         assert relative_error(R[i].numpy(), expected) < 1e-5
 
 
 def test_received_signal_is_linear_and_batched() -> None:
-    scenes = simulate(SMALL, 6)
-    A = steering_vector(
-        scenes.azimuth, scenes.elevation, scenes.range.clamp_min(0.1), ArrayGeometry.from_config(SMALL)
-    )
-    args = (scenes.H, scenes.codes, A, scenes.power, scenes.symbols)
+    scenes = simulate(PHYSICS, 6)
+    args = (scenes.H, scenes.codes, all_steering(scenes, PHYSICS), scenes.power, scenes.symbols)
     whole = received_signal(*args)
     for i in range(6):
         alone = received_signal(*(x[i : i + 1] for x in args))
@@ -132,16 +127,8 @@ def test_received_signal_is_linear_and_batched() -> None:
 
 def test_sample_covariance_of_the_sources_tends_to_theirs() -> None:
     """Over snapshots ``x x^H / L -> diag(p)``, entry (i, j) with standard deviation ``sqrt(p_i p_j / L)``."""
-    physics = PhysicsConfig(
-        ris_columns=2,
-        ris_rows=2,
-        num_antennas=4,
-        num_snapshots=4000,
-        min_sources=3,
-        max_sources=3,
-        max_coherence=1.0,
-    )
-    scenes = simulate(physics, 10)
+    sizes = {"ris_columns": 2, "ris_rows": 2, "num_antennas": 4, "num_snapshots": 4000}
+    scenes = simulate(PhysicsConfig(**sizes, min_sources=3, max_sources=3, max_coherence=1.0), 10)
     x = scenes.symbols * scenes.power.sqrt().unsqueeze(-1)
     P = torch.diag_embed(scenes.power)
     deviation = (x @ x.mH / 4000 - P) / (scenes.power.unsqueeze(-1) * scenes.power.unsqueeze(-2)).sqrt()
@@ -164,27 +151,19 @@ def test_stratified_scenes_cycle_through_k_then_snr(first: int) -> None:
     index = first + np.arange(24)
     assert np.array_equal(scenes.num_sources.numpy(), 2 + index % 4)
     assert np.array_equal(scenes.snr_db.numpy(), np.array([0.0, 10.0, 20.0])[(index // 4) % 3])
-    cells = np.unique(
-        np.stack([scenes.num_sources.numpy(), scenes.snr_db.numpy()]), axis=1, return_counts=True
-    )[1]
-    assert set(cells) == {2}
-    assert len(cells) == 12
+    cells = np.stack([scenes.num_sources.numpy(), scenes.snr_db.numpy()])
+    assert np.unique(cells, axis=1, return_counts=True)[1].tolist() == [2] * 12
 
 
 def test_positions_fill_the_field_of_view() -> None:
-    physics = PhysicsConfig(
-        min_sources=2, max_sources=2, max_coherence=1.0, azimuth_limit_deg=40, range_min=2
-    )
-    scenes = simulate(physics, MANY)
-    limits = (math.radians(40), math.radians(30))
-    for value, limit in zip((scenes.azimuth, scenes.elevation), limits, strict=True):
-        assert value.abs().max() <= limit * (1 + 1e-6)
-        assert (
-            stats.kstest(value.double().numpy().ravel(), stats.uniform(-limit, 2 * limit).cdf).pvalue > 1e-3
-        )
-    assert scenes.range.min() >= 2.0
-    assert scenes.range.max() <= 10.0
-    assert stats.kstest(scenes.range.double().numpy().ravel(), stats.uniform(2, 8).cdf).pvalue > 1e-3
+    view = {"azimuth_limit_deg": 40, "range_min": 2}
+    scenes = simulate(PhysicsConfig(min_sources=2, max_sources=2, max_coherence=1.0, **view), MANY)
+    azimuth, elevation = math.radians(40) * (1 + 1e-6), math.radians(30) * (1 + 1e-6)
+    limits = {"azimuth": (-azimuth, azimuth), "elevation": (-elevation, elevation), "range": (2.0, 10.0)}
+    for name, (low, high) in limits.items():
+        value = getattr(scenes, name).double().numpy().ravel()
+        assert low <= np.min(value) <= np.max(value) <= high, name
+        assert stats.kstest(value, stats.uniform(low, high - low).cdf).pvalue > 1e-3, name
 
 
 def largest_coherence(scenes: Scenes, index: int, physics: PhysicsConfig) -> float:
@@ -221,9 +200,8 @@ def test_a_cap_that_no_positions_meet_is_refused() -> None:
 @pytest.mark.parametrize("spread", [0.0, 3.0, 10.0])
 def test_powers_are_uniform_in_decibels(spread: float) -> None:
     physics = PhysicsConfig(power_spread_db=spread)
-    decibels = (
-        10 * draw_powers(np.random.default_rng(1), physics, torch.ones(2000, 5)).double().log10().numpy()
-    )
+    powers = draw_powers(np.random.default_rng(1), physics, torch.ones(2000, 5))
+    decibels = 10 * powers.double().log10().numpy()
     assert np.max(np.abs(decibels)) <= spread + 1e-5
     if spread:
         assert stats.kstest(decibels.ravel(), stats.uniform(-spread, 2 * spread).cdf).pvalue > 1e-3
@@ -282,32 +260,24 @@ def test_the_snr_is_drawn_as_configured(values: tuple[float, ...]) -> None:
 # Randomness
 
 
-def equal(a: Scenes, b: Scenes) -> bool:
-    left, right = a.tensors(), b.tensors()
-    return all(torch.equal(left[name], right[name]) for name in left)
-
-
 @each_variant
 def test_the_generator_decides_every_bit(variant: str) -> None:
     physics = physics_of(variant)
     torch_state = torch.get_rng_state()
-    assert equal(simulate(physics, 5), simulate(physics, 5))
+    first = simulate(physics, 5)
+    assert same_scenes(first, simulate(physics, 5))
     assert torch.equal(torch.get_rng_state(), torch_state)
     other = simulate(physics, 5, seed=2).tensors()
-    constant = {"num_sources"}
-    assert not any(
-        torch.equal(x, other[name])
-        for name, x in simulate(physics, 5).tensors().items()
-        if name not in constant
-    )
+    same = {name for name, x in first.tensors().items() if torch.equal(x, other[name])}
+    assert same <= {"num_sources"}
 
 
 def test_the_generator_is_only_spawned_from() -> None:
     rng = np.random.default_rng(1)
     before = rng.bit_generator.state
-    first = simulate_scenes(SMALL, rng, 3)
+    first = simulate_scenes(PHYSICS, rng, 3)
     assert rng.bit_generator.state == before
-    assert not torch.equal(simulate_scenes(SMALL, rng, 3).y, first.y)  # the next children
+    assert not torch.equal(simulate_scenes(PHYSICS, rng, 3).y, first.y)  # the next children
 
 
 @pytest.mark.parametrize(
@@ -322,21 +292,14 @@ def test_the_generator_is_only_spawned_from() -> None:
     ],
 )
 def test_changing_one_ingredient_leaves_the_others(change: dict[str, Any], moved: set[str]) -> None:
-    base = {"max_coherence": 1.0}
-    plain = simulate(PhysicsConfig(**base), 8).tensors()
-    changed = simulate(PhysicsConfig(**base, **change), 8).tensors()
+    plain, changed = (simulate(PhysicsConfig(max_coherence=1.0, **c), 8).tensors() for c in ({}, change))
     assert {name for name in plain if not torch.equal(plain[name], changed[name])} == moved
 
 
-def devices() -> list[str]:
-    return ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
-
-
-@pytest.mark.parametrize("device", devices())
+@pytest.mark.parametrize("device", ["cpu", *["cuda"][: torch.cuda.is_available()]])
 def test_the_draws_are_the_same_on_every_device(device: str) -> None:
-    physics = PhysicsConfig()
-    here = simulate(physics, 32)
-    there = simulate_scenes(physics, np.random.default_rng(1), 32, device=torch.device(device))
+    here = simulate(PhysicsConfig(), 32)
+    there = simulate_scenes(PhysicsConfig(), np.random.default_rng(1), 32, device=torch.device(device))
     assert all(x.device.type == device for x in there.tensors().values())
     for name, value in there.to("cpu").tensors().items():
         expected = getattr(here, name)

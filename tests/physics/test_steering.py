@@ -1,8 +1,5 @@
 """Steering vectors and their derivatives, every wave model under the same contract."""
 
-from __future__ import annotations
-
-from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -16,7 +13,7 @@ from risctl.physics.geometry import direction
 from risctl.physics.polar import from_polar, polar_jet, polar_steering, to_polar
 from risctl.physics.steering import path_difference, steering_jet, steering_towards
 from tests import oracle
-from tests.physics.reference import WAVE_MODELS, Array, oracle_array, relative_error
+from tests.physics.reference import WAVE_MODELS, Array, double_geometry, oracle_array, relative_error
 
 wave_models = pytest.mark.parametrize(("wavefront", "taper"), WAVE_MODELS)
 
@@ -25,10 +22,6 @@ def physics_of(wavefront: str, taper: bool, columns: int = 12, rows: int = 12) -
     return PhysicsConfig(
         wavefront=wavefront, amplitude_taper=taper, ris_columns=columns, ris_rows=rows, max_sources=2
     )
-
-
-def double_geometry(physics: PhysicsConfig) -> ArrayGeometry:
-    return ArrayGeometry.from_config(physics, dtype=torch.float64)
 
 
 def points(count: int = 40) -> Array:
@@ -41,9 +34,6 @@ def points(count: int = 40) -> Array:
 
 def columns(where: Array, dtype: torch.dtype = torch.float64) -> tuple[Tensor, ...]:
     return torch.from_numpy(where).to(dtype).unbind(-1)
-
-
-# Values
 
 
 @wave_models
@@ -107,9 +97,8 @@ def test_the_path_difference_does_not_cancel_in_single_precision() -> None:
 
 def test_positions_of_their_own_pair_with_the_sources_of_their_scene() -> None:
     geometry = double_geometry(physics_of("spherical", True))
-    shifts = torch.randn(
-        5, geometry.num_elements, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(2)
-    )
+    draw = torch.Generator().manual_seed(2)
+    shifts = torch.randn(5, geometry.num_elements, 3, dtype=torch.float64, generator=draw)
     each = geometry.positions + 0.02 * shifts
     at = [x.reshape(5, 8) for x in columns(points())]
     together = steering_vector(*at, replace(geometry, positions=each))
@@ -124,24 +113,17 @@ def test_an_unknown_wavefront_is_refused() -> None:
         steering_vector(*columns(points()), geometry)
 
 
-# Derivatives
-
-
-def oracle_polar(array: oracle.Array, point: Array) -> Array:
-    return oracle.steering(array, *(float(x) for x in from_polar(torch.from_numpy(point))))
-
-
-Jet = Callable[[Tensor, ArrayGeometry], tuple[Tensor, Tensor]]
-Vector = Callable[[Tensor, ArrayGeometry], Tensor]
-Reference = Callable[[oracle.Array, Array], Array]
-
-PARAMETERS: dict[str, tuple[Jet, Vector, Reference]] = {
+PARAMETERS = {  # derivatives, vector, and the oracle's vector, each of (point, surface)
     "angles": (
         lambda at, geometry: steering_derivatives(*at.unbind(-1), geometry),
         lambda at, geometry: steering_vector(*at.unbind(-1), geometry),
-        lambda array, point: oracle.steering(array, *point),
+        lambda point, array: oracle.steering(array, *point),
     ),
-    "polar": (polar_jet, polar_steering, oracle_polar),
+    "polar": (
+        polar_jet,
+        polar_steering,
+        lambda point, array: oracle.steering(array, *map(float, from_polar(torch.from_numpy(point)))),
+    ),
 }
 parameters = pytest.mark.parametrize("parameters", PARAMETERS)
 
@@ -180,7 +162,7 @@ def test_derivatives_match_central_differences_of_the_oracle(
     array = oracle_array(physics)
     for point, value in zip(at.numpy(), da, strict=True):
         for i, step in enumerate((1e-4, 1e-4, 3e-4 * point[2])):
-            expected = oracle.central_difference(lambda p: reference(array, p), point, i, step)
+            expected = oracle.central_difference(lambda p: reference(p, array), point, i, step)
             assert np.max(np.abs(value[i] - expected)) < 1e-8 * max(np.max(np.abs(expected)), 0.1)
 
 

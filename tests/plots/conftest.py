@@ -1,5 +1,5 @@
 """The evaluation whose figures are drawn."""
 
-from tests.evaluation.conftest import evaluated, evaluation, oracle, physics, scenes, source
+from tests.evaluation.conftest import evaluated, evaluation, oracle, physics, run, scenes, source
 
-__all__ = ["evaluated", "evaluation", "oracle", "physics", "scenes", "source"]
+__all__ = ["evaluated", "evaluation", "oracle", "physics", "run", "scenes", "source"]

@@ -1,4 +1,4 @@
-"""Searches that were never run: trials, outcomes and events as the engine reports them."""
+"""Searches that were never run: trials, outcomes, their events, and an engine that tells them."""
 
 from __future__ import annotations
 

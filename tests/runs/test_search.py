@@ -321,7 +321,10 @@ CRASHED = record(3, None, "failed", reason="killed twice")
     ("found", "said"),
     [
         (outcome([record(0, 0.5), record(1, 0.6), record(2, 0.7)]), "nothing was better"),
-        (outcome([record(0, 0.9), record(1, 0.89), record(2, 0.88)]), "losses move by: 2.3%"),
+        (
+            outcome([record(0, 0.9), record(1, 0.89), record(2, 0.88)]),
+            "relative spread of trial losses: 2.3%",
+        ),
         (outcome([record(0, 0.9), record(1, 0.5)]), "trials finished: 2 of 3"),
         (outcome([*trials(3), BAD]), "trials with NaN or Inf: 1"),
         (outcome([*trials(3), CRASHED]), "trials that crashed: 1"),

@@ -1,7 +1,5 @@
 """Averages of weights against their plain formulas."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from torch import Tensor

@@ -1,7 +1,5 @@
 """Faults planted on purpose: each must make the check fail that stands against it."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """Which scenes a step sees: orders, passes, curriculum, and the cursor that is all the sampler's state."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """The rate as a function of the steps taken."""
 
-from __future__ import annotations
-
 import math
 from itertools import pairwise
 

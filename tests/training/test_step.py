@@ -1,7 +1,5 @@
 """One step: its order, what is counted, and what a step that does not happen leaves alone."""
 
-from __future__ import annotations
-
 import math
 from pathlib import Path
 from typing import Any

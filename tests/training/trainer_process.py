@@ -5,8 +5,6 @@ with the list of their ids. A trainer keeps the records of its run in `records.j
 there, and says in `phase` what it is doing if asked to (`"phases": true`).
 """
 
-from __future__ import annotations
-
 import json
 import os
 import sys

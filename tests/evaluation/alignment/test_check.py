@@ -1,7 +1,6 @@
 """The check passes where both sides are one path, and each of its lines can fail."""
 
-from __future__ import annotations
-
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -15,47 +14,39 @@ from risctl.evaluation.alignment import Report, TwoSides, check, check_alignment
 from risctl.evaluation.alignment.health import health_findings
 from risctl.evaluation.alignment.knobs import measure_knobs
 from risctl.evaluation.alignment.sides import SideOutput, only_measured, relative_difference
-from risctl.inference import build_learned
 from risctl.losses import total
 from risctl.model import Forward
 from risctl.physics import Scenes
 from risctl.training import forward_pass
-from tests.evaluation.alignment.conftest import SMALL
-from tests.evaluation.alignment.linear import LinearNetwork
+from tests.evaluation.alignment.conftest import SMALL, Check, LinearNetwork, two_sides
 
+Change = Callable[[torch.Tensor], torch.Tensor]
 KNOBS = [
     CovarianceConfig(),
     CovarianceConfig(beta=0.71, tikhonov_alpha=0.2, eps_cov=0.05, range_weight=1.7, center=False),
 ]
 
 
-def run(sides: TwoSides, scenes: Scenes, network: LinearNetwork) -> Report:
-    return check_alignment(sides, scenes, list(network.parameters()))
+GROUPS = {"equality", "knobs", "loss", "health", "isolation", "tolerance", "refusal"}
 
 
 def failed(report: Report) -> set[str]:
     return {finding.label for finding in report.failures}
 
 
-def test_both_sides_are_one_path(sides: TwoSides, scenes: Scenes, network: LinearNetwork) -> None:
-    report = run(sides, scenes, network)
+def sick(side: SideOutput, sides: TwoSides) -> set[str]:
+    return {f.label for f in health_findings(side, sides.stated) if not f.passed}
+
+
+def test_both_sides_are_one_path(sides: TwoSides, checked: Check) -> None:
+    report = checked(sides)
     assert report.passed, report.failures
-    assert {f.group for f in report.findings} == {
-        "equality",
-        "knobs",
-        "loss",
-        "health",
-        "isolation",
-        "tolerance",
-        "refusal",
-    }
+    assert {f.group for f in report.findings} == GROUPS
     assert report.document()["passed"] is True
 
 
 @pytest.mark.parametrize("knobs", KNOBS, ids=["default", "others"])
-def test_knobs_are_measured_from_the_matrices(
-    sides: TwoSides, scenes: Scenes, knobs: CovarianceConfig
-) -> None:
+def test_knobs_are_read_off_the_matrices(sides: TwoSides, scenes: Scenes, knobs: CovarianceConfig) -> None:
     side = sides.with_covariance("inference", knobs).run("inference", scenes)
     measured = measure_knobs(side, scenes)
     assert measured.pop("trace") == pytest.approx(1.0, rel=1e-5)
@@ -64,22 +55,16 @@ def test_knobs_are_measured_from_the_matrices(
         assert value == pytest.approx(getattr(knobs, name), rel=1e-2), name
 
 
-def test_both_sides_wrong_alike_is_noticed_too(
-    sides: TwoSides, scenes: Scenes, network: LinearNetwork
-) -> None:
+def test_both_sides_wrong_alike_is_noticed_too(sides: TwoSides, checked: Check) -> None:
     """Two sides that agree on other knobs than the stated ones are equal, and still refused."""
     other = CovarianceConfig(beta=0.301)
     both = sides.with_covariance("training", other).with_covariance("inference", other)
-    assert failed(run(both, scenes, network)) == {"training: beta", "inference: beta"}
+    assert failed(checked(both)) == {"training: beta", "inference: beta"}
 
 
 @pytest.mark.parametrize("update", [{"beta": 0.5}, {"eps_cov": 2e-3}, {"center": False}], ids=str)
 def test_a_training_step_that_passes_other_covariance_settings_is_noticed(
-    sides: TwoSides,
-    scenes: Scenes,
-    network: LinearNetwork,
-    monkeypatch: pytest.MonkeyPatch,
-    update: dict[str, float],
+    sides: TwoSides, scenes: Scenes, checked: Check, monkeypatch: pytest.MonkeyPatch, update: dict[str, float]
 ) -> None:
     """The step's own call, not its configuration; the loss that it makes of them shows too."""
 
@@ -87,7 +72,7 @@ def test_a_training_step_that_passes_other_covariance_settings_is_noticed(
         return forward_pass(network, measured, covariance.model_copy(update=update), *rest)
 
     monkeypatch.setattr("risctl.training.step.forward_pass", passed)
-    names = failed(run(sides, scenes, network))
+    names = failed(checked(sides))
     assert f"training: {next(iter(update))}" in names
     assert {f"{name}: largest relative difference" for name in ("R_blend", "training loss")} <= names
     with pytest.raises(CheckFailedError, match="not aligned"):
@@ -95,7 +80,7 @@ def test_a_training_step_that_passes_other_covariance_settings_is_noticed(
 
 
 def test_a_loss_of_the_prediction_instead_of_the_blend_is_noticed(
-    sides: TwoSides, scenes: Scenes, network: LinearNetwork, monkeypatch: pytest.MonkeyPatch
+    sides: TwoSides, checked: Check, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Both sides alike: only the dense matrices tell."""
     original = total._covariance_terms
@@ -105,31 +90,30 @@ def test_a_loss_of_the_prediction_instead_of_the_blend_is_noticed(
         return original(replace(forward, covariances=replace(made, blend=made.pred)), *rest)
 
     monkeypatch.setattr(total, "_covariance_terms", of_prediction)
-    assert failed(run(sides, scenes, network)) == {"training: cov: NMSE of R_blend"}
+    assert failed(checked(sides)) == {"training: cov: NMSE of R_blend"}
 
 
 def test_a_blend_without_new_directions_is_noticed(sides: TwoSides, scenes: Scenes) -> None:
     side = sides.run("inference", scenes)
     made = side.forward.covariances
     alone = replace(side.forward, covariances=replace(made, blend=made.pred))
-    names = {f.label for f in health_findings(replace(side, forward=alone), sides.stated) if not f.passed}
-    assert "inference: rank of R_blend above that of R_pred" in names
+    assert "inference: rank of R_blend above that of R_pred" in sick(replace(side, forward=alone), sides)
 
 
-def test_other_weights_are_noticed(sides: TwoSides, scenes: Scenes, network: LinearNetwork) -> None:
-    other = LinearNetwork(6, 24, 2)
+def test_other_weights_are_noticed(sides: TwoSides, checked: Check) -> None:
+    other = LinearNetwork()
     with torch.no_grad():
         other.weight.mul_(1.0 + 1e-3 * torch.rand(other.weight.shape))
-    names = failed(run(sides.with_network("inference", other), scenes, network))
+    names = failed(checked(sides.with_network("inference", other)))
     assert "R_pred: largest relative difference" in names
 
 
 def test_a_network_without_gradient_is_noticed(
-    sides: TwoSides, scenes: Scenes, network: LinearNetwork, monkeypatch: pytest.MonkeyPatch
+    sides: TwoSides, checked: Check, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     original = pipeline.predicted_covariance
     monkeypatch.setattr(pipeline, "predicted_covariance", lambda A, B, w: original(A, B.detach(), w))
-    assert failed(run(sides, scenes, network)) == {
+    assert failed(checked(sides)) == {
         "gradient of R_blend to A_range",
         "gradient of R_blend to the weights by way of A_range",
     }
@@ -160,16 +144,12 @@ def test_differences_of_other_shapes_and_of_nan() -> None:
         (lambda R: R - 1e-3 * torch.eye(R.shape[-1]), "smallest eigenvalue of R_blend"),
     ],
 )
-def test_a_sick_blend_is_noticed(sides: TwoSides, scenes: Scenes, change: object, name: str) -> None:
+def test_a_sick_blend_is_noticed(sides: TwoSides, scenes: Scenes, change: Change, name: str) -> None:
     side = sides.run("inference", scenes)
-    assert callable(change)
-    blend = change(side.matrices["R_blend"])
+    R, which = change(side.matrices["R_blend"]), "R_blend"
     if name == "share of NaN and Inf":
-        blend = torch.where(torch.eye(24, dtype=torch.bool), blend, side.matrices["R_blend"])
-        side = replace(side, matrices={**side.matrices, "R_pred": blend})
-    else:
-        side = replace(side, matrices={**side.matrices, "R_blend": blend})
-    assert f"inference: {name}" in {f.label for f in health_findings(side, sides.stated) if not f.passed}
+        R, which = torch.where(torch.eye(24, dtype=torch.bool), R, side.matrices["R_blend"]), "R_pred"
+    assert f"inference: {name}" in sick(replace(side, matrices=side.matrices | {which: R}), sides)
 
 
 def test_too_high_a_rank_is_noticed(sides: TwoSides, scenes: Scenes) -> None:
@@ -177,23 +157,18 @@ def test_too_high_a_rank_is_noticed(sides: TwoSides, scenes: Scenes) -> None:
     made = side.forward.covariances
     noise = 0.1 * torch.randn(4, 24, 9, dtype=torch.complex64, generator=torch.Generator().manual_seed(0))
     swollen = replace(made, pred=LowRank(torch.cat([made.pred.F, noise], dim=-1)))
-    sick = SideOutput(side.name, replace(side.forward, covariances=swollen), side.matrices, 0.0)
-    names = {f.label for f in health_findings(sick, sides.stated) if not f.passed}
-    assert "inference: rank of R_pred" in names
+    ranked = SideOutput(side.name, replace(side.forward, covariances=swollen), side.matrices, 0.0)
+    assert "inference: rank of R_pred" in sick(ranked, sides)
 
 
-def test_the_refusal_line_fails_if_nothing_is_refused(
-    monkeypatch: pytest.MonkeyPatch, config: Config
-) -> None:
+def test_refusing_nothing_fails_the_refusal_line(monkeypatch: pytest.MonkeyPatch, config: Config) -> None:
     assert check.refusal_finding().passed
     monkeypatch.setattr(check, "parse_section", lambda *_: config)
     assert not check.refusal_finding().passed
 
 
 @pytest.mark.parametrize("center", [True, False])
-def test_centring_that_makes_no_difference_is_not_judged(
-    sides: TwoSides, scenes: Scenes, center: bool
-) -> None:
+def test_centring_without_a_difference_is_not_judged(sides: TwoSides, scenes: Scenes, center: bool) -> None:
     """Snapshots whose back-projections have no mean look alike centred and plain."""
     codes = scenes.codes[:, :1].expand(-1, 8, -1)
     quiet = replace(only_measured(scenes), y=scenes.y - scenes.y.mean(dim=1, keepdim=True), codes=codes)
@@ -224,10 +199,9 @@ def test_settings_at_their_limits_pass_and_keep_the_teeth(words: dict[str, dict[
     values = {name: {**SMALL.get(name, {}), **words.get(name, {})} for name in ("physics", "covariance")}
     config = parse_section(Config, values | {"inference": SMALL["inference"]}, "test")
     batch = SceneStream(config.physics, 0, "val", 3).scenes(0, 3)
-    network = LinearNetwork(6, 24, 2)
-    estimator = build_learned(network, config.physics, config.covariance, config.inference)
-    sides = TwoSides(network, config.covariance, estimator, config.physics, config.covariance)
-    report = run(sides, batch, network)
+    network = LinearNetwork()
+    sides, weights = two_sides(network, config), list(network.parameters())
+    report = check_alignment(sides, batch, weights)
     assert report.passed, report.failures
     if words not in TAME:
-        assert all(v.caught for v in self_test(sides, batch, list(network.parameters())))
+        assert all(v.caught for v in self_test(sides, batch, weights))
