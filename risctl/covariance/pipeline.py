@@ -19,14 +19,15 @@ from risctl.config import CovarianceConfig
 from risctl.covariance.lowrank import LowRank
 from risctl.covariance.precision import (
     energy,
+    finite_scenes,
+    first_scene,
     full_precision,
     require_finite,
-    require_predicted,
-    require_same_shape,
     widened,
 )
 from risctl.covariance.ridge import ridge_back_projection
 from risctl.covariance.sample import sample_factor
+from risctl.errors import DivergedError
 
 
 @dataclass(frozen=True)
@@ -111,7 +112,13 @@ def predicted_covariance(A_angle: Tensor, A_range: Tensor, range_weight: float) 
     with full_precision(A_angle):
         A_angle, A_range = widened(A_angle, A_range)
         F = torch.cat([A_angle, math.sqrt(range_weight) * A_range], dim=-1)
-        require_predicted(F)
+        bad = first_scene(~finite_scenes(F))
+        if bad is not None:
+            raise DivergedError(f"the network's covariance factors of scene {bad} are not finite")
+        size = energy(F.detach())
+        bad = first_scene(~((size > 0) & torch.isfinite(size)))
+        if bad is not None:
+            raise DivergedError(f"the network predicts no covariance of finite energy for scene {bad}")
         return LowRank(_to_trace_n(F))
 
 
@@ -123,7 +130,8 @@ def blend_weight(samp: LowRank, beta: float, beta_offset: Tensor | None) -> Tens
 
 def blended_covariance(pred: LowRank, samp: LowRank, beta: Tensor, eps_cov: float) -> LowRank:
     """``R_blend`` from ``R_pred``, ``R_samp`` (through which no gradient passes) and the weight beta [B]."""
-    require_same_shape(pred.shape, samp.shape)
+    if pred.shape != samp.shape:  # whatever the interpreter's flags
+        raise AssertionError(f"R_pred is {pred.shape}, R_samp is {samp.shape}")
     with full_precision(pred.F):
         weight = beta[:, None, None]
         parts = [(1.0 - weight).sqrt() * pred.F, weight.sqrt() * samp.detach().F]

@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from risctl.losses.energy import energy
+from risctl.losses.moments import energy
 from risctl.losses.spectrum import Spectrum
 
 # Relative to the largest eigenvalue. A smaller gap counts as this one in the gradient, which stays finite
