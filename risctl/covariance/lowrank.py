@@ -13,7 +13,7 @@ from torch import Tensor
 
 from risctl.covariance.precision import full_precision
 
-RANK_ROUNDING = 8.0  # eigenvalues below this many units of rounding (times L) of the largest count as zero
+RANK_ROUNDING = 8.0  # eigenvalues below this many units of rounding (times r) of the largest count as zero
 
 
 @dataclass(frozen=True)

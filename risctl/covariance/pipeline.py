@@ -16,6 +16,8 @@ import torch
 from torch import Tensor
 
 from risctl.config import CovarianceConfig
+from risctl.config.compare import canonical_json
+from risctl.config.former import digest16, former_canonical_json
 from risctl.covariance.lowrank import LowRank
 from risctl.covariance.precision import (
     energy,
@@ -28,6 +30,9 @@ from risctl.covariance.precision import (
 from risctl.covariance.ridge import ridge_back_projection
 from risctl.covariance.sample import sample_factor
 from risctl.errors import DivergedError
+
+# Raise it with any change that makes the same measurements and settings give other covariances.
+PIPELINE_VERSION = 1
 
 
 @dataclass(frozen=True)
@@ -141,3 +146,21 @@ def blended_covariance(pred: LowRank, samp: LowRank, beta: Tensor, eps_cov: floa
 def _to_trace_n(F: Tensor) -> Tensor:
     """Scale factors so that the trace of ``F F^H`` is N."""
     return F * (F.shape[-2] / energy(F)).sqrt()[:, None, None]
+
+
+def covariance_fingerprint(covariance: CovarianceConfig) -> str:
+    """16 hexadecimal digits: BLAKE2b over the pipeline's version and the settings in canonical form.
+
+    Results with the same fingerprint used the same arithmetic.
+    """
+    return digest16(f"{PIPELINE_VERSION}:{canonical_json(covariance)}")
+
+
+def is_covariance_fingerprint(stored: str, covariance: CovarianceConfig) -> bool:
+    """Whether `stored` was made for these settings and this pipeline, by this version or by risctl 0.1.0."""
+    return stored in (covariance_fingerprint(covariance), former_covariance_fingerprint(covariance))
+
+
+def former_covariance_fingerprint(covariance: CovarianceConfig) -> str:
+    """The fingerprint that risctl 0.1.0 wrote for these settings."""
+    return digest16(f"{PIPELINE_VERSION}:{former_canonical_json(covariance, 'covariance')}")

@@ -75,7 +75,7 @@ class Ceiling:
         F = truth.covariance().F
         result = Estimates.empty(len(scenes), self.max_sources, F.device)
         for K, scenes_of_k in rows_by_count(truth.num_sources):
-            for rows in scenes_of_k.split(self.batch):
+            for rows in torch.split(scenes_of_k, self.batch):
                 part = F[rows, :, :K]
                 points = self.peaks.locate(part, K)
                 power = fitted_powers(points, part, self.peaks.search.geometry).double()

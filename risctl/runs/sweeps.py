@@ -12,7 +12,7 @@ from risctl import __version__
 from risctl.config import Config, canonical_json, load_config
 from risctl.config.former import digest16, former_canonical_json
 from risctl.config.layers import Layers, Machine
-from risctl.covariance.identity import covariance_fingerprint, former_covariance_fingerprint
+from risctl.covariance.pipeline import covariance_fingerprint, former_covariance_fingerprint
 from risctl.errors import DamagedFileError, InputError
 from risctl.evaluation import (
     Results,

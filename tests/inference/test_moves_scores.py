@@ -6,7 +6,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from risctl.inference.exchange import POWER_LADDER, CandidatePool, GaussianFit, drop_source, score_exchanges
+from risctl.inference.exchange import (
+    POWER_LADDER,
+    Exchanges,
+    GaussianFit,
+    candidate_responses,
+    drop_source,
+    score_exchanges,
+)
 from risctl.inference.gaussian import GaussianParameters, gaussian_model
 from risctl.inference.observation import Observation
 from risctl.physics import ArrayGeometry
@@ -34,6 +41,13 @@ def changed(params: GaussianParameters, k: int, point: Tensor, log_power: Tensor
     points, powers = params.points.clone(), params.log_power.clone()
     points[:, k], powers[:, k] = point, log_power
     return GaussianParameters(points, powers, params.log_noise)
+
+
+def scored_exchanges(
+    obs: Observation, params: GaussianParameters, candidates: Tensor, geometry: ArrayGeometry
+) -> Exchanges:
+    fit = GaussianFit.compute(obs, params, geometry)
+    return score_exchanges(fit, candidates, candidate_responses(obs, candidates, geometry))
 
 
 def test_loss_is_the_likelihood_lost(
@@ -86,9 +100,7 @@ def test_gain_of_an_exchange_is_the_likelihood_gained(
 ) -> None:
     """Of every source for every candidate, the best of the ladder's powers."""
     obs, params, candidates = setting
-    scored = score_exchanges(
-        GaussianFit.compute(obs, params, geometry64), CandidatePool.compute(obs, candidates, geometry64)
-    )
+    scored = scored_exchanges(obs, params, candidates, geometry64)
     assert scored.gain.shape == (4, 4, 6)
     whole = gaussian_model(obs, params, geometry64).log_likelihood
     level = params.log_power.mean(1)
@@ -108,9 +120,7 @@ def test_the_best_exchange_is_carried_out(
 ) -> None:
     """The promise of the closed form is the rise of the likelihood at the exchanged sources."""
     obs, params, candidates = setting
-    scored = score_exchanges(
-        GaussianFit.compute(obs, params, geometry64), CandidatePool.compute(obs, candidates, geometry64)
-    )
+    scored = scored_exchanges(obs, params, candidates, geometry64)
     gain, k, c = scored.best()
     assert torch.equal(gain, scored.gain.amax((1, 2)))
     after = gaussian_model(obs, scored.apply(params, k, c), geometry64).log_likelihood
