@@ -1,12 +1,14 @@
 """Covariance factors from snapshots: one pipeline for training and inference."""
 
-from risctl.covariance.identity import PIPELINE_VERSION, covariance_fingerprint, is_covariance_fingerprint
 from risctl.covariance.lowrank import LowRank, leading_subspace
 from risctl.covariance.pipeline import (
+    PIPELINE_VERSION,
     Covariances,
     blend_weight,
     blended_covariance,
+    covariance_fingerprint,
     covariances,
+    is_covariance_fingerprint,
     predicted_covariance,
     snapshot_factor,
 )

@@ -13,14 +13,14 @@ from torch import Tensor
 
 from risctl.covariance.precision import full_precision
 
-RANK_ROUNDING = 8.0  # eigenvalues below this many units of rounding (times L) of the largest count as zero
+RANK_ROUNDING = 8.0  # eigenvalues below this many units of rounding (times r) of the largest count as zero
 
 
 @dataclass(frozen=True)
 class LowRank:
     """``R = F F^H + load I`` of a batch of scenes.
 
-    Differentiable in F, except `subspace` and `music_denominator`, which use single eigenvectors.
+    Differentiable in F, except `music_denominator`, which uses single eigenvectors.
 
     Attributes:
         F: factor, complex [B, N, r].
@@ -40,10 +40,6 @@ class LowRank:
         """The same matrices, detached from the autograd graph."""
         return LowRank(self.F.detach(), self.load)
 
-    def to(self, dtype: torch.dtype) -> LowRank:
-        """The same matrices in another precision."""
-        return LowRank(self.F.to(dtype), self.load)
-
     def dense(self) -> Tensor:
         """The matrices [B, N, N], exactly Hermitian."""
         with full_precision(self.F):
@@ -56,10 +52,6 @@ class LowRank:
         """``F^H F`` [B, r, r], exactly Hermitian."""
         with full_precision(self.F):
             return hermitian_part(self.F.mH @ self.F)
-
-    def diagonal(self) -> Tensor:
-        """Diagonal of R, real [B, N]."""
-        return _energy(self.F, -1) + self.load
 
     def trace(self) -> Tensor:
         """Trace of R, real [B]."""
@@ -84,22 +76,15 @@ class LowRank:
             return torch.nn.functional.pad(found, (0, count - found.shape[-1])) + self.load
 
     @torch.no_grad()
-    def subspace(self, num_vectors: int) -> Tensor:
-        """Orthonormal basis [B, N, K] of the K leading eigenvectors; zero columns past the rank of F.
+    def music_denominator(self, A: Tensor, num_sources: int) -> Tensor:
+        """``|a|^2 - |U^H a|^2`` [B, G] of steering vectors A [G, N], U the K leading eigenvectors.
 
         For values only: the gradient of single eigenvectors is not defined where eigenvalues meet.
         """
-        return leading_subspace(self.F, num_vectors)[0]
-
-    def music_denominator(self, A: Tensor, num_sources: int) -> Tensor:
-        """``|a|^2 - |U^H a|^2`` [B, G] of steering vectors A [G, N] or [B, G, N], U of K columns."""
         with full_precision(self.F):
-            A, U = A.to(self.F.dtype), self.subspace(num_sources)
-            if A.dim() == 2:  # one product for the whole batch instead of B copies of A
-                rows = U.mT.flatten(0, 1).conj() @ A.mT
-                inside = _energy(rows.view(-1, num_sources, A.shape[0]), 1)
-            else:
-                inside = _energy(A.conj() @ U, -1)
+            A, U = A.to(self.F.dtype), leading_subspace(self.F, num_sources)[0]
+            rows = U.mT.flatten(0, 1).conj() @ A.mT  # one product for the batch instead of B copies of A
+            inside = _energy(rows.view(-1, num_sources, A.shape[0]), 1)
             return _energy(A, -1) - inside
 
 

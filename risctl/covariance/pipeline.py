@@ -16,17 +16,23 @@ import torch
 from torch import Tensor
 
 from risctl.config import CovarianceConfig
+from risctl.config.compare import canonical_json
+from risctl.config.former import digest16, former_canonical_json
 from risctl.covariance.lowrank import LowRank
 from risctl.covariance.precision import (
     energy,
+    finite_scenes,
+    first_scene,
     full_precision,
     require_finite,
-    require_predicted,
-    require_same_shape,
     widened,
 )
 from risctl.covariance.ridge import ridge_back_projection
 from risctl.covariance.sample import sample_factor
+from risctl.errors import DivergedError
+
+# Raise it with any change that makes the same measurements and settings give other covariances.
+PIPELINE_VERSION = 1
 
 
 @dataclass(frozen=True)
@@ -111,7 +117,13 @@ def predicted_covariance(A_angle: Tensor, A_range: Tensor, range_weight: float) 
     with full_precision(A_angle):
         A_angle, A_range = widened(A_angle, A_range)
         F = torch.cat([A_angle, math.sqrt(range_weight) * A_range], dim=-1)
-        require_predicted(F)
+        bad = first_scene(~finite_scenes(F))
+        if bad is not None:
+            raise DivergedError(f"the network's covariance factors of scene {bad} are not finite")
+        size = energy(F.detach())
+        bad = first_scene(~((size > 0) & torch.isfinite(size)))
+        if bad is not None:
+            raise DivergedError(f"the network predicts no covariance of finite energy for scene {bad}")
         return LowRank(_to_trace_n(F))
 
 
@@ -123,7 +135,8 @@ def blend_weight(samp: LowRank, beta: float, beta_offset: Tensor | None) -> Tens
 
 def blended_covariance(pred: LowRank, samp: LowRank, beta: Tensor, eps_cov: float) -> LowRank:
     """``R_blend`` from ``R_pred``, ``R_samp`` (through which no gradient passes) and the weight beta [B]."""
-    require_same_shape(pred.shape, samp.shape)
+    if pred.shape != samp.shape:  # whatever the interpreter's flags
+        raise AssertionError(f"R_pred is {pred.shape}, R_samp is {samp.shape}")
     with full_precision(pred.F):
         weight = beta[:, None, None]
         parts = [(1.0 - weight).sqrt() * pred.F, weight.sqrt() * samp.detach().F]
@@ -133,3 +146,17 @@ def blended_covariance(pred: LowRank, samp: LowRank, beta: Tensor, eps_cov: floa
 def _to_trace_n(F: Tensor) -> Tensor:
     """Scale factors so that the trace of ``F F^H`` is N."""
     return F * (F.shape[-2] / energy(F)).sqrt()[:, None, None]
+
+
+def covariance_fingerprint(covariance: CovarianceConfig) -> str:
+    """16 hexadecimal digits: BLAKE2b over the pipeline's version and the settings in canonical form.
+
+    Results with the same fingerprint used the same arithmetic.
+    """
+    return digest16(f"{PIPELINE_VERSION}:{canonical_json(covariance)}")
+
+
+def is_covariance_fingerprint(stored: str, covariance: CovarianceConfig) -> bool:
+    """Whether `stored` was made for these settings and this pipeline, by this version or by risctl 0.1.0."""
+    former = digest16(f"{PIPELINE_VERSION}:{former_canonical_json(covariance, 'covariance')}")
+    return stored in (covariance_fingerprint(covariance), former)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from risctl.covariance.precision import full_precision, require_finite, squared_modulus, widened
+from risctl.covariance.precision import first_scene, full_precision, require_finite, widened
 from risctl.errors import MeasurementError
 
 TRACE_FLOOR = 1e-12
@@ -34,11 +34,17 @@ def ridge_back_projection(y: Tensor, H: Tensor, codes: Tensor, tikhonov_alpha: f
     """
     with full_precision(y):
         y, H, codes = widened(y, H, codes)
-        gram, alpha = _normal_matrices(H, code_power(codes), tikhonov_alpha)
+        power = code_power(codes)
+        gram = (H.unsqueeze(1) * power.unsqueeze(2)) @ H.mH.unsqueeze(1)  # Phi_l Phi_l^H [B, L', M, M]
+        trace = gram.diagonal(dim1=-2, dim2=-1).real.sum(-1)
+        alpha = tikhonov_alpha * (trace / H.shape[-1] + TRACE_FLOOR)
         gram.diagonal(dim1=-2, dim2=-1).add_(alpha.unsqueeze(-1))
         factor, info = torch.linalg.cholesky_ex(gram)
-        _require_solved(info)
-        rows = torch.cholesky_solve(_right_sides(y, len(gram[0])), factor).mT.reshape(y.shape)
+        bad = first_scene((info != 0).any(dim=1))
+        if bad is not None:
+            raise MeasurementError(f"the ridge system of scene {bad} is not positive definite")
+        right = y.mT.unsqueeze(1) if gram.shape[1] == 1 else y.unsqueeze(-1)  # [B, 1, M, L] or [B, L, M, 1]
+        rows = torch.cholesky_solve(right, factor).mT.reshape(y.shape)
         a = (rows @ H.conj()) * codes.conj()
         require_finite(a, "back-projection")
         return a
@@ -49,27 +55,7 @@ def code_power(codes: Tensor) -> Tensor:
 
     Codes of constant modulus, which phase shifters make, have one ``Phi_l Phi_l^H`` per scene, not L of them.
     """
-    power = squared_modulus(codes)
+    power = (codes * codes.conj()).real  # without the square root that `abs` takes
     first = power[:, :1]
     rounding = MODULUS_ROUNDING * torch.finfo(power.dtype).eps
     return first if bool(((power - first).abs() <= rounding * first).all()) else power
-
-
-def _normal_matrices(H: Tensor, power: Tensor, tikhonov_alpha: float) -> tuple[Tensor, Tensor]:
-    """``Phi_l Phi_l^H`` [B, L', M, M] and ``alpha_l`` [B, L'] for code powers [B, L', N]."""
-    gram = (H.unsqueeze(1) * power.unsqueeze(2)) @ H.mH.unsqueeze(1)
-    trace = gram.diagonal(dim1=-2, dim2=-1).real.sum(-1)
-    return gram, tikhonov_alpha * (trace / H.shape[-1] + TRACE_FLOOR)
-
-
-def _right_sides(y: Tensor, num_systems: int) -> Tensor:
-    """Snapshots [B, L, M] as right sides: one system per scene [B, 1, M, L] or per snapshot [B, L, M, 1]."""
-    return y.mT.unsqueeze(1) if num_systems == 1 else y.unsqueeze(-1)
-
-
-def _require_solved(info: Tensor) -> None:
-    failed = (info != 0).any(dim=1)
-    if bool(failed.any()):
-        raise MeasurementError(
-            f"the ridge system of scene {int(failed.nonzero()[0])} is not positive definite"
-        )

@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from risctl.covariance.precision import energy, full_precision, require_finite, widened
+from risctl.covariance.precision import energy, first_scene, full_precision, require_finite, widened
 from risctl.errors import MeasurementError
 
 
@@ -30,25 +30,15 @@ def sample_factor(a: Tensor, center: bool) -> Tensor:
     with full_precision(a):
         (a,) = widened(a)
         require_finite(a, "back-projection")
-        size = _largest_part(a).clamp_min(torch.finfo(a.real.dtype).tiny)
+        largest = torch.view_as_real(a).flatten(1).abs().amax(dim=1)
+        size = largest.clamp_min(torch.finfo(a.real.dtype).tiny)
         x = a / size[:, None, None]  # squares of small data would underflow
         before = energy(x)
         if center:
             x = x - x.mean(dim=1, keepdim=True)
         after = energy(x)
-        _require_energy(after, before, a.shape[1])
+        rounding = (a.shape[1] * torch.finfo(after.dtype).eps) ** 2
+        empty = first_scene(after <= before * rounding)
+        if empty is not None:
+            raise MeasurementError(f"scene {empty} has no energy to build a sample covariance from")
         return (x * (a.shape[2] / after).sqrt()[:, None, None]).mT
-
-
-def _largest_part(a: Tensor) -> Tensor:
-    """Largest real or imaginary part of every scene [B]."""
-    return torch.view_as_real(a).flatten(1).abs().amax(dim=1)
-
-
-def _require_energy(after: Tensor, before: Tensor, num_snapshots: int) -> None:
-    rounding = (num_snapshots * torch.finfo(after.dtype).eps) ** 2
-    empty = after <= before * rounding
-    if bool(empty.any()):
-        raise MeasurementError(
-            f"scene {int(empty.nonzero()[0])} has no energy to build a sample covariance from"
-        )

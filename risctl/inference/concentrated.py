@@ -31,14 +31,13 @@ class AmplitudeFit:
 
     Attributes:
         cost: residual energy [B]. amplitudes: complex [B, L, K]. residual: complex [B, L, M].
-        gram: ``B_l^H B_l`` [B, L, K, K]. match: ``B_l^H y_l`` [B, L, K]. basis: ``B_l`` [B, L, M, K].
+        gram: ``B_l^H B_l`` [B, L, K, K]. basis: ``B_l`` [B, L, M, K].
     """
 
     cost: Tensor
     amplitudes: Tensor
     residual: Tensor
     gram: Tensor
-    match: Tensor
     basis: Tensor
 
 
@@ -46,10 +45,9 @@ def fit_amplitudes(obs: Observation, points: Tensor, geometry: ArrayGeometry) ->
     """Amplitudes and residual of sources at polar `points` [B, K, 3]."""
     S = obs.observe(polar_steering(points, geometry))
     gram = S.mH @ S
-    match = (S.mH @ obs.y.unsqueeze(-1)).squeeze(-1)
-    x = (loaded_inverse(gram) @ match.unsqueeze(-1)).squeeze(-1)
+    x = (loaded_inverse(gram) @ (S.mH @ obs.y.unsqueeze(-1))).squeeze(-1)
     residual = obs.y - (S @ x.unsqueeze(-1)).squeeze(-1)
-    return AmplitudeFit(residual.abs().square().sum((-2, -1)), x, residual, gram, match, S)
+    return AmplitudeFit(residual.abs().square().sum((-2, -1)), x, residual, gram, S)
 
 
 def loaded_inverse(gram: Tensor) -> Tensor:

@@ -56,10 +56,10 @@ class Estimates:
             std: deviations of azimuth, elevation and range [B, K, 3].
         """
         order = power.argsort(dim=1, descending=True)
-        columns = [x.gather(1, order) for x in (*from_polar(points), power, *std.unbind(-1))]
         count = torch.full_like(noise_var, order.shape[1], dtype=torch.int64)
-        names = [f.name for f in fields(cls)][1:-1]
-        return cls(num_sources=count, noise_var=noise_var, **dict(zip(names, columns, strict=True)))
+        columns = (*from_polar(points), power, *std.unbind(-1))
+        values = [count, *(x.gather(1, order) for x in columns), noise_var]  # in the order of the fields
+        return cls(*values)
 
     def put(self, rows: Tensor, part: Estimates) -> None:
         """Write the estimates of `part` (at most K_max wide) into scenes `rows`, in place."""

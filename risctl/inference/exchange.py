@@ -76,15 +76,11 @@ class GaussianFit:
 
         ``R_(-k)^-1 y = R^-1 y + R^-1 b_k p Q_k / (1 - p S_k)``, ``R^-1 b_k = B C e_k / p``.
         """
-        index = k[:, None, None]
-        column = self.inverse.gather(3, index.unsqueeze(-1).expand(*self.inverse.shape[:3], 1))
-        own = self.symbols.gather(2, index.expand(*self.symbols.shape[:2], 1)).unsqueeze(-1)
-        p = self.power.gather(1, k[:, None])[:, None, :, None]
-        ratio = (
-            self.posterior_variance_ratio().gather(2, index.expand(*self.symbols.shape[:2], 1)).unsqueeze(-1)
-        )
-        scale = own * (self.noise[:, None, None, None] / (p * ratio))
-        return self.residual + (self.basis @ (column * scale)).squeeze(-1)
+        rows = torch.arange(len(k), device=k.device)
+        own, ratio = (x[rows, :, k] for x in (self.symbols, self.posterior_variance_ratio()))  # [B, L]
+        scale = own * (self.noise[:, None] / (self.power[rows, k].unsqueeze(-1) * ratio))
+        column = self.inverse[rows, :, :, k] * scale.unsqueeze(-1)
+        return self.residual + (self.basis @ column.unsqueeze(-1)).squeeze(-1)
 
 
 def drop_source(params: GaussianParameters, k: Tensor) -> GaussianParameters:
@@ -124,22 +120,13 @@ class Exchanges:
         return GaussianParameters(points, powers, params.log_noise)
 
 
-@dataclass(frozen=True)
-class CandidatePool:
-    """Candidates of B scenes: polar points [B, C, 3] and responses ``b_c^H`` [B, L, C, M], computed once."""
-
-    points: Tensor
-    responses: Tensor
-
-    @classmethod
-    def compute(cls, obs: Observation, points: Tensor, geometry: ArrayGeometry) -> CandidatePool:
-        """Responses of the candidates at polar `points`."""
-        return cls(points, obs.observe(polar_steering(points, geometry)).mH.resolve_conj())
+def candidate_responses(obs: Observation, points: Tensor, geometry: ArrayGeometry) -> Tensor:
+    """Responses ``b_c^H`` [B, L, C, M] of candidates at polar `points` [B, C, 3]."""
+    return obs.observe(polar_steering(points, geometry)).mH.resolve_conj()
 
 
-def score_exchanges(fit: GaussianFit, pool: CandidatePool) -> Exchanges:
-    """Gains of exchanging every source for every candidate."""
-    bh = pool.responses
+def score_exchanges(fit: GaussianFit, points: Tensor, bh: Tensor) -> Exchanges:
+    """Gains of exchanging every source for every candidate: polar `points` [B, C, 3] and their responses."""
     noise, p = fit.noise[:, None, None], fit.power[:, None, :]
     cross = bh @ fit.basis  # [B, L, C, K]
     mixed = cross @ fit.inverse
@@ -150,7 +137,7 @@ def score_exchanges(fit: GaussianFit, pool: CandidatePool) -> Exchanges:
     s = S.unsqueeze(-2) + square(T) * (p / ratio).unsqueeze(-1)
     q = Q.unsqueeze(-2) + T * (fit.symbols / ratio).unsqueeze(-1)
     gain, power = _best_power(s, square(q), fit.power)
-    return Exchanges(pool.points, gain - fit.losses().unsqueeze(-1), power)
+    return Exchanges(points, gain - fit.losses().unsqueeze(-1), power)
 
 
 def _best_power(s: Tensor, q2: Tensor, power: Tensor) -> tuple[Tensor, Tensor]:

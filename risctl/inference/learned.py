@@ -116,7 +116,8 @@ class LearnedEstimator:
     def _locate(self, obs: Observation, counts: Tensor | None, rows: Tensor, result: Estimates) -> None:
         """Estimate at the given or the estimated counts, into `rows` of `result`.
 
-        With moves the best hypotheses found; else positions of the network or of MUSIC, the count the head's.
+        With moves these are the best hypotheses found; without, positions of the network or of MUSIC, at the
+        count of the head.
         """
         forward, steps = self.forward(obs.y, obs.H, obs.codes), self.inference.nf_mle_iters
         found = self.count_hypotheses(obs, forward) if self.inference.moves else None

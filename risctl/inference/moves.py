@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from risctl.inference.count import gaussian_start
-from risctl.inference.exchange import CandidatePool, GaussianFit, drop_source, score_exchanges
+from risctl.inference.exchange import GaussianFit, candidate_responses, drop_source, score_exchanges
 from risctl.inference.gaussian import Hypothesis
 from risctl.inference.greedy import Search
 from risctl.inference.observation import Observation, tree_index, tree_scatter
@@ -62,12 +62,13 @@ class MoveSettings:
 
 @dataclass(frozen=True)
 class MoveState:
-    """Current sources, their likelihood terms and the candidate pool, per scene."""
+    """Current sources, their likelihood terms, and candidates [B, C, 3] with their responses [B, L, C, M]."""
 
     obs: Observation
     hypothesis: Hypothesis
     fit: GaussianFit
-    pool: CandidatePool
+    candidates: Tensor
+    responses: Tensor
 
 
 @dataclass(frozen=True)
@@ -106,8 +107,8 @@ class MoveSearch:
         hypothesis = self.search.polish(obs, first, self.settings.start_steps)
         fit = GaussianFit.compute(obs, hypothesis.params, geometry)
         candidates = torch.cat([proposals, self.residual_peaks(obs, fit)], dim=1)
-        state = MoveState(obs, hypothesis, fit, CandidatePool.compute(obs, candidates, geometry))
-        return self.exchange(state, self.settings.rounds)
+        responses = candidate_responses(obs, candidates, geometry)
+        return self.exchange(MoveState(obs, hypothesis, fit, candidates, responses), self.settings.rounds)
 
     def drop_weakest(self, state: MoveState) -> MoveState:
         """State after the source of least loss was dropped, the others refined and exchanges tried."""
@@ -131,7 +132,7 @@ class MoveSearch:
 
     def _best_exchange(self, state: MoveState) -> tuple[Tensor, MoveState]:
         """Indices of the scenes in which the best exchange is kept, and their state after it."""
-        scored = score_exchanges(state.fit, state.pool)
+        scored = score_exchanges(state.fit, state.candidates, state.responses)
         gain, k, c = scored.best()
         tried = (gain > self.settings.screen).nonzero().squeeze(-1)
         if not len(tried):
@@ -142,7 +143,7 @@ class MoveSearch:
         better = rise > self.settings.margin
         rows, obs, kept = tried[better], obs[better], tree_index(refined, better)
         fit = GaussianFit.compute(obs, kept.params, self.search.geometry)
-        return rows, MoveState(obs, kept, fit, tree_index(state.pool, rows))
+        return rows, MoveState(obs, kept, fit, state.candidates[rows], state.responses[rows])
 
     def residual_peaks(self, obs: Observation, fit: GaussianFit) -> Tensor:
         """Polar points [B, peaks, 3] of the residual's peaks, with the source of least loss removed.

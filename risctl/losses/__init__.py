@@ -1,9 +1,15 @@
 """Loss terms, one small file per family, and their total."""
 
 from risctl.losses.positions import match_slots
-from risctl.losses.total import TERMS, LossValue, per_scene_terms, total_loss
+from risctl.losses.total import (
+    TERMS,
+    LossValue,
+    main_weights,
+    per_scene_terms,
+    term_weights,
+    total_loss,
+)
 from risctl.losses.truth import Truth
-from risctl.losses.weights import main_weights, term_weights
 
 __all__ = [
     "TERMS",

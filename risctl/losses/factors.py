@@ -13,8 +13,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from risctl.losses.energy import GUARD, energy
-from risctl.losses.products import inner_products
+from risctl.losses.moments import GUARD, energy, inner_products
 
 EMPTY_COLUMN = 1e-6
 
@@ -24,12 +23,9 @@ def slot_coherence(A_angle: Tensor, A_range: Tensor) -> tuple[Tensor, Tensor]:
     K = A_angle.shape[-1]
     (gram,) = inner_products(torch.cat([A_angle, A_range], dim=-1))
     columns = gram.diagonal(dim1=-2, dim2=-1).real
-    guarded = torch.cat([_guarded(columns[:, :K]), _guarded(columns[:, K:])], dim=-1)
+    factors = columns[:, :K], columns[:, K:]
+    guarded = torch.cat([x + EMPTY_COLUMN * x.mean(-1, keepdim=True) + GUARD for x in factors], dim=-1)
     coherence = energy(gram[:, :K], 0) / (guarded[:, :K].unsqueeze(-1) * guarded.unsqueeze(-2))
     different = 1.0 - torch.eye(K, dtype=coherence.dtype, device=coherence.device)
     ortho, cross = coherence[..., :K] * different, coherence[..., K:] * different
     return ortho.sum((-2, -1)), cross.sum((-2, -1))
-
-
-def _guarded(columns: Tensor) -> Tensor:
-    return columns + EMPTY_COLUMN * columns.mean(-1, keepdim=True) + GUARD

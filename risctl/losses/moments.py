@@ -1,18 +1,71 @@
-"""Inner products that several terms share, computed once per batch.
+"""Squared moduli, traces and power shares; inner products that several terms share, computed once per batch.
 
 All that the covariance terms use of ``R = F F^H + load I`` (rank r << N) and of the true steering vectors A
 is in three small matrices, ``F^H F`` [r, r], ``F^H A`` [r, K] and ``A^H A`` [K, K], and in two diagonals.
+One function makes all products with F, because F is the only large operand: forward and backward pass over it
+once per product, without the conjugated copies that a chain of elementary products makes.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
+import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from risctl.covariance import LowRank
-from risctl.losses.energy import energy, trace
 from risctl.losses.truth import Truth
+
+GUARD = 1e-12
+
+
+def energy(x: Tensor, dims: int = 1) -> Tensor:
+    """``sum |x|^2 = sum (real^2 + imag^2)`` of complex x over its last `dims` axes; 0: entry by entry."""
+    if dims == 0:
+        return x.real.square() + x.imag.square()
+    parts = torch.view_as_real(x.resolve_conj())
+    return parts.flatten(-1 - dims).square().sum(-1)
+
+
+def trace(x: Tensor) -> Tensor:
+    """Real part of the trace [...] of matrices [..., n, n]."""
+    return x.diagonal(dim1=-2, dim2=-1).real.sum(-1)
+
+
+def power_share(power: Tensor) -> Tensor:
+    """Share [B, K_max] of every slot in the power; zero throughout where there is none."""
+    return power / (power.sum(-1, keepdim=True) + GUARD)
+
+
+def inner_products(F: Tensor, *vectors: Tensor) -> tuple[Tensor, ...]:
+    """``F^H F`` [B, r, r] and, for each of `vectors` [B, m, N] (one vector per row), ``F^H a`` [B, r, m].
+
+    Differentiable in F [B, N, r] and in the vectors.
+    """
+    products: tuple[Tensor, ...] = _InnerProducts.apply(F, *vectors)  # type: ignore[no-untyped-call]
+    return products
+
+
+class _InnerProducts(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, F: Tensor, *vectors: Tensor) -> tuple[Tensor, ...]:
+        ctx.save_for_backward(F, *vectors)
+        F_H = F.mH.resolve_conj()
+        return F_H @ F, *(F_H @ a.mT for a in vectors)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad_gram: Tensor, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        F, *vectors = ctx.saved_tensors
+        grad_F = None
+        if ctx.needs_input_grad[0]:
+            grad_F = F @ (grad_gram + grad_gram.mH)
+            for a, g in zip(vectors, grads, strict=True):
+                grad_F.baddbmm_(a.mT, g.mH)
+        wanted = zip(grads, ctx.needs_input_grad[1:], strict=True)
+        return grad_F, *((F @ g).mT if needed else None for g, needed in wanted)
 
 
 @dataclass(frozen=True)

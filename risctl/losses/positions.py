@@ -13,13 +13,14 @@ at the truth.
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import torch
 from torch import Tensor
 from torch.nn.functional import smooth_l1_loss
 
 from risctl.config import LossConfig
-from risctl.losses.energy import GUARD, power_share
-from risctl.losses.matching import assign
+from risctl.losses.moments import GUARD, power_share
 from risctl.losses.truth import Truth
 from risctl.physics.geometry import direction
 
@@ -73,3 +74,42 @@ def _chords(position: Tensor, truth: Truth) -> Tensor:
     slot = direction(position[..., 0], position[..., 1])
     difference: Tensor = torch.linalg.vector_norm(source.unsqueeze(-2) - slot.unsqueeze(-3), dim=-1)
     return difference
+
+
+def assign(cost: Tensor) -> Tensor:
+    """Permutation of least total cost, a batch at a time; exact, as the Hungarian method is.
+
+    Dynamic programming over the subsets of slots used so far (Held and Karp's recursion for an assignment),
+    K steps over 2^K subsets: with ``T[k, S]`` the least cost of giving the slots S to the first k sources,
+    ``T[k+1, S] = min over j in S of T[k, S - {j}] + cost[k, j]``.
+
+    Args:
+        cost: of giving slot j to source k, [..., k, j], K x K and finite. Rows of zeros leave a source out.
+
+    Returns:
+        Slot of every source, int64 [..., K]. Of equal assignments always the same one.
+    """
+    K = cost.shape[-1]
+    without, inside = _subsets(K, cost.device)
+    best = torch.full((*cost.shape[:-2], 1 << K), torch.inf, dtype=cost.dtype, device=cost.device)
+    best[..., 0] = 0.0
+    choices = []
+    for k in range(K):
+        candidates = best[..., without] + cost[..., k, :].unsqueeze(-2)
+        best, choice = candidates.masked_fill(~inside, torch.inf).min(-1)
+        choices.append(choice)
+    subset = torch.full_like(choices[0][..., :1], (1 << K) - 1)
+    slots = []
+    for choice in reversed(choices):
+        slot = choice.gather(-1, subset)
+        slots.append(slot)
+        subset = subset - (1 << slot)
+    return torch.cat(slots[::-1], dim=-1)
+
+
+@lru_cache(maxsize=16)
+def _subsets(K: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """For every subset S and slot j: the subset ``S - {j}``, and whether j is in S; [2^K, K]."""
+    S = torch.arange(1 << K, device=device).unsqueeze(-1)
+    bit = 1 << torch.arange(K, device=device)
+    return S & ~bit, (S & bit) != 0

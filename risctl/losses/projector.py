@@ -25,13 +25,13 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from risctl.losses.energy import energy
+from risctl.covariance.lowrank import RANK_ROUNDING
+from risctl.losses.moments import energy
 from risctl.losses.spectrum import Spectrum
 
 # Relative to the largest eigenvalue. A smaller gap counts as this one in the gradient, which stays finite
 # where signal and noise eigenvalue meet and the subspace itself jumps.
 GAP_FLOOR = 1e-3
-RANK_ROUNDING = 8.0  # eigenvalues below this many units of rounding (times r) of the largest count as zero
 
 
 def energy_inside(gram: Tensor, b: Tensor, spectrum: Spectrum, num_sources: Tensor, most: int) -> Tensor:

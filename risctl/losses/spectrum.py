@@ -16,7 +16,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from risctl.config import LossConfig
 from risctl.losses.moments import Moments
 
 
@@ -52,13 +51,3 @@ def eigenvalue_gap(moments: Moments, spectrum: Spectrum, num_sources: Tensor) ->
     V = V * (index < r).unsqueeze(-2)  # past the rank of the factor eigenvalues are zero
     pair = (V.conj() * (moments.gram @ V)).real.sum(-2)
     return (pair[:, 0] - pair[:, 1]) / moments.R.shape[-1]
-
-
-def gap_hinge(gap: Tensor, loss: LossConfig) -> Tensor:
-    """`gap` [B]: shortfall of the gap from `gap_margin`."""
-    return (loss.gap_margin - gap).clamp_min(0.0)
-
-
-def gap_target(gap: Tensor, loss: LossConfig) -> Tensor:
-    """`margin` [B]: shortfall from `margin_target` of the gap clamped to it."""
-    return loss.margin_target - gap.clamp_max(loss.margin_target)

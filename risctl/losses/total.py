@@ -3,6 +3,9 @@
 Every term is computed per scene in single precision or wider, autocast off, from factors and r x r Gram
 matrices; what several terms need (Gram matrices, one eigendecomposition, the energies of steering vectors
 inside the signal subspace) is computed once. R is ``R_blend`` in all of them but `cov_pred`.
+
+Weights follow a schedule in training. Validation, gates, checkpoints and searches always use those of the
+main phase, so that their losses can be compared.
 """
 
 from __future__ import annotations
@@ -16,15 +19,13 @@ from torch.nn.functional import cross_entropy
 
 from risctl.config import LossConfig
 from risctl.covariance import full_precision
-from risctl.losses.covariance import covariance_nmse
+from risctl.losses.covariance import covariance_nmse, covariance_outside
 from risctl.losses.factors import slot_coherence
-from risctl.losses.moments import Moments, Reference
+from risctl.losses.moments import Moments, Reference, inner_products, power_share
 from risctl.losses.music import peak_contrast, stencil_steering
 from risctl.losses.positions import direction_chamfer, matched_distance
-from risctl.losses.products import inner_products
 from risctl.losses.projector import energy_inside
-from risctl.losses.spectrum import Spectrum, eigenvalue_gap, gap_hinge, gap_target
-from risctl.losses.subspace import covariance_outside, predicted_outside
+from risctl.losses.spectrum import Spectrum, eigenvalue_gap
 from risctl.losses.truth import Truth
 from risctl.model import Forward, Prediction
 from risctl.physics import ArrayGeometry, steering_vector
@@ -43,6 +44,7 @@ TERMS = (
     "subspace_align",
     "peak_contrast",
 )  # each named like its weight in `LossConfig`
+SCHEDULED = ("subspace_align", "peak_contrast")
 
 
 @dataclass(frozen=True)
@@ -96,13 +98,9 @@ def per_scene_terms(
 
 def _single_or_wider(prediction: Prediction) -> Prediction:
     """The prediction, with what an autocast network left in half precision widened."""
-    real = {
-        "count_logits": prediction.count_logits,
-        "position": prediction.position,
-        "power": prediction.power,
-    }
-    wide = {name: x.to(torch.promote_types(x.dtype, torch.float32)) for name, x in real.items()}
-    return Prediction(prediction.A_angle, prediction.A_range, **wide)
+    real = (prediction.count_logits, prediction.position, prediction.power)
+    wide = (x.to(torch.promote_types(x.dtype, torch.float32)) for x in real)
+    return Prediction(prediction.A_angle, prediction.A_range, *wide)
 
 
 def _slot_terms(prediction: Prediction, truth: Truth, loss: LossConfig) -> dict[str, Tensor]:
@@ -120,7 +118,11 @@ def _slot_terms(prediction: Prediction, truth: Truth, loss: LossConfig) -> dict[
 def _covariance_terms(
     forward: Forward, prediction: Prediction, truth: Truth, loss: LossConfig, geometry: ArrayGeometry
 ) -> dict[str, Tensor]:
-    """Terms of the covariances: errors of prediction and blend, the blend's spectrum and signal subspace."""
+    """Terms of the covariances: errors of prediction and blend, the blend's spectrum and signal subspace.
+
+    ``align = sum_k w_k (1 - a_k^H P_R a_k)`` in [0, 1] is the energy of the predicted steering vectors a_k,
+    w_k their power shares, outside the signal subspace: P_R projects on the K leading eigenvectors of R.
+    """
     reference, R = Reference.of(truth), forward.covariances.blend
     R_pred = forward.covariances.pred
     azimuth, elevation, range_ = prediction.position.unbind(-1)
@@ -137,9 +139,33 @@ def _covariance_terms(
     return {
         "cov": covariance_nmse(blend, reference, loss),
         "cov_pred": covariance_nmse(Moments(R_pred, *inner_products(R_pred.F, truth.A.mT)), reference, loss),
-        "gap": gap_hinge(gap, loss),
-        "margin": gap_target(gap, loss),
-        "align": predicted_outside(inside[:, :K], prediction.power),
+        "gap": (loss.gap_margin - gap).clamp_min(0.0),
+        "margin": loss.margin_target - gap.clamp_max(loss.margin_target),
+        "align": (power_share(prediction.power) * (1.0 - inside[:, :K])).sum(-1),
         "subspace_align": covariance_outside(blend, reference, loss),
         "peak_contrast": peak_contrast(inside[:, K : 2 * K], inside[:, 2 * K :], truth),
     }
+
+
+def main_weights(loss: LossConfig) -> dict[str, float]:
+    """Weight of every term in the main phase."""
+    return {name: getattr(loss, name) for name in TERMS}
+
+
+def term_weights(loss: LossConfig, epoch: int, epochs: int) -> dict[str, float]:
+    """Weight of every term in training.
+
+    The last `schedule_final_fraction` of the epochs (rounded to whole epochs) is the final phase; of the
+    others the first `schedule_start_epochs` are the first phase, the rest the main phase.
+
+    Args:
+        loss: weights and schedule.
+        epoch: from 0.
+        epochs: number of epochs of the run.
+    """
+    phase = ""
+    if epoch >= epochs - round(loss.schedule_final_fraction * epochs):
+        phase = "_final"
+    elif epoch < loss.schedule_start_epochs:
+        phase = "_start"
+    return main_weights(loss) | {name: getattr(loss, name + phase) for name in SCHEDULED}

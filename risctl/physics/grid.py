@@ -92,6 +92,7 @@ class PolarGrid:
         points = torch.cat([quadrant * quadrant.new_tensor([sy, sz, 1.0]) for sy, sz in PARITIES])
         limit = (1.0 - points[:, 1].square()).sqrt() * math.sin(view.azimuth)
         inside = points[:, 0].abs() <= limit * (1.0 + 1e-6)
+        # Images by the signs of u_y and u_z (plus, minus), mirrored so that every axis ascends.
         pp, mp, pm, mm = torch.arange(len(points), device=points.device).view(4, Y, Z, Q)
         lower, upper = torch.cat([mm.flip(0, 1), mp.flip(0)], dim=1), torch.cat([pm.flip(1), pp], dim=1)
         return cls(
@@ -116,16 +117,15 @@ class PolarGrid:
 
     def correlate(self, X: Tensor) -> Tensor:
         """``X^H a_g`` for every grid point: X complex [..., J, N] (rows are vectors) -> [..., J, G]."""
-        products = [
-            x.conj() @ a for x, a in zip(parity_parts(X, self.columns, self.rows), self.parts, strict=True)
-        ]
+        parities = parity_parts(X, self.columns, self.rows)
+        products = [x.conj() @ a for x, a in zip(parities, self.parts, strict=True)]
         return torch.cat(list(mirror_images(*products)), dim=-1)
 
     def energy(self, X: Tensor) -> Tensor:
         """``sum_j |x_j^H a_g|^2``: X complex [..., J, N] -> real [..., G]."""
         lead, J = X.shape[:-2], X.shape[-2]
-        parts = parity_parts(X.reshape(-1, J, X.shape[-1]), self.columns, self.rows)
-        rows = [real_rows(x) for x in parts]
+        parities = parity_parts(X.reshape(-1, J, X.shape[-1]), self.columns, self.rows)
+        rows = [real_rows(x) for x in parities]
         quadrant = self.parts[0].shape[-1]
         out = torch.empty(rows[0].shape[0], 4, quadrant, dtype=rows[0].dtype, device=X.device)
         block = max(64, CACHE_FLOATS // rows[0].shape[:2].numel())

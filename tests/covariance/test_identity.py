@@ -3,7 +3,7 @@
 import pytest
 
 from risctl.config import CovarianceConfig
-from risctl.covariance import covariance_fingerprint, identity
+from risctl.covariance import covariance_fingerprint, pipeline
 
 CHANGES = [
     {"beta": 0.301},
@@ -31,5 +31,5 @@ def test_equal_knobs_share_it() -> None:
 
 def test_another_version_of_the_pipeline_changes_it(monkeypatch: pytest.MonkeyPatch) -> None:
     before = covariance_fingerprint(CovarianceConfig())
-    monkeypatch.setattr(identity, "PIPELINE_VERSION", identity.PIPELINE_VERSION + 1)
+    monkeypatch.setattr(pipeline, "PIPELINE_VERSION", pipeline.PIPELINE_VERSION + 1)
     assert covariance_fingerprint(CovarianceConfig()) != before

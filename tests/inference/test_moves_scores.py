@@ -6,9 +6,9 @@ from torch import Tensor
 
 from risctl.inference.exchange import (
     POWER_LADDER,
-    CandidatePool,
     Exchanges,
     GaussianFit,
+    candidate_responses,
     drop_source,
     score_exchanges,
 )
@@ -42,8 +42,8 @@ def changed(params: GaussianParameters, k: int, point: Tensor, log_power: Tensor
 
 def scores(setting: Setting, geometry: ArrayGeometry) -> Exchanges:
     obs, params, candidates = setting
-    fit, pool = GaussianFit.compute(obs, params, geometry), CandidatePool.compute(obs, candidates, geometry)
-    return score_exchanges(fit, pool)
+    fit = GaussianFit.compute(obs, params, geometry)
+    return score_exchanges(fit, candidates, candidate_responses(obs, candidates, geometry))
 
 
 def test_loss_is_the_likelihood_lost(setting: Setting, geometry64: ArrayGeometry) -> None:

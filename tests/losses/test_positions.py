@@ -10,8 +10,7 @@ from torch import Tensor
 
 from risctl.config import LossConfig
 from risctl.losses import match_slots
-from risctl.losses.matching import assign
-from risctl.losses.positions import direction_chamfer, matched_distance
+from risctl.losses.positions import assign, direction_chamfer, matched_distance
 from tests.losses.cases import LOSS, build, simulated
 
 CASE = build(0.0, simulated(count=16))

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from risctl.losses.products import inner_products
+from risctl.losses.moments import inner_products
 from risctl.losses.projector import GAP_FLOOR, energy_inside
 from risctl.losses.spectrum import Spectrum
 

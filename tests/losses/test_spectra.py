@@ -7,11 +7,10 @@ from torch import Tensor
 from risctl.config import LossConfig
 from risctl.covariance import LowRank
 from risctl.losses import Truth
-from risctl.losses.moments import Moments, Reference
+from risctl.losses.covariance import covariance_outside
+from risctl.losses.moments import Moments, Reference, inner_products
 from risctl.losses.music import peak_contrast
-from risctl.losses.products import inner_products
 from risctl.losses.spectrum import Spectrum, eigenvalue_gap
-from risctl.losses.subspace import covariance_outside
 from risctl.physics import ArrayGeometry
 from tests.losses.cases import LOSS, build, simulated
 from tests.oracle import losses as oracle
