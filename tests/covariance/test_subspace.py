@@ -22,17 +22,10 @@ def test_equals_the_dense_decomposition(K: int, dtype: torch.dtype, tolerance: f
     torch.testing.assert_close((U @ U.mH).to(V), V @ V.mH, rtol=0.0, atol=tolerance)
 
 
-def test_columns_are_orthonormal() -> None:
-    U, _ = leading_subspace(factor(), 6)
-    torch.testing.assert_close(U.mH @ U, torch.eye(6, dtype=U.dtype).expand(4, 6, 6))
-
-
 @pytest.mark.parametrize("rank", [1, 2])
 def test_past_the_rank_columns_are_zero(rank: int) -> None:
-    F = factor(L=rank) @ torch.randn(
-        4, rank, 5, dtype=torch.complex128, generator=torch.Generator().manual_seed(1)
-    )
-    U, values = leading_subspace(F, 7)
+    mixing = torch.randn(4, rank, 5, dtype=torch.complex128, generator=torch.Generator().manual_seed(1))
+    U, values = leading_subspace(factor(L=rank) @ mixing, 7)
     assert U.shape == (4, 20, 7)
     assert values.shape == (4, 7)
     assert bool((values[:, :rank] > 0).all())
@@ -43,6 +36,5 @@ def test_past_the_rank_columns_are_zero(rank: int) -> None:
 def test_a_rotation_of_the_factor_changes_nothing() -> None:
     F = factor()
     Q, _ = torch.linalg.qr(torch.randn(4, 6, 6, dtype=F.dtype, generator=torch.Generator().manual_seed(9)))
-    U, _ = leading_subspace(F, 3)
-    V, _ = leading_subspace(F @ Q, 3)
+    (U, _), (V, _) = leading_subspace(F, 3), leading_subspace(F @ Q, 3)
     torch.testing.assert_close(U @ U.mH, V @ V.mH)

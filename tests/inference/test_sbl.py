@@ -11,7 +11,7 @@ from risctl.inference.sbl import NUM_RANGES, OVERSAMPLING, SblEstimator, lattice
 from risctl.inference.sbl_learning import fixed_point_step, grid_responses, initial_powers, learn, prune
 from risctl.physics import ArrayGeometry, FieldOfView, simulate_scenes
 from risctl.physics.grid import PolarGrid
-from tests.oracle.likelihood import snapshot_covariance
+from tests.oracle import snapshot_covariance
 
 SMALL = PhysicsConfig(ris_columns=6, ris_rows=5, num_antennas=8, num_snapshots=6, max_sources=3)
 WIDE, DOUBLE = torch.complex128, torch.float64

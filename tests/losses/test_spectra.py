@@ -41,10 +41,9 @@ def test_outside_under_any_load(geometry64: ArrayGeometry, delta: float, load: f
 def test_outside_is_exact_for_a_covariance_beside_the_sources(geometry64: ArrayGeometry) -> None:
     """R in the orthogonal complement of the sources: all of it is outside."""
     truth = Truth.of(SCENES, geometry64)
-    beside = torch.linalg.qr(torch.cat([truth.A + 1e-9 * draw(8, 144, 5), draw(8, 144, 4, seed=2)], dim=-1))[
-        0
-    ]
-    outside = covariance_outside(moments(beside[..., 5:], truth, 0.0), Reference.of(truth), LOSS)
+    columns = torch.cat([truth.A + 1e-9 * draw(8, 144, 5), draw(8, 144, 4, seed=2)], dim=-1)
+    beside = torch.linalg.qr(columns)[0][..., 5:]
+    outside = covariance_outside(moments(beside, truth, 0.0), Reference.of(truth), LOSS)
     torch.testing.assert_close(outside, torch.ones_like(outside), rtol=0, atol=1e-6)
 
 

@@ -1,4 +1,4 @@
-"""Ridge back-projection and sample covariance by the textbook formulas."""
+"""Back-projection, sample, predicted and blended covariance as dense matrices, by the definition."""
 
 import numpy as np
 
@@ -37,3 +37,15 @@ def sample_covariance(a: np.ndarray, center: bool = True) -> np.ndarray:
     for a_l in a:
         total += np.outer(a_l, a_l.conj())
     return to_trace_n(total / (max(num_snapshots - 1, 1) if center else num_snapshots))
+
+
+def predicted_covariance(A_angle: np.ndarray, A_range: np.ndarray, range_weight: float = 0.3) -> np.ndarray:
+    """R_pred [N,N] = A_angle A_angle^H + range_weight A_range A_range^H, Hermitian, trace N."""
+    return to_trace_n(A_angle @ A_angle.conj().T + range_weight * A_range @ A_range.conj().T)
+
+
+def blended_covariance(
+    R_pred: np.ndarray, R_samp: np.ndarray, beta: float = 0.3, eps_cov: float = 1e-3
+) -> np.ndarray:
+    """R_blend [N,N] = (1 - beta) R_pred + beta R_samp, Hermitian, trace N, then eps_cov I added."""
+    return to_trace_n((1.0 - beta) * R_pred + beta * R_samp) + eps_cov * np.eye(len(R_pred))
