@@ -3,19 +3,16 @@
 import numpy as np
 
 
-def ridge_strength(Phi_l: np.ndarray, tikhonov_alpha: float = 1e-3) -> float:
-    """alpha_l = tikhonov_alpha (tr(Phi_l^H Phi_l)/N + 1e-12)."""
-    gram = Phi_l.conj().T @ Phi_l
-    return float(tikhonov_alpha * (np.trace(gram).real / len(gram) + 1e-12))
-
-
 def back_projection(Phi: np.ndarray, y: np.ndarray, tikhonov_alpha: float = 1e-3) -> np.ndarray:
-    """a [L,N]: a_l = (Phi_l^H Phi_l + alpha_l I_N)^{-1} Phi_l^H y_l, by an N x N solve."""
+    """a [L,N]: a_l = (Phi_l^H Phi_l + alpha_l I_N)^{-1} Phi_l^H y_l, by an N x N solve.
+
+    alpha_l = tikhonov_alpha (tr(Phi_l^H Phi_l)/N + 1e-12).
+    """
     rows = []
     for Phi_l, y_l in zip(Phi, y, strict=True):
-        alpha = ridge_strength(Phi_l, tikhonov_alpha)
-        normal = Phi_l.conj().T @ Phi_l + alpha * np.eye(Phi_l.shape[1])
-        rows.append(np.linalg.solve(normal, Phi_l.conj().T @ y_l))
+        gram, N = Phi_l.conj().T @ Phi_l, Phi_l.shape[1]
+        alpha = tikhonov_alpha * (np.trace(gram).real / N + 1e-12)
+        rows.append(np.linalg.solve(gram + alpha * np.eye(N), Phi_l.conj().T @ y_l))
     return np.stack(rows)
 
 

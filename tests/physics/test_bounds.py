@@ -171,9 +171,6 @@ def test_scenes_without_sources_have_no_bound() -> None:
     assert bool(empty.position.isnan().all())
 
 
-# Scaling laws
-
-
 def at_noise(scenes: Scenes, factor: float, physics: PhysicsConfig, kind: str) -> Bounds:
     return bounds_of(replace(scenes, noise_var=scenes.noise_var * factor), physics, kind)
 
@@ -261,9 +258,6 @@ def test_unknown_symbols_at_random_cost_more_for_one_source_and_code() -> None:
     assert bool((torch.stack([*excess, torch.zeros(3, 1)]).diff(dim=0) < 0).all())
 
 
-# More sources
-
-
 @each_kind
 @pytest.mark.parametrize("K", [2, 3, 5])
 def test_another_source_never_lowers_the_bound_of_the_others(kind: str, K: int) -> None:
@@ -288,9 +282,6 @@ def test_the_order_of_the_sources_does_not_matter(kind: str) -> None:
     swapped = replace(scenes, **{n: getattr(scenes, n)[:, order] for n in (*POLAR, "power", "symbols")})
     plain, other = bounds_of(scenes, physics, kind), bounds_of(swapped, physics, kind)
     np.testing.assert_allclose(other.position.numpy(), plain.position[:, order].numpy(), rtol=1e-8)
-
-
-# Where there is no information
 
 
 def merged(separation: float, kind: str) -> Bounds:
