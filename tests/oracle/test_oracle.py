@@ -39,7 +39,8 @@ def test_distance_by_hand():
     np.testing.assert_allclose(geometry.distances(one, 0.0, 0.0, 1.0), [np.sqrt(2), 1.0, np.sqrt(2)])
 
 
-def test_taper_follows_the_inverse_distance():
+def test_taper_follows_the_inverse_distance_and_without_it_the_modulus_is_constant():
+    assert np.ptp(np.abs(geometry.steering(geometry.Array(), 0.7, 0.3, 0.9))) < 1e-13
     array = geometry.Array(taper=True)
     a = geometry.steering(array, 0.7, 0.3, 0.9)
     product = np.abs(a) * geometry.distances(array, 0.7, 0.3, 0.9)
