@@ -2,7 +2,6 @@ from .api import check_alignment as check_alignment
 from .api import evaluate as evaluate
 from .api import load_model as load_model
 from .api import locate as locate
-from .api import measurements as measurements
 from .api import overfit as overfit
 from .api import search as search
 from .api import simulate as simulate

@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike
 from risctl import runs
 from risctl.config import Config
 from risctl.config.layers import Layers, Machine
-from risctl.data import Measurements, SceneStream, check_measurements
+from risctl.data import SceneStream, check_measurements
 from risctl.evaluation.alignment import Report
 from risctl.model.load import LoadedModel
 from risctl.physics import Scenes
@@ -86,27 +86,12 @@ def locate(
     """
     layers = Layers() if model is not None and config is None else _layers(config)
     chosen = runs.choose_estimator(layers, estimator, model, runs.resolve_device(device))
-    data = measurements(y, H, codes, chosen.config.physics.num_elements)
-    estimates = runs.locate_measurements(chosen, data, num_sources, batch)
-    return Located.from_estimates(chosen.name, estimates, chosen.reason)
-
-
-def measurements(y: ArrayLike, H: ArrayLike, codes: ArrayLike, num_elements: int = 144) -> Measurements:
-    """Check the arrays of a measurement; shapes as in `locate`.
-
-    Raises:
-        InputError: another shape or kind of number, NaN or infinity, or a scene that is zero throughout.
-
-    Example:
-        >>> import numpy as np, risctl
-        >>> ones = np.ones((4, 8, 16), complex)
-        >>> len(risctl.measurements(ones, np.ones((16, 144), complex), np.ones((8, 144), complex)))
-        4
-    """
     arrays = {"y": np.asarray(y), "H": np.asarray(H), "codes": np.asarray(codes)}
     if arrays["y"].ndim == 2:
         arrays["y"] = arrays["y"][None]
-    return check_measurements(arrays, num_elements, "measurements")
+    data = check_measurements(arrays, chosen.config.physics.num_elements, "measurements")
+    estimates = runs.locate_measurements(chosen, data, num_sources, batch)
+    return Located.from_estimates(chosen.name, estimates, chosen.reason)
 
 
 def load_model(path: str | Path | None = None, device: str = "cpu") -> LoadedModel:

@@ -3,8 +3,6 @@
 Run as ``python -m tests.older_files`` in a directory that `write_files` filled.
 """
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 
@@ -13,11 +11,11 @@ from risctl.config import Config, CovarianceConfig, load_config, parse_section, 
 from risctl.covariance import is_covariance_fingerprint
 from risctl.data import open_dataset
 from risctl.evaluation import Sweep, read_results
+from risctl.hpo.trial import check_settings, settings_of
 from risctl.model import load_checkpoint
 from risctl.runs.gate import GATE_SCENES, fingerprints, passed_gate
-from risctl.search.settings import check_settings, settings_of
+from tests.hpo.small import small_plan
 from tests.runs.tiny import TINY
-from tests.search.small import small_plan
 
 SHIPPED = Path(__file__).resolve().parents[1] / "runs" / "reference"
 STUDY, GATE, DATASET_HASH = Path("study.json"), Path("runs/overfit/now/overfit.json"), Path("hash.txt")

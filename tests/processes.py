@@ -4,8 +4,6 @@ A server reads one JSON request a line: `{"start": {...}}` forks a process and a
 `{"wait": pid}` answers with its exit status (negative: the signal).
 """
 
-from __future__ import annotations
-
 import json
 import os
 import signal

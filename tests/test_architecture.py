@@ -27,14 +27,14 @@ LAYERS = (
     "training",
     "inference",
     "evaluation",
-    "search",
+    "hpo",
     "plots",
     "runs",
     "api",
     "cli",
 )
 FORBIDDEN_PAIRS = {("covariance", "data"), ("inference", "training"), ("inference", "data")}
-OWNERS = {"typer": {"cli"}, "rich": {"cli"}, "optuna": {"search"}, "matplotlib": {"plots"}}
+OWNERS = {"typer": {"cli"}, "rich": {"cli"}, "optuna": {"hpo"}, "matplotlib": {"plots"}}
 HEAVY = ("torch", "numpy", "scipy", "optuna", "matplotlib")
 MAX_LINES = 450
 MAX_FUNCTION_LINES = 60

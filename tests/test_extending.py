@@ -1,7 +1,5 @@
 """How many source files a typical addition touches: each case edits a copy of the package and uses it."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import subprocess
@@ -91,7 +89,7 @@ state = TrainingState(lambda epoch: {})
 trained = risctl.train(risctl.load_config("quick", overrides=WORDS), listeners=[state.update])
 assert "norm of R_blend" in state.epoch_line()
 assert "norm of R_blend" in "".join(runs.figure_sentences(trained.best_metrics))
-from risctl.search.tables import trials_csv
+from risctl.hpo.files import trials_csv
 assert "norm_blend" in trials_csv([], [])
 from io import StringIO
 from rich.console import Console
@@ -162,13 +160,7 @@ assert "spread" in trained.epochs[0]["val"], trained.epochs[0]["val"]
 FORMAT = Case(
     1,
     {},
-    (
-        (
-            "data/formats.py",
-            "FORMATS = {\n",
-            '    ".zip": Format(_read_npz, _npz_bytes),\n',
-        ),
-    ),
+    (("data/formats.py", "FORMATS = {\n", '    ".zip": Format(_read_npz, _npz_bytes),\n'),),
     """
 import risctl
 scenes = risctl.simulate("quick", 2)

@@ -1,7 +1,5 @@
 """A setting or a field that is added later leaves every file readable that was written before."""
 
-from __future__ import annotations
-
 import os
 import re
 import shutil

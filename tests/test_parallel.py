@@ -1,7 +1,5 @@
 """Order, errors and the end of worker processes. (What goes to one must be importable there.)"""
 
-from __future__ import annotations
-
 import math
 import os
 import signal

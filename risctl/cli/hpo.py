@@ -20,8 +20,8 @@ from risctl.errors import CheckFailedError, require_range
 from risctl.text import Document, number, readable_seconds
 
 if TYPE_CHECKING:
+    from risctl.hpo import SearchOutcome, TrialRecord
     from risctl.runs import PreparedSearch, Searched
-    from risctl.search import SearchOutcome, TrialRecord
 
 SHOWN = 30  # trials in the table at the end
 

@@ -62,11 +62,14 @@ def locate(
     document = {"estimator": chosen.name, "scenes": runs.describe(estimates)}
     if out is not None:
         runs.write_json(out, versioned(document))
-    _report(document, chosen, file, out, model)
+    by = f"--model {shlex.quote(model)}" if model else f"--estimator {chosen.name}"
+    known = "" if num_sources is None else f" --num-sources {num_sources}"
+    again = f"risctl locate {shlex.quote(str(file))} {by}{known}{common.again} --out positions.json"
+    _report(document, chosen, file, out, again)
     return document
 
 
-def _report(document: Document, chosen: Chosen, file: Path, out: Path | None, model: str | None) -> None:
+def _report(document: Document, chosen: Chosen, file: Path, out: Path | None, again: str) -> None:
     rows = [
         (scene["index"], *(decimals(source[key]) for key in KEYS))
         for scene in document["scenes"]
@@ -75,8 +78,6 @@ def _report(document: Document, chosen: Chosen, file: Path, out: Path | None, mo
     show_table(f"{file}: {chosen.name}", COLUMNS, rows)
     scenes = len(document["scenes"])
     headline = f"{len(rows)} sources in {scenes} scenes; +- is one standard deviation (Fisher)"
-    by = f"--model {shlex.quote(model)}" if model else f"--estimator {chosen.name}"
-    again = f"risctl locate {shlex.quote(str(file))} {by} --out positions.json"
     closing(out or "not written (--out FILE)", headline, "risctl eval --preset quick" if out else again)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import os
+import shlex
 import sys
 from collections.abc import Callable, Iterable
 from contextlib import nullcontext, redirect_stdout
@@ -61,6 +62,20 @@ class Common:
     machine: Machine
     json: bool = False
     dry_run: bool = False
+
+    @property
+    def again(self) -> str:
+        """Settings and device as words of a command line, with a space in front; empty without any."""
+        stated = {
+            "--preset": self.layers.preset,
+            "--config": self.layers.file,
+            "--seed": self.layers.seed,
+            "--device": None if self.machine.device == "auto" else self.machine.device,
+            "--threads": self.machine.threads,
+        }
+        flags = [str(part) for pair in stated.items() if pair[1] is not None for part in pair]
+        words = [*self.layers.overrides, *flags]
+        return f" {shlex.join(words)}" if words else ""
 
     def with_override(self, word: str, first: bool = False) -> Common:
         """These options with one more override word."""

@@ -2,11 +2,10 @@
 
 from risctl.config.compare import canonical_json, diff_configs, fingerprint, flatten, known_fingerprints
 from risctl.config.former import current_names
-from risctl.config.load import load_config
+from risctl.config.layers import load_config
 from risctl.config.network import LossConfig, ModelConfig, TrainingConfig
 from risctl.config.parse import parse_section
 from risctl.config.physics import ImpairmentConfig, PhysicsConfig
-from risctl.config.pipeline import CovarianceConfig, DataConfig
 from risctl.config.presets import (
     preset_directory,
     preset_names,
@@ -15,7 +14,7 @@ from risctl.config.presets import (
     reference_directory,
 )
 from risctl.config.results import EvaluationConfig, InferenceConfig
-from risctl.config.schema import Config
+from risctl.config.schema import Config, CovarianceConfig, DataConfig
 from risctl.config.search import SearchConfig
 
 __all__ = [

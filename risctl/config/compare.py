@@ -6,9 +6,10 @@ version: another default value raises `DEFAULTS_VERSION` here; other numbers fro
 `PIPELINE_VERSION` (covariances) or `GENERATOR_VERSION` (scenes), which stand beside the fingerprints.
 
 Where settings are stored (checkpoints, `dataset.json`, `config.json`, the settings of a study) they are
-compared themselves, as this version reads them. A hash that stands alone (`results.json`, `overfit.json`,
-points of a sweep, scenes in `provenance.json`) is compared with `known_fingerprints`, which include the form
-of risctl 0.1.0. The generated name of a study is of the present form: an older study is joined by its name.
+compared themselves, as this version reads them. A hash that stands alone (the covariance in `results.json`,
+scenes in `provenance.json`) is compared with `known_fingerprints`, which include the form of risctl 0.1.0.
+A verdict of its overfit gate, an interrupted sweep and the generated name of a study are not known any more:
+run the gate or the sweep anew, join the study by its name.
 """
 
 from __future__ import annotations
@@ -35,13 +36,8 @@ def fingerprint(model: BaseModel) -> str:
     return digest16(canonical_json(model))
 
 
-def known_fingerprints(model: BaseModel, section: str = "") -> tuple[str, str]:
-    """The present fingerprint and the one that risctl 0.1.0 wrote for the same settings.
-
-    Args:
-        model: the section, or the whole configuration.
-        section: name of the section, "" for the whole configuration.
-    """
+def known_fingerprints(model: BaseModel, section: str) -> tuple[str, str]:
+    """The present fingerprint of a section, and the one that risctl 0.1.0 wrote for the same settings."""
     return fingerprint(model), digest16(former_canonical_json(model, section))
 
 

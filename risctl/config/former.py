@@ -24,7 +24,8 @@ RENAMED: Final = {
 }
 FORMER = {new: old for old, new in RENAMED.items()}
 
-# The settings that fingerprints of risctl 0.1.0 covered whatever their values, by section. Never extended.
+# The settings that fingerprints of risctl 0.1.0 covered whatever their values, in the sections whose
+# fingerprints are stored without the settings (`former_canonical_json`). Never extended.
 FIRST_SETTINGS: Final = {
     "physics": (
         "wavelength ris_columns ris_rows element_spacing num_antennas num_snapshots min_sources max_sources "
@@ -35,30 +36,7 @@ FIRST_SETTINGS: Final = {
     "physics.impairments": (
         "position_error phase_error_deg amplitude_jitter_db dead_elements wavelength_mismatch"
     ),
-    "data": "seed train_scenes val_scenes test_scenes shard_scenes source repeat ahead validate_on",
     "covariance": "beta tikhonov_alpha eps_cov range_weight center normalisation",
-    "model": "head width depth blocks dropout map_alphas map_rows map_columns map_ranges",
-    "loss": (
-        "cov cov_pred ortho cross gap margin K aux peak align subspace_align peak_contrast lam_diag lam_off "
-        "gap_margin margin_target elevation_factor aux_beta subspace_load stencil_phase subspace_align_start "
-        "subspace_align_final peak_contrast_start peak_contrast_final schedule_start_epochs "
-        "schedule_final_fraction own_presence own_offset own_range own_power own_std"
-    ),
-    "training": (
-        "seed epochs batch accumulate lr head_lr_factor weight_decay warmup_fraction clip ema_decay "
-        "swa_fraction swa_lr_factor curriculum curriculum_until curriculum_max_sources curriculum_min_snr_db "
-        "early_stop_patience precision compile beta_jitter checkpoint_seconds max_skipped_fraction "
-        "max_sanitised_fraction"
-    ),
-    "inference": (
-        "range_grid nf_mle_iters start moves proposals count_by count_rule count_price grid_oversampling "
-        "range_rings swap_rounds sbl_refine_steps sbl_iterations"
-    ),
-    "evaluation": "scenes snr_values_db gate_deg bootstrap gospa_cutoff gospa_power estimators",
-    "search": (
-        "trials epochs patience space spaces startup_trials pruner_warmup_epochs pruner_min_trials "
-        "beta_jitter"
-    ),
 }
 
 
@@ -68,14 +46,14 @@ def current_name(key: str) -> str:
 
 
 def current_names(document: Mapping[str, Any], where: str | Path) -> dict[str, Any]:
-    """Return a stored configuration (sections of values) with every setting under its present name.
+    """A stored configuration (sections of values) with every setting under its present name.
 
     Raises:
         InputError: a setting stands under both names.
     """
     tables = {name: dict(t) if isinstance(t, Mapping) else t for name, t in document.items()}
     for old, new in RENAMED.items():
-        (section, _, former), name = old.partition("."), new.partition(".")[2]
+        (section, former), name = old.split("."), new.split(".")[1]
         table = tables.get(section)
         if isinstance(table, dict) and former in table:
             if name in table:
@@ -84,27 +62,23 @@ def current_names(document: Mapping[str, Any], where: str | Path) -> dict[str, A
     return tables
 
 
-def former_canonical_json(model: BaseModel, section: str = "") -> str:
+def former_canonical_json(model: BaseModel, section: str) -> str:
     """The canonical form of risctl 0.1.0, to compare with fingerprints that are stored without settings.
 
     It held every setting of then under its name of then; settings that came later only where they differ
     from their default.
-
-    Args:
-        model: the section, or the whole configuration.
-        section: name of the section, "" for the whole configuration.
     """
-    values, changed = (model.model_dump(mode="json", exclude_defaults=flag) for flag in (False, True))
-    return json.dumps(_former(values, changed, section), sort_keys=True, separators=(",", ":"))
+    return json.dumps(_former_settings(model, section), sort_keys=True, separators=(",", ":"))
 
 
-def _former(values: dict[str, Any], changed: dict[str, Any], section: str) -> dict[str, Any]:
-    known, out = FIRST_SETTINGS.get(section, "").split(), {}
-    for key, value in values.items():
-        path = f"{section}.{key}" if section else key
+def _former_settings(model: BaseModel, section: str) -> dict[str, Any]:
+    known, changed = FIRST_SETTINGS[section].split(), model.model_dump(exclude_defaults=True)
+    out: dict[str, Any] = {}
+    for key, value in model.model_dump(mode="json").items():
+        path = f"{section}.{key}"
         old = FORMER.get(path, path).rpartition(".")[2]
         if path in FIRST_SETTINGS:
-            out[key] = _former(value, changed.get(key, {}), path)
+            out[key] = _former_settings(getattr(model, key), path)
         elif old in known or key in changed:
             out[old] = value
     return out

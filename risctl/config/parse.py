@@ -24,31 +24,26 @@ OPEN_TABLES = ("search.spaces.",)  # tables below have names that the user choos
 
 def read_table(path: Path) -> dict[str, Any]:
     """Read a TOML file, or a JSON one if its name ends in `.json` (a run's `config.json`)."""
-    text = _read_text(path)
-    try:
-        table = (
-            json.loads(text, object_pairs_hook=_distinct) if path.suffix == ".json" else tomllib.loads(text)
-        )
-    except (ValueError, RecursionError) as error:
-        kind = "JSON" if path.suffix == ".json" else "TOML"
-        raise InputError(path, "", f"valid {kind}", _brief(error)) from None
-    if not isinstance(table, dict):
-        raise InputError(path, "", "a table of sections", type(table).__name__)
-    return table
-
-
-def _read_text(path: Path) -> str:
     try:
         with path.open("rb") as stream:
             raw = stream.read(MAX_FILE_BYTES + 1)
     except (OSError, ValueError) as error:
-        raise InputError(path, "", "a readable configuration file", _brief(error)) from None
+        reason = error.strerror.lower() if isinstance(error, OSError) and error.strerror else error
+        raise InputError(path, "", "a readable configuration file", reason) from None
     if len(raw) > MAX_FILE_BYTES:
         raise InputError(path, "", "a configuration file of at most 1 MB", "a larger one")
+    is_json = path.suffix == ".json"
     try:
-        return raw.decode("utf-8")
+        text = raw.decode("utf-8")
+        table = json.loads(text, object_pairs_hook=_distinct) if is_json else tomllib.loads(text)
     except UnicodeDecodeError:
         raise InputError(path, "", "UTF-8 text", "other bytes") from None
+    except (ValueError, RecursionError) as error:
+        reason = "tables nested too deeply" if isinstance(error, RecursionError) else error
+        raise InputError(path, "", f"valid {'JSON' if is_json else 'TOML'}", reason) from None
+    if not isinstance(table, dict):
+        raise InputError(path, "", "a table of sections", type(table).__name__)
+    return table
 
 
 def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -56,13 +51,6 @@ def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(table) != len(pairs):
         raise ValueError("a key that occurs twice")
     return table
-
-
-def _brief(error: BaseException) -> str:
-    """The reason without the path, which the message has already."""
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror.lower()
-    return "tables nested too deeply" if isinstance(error, RecursionError) else str(error)
 
 
 def parse_override(word: str) -> tuple[str, Any]:

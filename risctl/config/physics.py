@@ -95,7 +95,7 @@ class PhysicsConfig(Section):
         return self.ris_columns * self.ris_rows
 
     @model_validator(mode="after")
-    def _check_order(self) -> Self:
+    def _check_across(self) -> Self:
         pairs = (
             ("min_sources", "max_sources"),
             ("rician_k_min", "rician_k_max"),
@@ -107,17 +107,9 @@ class PhysicsConfig(Section):
                 raise cross_field_error(low, f"at most {high}", got)
         if self.range_min >= self.range_max:
             raise cross_field_error("range_min", "below range_max", f"{self.range_min} >= {self.range_max}")
-        return self
-
-    @model_validator(mode="after")
-    def _check_pair(self) -> Self:
         if self.pair_coherence and self.pair_coherence < self.max_coherence:
             expected = f"0, or at least the {self.max_coherence} of max_coherence"
             raise cross_field_error("pair_coherence", expected, str(self.pair_coherence))
-        return self
-
-    @model_validator(mode="after")
-    def _check_identifiable(self) -> Self:
         if self.max_sources >= self.num_antennas:
             got = f"{self.max_sources} with {self.num_antennas} antennas"
             raise cross_field_error("max_sources", "fewer sources than antennas", got)

@@ -12,10 +12,7 @@ PACKAGE = Path(__file__).resolve().parents[1]
 
 def preset_directory() -> Path:
     """Directory of the shipped TOML files; a wheel's own copy goes first."""
-    for directory in (PACKAGE / "presets", PACKAGE.parent / "presets"):
-        if (directory / "quick.toml").is_file():
-            return directory
-    raise StorageError(f"{PACKAGE / 'presets'}: the shipped presets are missing; reinstall risctl")
+    return _shipped(PACKAGE / "presets", PACKAGE.parent / "presets", "quick.toml")
 
 
 def preset_names() -> tuple[str, ...]:
@@ -24,11 +21,7 @@ def preset_names() -> tuple[str, ...]:
 
 
 def preset_path(name: str) -> Path:
-    """File of the preset `name`.
-
-    Raises:
-        InputError: no such preset; the message gives the nearest name.
-    """
+    """File of the preset `name`; the `InputError` of an unknown one gives the nearest name."""
     names = preset_names()
     if name not in names:
         near = difflib.get_close_matches(name, names, n=1, cutoff=0.0)
@@ -44,12 +37,13 @@ def preset_summary(name: str) -> str:
 
 
 def reference_directory() -> Path:
-    """Run directory of the shipped model; a wheel's own copy goes first.
+    """Run directory of the shipped model; a wheel's own copy goes first."""
+    return _shipped(PACKAGE / "reference", PACKAGE.parent / "runs" / "reference" / "model", "checkpoints")
 
-    Raises:
-        StorageError: it is missing.
-    """
-    for directory in (PACKAGE / "reference", PACKAGE.parent / "runs" / "reference" / "model"):
-        if (directory / "checkpoints").is_dir():
+
+def _shipped(own: Path, checkout: Path, content: str) -> Path:
+    """The first of the directories that has `content`."""
+    for directory in (own, checkout):
+        if (directory / content).exists():
             return directory
-    raise StorageError(f"{PACKAGE / 'reference'}: the shipped model is missing; reinstall risctl")
+    raise StorageError(f"{own}: missing from the installation; reinstall risctl")

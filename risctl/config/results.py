@@ -7,14 +7,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BeforeValidator, Field, model_validator
 from pydantic_core import PydanticKnownError
 
-from risctl.config.base import (
-    Decibels,
-    Positive,
-    SceneCount,
-    Section,
-    as_tuple,
-    cross_field_error,
-)
+from risctl.config.base import Decibels, Positive, SceneCount, Section, as_tuple, cross_field_error
 from risctl.registry import estimator_names
 
 

@@ -1,17 +1,56 @@
-"""The whole configuration: nine sections and the rules that span them."""
+"""The `data` and `covariance` sections, the whole configuration, and the rules that span sections."""
 
 from __future__ import annotations
 
-from typing import Self
+from typing import Annotated, Literal, Self
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
-from risctl.config.base import Section, cross_field_error
+from risctl.config.base import Fraction, SceneCount, Section, Seed, cross_field_error
 from risctl.config.network import LossConfig, ModelConfig, TrainingConfig
 from risctl.config.physics import PhysicsConfig
-from risctl.config.pipeline import CovarianceConfig, DataConfig
 from risctl.config.results import EvaluationConfig, InferenceConfig
 from risctl.config.search import SearchConfig, check_spaces
+
+
+class DataConfig(Section):
+    """Number, seed and origin of the scenes."""
+
+    seed: Seed = 0
+    """Seed of every split; the splits of one seed share no scene."""
+    train_scenes: SceneCount = 80_000
+    """Scenes of the training split."""
+    val_scenes: SceneCount = 16_000
+    """Scenes of the validation split."""
+    test_scenes: SceneCount = 6_000
+    """Scenes of the test split."""
+    shard_scenes: Annotated[int, Field(ge=1, le=1_000_000)] = 4096
+    """Scenes of one shard file."""
+    source: Literal["stream", "store"] = "stream"
+    """Scenes simulated as they are needed, or read from a dataset directory."""
+    repeat: bool = False
+    """Use the same training scenes in every epoch instead of new ones from the stream."""
+    prefetch_workers: Annotated[int, Field(ge=0, le=256)] = 0
+    """Processes that simulate the training scenes of the next steps; 0 simulates them between the steps."""
+    validate_on: Literal["val", "train"] = "val"
+    """Split that validation uses; `train` is for the overfit gate."""
+
+
+class CovarianceConfig(Section):
+    """All settings of the covariance pipeline, the same in training and inference."""
+
+    beta: Fraction = 0.30
+    """Weight of the sample covariance in the blend."""
+    tikhonov_alpha: Annotated[float, Field(gt=0, le=1e6)] = 1e-3
+    """Ridge strength of the back-projection, relative to the mean eigenvalue of Phi^H Phi."""
+    eps_cov: Annotated[float, Field(ge=0, le=1)] = 1e-3
+    """Multiple of the identity that is added to the trace-N blend."""
+    range_weight: Annotated[float, Field(ge=0, le=100)] = 0.3
+    """Weight of the range factor in the predicted covariance."""
+    center: bool = True
+    """Subtract the mean over snapshots; this removes sources with constant symbols (coherent) as well."""
+    normalisation: Literal["trace"] = "trace"
+    """Covariances are scaled to trace N."""
 
 
 class Config(Section):
@@ -34,26 +73,16 @@ class Config(Section):
     search: SearchConfig = SearchConfig()
 
     @model_validator(mode="after")
-    def _check_cells(self) -> Self:
+    def _check_across(self) -> Self:
         cells = self.model.map_rows * self.model.map_columns
         if cells < self.physics.max_sources:
             expected = f"at least the {self.physics.max_sources} sources of physics.max_sources"
             raise cross_field_error("model.map_rows", expected, f"{cells} cells")
-        return self
-
-    @model_validator(mode="after")
-    def _check_centring(self) -> Self:
-        if not self.covariance.center:
-            return self
-        if self.physics.symbols == "coherent":
+        if self.covariance.center and self.physics.symbols == "coherent":
             expected = "false with coherent symbols (centring takes the sources out)"
             raise cross_field_error("covariance.center", expected, "true")
-        if self.physics.num_snapshots < 2:
+        if self.covariance.center and self.physics.num_snapshots < 2:
             expected = "false with one snapshot (centring leaves nothing)"
             raise cross_field_error("covariance.center", expected, "true")
-        return self
-
-    @model_validator(mode="after")
-    def _check_spaces(self) -> Self:
         check_spaces(self, self.search)
         return self

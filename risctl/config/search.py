@@ -11,7 +11,7 @@ A space is a table of parameters under the names of the settings they vary::
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Annotated, Any, Self, TypeAlias
 
 from pydantic import (
@@ -79,16 +79,13 @@ class Parameter(Section):
 
     @model_validator(mode="after")
     def _check_kind(self) -> Self:
-        if self.choices is None:
-            return self._check_range()
-        for key in ("low", "high", "log", "step"):
-            if key in self.model_fields_set:
-                raise cross_field_error(key, "a range or choices", "both")
-        if len({(type(value), value) for value in self.choices}) != len(self.choices):
-            raise cross_field_error("choices", "distinct values", ", ".join(map(str, self.choices)))
-        return self
-
-    def _check_range(self) -> Self:
+        if self.choices is not None:
+            for key in ("low", "high", "log", "step"):
+                if key in self.model_fields_set:
+                    raise cross_field_error(key, "a range or choices", "both")
+            if len({(type(value), value) for value in self.choices}) != len(self.choices):
+                raise cross_field_error("choices", "distinct values", ", ".join(map(str, self.choices)))
+            return self
         if self.low is None or self.high is None:
             missing = "low" if self.low is None else "high"
             raise cross_field_error(missing, "low and high, or choices", "nothing")
@@ -140,10 +137,6 @@ class Parameter(Section):
         return f"{self.low:g} to {self.high:g}{stepped}{', even in the logarithm' if self.log else ''}"
 
 
-Space: TypeAlias = Mapping[str, Mapping[str, Parameter]]
-"""Parameters of a search by section and key."""
-
-
 class SearchConfig(Section):
     """The hyper-parameter search."""
 
@@ -175,45 +168,38 @@ class SearchConfig(Section):
     @property
     def parameters(self) -> dict[str, Parameter]:
         """The parameters of the chosen space as `{"section.key": parameter}`, sorted by name."""
-        return dict(sorted(flat_space(self.spaces.get(self.space, {}))))
+        return dict(sorted(_flat_space(self.spaces.get(self.space, {})).items()))
 
 
-def flat_space(space: Space) -> Iterator[tuple[str, Parameter]]:
-    """Dotted keys and parameters of a space."""
-    for section, parameters in space.items():
-        for key, parameter in parameters.items():
-            yield f"{section}.{key}", parameter
+def _flat_space(space: Mapping[str, Mapping[str, Parameter]]) -> dict[str, Parameter]:
+    """The parameters of a space by dotted key."""
+    return {
+        f"{section}.{key}": parameter for section, table in space.items() for key, parameter in table.items()
+    }
 
 
 def check_spaces(config: BaseModel, search: SearchConfig) -> None:
     """Raise pydantic's error for a parameter that `config` does not have, or whose values it refuses."""
-    for name, space in search.spaces.items():
-        for key, parameter in flat_space(space):
-            where = f"search.spaces.{name}.{key}"
-            _check_key(config, key, where)
-            for value in parameter.probes:
-                _check_value(config, key, value, where)
-
-
-def _check_key(config: BaseModel, key: str, where: str) -> None:
-    if key in FIXED_BY_SEARCH:
-        found = f"{key} (see {FIXED_BY_SEARCH[key]})"
-        raise cross_field_error(where, "a setting that trials may vary", found)
     leaves = {leaf for leaf in known_keys(type(config))[0] if leaf.partition(".")[0] in SEARCHED}
-    if key not in leaves:
-        nearest = nearest_key(key, leaves - FIXED_BY_SEARCH.keys())
-        expected = f"a setting of {', '.join(SEARCHED)} (nearest: {nearest})"
-        raise cross_field_error(where, expected, repr(key))
-
-
-def _check_value(config: BaseModel, key: str, value: Choice, where: str) -> None:
-    section, _, name = key.partition(".")
-    part = dict(config)[section]
-    try:
-        type(part).model_validate(part.model_dump() | {name: value})
-    except ValidationError as error:
-        reason = error.errors(include_url=False)[0]["msg"].removeprefix("Input should be ")
-        raise cross_field_error(where, f"values that {key} takes ({reason})", repr(value)) from None
+    for space_name, space in search.spaces.items():
+        for key, parameter in _flat_space(space).items():
+            where = f"search.spaces.{space_name}.{key}"
+            if key in FIXED_BY_SEARCH:
+                found = f"{key} (see {FIXED_BY_SEARCH[key]})"
+                raise cross_field_error(where, "a setting that trials may vary", found)
+            if key not in leaves:
+                nearest = nearest_key(key, leaves - FIXED_BY_SEARCH.keys())
+                expected = f"a setting of {', '.join(SEARCHED)} (nearest: {nearest})"
+                raise cross_field_error(where, expected, repr(key))
+            section, _, name = key.partition(".")
+            part = dict(config)[section]
+            for value in parameter.probes:
+                try:
+                    type(part).model_validate(part.model_dump() | {name: value})
+                except ValidationError as error:
+                    reason = error.errors(include_url=False)[0]["msg"].removeprefix("Input should be ")
+                    expected = f"values that {key} takes ({reason})"
+                    raise cross_field_error(where, expected, repr(value)) from None
 
 
 def _is_whole(steps: float) -> bool:

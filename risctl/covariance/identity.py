@@ -17,9 +17,5 @@ def covariance_fingerprint(covariance: CovarianceConfig) -> str:
 
 def is_covariance_fingerprint(stored: str, covariance: CovarianceConfig) -> bool:
     """Whether `stored` was made for these settings and this pipeline, by this version or by risctl 0.1.0."""
-    return stored in (covariance_fingerprint(covariance), former_covariance_fingerprint(covariance))
-
-
-def former_covariance_fingerprint(covariance: CovarianceConfig) -> str:
-    """The fingerprint that risctl 0.1.0 wrote for these settings."""
-    return digest16(f"{PIPELINE_VERSION}:{former_canonical_json(covariance, 'covariance')}")
+    former = digest16(f"{PIPELINE_VERSION}:{former_canonical_json(covariance, 'covariance')}")
+    return stored in (covariance_fingerprint(covariance), former)

@@ -2,12 +2,7 @@
 
 from risctl.data.atomic import exclusive_lock, write_atomically
 from risctl.data.layout import dataset_bytes
-from risctl.data.measurements import (
-    Measurements,
-    check_measurements,
-    read_measurements,
-    write_measurements,
-)
+from risctl.data.measurements import Measurements, check_measurements, read_measurements, write_measurements
 from risctl.data.store import SceneStore, open_dataset
 from risctl.data.stream import SceneSource, SceneStream
 from risctl.data.writer import DatasetSummary, write_dataset

@@ -37,8 +37,7 @@ def storage_errors(path: Path) -> Iterator[None]:
 def exclusive_lock(path: Path, timeout: float = 60.0) -> Iterator[None]:
     """Hold the kernel lock of the file `path` (created if need be); it ends with the process.
 
-    Raises:
-        StorageError: if another process still holds it after `timeout` seconds.
+    `StorageError` if another process still holds it after `timeout` seconds.
     """
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
     try:
@@ -79,11 +78,7 @@ def replacing(path: Path) -> Iterator[int]:
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Write `content` to `path`, whole or not at all.
-
-    Raises:
-        StorageError: disk full, permission denied, and the like.
-    """
+    """Write `content` to `path`, whole or not at all; `StorageError` if it cannot be written."""
     with replacing(path) as descriptor, storage_errors(path):
         write_at(descriptor, memoryview(content), 0)
 
@@ -108,16 +103,12 @@ def remove_leftovers(directory: Path) -> None:
     """Remove temporary files whose writer has died."""
     for path in directory.glob(f".*{TEMPORARY_SUFFIX}"):
         with suppress(FileNotFoundError):
-            _remove_if_abandoned(path)
-
-
-def _remove_if_abandoned(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
-    try:
-        if _try_lock(descriptor):
-            path.unlink()
-    finally:
-        os.close(descriptor)
+            descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+            try:
+                if _try_lock(descriptor):
+                    path.unlink()
+            finally:
+                os.close(descriptor)
 
 
 def _create_temporary(path: Path) -> tuple[Path, int]:

@@ -15,7 +15,7 @@ import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -39,11 +39,12 @@ class Format:
     """How files of one suffix are read and written.
 
     Attributes:
-        read: from the path, the keys wanted and the file's first bytes to the arrays.
+        read: from the path, the keys wanted and the file's first bytes to those arrays that it has, and the
+            names of all.
         write: from the arrays to the file's bytes.
     """
 
-    read: Callable[[Path, Sequence[str], bytes], dict[str, Array]]
+    read: Callable[[Path, Sequence[str], bytes], tuple[dict[str, Array], list[str]]]
     write: Callable[[Mapping[str, Array]], bytes]
 
 
@@ -55,11 +56,20 @@ def read_arrays(path: Path, keys: Sequence[str]) -> dict[str, Array]:
         DamagedFileError: truncated or corrupt.
         StorageError: it cannot be read.
     """
-    found = format_of(path)
-    start = _signature(path)
+    read = format_of(path).read
+    with storage_errors(path):
+        if not path.is_file():
+            raise InputError(path, "", "an existing file", "a directory" if path.is_dir() else "nothing")
+        with path.open("rb") as stream:
+            start = stream.read(SIGNATURE_BYTES)
     if not start:
         raise DamagedFileError(path, "a measurement file", "an empty file")
-    return found.read(path, keys, start)
+    found, present = read(path, keys, start)
+    for key in keys:
+        if key not in found:
+            names = ", ".join(sorted(present)[:8]) or "nothing"
+            raise InputError(path, key, "an array of this name", f"only {names}")
+    return found
 
 
 def format_of(path: Path) -> Format:
@@ -70,29 +80,13 @@ def format_of(path: Path) -> Format:
     return found
 
 
-def _signature(path: Path) -> bytes:
-    with storage_errors(path):
-        if not path.is_file():
-            raise InputError(path, "", "an existing file", "a directory" if path.is_dir() else "nothing")
-        with path.open("rb") as stream:
-            return stream.read(SIGNATURE_BYTES)
-
-
-def _require(path: Path, keys: Sequence[str], present: Sequence[str]) -> None:
-    for key in keys:
-        if key not in present:
-            names = ", ".join(sorted(present)[:8]) or "nothing"
-            raise InputError(path, key, "an array of this name", f"only {names}")
-
-
-def _read_npz(path: Path, keys: Sequence[str], start: bytes) -> dict[str, Array]:
+def _read_npz(path: Path, keys: Sequence[str], start: bytes) -> tuple[dict[str, Array], list[str]]:
     if not start.startswith(b"PK"):
         raise InputError(path, "", "an .npz (zip) archive", "another format")
     try:
         with zipfile.ZipFile(path) as archive:
             present = [name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy")]
-            _require(path, keys, present)
-            return {key: _read_npy(path, key, archive) for key in keys}
+            return {key: _read_npy(path, key, archive) for key in keys if key in present}, present
     except (InputError, DamagedFileError):
         raise
     except NPZ_ERRORS as error:
@@ -104,7 +98,11 @@ def _read_npz(path: Path, keys: Sequence[str], start: bytes) -> dict[str, Array]
 def _read_npy(path: Path, key: str, archive: zipfile.ZipFile) -> Array:
     member = archive.getinfo(f"{key}.npy")
     with archive.open(member) as stream:
-        shape, fortran, dtype = _npy_header(stream)
+        first = npy.read_magic(stream) == (1, 0)
+        read_header = npy.read_array_header_1_0 if first else npy.read_array_header_2_0
+        shape, fortran, dtype = read_header(stream)
+        if any(length < 0 for length in shape):
+            raise ValueError("an axis of negative length")
         if dtype.hasobject:
             raise InputError(path, key, "plain numbers", "pickled Python objects (refused)")
         if dtype.kind not in "biufc":
@@ -118,36 +116,18 @@ def _read_npy(path: Path, key: str, archive: zipfile.ZipFile) -> Array:
         return array.reshape(shape, order="F" if fortran else "C")
 
 
-def _npy_header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
-    version = npy.read_magic(stream)
-    read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
-    shape, fortran, dtype = read(stream)
-    if any(length < 0 for length in shape):
-        raise ValueError("an axis of negative length")
-    return shape, fortran, dtype
-
-
-def _read_safetensors(path: Path, keys: Sequence[str], _start: bytes) -> dict[str, Array]:
+def _read_safetensors(path: Path, keys: Sequence[str], _start: bytes) -> tuple[dict[str, Array], list[str]]:
     with storage_errors(path):
         try:
             with safetensors.safe_open(path, framework="pt") as file:
-                _require(path, keys, list(file.keys()))
-                return {key: _to_numpy(path, key, file.get_tensor(key)) for key in keys}
+                present = list(file.keys())
+                tensors = {key: file.get_tensor(key) for key in keys if key in present}
         except safetensors.SafetensorError as error:
             raise DamagedFileError(path, "a readable .safetensors file", _brief(error)) from None
-
-
-def _to_numpy(path: Path, key: str, tensor: Any) -> Array:
-    if not tensor.is_complex():
-        raise InputError(path, key, "complex numbers", f"{tensor.dtype} (a real array)")
-    array: Array = tensor.numpy()
-    return array
-
-
-def _read_mat(path: Path, keys: Sequence[str], start: bytes) -> dict[str, Array]:
-    found, present = read_matlab(path, keys, start)
-    _require(path, keys, present)
-    return found
+    for key, tensor in tensors.items():
+        if not tensor.is_complex():
+            raise InputError(path, key, "complex numbers", f"{tensor.dtype} (a real array)")
+    return {key: tensor.numpy() for key, tensor in tensors.items()}, present
 
 
 def _brief(error: Exception) -> str:
@@ -157,8 +137,8 @@ def _brief(error: Exception) -> str:
 
 
 def _npz_bytes(arrays: Mapping[str, Array]) -> bytes:
-    stream, named = io.BytesIO(), dict[str, Any](arrays)
-    np.savez(stream, **named)
+    stream = io.BytesIO()
+    np.savez(stream, **dict[str, Any](arrays))
     return stream.getvalue()
 
 
@@ -171,5 +151,5 @@ def _mat_bytes(arrays: Mapping[str, Array]) -> bytes:
 FORMATS = {
     ".npz": Format(_read_npz, _npz_bytes),
     ".safetensors": Format(_read_safetensors, lambda arrays: safetensors.numpy.save(dict(arrays))),
-    ".mat": Format(_read_mat, _mat_bytes),
+    ".mat": Format(read_matlab, _mat_bytes),
 }

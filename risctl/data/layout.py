@@ -19,7 +19,6 @@ from risctl.config import PhysicsConfig
 
 ALIGNMENT = 64
 SAFETENSORS_NAMES = {"complex64": "C64", "float32": "F32", "uint8": "U8"}
-Bytes = npt.NDArray[np.uint8]
 
 
 def scene_shapes(physics: PhysicsConfig) -> dict[str, tuple[str, tuple[int, ...]]]:
@@ -49,19 +48,14 @@ class Placement:
     start: int
 
     @property
-    def nbytes(self) -> int:
-        """Size in bytes."""
-        return math.prod(self.shape) * np.dtype(self.dtype).itemsize
-
-    @property
     def row_bytes(self) -> int:
         """Bytes of one scene."""
-        return self.nbytes // self.shape[0]
+        return math.prod(self.shape[1:]) * np.dtype(self.dtype).itemsize
 
     @property
     def stop(self) -> int:
         """One past its last byte."""
-        return self.start + self.nbytes
+        return self.start + self.shape[0] * self.row_bytes
 
 
 @dataclass(frozen=True)
@@ -97,13 +91,12 @@ class ShardLayout:
     @cached_property
     def nbytes(self) -> int:
         """Bytes of the whole file."""
-        return len(self.header) + sum(tensor.nbytes for tensor in self.tensors.values())
+        return max(tensor.stop for tensor in self.tensors.values())
 
-    def arrays(self, file: Bytes) -> dict[str, npt.NDArray[np.generic]]:
+    def arrays(self, file: npt.NDArray[np.uint8]) -> dict[str, npt.NDArray[np.generic]]:
         """The tensors as views of `file`, the uint8 content of the whole file."""
-        return {
-            name: file[t.start : t.stop].view(t.dtype).reshape(t.shape) for name, t in self.tensors.items()
-        }
+        placed = self.tensors.items()
+        return {name: file[t.start : t.stop].view(t.dtype).reshape(t.shape) for name, t in placed}
 
 
 def dataset_bytes(physics: PhysicsConfig, num_scenes: int, shard_scenes: int) -> int:

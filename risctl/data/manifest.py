@@ -65,9 +65,7 @@ class Manifest(Section):
     fingerprint: str | None = None
     """Fingerprint of the physics section, for readers of the file; never compared."""
     seed: Seed
-    """Seed."""
     split: Literal["train", "val", "test"]
-    """Split."""
     num_scenes: SceneCount
     """Scenes of the dataset."""
     shard_scenes: SceneCount
@@ -100,16 +98,14 @@ class Manifest(Section):
         start, stop = self.interval(index)
         return ShardLayout(self.physics, stop - start)
 
-    def entry(self, index: int) -> ShardEntry | None:
-        """The entry of shard `index`, None if it is not finished."""
-        name = shard_name(index)
-        return next((shard for shard in self.shards if shard.file == name), None)
+    def entry(self, file: str) -> ShardEntry | None:
+        """The entry of the shard `file`, None if it is not finished."""
+        return next((shard for shard in self.shards if shard.file == file), None)
 
     def with_shard(self, entry: ShardEntry) -> Manifest:
         """The document with `entry` added, in order."""
-        others = [shard for shard in self.shards if shard.file != entry.file]
-        shards = sorted([*others, entry], key=lambda shard: _shard_index(shard.file))
-        changed = self.model_copy(update={"shards": tuple(shards)})
+        shards = {_shard_index(shard.file): shard for shard in (*self.shards, entry)}
+        changed = self.model_copy(update={"shards": tuple(shards[index] for index in sorted(shards))})
         changed._digest_read = None
         return changed
 
@@ -140,15 +136,9 @@ def build_manifest(
     physics: PhysicsConfig, seed: int, split: str, num_scenes: int, shard_scenes: int
 ) -> Manifest:
     """Build the document of a dataset without shards; InputError if a value is refused."""
-    values = {
-        "generator": {"physics": physics},
-        "fingerprint": fingerprint(physics),
-        "seed": seed,
-        "split": split,
-        "num_scenes": num_scenes,
-        "shard_scenes": shard_scenes,
-    }
-    return parse_section(Manifest, values, "dataset")
+    plan = {"seed": seed, "split": split, "num_scenes": num_scenes, "shard_scenes": shard_scenes}
+    generator = {"generator": {"physics": physics}, "fingerprint": fingerprint(physics)}
+    return parse_section(Manifest, generator | plan, "dataset")
 
 
 def read_manifest(path: Path) -> Manifest:
@@ -172,26 +162,6 @@ def read_manifest(path: Path) -> Manifest:
     except InputError as error:
         raise DamagedFileError(path, f"{error.key}: {error.expected}", error.got) from None
     manifest._digest_read = digest
-    _check_consistency(path, manifest)
-    return manifest
-
-
-def check_same_plan(path: Path, found: Manifest, wanted: Manifest) -> None:
-    """Raise `InputError` unless the dataset at `path` is the one to be written."""
-    old, new = (_plan(manifest) for manifest in (found, wanted))
-    for key, value in new.items():
-        if old[key] != value:
-            raise InputError(path, key, f"{old[key]}, as the dataset there has it", value)
-
-
-def _plan(manifest: Manifest) -> dict[str, Any]:
-    plan = manifest.model_dump(mode="json", exclude={"shards", "generator", "fingerprint"})
-    generator = manifest.generator.model_dump(mode="json")
-    physics = {f"physics.{key}": value for key, value in generator.pop("physics").items()}
-    return plan | {f"generator.{key}": value for key, value in generator.items()} | physics
-
-
-def _check_consistency(path: Path, manifest: Manifest) -> None:
     if len({shard.file for shard in manifest.shards}) != len(manifest.shards):
         raise DamagedFileError(path, "every shard once", "a shard listed twice")
     for shard in manifest.shards:
@@ -202,6 +172,20 @@ def _check_consistency(path: Path, manifest: Manifest) -> None:
         if (shard.scenes, shard.bytes) != (layout.scenes, layout.nbytes):
             wanted = f"{shard.file} with {layout.scenes} scenes in {layout.nbytes} bytes"
             raise DamagedFileError(path, wanted, f"{shard.scenes} scenes in {shard.bytes} bytes")
+    return manifest
+
+
+def check_same_plan(path: Path, found: Manifest, wanted: Manifest) -> None:
+    """Raise `InputError` unless the dataset at `path` is the one to be written."""
+    for old, new, prefix, free in (
+        (found, wanted, "", {"shards", "generator", "fingerprint"}),
+        (found.generator, wanted.generator, "generator.", {"physics"}),
+        (found.physics, wanted.physics, "physics.", set()),
+    ):
+        before = old.model_dump(mode="json", exclude=free)
+        for key, value in new.model_dump(mode="json", exclude=free).items():
+            if before[key] != value:
+                raise InputError(path, f"{prefix}{key}", f"{before[key]}, as the dataset there has it", value)
 
 
 def _digest(values: dict[str, Any]) -> str:

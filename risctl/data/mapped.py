@@ -43,11 +43,8 @@ def open_regular(path: Path) -> int:
 
 def file_size(path: Path) -> int:
     """Size in bytes of the regular file `path`; same errors as `open_regular`."""
-    descriptor = open_regular(path)
-    try:
-        return os.fstat(descriptor).st_size
-    finally:
-        os.close(descriptor)
+    with os.fdopen(open_regular(path), "rb") as stream:
+        return os.fstat(stream.fileno()).st_size
 
 
 def read_regular(path: Path, limit: int) -> bytes:
@@ -77,12 +74,8 @@ def _refuse(text: str) -> None:
 
 def map_regular(path: Path, size: int) -> mmap.mmap:
     """Map the regular file `path`, which must hold exactly `size` bytes, read-only into memory."""
-    descriptor = open_regular(path)
-    try:
-        found = os.fstat(descriptor).st_size
+    with os.fdopen(open_regular(path), "rb") as stream, storage_errors(path):
+        found = os.fstat(stream.fileno()).st_size
         if found != size or size == 0:
             raise DamagedFileError(path, f"{size} bytes", f"{found} bytes")
-        with storage_errors(path):
-            return mmap.mmap(descriptor, size, access=mmap.ACCESS_READ)
-    finally:
-        os.close(descriptor)
+        return mmap.mmap(stream.fileno(), size, access=mmap.ACCESS_READ)

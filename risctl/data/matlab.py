@@ -10,7 +10,7 @@ import math
 import mmap
 import struct
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,10 +53,7 @@ class Variable:
 def read_matlab(path: Path, keys: Sequence[str], start: bytes) -> tuple[dict[str, Array], list[str]]:
     """Read the arrays `keys` of a .mat file (those it has) as they are stored, and the names of all.
 
-    Args:
-        path: the file.
-        keys: names of the variables to read.
-        start: the first 520 bytes of the file.
+    `start` are the first 520 bytes of the file.
 
     Raises:
         InputError: v7.3, v4 or no MATLAB file at all; a cell array, struct or the like.
@@ -72,8 +69,12 @@ def read_matlab(path: Path, keys: Sequence[str], start: bytes) -> tuple[dict[str
     try:
         with storage_errors(path), path.open("rb") as stream:
             content = memoryview(mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ))
-        found, names = {}, []
-        for packed, body in _elements(content, order):
+        found, names, at = {}, [], FILE_HEADER
+        while at < len(content):
+            kind, body, at = _element(content, at, order)
+            if kind not in (MATRIX, COMPRESSED):
+                raise BrokenError(f"an element of type {kind}")
+            packed = kind == COMPRESSED
             head = _head(body, order, packed)
             names.append(head.name)
             if head.name in keys:
@@ -82,16 +83,6 @@ def read_matlab(path: Path, keys: Sequence[str], start: bytes) -> tuple[dict[str
         return found, names
     except (BrokenError, struct.error, zlib.error) as error:
         raise DamagedFileError(path, "a readable .mat file", error) from None
-
-
-def _elements(content: memoryview, order: str) -> Iterator[tuple[bool, memoryview]]:
-    """Yield `(compressed?, bytes)` of each variable in the file."""
-    at = FILE_HEADER
-    while at < len(content):
-        kind, body, at = _element(content, at, order)
-        if kind not in (MATRIX, COMPRESSED):
-            raise BrokenError(f"an element of type {kind}")
-        yield kind == COMPRESSED, body
 
 
 def _element(data: memoryview, at: int, order: str) -> tuple[int, memoryview, int]:
@@ -147,21 +138,18 @@ def _numbers(path: Path, variable: Variable) -> Array:
     if variable.kind not in NUMERIC_CLASSES:
         kind = OTHER_CLASSES.get(variable.kind, "variable of another class")
         raise InputError(path, variable.name, "a full array of plain numbers", f"a MATLAB {kind}")
-    real, at = _part(variable, 0)
-    if not variable.is_complex:
-        return real.reshape(variable.shape, order="F")
-    imaginary, _ = _part(variable, at)
-    array = np.empty(real.size, np.result_type(real, imaginary, np.complex64))
-    array.real, array.imag = real, imaginary
+    parts: list[Array] = []
+    at = 0
+    for _ in ("real", "imaginary")[: 1 + variable.is_complex]:
+        number, raw, at = _element(variable.numbers, at, variable.order)
+        if number not in NUMBER_TYPES:
+            raise BrokenError(f"numbers of type {number}")
+        dtype = np.dtype(variable.order + NUMBER_TYPES[number])
+        if len(raw) != math.prod(variable.shape) * dtype.itemsize:
+            raise BrokenError(f"{len(raw)} bytes of numbers for dimensions {variable.shape}")
+        parts.append(np.frombuffer(raw, dtype))
+    array = parts[0]
+    if variable.is_complex:
+        array = np.empty(array.size, np.result_type(*parts, np.complex64))
+        array.real, array.imag = parts
     return array.reshape(variable.shape, order="F")
-
-
-def _part(variable: Variable, at: int) -> tuple[Array, int]:
-    """The real or imaginary part at `at`, and the position after it."""
-    kind, raw, after = _element(variable.numbers, at, variable.order)
-    if kind not in NUMBER_TYPES:
-        raise BrokenError(f"numbers of type {kind}")
-    dtype = np.dtype(variable.order + NUMBER_TYPES[kind])
-    if len(raw) != math.prod(variable.shape) * dtype.itemsize:
-        raise BrokenError(f"{len(raw)} bytes of numbers for dimensions {variable.shape}")
-    return np.frombuffer(raw, dtype), after

@@ -87,36 +87,17 @@ def _check(
 
     The scene axis may be left out where its length is `known` (from `y`).
     """
-    _check_shape(path, key, array.shape, axes, known)
+    allowed = [axes, axes[1:]] if known else [axes]
+    wanted = " or ".join(_axes_text(names, known) for names in allowed)
+    names = next((names for names in allowed if len(names) == array.ndim), None)
+    if names is None or 0 in array.shape:
+        raise InputError(path, key, f"shape {wanted}, no axis empty", f"shape {list(array.shape)}")
+    if any(known.get(name, size) != size for name, size in zip(names, array.shape, strict=True)):
+        raise InputError(path, key, f"shape {wanted}", f"shape {list(array.shape)}")
     if not np.issubdtype(array.dtype, np.complexfloating):
         raise InputError(path, key, "complex numbers", f"{array.dtype} (a real array)")
     with np.errstate(over="ignore", invalid="ignore"):
         values = np.array(array, dtype=np.complex64, order="C")
-    _check_values(path, key, values)
-    return values
-
-
-def _check_shape(
-    path: str | Path, key: str, shape: tuple[int, ...], axes: tuple[str, str, str], known: Mapping[str, int]
-) -> None:
-    allowed = [axes, axes[1:]] if known else [axes]
-    wanted = " or ".join(_axes_text(names, known) for names in allowed)
-    names = next((names for names in allowed if len(names) == len(shape)), None)
-    if names is None or 0 in shape:
-        raise InputError(path, key, f"shape {wanted}, no axis empty", f"shape {_shape_text(shape)}")
-    if any(known.get(name, size) != size for name, size in zip(names, shape, strict=True)):
-        raise InputError(path, key, f"shape {wanted}", f"shape {_shape_text(shape)}")
-
-
-def _axes_text(names: tuple[str, ...], known: Mapping[str, int]) -> str:
-    return "[" + ", ".join(f"{name}={known[name]}" if name in known else name for name in names) + "]"
-
-
-def _shape_text(shape: tuple[int, ...]) -> str:
-    return "[" + ", ".join(map(str, shape)) + "]"
-
-
-def _check_values(path: str | Path, key: str, values: npt.NDArray[np.complex64]) -> None:
     scenes = values.reshape(-1 if values.ndim == 3 else 1, *values.shape[-2:])
     finite = np.isfinite(scenes.view(np.float32)).all(axis=(1, 2))
     if not finite.all():
@@ -125,6 +106,11 @@ def _check_values(path: str | Path, key: str, values: npt.NDArray[np.complex64])
     nonzero = scenes.any(axis=(1, 2))
     if not nonzero.all():
         raise InputError(path, key, "numbers not all zero", f"zeros only in scene {int(np.argmin(nonzero))}")
+    return values
+
+
+def _axes_text(names: tuple[str, ...], known: Mapping[str, int]) -> str:
+    return "[" + ", ".join(f"{name}={known[name]}" if name in known else name for name in names) + "]"
 
 
 def write_measurements(path: str | Path, y: Tensor | Array, H: Tensor | Array, codes: Tensor | Array) -> None:
@@ -141,11 +127,9 @@ def write_measurements(path: str | Path, y: Tensor | Array, H: Tensor | Array, c
     """
     path = Path(path)
     encode = format_of(path).write
-    arrays = {key: _as_array(value) for key, value in zip(KEYS, (y, H, codes), strict=True)}
+    arrays: dict[str, Array] = {}
+    for key, value in zip(KEYS, (y, H, codes), strict=True):
+        if isinstance(value, Tensor):
+            value = value.detach().cpu().resolve_conj().resolve_neg().numpy()
+        arrays[key] = np.ascontiguousarray(value, dtype=np.complex64)
     write_atomically(path, encode(arrays))
-
-
-def _as_array(value: Tensor | Array) -> Array:
-    if isinstance(value, Tensor):
-        value = value.detach().cpu().resolve_conj().resolve_neg().numpy()
-    return np.ascontiguousarray(value, dtype=np.complex64)

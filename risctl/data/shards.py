@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -20,10 +19,8 @@ from risctl.data.manifest import Manifest, ShardEntry, shard_name
 from risctl.data.mapped import map_regular
 from risctl.data.stream import SceneStream
 from risctl.errors import DamagedFileError, InputError
-from risctl.physics import Scenes
 
 Arrays = dict[str, npt.NDArray[np.generic]]
-HASH_BYTES = 32
 FLOATING = ("y", "H", "symbols", "azimuth", "elevation", "range", "power", "snr_db", "noise_var")
 # In fresh scenes a NaN of the channel or the symbols is in y too: four fifths of the bytes need no look.
 FRESH_FLOATING = tuple(name for name in FLOATING if name not in ("H", "symbols"))
@@ -43,88 +40,63 @@ class ShardJob:
         return self.directory / shard_name(self.index)
 
 
-@dataclass(frozen=True)
-class ShardOutcome:
-    """Result of a job: the shard as it is now, or (`conflict`) as it would be, against its entry."""
-
-    index: int
-    entry: ShardEntry
-    status: Literal["kept", "written", "repaired", "conflict"]
-
-
-def ensure_shard(job: ShardJob, on_scenes: Callable[[int], None] | None = None) -> ShardOutcome:
+def ensure_shard(job: ShardJob, on_scenes: Callable[[int], None] = lambda _: None) -> tuple[ShardEntry, str]:
     """Keep the shard if it has an entry and is intact, otherwise simulate and write it.
 
-    Args:
-        job: the shard.
-        on_scenes: called with the number of scenes just finished, as generation proceeds.
+    `on_scenes` is called with the number of scenes just finished, as generation proceeds. Returned are the
+    entry of the shard as it is now, and `kept`, `written` or `repaired`; or, with `conflict`, the entry that
+    it would have, against the recorded one.
 
     Raises:
         InputError: scenes that no reader would accept (all elements dead, say).
         StorageError: disk full, permission denied, and the like; nothing half written stays.
     """
-    recorded = job.manifest.entry(job.index)
-    if recorded is not None and _verifies(job.path, recorded, job.manifest.layout(job.index)):
-        if on_scenes is not None:
-            on_scenes(recorded.scenes)
-        return ShardOutcome(job.index, recorded, "kept")
-    entry = _generate(job, recorded, on_scenes)
+    recorded = job.manifest.entry(job.path.name)
     if recorded is None:
-        return ShardOutcome(job.index, entry, "written")
-    return ShardOutcome(job.index, entry, "repaired" if entry == recorded else "conflict")
-
-
-def _generate(
-    job: ShardJob, recorded: ShardEntry | None, on_scenes: Callable[[int], None] | None
-) -> ShardEntry:
-    """Write the shard unless it differs from its entry; return the entry that it has or would have."""
-    layout = job.manifest.layout(job.index)
-    start, stop = job.manifest.interval(job.index)
-    stream = SceneStream(job.manifest.physics, job.manifest.seed, job.manifest.split)
-    with suppress(_DiffersFromRecordError), replacing(job.path) as descriptor:
-        file = _OpenShard(job.path, descriptor, layout)
-        for first, scenes in stream.blocks(start, stop):
-            file.write(first - start, scenes)
-            if on_scenes is not None:
-                on_scenes(len(scenes))
-        entry = file.entry()
-        if recorded not in (None, entry):
-            raise _DiffersFromRecordError
-    return entry
+        return _write_shard(job, None, on_scenes), "written"
+    try:
+        map_shard(job.path, recorded, job.manifest.layout(job.index), verify=True)
+    except DamagedFileError:
+        entry = _write_shard(job, recorded, on_scenes)
+        return entry, "repaired" if entry == recorded else "conflict"
+    on_scenes(recorded.scenes)
+    return recorded, "kept"
 
 
 class _DiffersFromRecordError(Exception):
     """Raised inside `replacing` to leave the file as it was."""
 
 
-class _OpenShard:
-    """A shard that is being written, block by block, without a copy of the tensors."""
+def _write_shard(job: ShardJob, recorded: ShardEntry | None, on_scenes: Callable[[int], None]) -> ShardEntry:
+    """Write the shard unless it differs from its entry; return the entry that it has or would have.
 
-    def __init__(self, path: Path, descriptor: int, layout: ShardLayout) -> None:
-        self.path, self.descriptor, self.layout = path, descriptor, layout
-        self.hashes = {name: xxhash.xxh3_128() for name in layout.tensors}
-        with storage_errors(path):
+    It is written block by block without a copy of the tensors; the hashes need the rows in order.
+    """
+    layout, (start, stop) = job.manifest.layout(job.index), job.manifest.interval(job.index)
+    stream = SceneStream(job.manifest.physics, job.manifest.seed, job.manifest.split)
+    hashes = {name: xxhash.xxh3_128() for name in layout.tensors}
+    with suppress(_DiffersFromRecordError), replacing(job.path) as descriptor:
+        with storage_errors(job.path):
             write_at(descriptor, memoryview(layout.header), 0)
-
-    def write(self, row: int, scenes: Scenes) -> None:
-        """Write `scenes` from row `row` on; the hashes need the rows in order."""
-        arrays = {name: t.resolve_conj().contiguous().numpy() for name, t in scenes.tensors().items()}
-        if wrong := wrong_values(arrays, self.layout.physics, FRESH_FLOATING):
-            raise InputError("physics", "", f"settings that give {wrong[0]} in every scene", wrong[1])
-        for name, place in self.layout.tensors.items():
-            array = arrays[name]
-            assert array.dtype == place.dtype, name
-            assert array.shape[1:] == place.shape[1:], name
-            raw = array.reshape(-1).view(np.uint8).data
-            self.hashes[name].update(raw)
-            with storage_errors(self.path):
-                write_at(self.descriptor, raw, place.start + row * place.row_bytes)
-
-    def entry(self) -> ShardEntry:
-        """Entry of the finished file in the manifest."""
-        digest = combine_hashes(self.layout, [h.digest() for h in self.hashes.values()])
-        layout = self.layout
-        return ShardEntry(file=self.path.name, scenes=layout.scenes, bytes=layout.nbytes, content_hash=digest)
+        for first, scenes in stream.blocks(start, stop):
+            arrays = {name: t.resolve_conj().contiguous().numpy() for name, t in scenes.tensors().items()}
+            if wrong := wrong_values(arrays, layout.physics, FRESH_FLOATING):
+                raise InputError("physics", "", f"settings that give {wrong[0]} in every scene", wrong[1])
+            for name, place in layout.tensors.items():
+                array = arrays[name]
+                assert array.dtype == place.dtype, name
+                assert array.shape[1:] == place.shape[1:], name
+                raw = array.reshape(-1).view(np.uint8).data
+                hashes[name].update(raw)
+                with storage_errors(job.path):
+                    write_at(descriptor, raw, place.start + (first - start) * place.row_bytes)
+            on_scenes(len(scenes))
+        digest = combine_hashes(layout, [h.digest() for h in hashes.values()])
+        size, name = layout.nbytes, job.path.name
+        entry = ShardEntry(file=name, scenes=layout.scenes, bytes=size, content_hash=digest)
+        if recorded not in (None, entry):
+            raise _DiffersFromRecordError
+    return entry
 
 
 def combine_hashes(layout: ShardLayout, digests: list[bytes]) -> str:
@@ -135,7 +107,7 @@ def combine_hashes(layout: ShardLayout, digests: list[bytes]) -> str:
     the tensors lie one after another: hashing each on its own lets a shard of any size be written in one pass
     with the memory of one block.
     """
-    return hashlib.blake2b(layout.header + b"".join(digests), digest_size=HASH_BYTES).hexdigest()
+    return hashlib.blake2b(layout.header + b"".join(digests), digest_size=32).hexdigest()
 
 
 def hash_file(layout: ShardLayout, content: memoryview) -> str:
@@ -145,22 +117,10 @@ def hash_file(layout: ShardLayout, content: memoryview) -> str:
     return combine_hashes(layout, digests)
 
 
-def _verifies(path: Path, recorded: ShardEntry, layout: ShardLayout) -> bool:
-    try:
-        map_shard(path, recorded, layout, verify=True)
-    except DamagedFileError:
-        return False
-    return True
-
-
 def map_shard(path: Path, recorded: ShardEntry, layout: ShardLayout, verify: bool) -> Arrays:
-    """The tensors of a shard as read-only views of a memory map of its file.
+    """The tensors of the shard `path` as read-only views of a memory map, as its recorded entry has them.
 
-    Args:
-        path: the file.
-        recorded: its entry in the manifest.
-        layout: its layout.
-        verify: check the hash and the values too (reads the whole file once).
+    `verify` checks the hash and the values too (reads the whole file once).
 
     Raises:
         DamagedFileError: the file is missing, a link, of another size, or not what was written.
@@ -186,8 +146,11 @@ def wrong_values(
     `floating` are the tensors that are searched for NaN and infinity.
     """
     for name in floating:
-        if not _all_finite(arrays[name]):
-            return f"finite {name}", "NaN or infinity"
+        numbers = arrays[name].reshape(-1).view(np.float32)
+        # A finite sum proves all terms finite and needs no array of flags; an overflowing one proves nothing.
+        with np.errstate(over="ignore", invalid="ignore"):
+            if not (np.isfinite(numbers.sum()) or np.isfinite(numbers).all()):
+                return f"finite {name}", "NaN or infinity"
     counts = arrays["num_sources"].astype(np.int64)
     if counts.min() < physics.min_sources or counts.max() > physics.max_sources:
         expected = f"num_sources from {physics.min_sources} to {physics.max_sources}"
@@ -196,21 +159,10 @@ def wrong_values(
     levels = 2**physics.phase_bits
     if arrays["code_index"].astype(np.uint8, copy=False).max() > levels - 1:
         return f"code_index below {levels}", "a larger one"
-    if not _positive_exactly_where(np.True_, arrays["noise_var"]):
+    if not (arrays["noise_var"].astype(np.float32, copy=False) > 0).all():
         return "noise_var above 0", "0 or less"
     for name in ("range", "power"):
-        if not _positive_exactly_where(used, arrays[name]):
+        numbers = arrays[name].astype(np.float32, copy=False)
+        if not np.where(used, numbers > 0, numbers == 0).all():
             return f"{name} above 0 where there is a source, 0 elsewhere", "other values"
     return None
-
-
-def _positive_exactly_where(used: npt.NDArray[np.bool_] | np.bool_, array: npt.NDArray[np.generic]) -> bool:
-    numbers = array.astype(np.float32, copy=False)
-    return bool(np.where(used, numbers > 0, numbers == 0).all())
-
-
-def _all_finite(array: npt.NDArray[np.generic]) -> bool:
-    numbers = array.reshape(-1).view(np.float32)
-    # A finite sum proves all terms finite and needs no array of flags; an overflowing one proves nothing.
-    with np.errstate(over="ignore", invalid="ignore"):
-        return bool(np.isfinite(numbers.sum())) or bool(np.isfinite(numbers).all())

@@ -8,14 +8,16 @@ then read: opening is instant, and reading a few scenes does not check all.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from risctl.config import PhysicsConfig
 from risctl.data.atomic import storage_errors
 from risctl.data.layout import scene_shapes
 from risctl.data.manifest import MANIFEST, PARTIAL, Manifest, read_manifest
@@ -25,45 +27,25 @@ from risctl.data.stream import check_interval
 from risctl.errors import DamagedFileError, InputError
 from risctl.physics import Scenes
 
+Rows: TypeAlias = slice | npt.NDArray[np.int64]
+
 
 class SceneStore:
     """The scenes of a dataset directory, opened by `open_dataset`.
 
-    Scenes are returned as copies: changes to them reach neither the files nor later reads.
+    Scenes are returned as copies: changes to them reach neither the files nor later reads. The fingerprint is
+    the hash of the manifest, shard hashes included; it is stored in the file and the same in all versions.
     """
 
     def __init__(self, directory: Path, manifest: Manifest, check_content: bool) -> None:
         self.directory, self.manifest = directory, manifest
+        self.physics, self.seed, self.split = manifest.physics, manifest.seed, manifest.split
+        self.fingerprint, self.known_fingerprints = manifest.digest, (manifest.digest,)
         self._check_content = check_content
         self._mapped: dict[int, Arrays] = {}
 
     def __len__(self) -> int:
         return self.manifest.num_scenes
-
-    @property
-    def physics(self) -> PhysicsConfig:
-        """Physics section of the scenes."""
-        return self.manifest.physics
-
-    @property
-    def seed(self) -> int:
-        """Seed of the scenes."""
-        return self.manifest.seed
-
-    @property
-    def split(self) -> str:
-        """Split of the scenes."""
-        return self.manifest.split
-
-    @property
-    def fingerprint(self) -> str:
-        """Hash of the manifest, shard hashes included."""
-        return self.manifest.digest
-
-    @property
-    def known_fingerprints(self) -> tuple[str, ...]:
-        """The fingerprint alone: it is stored in the file and the same in all versions."""
-        return (self.manifest.digest,)
 
     def verify(self) -> None:
         """Check the content of every shard now; DamagedFileError for the first that fails."""
@@ -78,32 +60,30 @@ class SceneStore:
             DamagedFileError: a shard is not what was written.
         """
         check_interval(start, stop, len(self))
-        out = self._empty(stop - start)
-        for index, low, high in self._spans(start, stop):
-            first = self.manifest.interval(index)[0]
-            for name, array in self._shard(index).items():
-                out[name][low - start : high - start] = array[low - first : high - first]
-        return self._scenes(out)
+        size, parts = self.manifest.shard_scenes, []
+        for index in range(start // size, -(-stop // size)):
+            first, last = self.manifest.interval(index)
+            low, high = max(start, first), min(stop, last)
+            parts.append((index, slice(low - start, high - start), slice(low - first, high - first)))
+        return self._copy(stop - start, parts)
 
     def take(self, indices: Tensor) -> Scenes:
         """Scenes of `indices` (int64 [n], any order, n >= 1); same errors as `scenes`."""
         wanted = indices.numpy()
         check_interval(int(wanted.min()), int(wanted.max()) + 1, len(self))
-        out = self._empty(len(wanted))
-        owner = wanted // self.manifest.shard_scenes
-        for index in np.unique(owner):
-            rows = np.flatnonzero(owner == index)
-            local = wanted[rows] - self.manifest.interval(int(index))[0]
-            for name, array in self._shard(int(index)).items():
-                out[name][rows] = array[local]
-        return self._scenes(out)
+        owner, local = np.divmod(wanted, self.manifest.shard_scenes)
+        rows = {int(index): np.flatnonzero(owner == index) for index in np.unique(owner)}
+        return self._copy(len(wanted), [(index, at, local[at]) for index, at in rows.items()])
 
-    def _spans(self, start: int, stop: int) -> Iterator[tuple[int, int, int]]:
-        """Yield `(shard, first scene, one past the last)` for the shards that `start:stop` meets."""
-        size = self.manifest.shard_scenes
-        for index in range(start // size, -(-stop // size)):
-            first, last = self.manifest.interval(index)
-            yield index, max(start, first), min(stop, last)
+    def _copy(self, count: int, parts: Sequence[tuple[int, Rows, Rows]]) -> Scenes:
+        """`count` scenes, copied in parts of (shard, rows of the result, rows of the shard)."""
+        shapes = scene_shapes(self.physics)
+        out = {name: np.empty((count, *shape), dtype) for name, (dtype, shape) in shapes.items()}
+        for index, rows, local in parts:
+            for name, array in self._shard(index).items():
+                out[name][rows] = array[local]
+        tensors = {name: torch.from_numpy(array) for name, array in out.items()}
+        return Scenes(**tensors, phase_bits=self.physics.phase_bits)
 
     def _shard(self, index: int) -> Arrays:
         if index not in self._mapped:
@@ -111,14 +91,6 @@ class SceneStore:
             path, layout = self.directory / entry.file, self.manifest.layout(index)
             self._mapped[index] = map_shard(path, entry, layout, verify=self._check_content)
         return self._mapped[index]
-
-    def _empty(self, count: int) -> Arrays:
-        shapes = scene_shapes(self.physics)
-        return {name: np.empty((count, *shape), dtype) for name, (dtype, shape) in shapes.items()}
-
-    def _scenes(self, arrays: Arrays) -> Scenes:
-        tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
-        return Scenes(**tensors, phase_bits=self.physics.phase_bits)
 
 
 def open_dataset(path: str | Path, verify: bool = True) -> SceneStore:
@@ -150,7 +122,7 @@ def _read_complete(directory: Path) -> Manifest:
     path = directory / MANIFEST
     if not directory.is_dir():
         raise InputError(directory, "", "a dataset directory", "a file" if directory.exists() else "nothing")
-    if not path.exists() and not path.is_symlink():
+    if not os.path.lexists(path):
         if (directory / PARTIAL).exists():
             found = read_manifest(directory / PARTIAL)
             got = f"{len(found.shards)} of {found.num_shards} shards (writing it again goes on)"

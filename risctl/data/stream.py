@@ -1,4 +1,4 @@
-"""Scenes by index, simulated when they are asked for.
+"""Scenes by index, simulated when they are asked for, or by worker processes in advance.
 
 Scene `i` of a seed and split lives in block ``i // BLOCK``. A block has a random generator of its own and is
 always computed whole, by one thread, with the same tensor shapes: scene `i` is therefore the same to the last
@@ -9,22 +9,31 @@ machine and version of torch; another processor may round differently).
 from __future__ import annotations
 
 import hashlib
+import os
+import signal
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import cache
+from itertools import count
+from multiprocessing import util
 from typing import Protocol
 
 import numpy as np
 import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
 
 from risctl.config import PhysicsConfig, known_fingerprints
 from risctl.errors import InputError
-from risctl.parallel import single_thread
+from risctl.parallel import THREADS, ignore_signals, signals_blocked, single_thread
 from risctl.physics import Scenes, simulate_scenes
 
 BLOCK = 256
 # Raise it with any change that makes the same configuration and seed yield other numbers.
 GENERATOR_VERSION = 1
 SPLIT_CODES = {"train": 0, "val": 1, "test": 2}
+DEAF_TO = (signal.SIGINT, signal.SIGTERM)  # only the parent answers them, and ends its workers itself
+PREFETCH = 8  # blocks per process simulated in advance
 
 
 class SceneSource(Protocol):
@@ -62,7 +71,12 @@ class SceneStream:
     """
 
     def __init__(self, physics: PhysicsConfig, seed: int, split: str, num_scenes: int | None = None) -> None:
-        check_seed_and_split(seed, split)
+        if split not in SPLIT_CODES:
+            raise InputError("data", "split", "train, val or test", repr(split))
+        # SeedSequence pads the seed to 128 bits before the spawn key: a longer seed could meet another one
+        # with its key.
+        if isinstance(seed, bool) or not 0 <= seed < 2**63:
+            raise InputError("data", "seed", "an integer from 0 to 2^63 - 1", seed)
         if num_scenes is not None and num_scenes < 1:
             raise InputError("data", "num_scenes", "at least 1", num_scenes)
         self.physics, self.seed, self.split, self.num_scenes = physics, seed, split, num_scenes
@@ -101,12 +115,9 @@ class SceneStream:
         for block in range(start // BLOCK, -(-stop // BLOCK)):
             first = block * BLOCK
             low, high = max(start, first), min(stop, first + BLOCK)
-            yield low, self._block(block)[low - first : high - first]
-
-    def _block(self, block: int) -> Scenes:
-        if self._last is None or self._last[0] != block:
-            self._last = (block, self._generate(block))
-        return self._last[1]
+            if self._last is None or self._last[0] != block:
+                self._last = (block, self._generate(block))
+            yield low, self._last[1][low - first : high - first]
 
     def _generate(self, block: int) -> Scenes:
         sequence = np.random.SeedSequence(entropy=self.seed, spawn_key=(SPLIT_CODES[self.split], block))
@@ -125,14 +136,57 @@ def _keep_freed_memory() -> None:
     torch.empty(31 * 2**20, dtype=torch.uint8)
 
 
-def check_seed_and_split(seed: int, split: str) -> None:
-    """Raise `InputError` for a seed out of range or an unknown split."""
-    if split not in SPLIT_CODES:
-        raise InputError("data", "split", "train, val or test", repr(split))
-    # SeedSequence pads the seed to 128 bits before the spawn key: a longer seed could meet
-    # another one with its key.
-    if isinstance(seed, bool) or not 0 <= seed < 2**63:
-        raise InputError("data", "seed", "an integer from 0 to 2^63 - 1", seed)
+@dataclass(frozen=True)
+class _Blocks(Dataset[dict[str, Tensor]]):
+    """Block i of a stream as tensors, which are passed between processes in shared memory."""
+
+    stream: SceneStream
+
+    def __getitem__(self, block: int) -> dict[str, Tensor]:
+        return self.stream.scenes(block * BLOCK, (block + 1) * BLOCK).tensors()
+
+
+class PrefetchStream(SceneStream):
+    """A stream without end whose blocks worker processes simulate in advance, the same to the last bit.
+
+    A training step on a GPU takes less time than simulating the scenes of the next one on a processor. The
+    reader should go mostly in order: reading an earlier or a much later block restarts the processes.
+    """
+
+    def __init__(self, stream: SceneStream, processes: int) -> None:
+        super().__init__(stream.physics, stream.seed, stream.split)
+        self._stream, self._processes = stream, processes
+        self._blocks: Iterator[dict[str, Tensor]] | None = None
+        self._next = 0
+
+    def close(self) -> None:
+        """End the processes; reading more scenes restarts them."""
+        self._blocks = None
+
+    def _generate(self, block: int) -> Scenes:
+        if self._blocks is None or block != self._next:
+            loader = DataLoader(
+                _Blocks(self._stream),
+                batch_size=None,
+                sampler=count(block),
+                num_workers=self._processes,
+                prefetch_factor=PREFETCH,
+                # Spawned, not forked: a fork of a process with running threads can hang.
+                multiprocessing_context="spawn",
+                worker_init_fn=_start_worker,
+            )
+            with signals_blocked(*DEAF_TO):
+                self._blocks = iter(loader)
+        tensors = next(self._blocks)
+        self._next = block + 1
+        return Scenes(**tensors, phase_bits=self.physics.phase_bits)
+
+
+def _start_worker(_: int) -> None:
+    torch.set_num_threads(THREADS)
+    ignore_signals(*DEAF_TO)
+    # At its end the process may still be handing over a block that nobody wants any more: leave it at that.
+    util.Finalize(None, os._exit, args=(0,), exitpriority=0)
 
 
 def check_interval(start: int, stop: int, length: int | None) -> None:

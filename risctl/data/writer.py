@@ -8,6 +8,7 @@ alone.
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable, Generator
 from contextlib import closing
@@ -27,11 +28,12 @@ from risctl.data.manifest import (
     MANIFEST,
     PARTIAL,
     Manifest,
+    ShardEntry,
     build_manifest,
     check_same_plan,
     read_manifest,
 )
-from risctl.data.shards import ShardJob, ShardOutcome, ensure_shard
+from risctl.data.shards import ShardJob, ensure_shard
 from risctl.errors import DamagedFileError, InputError, StorageError
 from risctl.parallel import WorkerDiedError, map_in_order
 
@@ -102,60 +104,35 @@ def write_dataset(
         StorageError: disk full, permission denied, lock not obtained.
     """
     plan = build_manifest(physics, seed, split, num_scenes, shard_scenes)
-    _check_shares(shard, workers)
+    if not 0 <= shard[0] < shard[1]:
+        raise InputError("dataset", "shard", "i/n with 0 <= i < n", f"{shard[0]}/{shard[1]}")
+    if workers < 1:
+        raise InputError("dataset", "workers", "at least 1", workers)
     directory = Path(directory)
     state = _begin(directory, plan)
     jobs = [ShardJob(directory, state, index) for index in range(shard[0], plan.num_shards, shard[1])]
     _check_free_space(directory, jobs)
     counts = {"written": 0, "kept": 0, "repaired": 0}
-    with closing(_outcomes(jobs, workers, _scene_counter(jobs, progress))) as outcomes:
-        for outcome in outcomes:
-            state = _record(directory, plan, outcome)
-            counts[outcome.status] += 1
-    return _summary(directory, state, counts)
-
-
-def _outcomes(
-    jobs: list[ShardJob], workers: int, on_scenes: Callable[[int], None]
-) -> Generator[ShardOutcome, None, None]:
-    """Yield the outcome of every job, in order; `on_scenes` gets the scenes of each block, or each shard."""
-    workers = min(workers, len(jobs))
-    if workers <= 1:
-        for job in jobs:
-            yield ensure_shard(job, on_scenes)
-        return
-    try:  # an interrupt lets running shards finish: they are short, and a killed writer leaves its file
-        for outcome in map_in_order(ensure_shard, jobs, workers, finish_running=True):
-            on_scenes(outcome.entry.scenes)
-            yield outcome
-    except WorkerDiedError:
-        text = "a worker process was killed (out of memory?); run the same command again to go on"
-        raise StorageError(f"{jobs[0].directory}: {text}") from None
-
-
-def _summary(directory: Path, state: Manifest, counts: dict[str, int]) -> DatasetSummary:
+    with closing(_outcomes(jobs, workers, progress)) as outcomes:
+        for entry, status in outcomes:
+            state = _record(directory, plan, entry)
+            counts[status] += 1
     return DatasetSummary(
         directory=directory,
-        num_scenes=state.num_scenes,
+        num_scenes=num_scenes,
         num_shards=state.num_shards,
-        num_bytes=dataset_bytes(state.physics, state.num_scenes, state.shard_scenes),
+        num_bytes=dataset_bytes(physics, num_scenes, shard_scenes),
         finished_shards=len(state.shards),
         fingerprint=state.digest if state.complete else None,
         **counts,
     )
 
 
-def _check_shares(shard: tuple[int, int], workers: int) -> None:
-    index, count = shard
-    if not 0 <= index < count:
-        raise InputError("dataset", "shard", "i/n with 0 <= i < n", f"{index}/{count}")
-    if workers < 1:
-        raise InputError("dataset", "workers", "at least 1", workers)
-
-
-def _scene_counter(jobs: list[ShardJob], progress: Progress | None) -> Callable[[int], None]:
-    total = sum(job.manifest.layout(job.index).scenes for job in jobs)
-    done = 0
+def _outcomes(
+    jobs: list[ShardJob], workers: int, progress: Progress | None
+) -> Generator[tuple[ShardEntry, str], None, None]:
+    """Yield entry and status of every shard, in order; report progress after each block, or each shard."""
+    done, total = 0, sum(job.manifest.layout(job.index).scenes for job in jobs)
 
     def add(scenes: int) -> None:
         nonlocal done
@@ -163,7 +140,18 @@ def _scene_counter(jobs: list[ShardJob], progress: Progress | None) -> Callable[
         if progress is not None:
             progress(done, total)
 
-    return add
+    workers = min(workers, len(jobs))
+    if workers <= 1:
+        for job in jobs:
+            yield ensure_shard(job, add)
+        return
+    try:  # an interrupt lets running shards finish: they are short, and a killed writer leaves its file
+        for entry, status in map_in_order(ensure_shard, jobs, workers, finish_running=True):
+            add(entry.scenes)
+            yield entry, status
+    except WorkerDiedError:
+        text = "a worker process was killed (out of memory?); run the same command again to go on"
+        raise StorageError(f"{jobs[0].directory}: {text}") from None
 
 
 def _begin(directory: Path, plan: Manifest) -> Manifest:
@@ -180,42 +168,38 @@ def _begin(directory: Path, plan: Manifest) -> Manifest:
                 raise InputError(
                     directory, "", "an empty or unfinished dataset", f"shards without {MANIFEST}"
                 )
-            write_atomically(directory / PARTIAL, plan.to_bytes())
+            _store(directory, plan)
             return plan
         check_same_plan(directory, found, plan)
         if found.complete:
-            _finish(directory, found)
+            _store(directory, found)
         return found
 
 
-def _record(directory: Path, plan: Manifest, outcome: ShardOutcome) -> Manifest:
+def _record(directory: Path, plan: Manifest, entry: ShardEntry) -> Manifest:
     """Add a finished shard to the manifest that all processes share."""
-    entry = outcome.entry
     with storage_errors(directory), exclusive_lock(directory / LOCK):
         found = _load(directory)
         if found is None:
             raise StorageError(f"{directory}: {PARTIAL} was taken away while the dataset was being written")
         check_same_plan(directory, found, plan)
-        recorded = found.entry(outcome.index)
+        recorded = found.entry(entry.file)
         if recorded == entry:
             return found
         if recorded is not None:
             expected = f"{entry.file} with hash {entry.content_hash}, as its settings generate here"
-            raise DamagedFileError(_document(directory, found), expected, recorded.content_hash)
+            document = directory / (MANIFEST if found.complete else PARTIAL)
+            raise DamagedFileError(document, expected, recorded.content_hash)
         state = found.with_shard(entry)
-        if state.complete:
-            _finish(directory, state)
-        else:
-            write_atomically(directory / PARTIAL, state.to_bytes())
+        _store(directory, state)
         return state
 
 
-def _document(directory: Path, state: Manifest) -> Path:
-    return directory / (MANIFEST if state.complete else PARTIAL)
-
-
-def _finish(directory: Path, state: Manifest) -> None:
-    """Write the final manifest; the partial one is removed only when that is safely on the disk."""
+def _store(directory: Path, state: Manifest) -> None:
+    """Write the manifest; the partial one is removed only when the final one is safely on the disk."""
+    if not state.complete:
+        write_atomically(directory / PARTIAL, state.to_bytes())
+        return
     if not (directory / MANIFEST).exists():
         write_atomically(directory / MANIFEST, state.to_bytes())
     if (directory / PARTIAL).exists():
@@ -225,8 +209,7 @@ def _finish(directory: Path, state: Manifest) -> None:
 
 def _load(directory: Path) -> Manifest | None:
     for name in (MANIFEST, PARTIAL):
-        # lexists semantics: a dangling link must reach the reader, which refuses it.
-        if (directory / name).is_symlink() or (directory / name).exists():
+        if os.path.lexists(directory / name):  # a dangling link must reach the reader, which refuses it
             return read_manifest(directory / name)
     return None
 

@@ -6,31 +6,39 @@ to print and compare, not to assert: another machine, or a busy one, gives other
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from statistics import median
 from tempfile import TemporaryDirectory
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from risctl.config import Config, CovarianceConfig, InferenceConfig, PhysicsConfig
+from risctl.config import Config, CovarianceConfig, PhysicsConfig
 from risctl.covariance import LowRank, leading_subspace, snapshot_factor
 from risctl.data import SceneStream, write_dataset
-from risctl.evaluation.bench_covariance import covariance_figures
-from risctl.evaluation.bench_training import training_figures
+from risctl.evaluation.bench_covariance import covariance_figures, dense_denominator
 from risctl.evaluation.timing import Figure, cost, cpu_seconds, speed
 from risctl.inference import Estimator, build_estimator
+from risctl.losses import Truth
+from risctl.model import build_network
 from risctl.parallel import single_thread
 from risctl.physics import ArrayGeometry, FieldOfView, Scenes, simulate_scenes
 from risctl.physics.grid import PolarGrid
+from risctl.training.forward import forward_pass
+from risctl.training.plan import TrainingPlan
+from risctl.training.process_group import ProcessGroup
+from risctl.training.state import new_train_state
+from risctl.training.step import StepContext, take_step
 
 SNR_DB = 10.0
 GRID_RINGS = 10
+SINGLE_SCENES = 64  # simulated one at a time, as the baseline of `gen-data`
 LEARNED_SCENES = 64  # its batch
-LEARNED_TIMES = 5.0  # times cheaper than NOMP it is meant to be
+LEARNED_GAIN = 5.0  # times cheaper than NOMP it is meant to be
 
 
 @dataclass(frozen=True)
@@ -58,88 +66,13 @@ def benchmarks(config: Config, plan: Plan, learned: Estimator | None = None) -> 
     """
     with single_thread():
         yield from writing_figures(config.physics, plan)
-        yield from covariance_figures(
-            example_scenes(config.physics, plan.covariances), config.covariance, config.physics, plan.repeats
-        )
-        yield from training_figures(config, plan.training_batch, plan.repeats)
+        scenes = example_scenes(config.physics, plan.covariances)
+        yield from covariance_figures(scenes, config.covariance, config.physics, plan.repeats)
+        yield from training_figures(config, plan)
         yield from nomp_figures(config, plan)
         if learned is not None:
             yield learned_figure(learned, config, plan)
         yield from music_figures(config.physics, config.covariance, plan)
-
-
-def writing_figures(physics: PhysicsConfig, plan: Plan) -> Iterator[Figure]:
-    """Scenes per CPU second of `gen-data`, hashing and writing included, and their size on disk."""
-    samples, size = [], 0
-    for _ in range(plan.repeats + 1):
-        with TemporaryDirectory(prefix="risctl-bench-") as name:
-            samples += cpu_seconds(partial(_write, name, physics, plan), 1, warm=False)
-            size = sum(path.stat().st_size for path in Path(name).rglob("*") if path.is_file())
-    singly = cpu_seconds(partial(_one_by_one, physics), plan.repeats)
-    written = speed("gen-data, written and hashed", "scenes/s", plan.written_scenes, samples[1:])
-    slow = speed("", "", 64, singly).value
-    yield replace(written, target=6000.0, reference=slow, reference_name="scene by scene, unwritten")
-    each = size / plan.written_scenes
-    yield Figure("size of a scene on disk", "bytes", each, each, each, 1, target=25_000.0)
-
-
-def _write(directory: str, physics: PhysicsConfig, plan: Plan) -> None:
-    write_dataset(directory, physics, seed=0, split="train", num_scenes=plan.written_scenes)
-
-
-def _one_by_one(physics: PhysicsConfig) -> None:
-    rng = np.random.default_rng(0)
-    for index in range(64):
-        simulate_scenes(physics, rng, 1, first_index=index)
-
-
-def nomp_figures(config: Config, plan: Plan) -> Iterator[Figure]:
-    """CPU seconds per scene of NOMP, greedy and with swap moves, K given, mean over K at 10 dB."""
-    scenes = example_scenes(config.physics, plan.located_scenes)
-    rounds = max(1, config.inference.swap_rounds)
-    for swaps, target in ((0, 0.05), (rounds, 0.2)):
-        inference = config.inference.model_copy(update={"swap_rounds": swaps})
-        name = f"NOMP, {swaps} swap rounds" if swaps else "NOMP without swaps"
-        yield nomp_figure(name, target, scenes, config, inference, plan)
-
-
-def nomp_figure(
-    name: str, target: float, scenes: Scenes, config: Config, inference: InferenceConfig, plan: Plan
-) -> Figure:
-    """Measure NOMP on all scenes at once and, for reference, on a few of them one at a time."""
-    estimator = build_estimator("nomp", config.physics, config.covariance, inference)
-    few = range(min(len(scenes), config.physics.max_sources))
-    together = cpu_seconds(partial(locate, estimator, scenes), plan.repeats)
-    singly = cpu_seconds(lambda: [locate(estimator, scenes[i : i + 1]) for i in few], 1, warm=False)
-    slow = cost("", "", len(few), singly).value
-    found = cost(name, "s/scene", len(scenes), together)
-    return replace(found, target=target, reference=slow, reference_name="one scene at a time")
-
-
-def learned_figure(learned: Estimator, config: Config, plan: Plan) -> Figure:
-    """CPU seconds per scene of the learned estimator beside NOMP's without swaps, K unknown, at 10 dB."""
-    scenes = example_scenes(config.physics, max(plan.located_scenes, LEARNED_SCENES))
-    inference = config.inference.model_copy(update={"swap_rounds": 0})
-    nomp = build_estimator("nomp", config.physics, config.covariance, inference)
-    seconds, slow = (
-        cpu_seconds(partial(locate_blind, estimator, scenes), plan.repeats) for estimator in (learned, nomp)
-    )
-    reference = cost("", "", len(scenes), slow).value
-    found = cost("learned, K estimated", "s/scene", len(scenes), seconds)
-    target = reference / LEARNED_TIMES
-    return replace(
-        found, target=target, reference=reference, reference_name="NOMP without swaps, K estimated"
-    )
-
-
-def locate_blind(estimator: Estimator, scenes: Scenes) -> object:
-    """Run an estimator that is not given K."""
-    return estimator(scenes.y, scenes.H, scenes.codes)
-
-
-def locate(estimator: Estimator, scenes: Scenes) -> object:
-    """Run an estimator that is given K."""
-    return estimator(scenes.y, scenes.H, scenes.codes, scenes.num_sources.long())
 
 
 def example_scenes(physics: PhysicsConfig, count: int) -> Scenes:
@@ -148,26 +81,111 @@ def example_scenes(physics: PhysicsConfig, count: int) -> Scenes:
     return SceneStream(design, 0, "test", count).scenes(0, count)
 
 
+def writing_figures(physics: PhysicsConfig, plan: Plan) -> Iterator[Figure]:
+    """Scenes per CPU second of `gen-data`, hashing and writing included, and their size on disk."""
+    samples, each, count = [], 0.0, plan.written_scenes
+    for _ in range(plan.repeats + 1):
+        with TemporaryDirectory(prefix="risctl-bench-") as name:
+            write = partial(write_dataset, name, physics, seed=0, split="train", num_scenes=count)
+            samples += cpu_seconds(write, 1, warm=False)
+            each = sum(path.stat().st_size for path in Path(name).rglob("*") if path.is_file()) / count
+
+    def one_by_one() -> None:
+        rng = np.random.default_rng(0)
+        for index in range(SINGLE_SCENES):
+            simulate_scenes(physics, rng, 1, first_index=index)
+
+    slow = SINGLE_SCENES / median(cpu_seconds(one_by_one, plan.repeats))
+    baseline = (slow, "scene by scene, unwritten")
+    yield speed("gen-data, written and hashed", "scenes/s", count, samples[1:], baseline, target=6000.0)
+    yield Figure("size of a scene on disk", "bytes", each, each, each, 1, target=25_000.0)
+
+
+def training_figures(config: Config, bench: Plan) -> Iterator[Figure]:
+    """Scenes per CPU second of whole steps; covariances and losses beside the network."""
+    batch, repeats = bench.training_batch, bench.repeats
+    network = build_network(config.physics, config.model, config.training.seed)
+    plan, processes = TrainingPlan.from_config(config), ProcessGroup()
+    context = StepContext.from_plan(plan, processes)
+    scenes = plan.train.scenes(0, batch)
+    state = new_train_state(plan, network, processes)
+    step = cpu_seconds(lambda: take_step(state, context, [scenes]), repeats)
+    yield speed("training steps", "scenes/s", batch, step, target=150.0)
+
+    def outputs() -> dict[str, Tensor]:
+        found = vars(network(scenes.y, scenes.H, scenes.codes))
+        return {name: x for name, x in found.items() if x is not None}
+
+    def network_alone() -> None:
+        """Maps, forward and backward of the network for a gradient of every output."""
+        sums = [(x.real + x.imag).sum() if x.is_complex() else x.sum() for x in outputs().values()]
+        torch.autograd.backward(torch.stack(sums).sum())
+
+    alone = median(cpu_seconds(network_alone, repeats)) / batch
+    said, made = network(scenes.y, scenes.H, scenes.codes), outputs()
+
+    def rest_alone() -> None:
+        """Truth, covariances and losses, forward and backward, from a prediction that is there already."""
+        fixed = replace(said, **{name: x.detach().requires_grad_() for name, x in made.items()})
+        forward = forward_pass(lambda y, H, codes: fixed, scenes, context.covariance)
+        loss = context.objective.training(forward, Truth.of(scenes, context.geometry), 0)
+        torch.autograd.backward(loss.total)
+
+    rest = cpu_seconds(rest_alone, repeats)
+    baseline = (alone, "the network alone, both ways")
+    yield cost("covariances and losses, both ways", batch, rest, baseline, target=alone)
+
+
+def nomp_figures(config: Config, plan: Plan) -> Iterator[Figure]:
+    """CPU seconds per scene of NOMP, greedy and with swap moves, K given, mean over K at 10 dB.
+
+    All scenes at once; a few of them one at a time are the baseline.
+    """
+    scenes = example_scenes(config.physics, plan.located_scenes)
+    few = min(len(scenes), config.physics.max_sources)
+    rounds = max(1, config.inference.swap_rounds)
+    for swaps, target in ((0, 0.05), (rounds, 0.2)):
+        inference = config.inference.model_copy(update={"swap_rounds": swaps})
+        estimator = build_estimator("nomp", config.physics, config.covariance, inference)
+        together = cpu_seconds(partial(locate, estimator, scenes, [slice(None)]), plan.repeats)
+        one_by_one = partial(locate, estimator, scenes, [slice(i, i + 1) for i in range(few)])
+        (singly,) = cpu_seconds(one_by_one, 1, warm=False)
+        name = f"NOMP, {swaps} swap rounds" if swaps else "NOMP without swaps"
+        yield cost(name, len(scenes), together, (singly / few, "one scene at a time"), target)
+
+
+def locate(estimator: Estimator, scenes: Scenes, batches: Sequence[slice]) -> None:
+    """Run an estimator that is given K on batches of the scenes, one after another."""
+    for part in (scenes[batch] for batch in batches):
+        estimator(part.y, part.H, part.codes, part.num_sources.long())
+
+
+def learned_figure(learned: Estimator, config: Config, plan: Plan) -> Figure:
+    """CPU seconds per scene of the learned estimator beside NOMP's without swaps, K unknown, at 10 dB."""
+    scenes = example_scenes(config.physics, max(plan.located_scenes, LEARNED_SCENES))
+    inference = config.inference.model_copy(update={"swap_rounds": 0})
+    nomp = build_estimator("nomp", config.physics, config.covariance, inference)
+    measured = (scenes.y, scenes.H, scenes.codes)
+    seconds, slow = (cpu_seconds(partial(e, *measured), plan.repeats) for e in (learned, nomp))
+    reference = median(slow) / len(scenes)
+    baseline = (reference, "NOMP without swaps, K estimated")
+    return cost("learned, K estimated", len(scenes), seconds, baseline, reference / LEARNED_GAIN)
+
+
 def music_figures(physics: PhysicsConfig, covariance: CovarianceConfig, plan: Plan) -> Iterator[Figure]:
     """MUSIC spectrum points per CPU second, from the snapshot factor to the spectrum on a fine grid."""
     most = physics.model_copy(update={"min_sources": physics.max_sources})
     scenes = example_scenes(most, plan.covariances)
     factors = snapshot_factor(scenes.y, scenes.H, scenes.codes, covariance)
-    K = physics.max_sources
-    grid = music_grid(physics, plan)
-    G, unit = grid.num_points, "points/s"
-    dense = cpu_seconds(partial(dense_spectrum, factors[:1], K, grid.steering()), plan.repeats)
-    beside_dense = partial(
-        replace,
-        reference=speed("", "", G, dense).value,
-        reference_name="dense noise subspace, 1 covariance",
-    )
+    K, grid = physics.max_sources, music_grid(physics, plan)
+    dense = median(cpu_seconds(partial(dense_spectrum, factors[:1], K, grid.steering()), plan.repeats))
+    baseline = (grid.num_points / dense, "dense noise subspace, 1 covariance")
     for count, target in ((1, 2e6), (plan.covariances, 15e6)):
         name = f"MUSIC, {count} covariance{'s' if count > 1 else ''}"
         seconds = cpu_seconds(partial(spectrum, factors[:count], K, grid), plan.repeats)
-        yield beside_dense(speed(name, unit, count * G, seconds), target=target)
+        yield speed(name, "points/s", count * grid.num_points, seconds, baseline, target)
     anew = cpu_seconds(lambda: spectrum(factors[:1], K, music_grid(physics, plan)), plan.repeats)
-    yield beside_dense(speed("MUSIC, 1 covariance, grid made anew", unit, G, anew))
+    yield speed("MUSIC, 1 covariance, grid made anew", "points/s", grid.num_points, anew, baseline)
 
 
 def music_grid(physics: PhysicsConfig, plan: Plan) -> PolarGrid:
@@ -185,6 +203,5 @@ def spectrum(factors: Tensor, num_sources: int, grid: PolarGrid) -> Tensor:
 
 def dense_spectrum(factors: Tensor, num_sources: int, A: Tensor) -> Tensor:
     """``1 / |E^H a|^2`` [B, G], E the noise eigenvectors of the covariances, A steering vectors [N, G]."""
-    _, vectors = torch.linalg.eigh(LowRank(factors).dense())
-    E = vectors[..., : A.shape[0] - num_sources]
-    return 1.0 / (E.mH @ A).abs().square().sum(-2).clamp_min(torch.finfo(A.real.dtype).eps)
+    null = dense_denominator(LowRank(factors).dense(), A.mT, num_sources)
+    return 1.0 / null.clamp_min(torch.finfo(null.dtype).eps)

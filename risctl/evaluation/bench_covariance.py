@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from functools import partial
+from statistics import median
 
 import torch
 from torch import Tensor
@@ -22,43 +22,41 @@ FACTOR_GAIN = 10.0  # asked of Gram matrices over dense eigendecompositions
 def covariance_figures(
     scenes: Scenes, covariance: CovarianceConfig, physics: PhysicsConfig, repeats: int
 ) -> Iterator[Figure]:
-    """CPU seconds per scene of ``R_samp``, and of spectrum and MUSIC denominators of ``R_blend``."""
-    measured, count = (scenes.y, scenes.H, scenes.codes), len(scenes)
-    yield beside(
-        "ridge and R_samp",
-        "N x N solves, dense R_samp",
-        count,
-        RIDGE_GAIN,
-        cpu_seconds(partial(snapshot_factor, *measured, covariance), repeats),
-        cpu_seconds(partial(dense_sample_covariance, *measured, covariance), min(repeats, 3)),
-    )
+    """CPU seconds per scene of ``R_samp``, and of spectrum and MUSIC denominators of ``R_blend``.
+
+    The target of each is the time of its dense baseline over the gain that is asked.
+    """
+    measured, K = (scenes.y, scenes.H, scenes.codes), physics.max_sources
     A = true_steering(scenes, physics)
     blend = covariances(*measured, A, A, covariance).blend
     R, directions = blend.dense(), look_directions(physics)
-    jobs: list[tuple[str, Callable[[], object], Callable[[], object]]] = [
+    jobs: tuple[tuple[str, str, float, Callable[[], object], Callable[[], object]], ...] = (
+        (
+            "ridge and R_samp",
+            "N x N solves, dense R_samp",
+            RIDGE_GAIN,
+            partial(snapshot_factor, *measured, covariance),
+            partial(dense_sample_covariance, *measured, covariance),
+        ),
         (
             "K_max eigenvalues of R_blend",
-            partial(blend.eigenvalues, physics.max_sources),
-            partial(dense_eigenvalues, R, physics.max_sources),
+            "dense eigendecomposition",
+            FACTOR_GAIN,
+            partial(blend.eigenvalues, K),
+            partial(dense_eigenvalues, R, K),
         ),
         (
             "MUSIC denominators of R_blend",
-            partial(blend.music_denominator, directions, physics.max_sources),
-            partial(dense_denominator, R, directions, physics.max_sources),
+            "dense eigendecomposition",
+            FACTOR_GAIN,
+            partial(blend.music_denominator, directions, K),
+            partial(dense_denominator, R, directions, K),
         ),
-    ]
-    for name, fast, slow in jobs:
-        seconds = cpu_seconds(fast, repeats), cpu_seconds(slow, min(repeats, 3))
-        yield beside(name, "dense eigendecomposition", count, FACTOR_GAIN, *seconds)
-
-
-def beside(
-    name: str, baseline: str, scenes: int, gain: float, fast: list[float], slow: list[float]
-) -> Figure:
-    """CPU seconds per scene, whose target is the baseline's divided by `gain`."""
-    reference = cost("", "", scenes, slow).value
-    figure = cost(name, "s/scene", scenes, fast)
-    return replace(figure, target=reference / gain, reference=reference, reference_name=baseline)
+    )
+    for name, baseline, gain, fast, slow in jobs:
+        seconds = cpu_seconds(fast, repeats)
+        dense = median(cpu_seconds(slow, min(repeats, 3))) / len(scenes)
+        yield cost(name, len(scenes), seconds, (dense, baseline), dense / gain)
 
 
 def true_steering(scenes: Scenes, physics: PhysicsConfig) -> Tensor:

@@ -6,8 +6,10 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from statistics import median
+from typing import TypeAlias
 
 MIN_SECONDS = 0.05  # of one sample: shorter work is repeated within it
+Baseline: TypeAlias = tuple[float | None, str]  # figure and name of the naive way
 
 
 @dataclass(frozen=True)
@@ -60,30 +62,44 @@ def cpu_seconds(work: Callable[[], object], repeats: int, *, warm: bool = True) 
         repeats: number of samples.
         warm: call it once before, unmeasured.
     """
+
+    def sample(calls: int) -> float:
+        start = time.process_time()
+        for _ in range(calls):
+            work()
+        return (time.process_time() - start) / calls
+
     if warm:
         work()
-    calls, samples = 1, [_sample(work, 1)]
-    while samples[0] * calls < MIN_SECONDS and calls < 1000:
+    calls, first = 1, sample(1)
+    while first * calls < MIN_SECONDS and calls < 1000:
         calls *= 4
-        samples = [_sample(work, calls)]
-    samples += [_sample(work, calls) for _ in range(repeats - 1)]
-    return samples
+        first = sample(calls)
+    return [first, *(sample(calls) for _ in range(repeats - 1))]
 
 
-def _sample(work: Callable[[], object], calls: int) -> float:
-    start = time.process_time()
-    for _ in range(calls):
-        work()
-    return (time.process_time() - start) / calls
+def speed(
+    name: str,
+    unit: str,
+    amount: int,
+    seconds: list[float],
+    baseline: Baseline = (None, ""),
+    target: float | None = None,
+) -> Figure:
+    """Amount per CPU second."""
+    rates = [amount / s for s in seconds]
+    return Figure(name, unit, median(rates), min(rates), max(rates), len(rates), True, target, *baseline)
 
 
-def speed(name: str, unit: str, amount: int, seconds: list[float]) -> Figure:
-    """Amount per CPU second, as a figure."""
-    rates = sorted(amount / s for s in seconds)
-    return Figure(name, unit, median(rates), rates[0], rates[-1], len(rates), more_is_better=True)
-
-
-def cost(name: str, unit: str, amount: int, seconds: list[float]) -> Figure:
-    """CPU seconds per unit of `amount`, as a figure."""
-    costs = sorted(s / amount for s in seconds)
-    return Figure(name, unit, median(costs), costs[0], costs[-1], len(costs))
+def cost(
+    name: str,
+    scenes: int,
+    seconds: list[float],
+    baseline: Baseline = (None, ""),
+    target: float | None = None,
+) -> Figure:
+    """CPU seconds per scene."""
+    costs = [s / scenes for s in seconds]
+    return Figure(
+        name, "s/scene", median(costs), min(costs), max(costs), len(costs), False, target, *baseline
+    )

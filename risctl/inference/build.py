@@ -35,10 +35,9 @@ def build_estimator(
             do not suit the model.
     """
     if model is not None and name in estimator_names("learned"):
-        return _imported(name).from_model(model, physics, inference, device)
+        return _registered(name, "learned").from_model(model, physics, inference, device)
     kinds: tuple[Kind, ...] = ("classical",) if model is None else ("learned", "classical")
-    _check(name, kinds)
-    return _imported(name).from_config(physics, covariance, inference, device)
+    return _registered(name, *kinds).from_config(physics, covariance, inference, device)
 
 
 def build_oracle(
@@ -49,15 +48,12 @@ def build_oracle(
     device: Device = "cpu",
 ) -> Oracle:
     """The oracle `name` for a surface; arguments and errors as above."""
-    _check(name, ("oracle",))
-    return _imported(name).from_config(physics, covariance, inference, device)
+    return _registered(name, "oracle").from_config(physics, covariance, inference, device)
 
 
-def _check(name: str, kinds: tuple[Kind, ...]) -> None:
+def _registered(name: str, *kinds: Kind) -> Any:
+    """The class of the estimator `name`, which has to be of one of these kinds."""
     if name not in estimator_names(*kinds):
         raise InputError("estimator", "", "one of " + ", ".join(estimator_names(*kinds)), repr(name))
-
-
-def _imported(name: str) -> Any:
     module, _, attribute = ESTIMATORS[name].path.partition(":")
     return getattr(import_module(module), attribute)

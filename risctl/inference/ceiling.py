@@ -21,7 +21,8 @@ from risctl.inference.greedy import Search
 from risctl.inference.music import MusicSearch
 from risctl.losses.truth import Truth
 from risctl.physics import ArrayGeometry, Device, Scenes
-from risctl.physics.polar import from_polar, polar_steering
+from risctl.physics.polar import polar_steering
+from risctl.physics.scenes import rows_by_count
 
 
 class Oracle(Protocol):
@@ -73,30 +74,14 @@ class Ceiling:
         truth = Truth.of(scenes, self.peaks.search.geometry)
         F = truth.covariance().F
         result = Estimates.empty(len(scenes), self.max_sources, F.device)
-        for K in torch.unique(truth.num_sources).tolist():
-            for rows in (truth.num_sources == K).nonzero().squeeze(-1).split(self.batch):
-                points = self.peaks.locate(F[rows, :, :K], K)
-                result.put(rows, self._estimates(points, F[rows, :, :K]))
+        for K, scenes_of_k in rows_by_count(truth.num_sources):
+            for rows in torch.split(scenes_of_k, self.batch):
+                part = F[rows, :, :K]
+                points = self.peaks.locate(part, K)
+                power = fitted_powers(points, part, self.peaks.search.geometry).double()
+                unknown = torch.full_like(points, torch.nan, dtype=torch.float64)
+                result.put(rows, Estimates.ranked(points.double(), power, unknown, unknown[:, 0, 0]))
         return result
-
-    def _estimates(self, points: Tensor, F: Tensor) -> Estimates:
-        """Estimates at polar points [B, K, 3], strongest first."""
-        power = fitted_powers(points, F, self.peaks.search.geometry)
-        order = power.argsort(dim=1, descending=True)
-        azimuth, elevation, range_ = (x.gather(1, order) for x in from_polar(points.double()))
-        unknown = torch.full_like(azimuth, torch.nan)
-        B, K = order.shape
-        return Estimates(
-            num_sources=torch.full((B,), K, dtype=torch.int64, device=order.device),
-            azimuth=azimuth,
-            elevation=elevation,
-            range=range_,
-            power=power.gather(1, order).double(),
-            std_azimuth=unknown,
-            std_elevation=unknown,
-            std_range=unknown,
-            noise_var=unknown[:, 0],
-        )
 
 
 def fitted_powers(points: Tensor, F: Tensor, geometry: ArrayGeometry) -> Tensor:

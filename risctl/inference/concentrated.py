@@ -17,9 +17,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from risctl.inference.levenberg import QuadraticModel
+from risctl.inference.levenberg import QuadraticModel, descend
 from risctl.inference.observation import Observation
-from risctl.physics.geometry import ArrayGeometry
+from risctl.physics.geometry import ArrayGeometry, FieldOfView
 from risctl.physics.polar import polar_jet, polar_steering
 
 LOAD = 10.0  # relative diagonal load of the amplitude solve in units of rounding: keeps merged sources finite
@@ -78,3 +78,14 @@ def local_model(obs: Observation, points: Tensor, geometry: ArrayGeometry) -> Qu
     curvature = 2.0 * (x3.conj().unsqueeze(-1) * projected * x3.unsqueeze(-2)).real.sum(1)
     gradient = -2.0 * (x3.conj() * slope).real.sum(1)
     return QuadraticModel(r.abs().square().sum((-3, -2, -1)), gradient, curvature)
+
+
+def refine(
+    obs: Observation, points: Tensor, geometry: ArrayGeometry, view: FieldOfView, iterations: int
+) -> tuple[Tensor, Tensor]:
+    """Lower the concentrated conditional cost from polar `points` [B, K, 3].
+
+    Returns:
+        points [B, K, 3] and their cost [B].
+    """
+    return descend(lambda x: local_model(obs, x, geometry), points, view, iterations)

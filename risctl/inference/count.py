@@ -23,18 +23,11 @@ from torch import Tensor
 from risctl.config import PhysicsConfig
 from risctl.inference.concentrated import fit_amplitudes
 from risctl.inference.estimates import Estimates
-from risctl.inference.gaussian import (
-    GaussianModel,
-    GaussianParameters,
-    Hypothesis,
-    starting_parameters,
-)
-from risctl.inference.observation import Observation
-from risctl.inference.refine import refine_gaussian
-from risctl.inference.tree import tree_index
+from risctl.inference.gaussian import GaussianModel, GaussianParameters, Hypothesis, refine_gaussian
+from risctl.inference.observation import Observation, tree_index
 from risctl.physics.bounds import invert_information
 from risctl.physics.geometry import ArrayGeometry, FieldOfView
-from risctl.physics.polar import from_polar, polar_direction
+from risctl.physics.polar import polar_direction
 
 POWER_TOLERANCE = 2.5  # width of the power prior over the spread the configuration states
 MIN_POWER_STD = 0.5  # nats
@@ -69,18 +62,19 @@ class CountRule:
             FieldOfView.from_config(physics), rule, price, power_std, physics.power_control == "path_loss"
         )
 
-    def score(self, params: GaussianParameters, model: GaussianModel) -> Tensor:
-        """Score [B] of a fitted hypothesis; the largest over k wins."""
+    def scores(self, hypotheses: Sequence[Hypothesis]) -> Tensor:
+        """Score [B, n] of each of n fitted `hypotheses` of B scenes; the largest wins."""
+        return torch.stack([self._score(h.params, h.model) for h in hypotheses], dim=1)
+
+    def _score(self, params: GaussianParameters, model: GaussianModel) -> Tensor:
         score = model.log_likelihood - self.price * params.points.shape[1]
         if self.rule == "penalty":
             return score
-        return score + self.log_prior(params) - occam_factor(params, model, self.view, self.power_std)
-
-    def log_prior(self, params: GaussianParameters) -> Tensor:
-        """Log-density [B] of the powers relative to that of equal ones; at most 0."""
+        # Log-density of the powers relative to that of equal ones; at most 0.
         level = params.log_power - 2.0 * params.points[..., 2].log() if self.path_loss else params.log_power
         deviation = level - level.mean(dim=1, keepdim=True)
-        return -0.5 * (deviation / self.power_std).square().sum(1)
+        log_prior = -0.5 * (deviation / self.power_std).square().sum(1)
+        return score + log_prior - occam_factor(params, model, self.view, self.power_std)
 
 
 def occam_factor(
@@ -103,65 +97,45 @@ def occam_factor(
     return 0.5 * logdet
 
 
-def fit_nuisance(
-    obs: Observation, points: Tensor, geometry: ArrayGeometry, view: FieldOfView
-) -> tuple[GaussianParameters, GaussianModel]:
+def fit_nuisance(obs: Observation, points: Tensor, geometry: ArrayGeometry, view: FieldOfView) -> Hypothesis:
     """Powers and noise of the Gaussian-symbol likelihood with the positions [B, K, 3] fixed."""
     start = gaussian_start(obs, points, geometry)
     return refine_gaussian(obs, start, geometry, view, NUISANCE_STEPS, hold_points=True)
 
 
 def gaussian_start(obs: Observation, points: Tensor, geometry: ArrayGeometry) -> GaussianParameters:
-    """Starting powers and noise of sources at `points` from their least-squares amplitudes."""
+    """Starting powers and noise of sources at polar `points` [B, K, 3], from their least-squares amplitudes.
+
+    Powers are the mean ``|x|^2``, the noise is the residual energy over its degrees of freedom.
+    """
     fit = fit_amplitudes(obs, points, geometry)
-    return starting_parameters(fit.amplitudes, points, fit.cost, obs.y.shape[-1])
+    (L, K), M = fit.amplitudes.shape[1:], obs.y.shape[-1]
+    noise = (fit.cost / (L * max(M - K, 1))).clamp_min(1e-30)
+    power = torch.maximum(fit.amplitudes.abs().square().mean(1), noise.unsqueeze(-1) * 1e-3)
+    return GaussianParameters(points, power.log(), noise.log())
 
 
 def keep_best(hypotheses: Sequence[Hypothesis], rule: CountRule, rows: Tensor, result: Estimates) -> None:
     """Write the best-scoring of the `hypotheses` of B scenes into `rows` [B] of `result`."""
-    best = torch.stack([rule.score(h.params, h.model) for h in hypotheses], dim=1).argmax(dim=1)
+    best = rule.scores(hypotheses).argmax(dim=1)
     for k, hypothesis in enumerate(hypotheses):
         here = (best == k).nonzero().squeeze(-1)
         if len(here):
-            chosen = tree_index(hypothesis, here)
-            result.put(rows[here], to_estimates(chosen.params, chosen.model))
+            result.put(rows[here], to_estimates(tree_index(hypothesis, here)))
 
 
-def to_estimates(params: GaussianParameters, fisher: GaussianModel) -> Estimates:
+def to_estimates(hypothesis: Hypothesis) -> Estimates:
     """Estimates of B scenes with K sources each, strongest first; deviations from the Fisher information."""
-    order = params.log_power.argsort(dim=1, descending=True)
-    azimuth, elevation, range_ = from_polar(params.points.double())
-    std = _deviations(params.points.double(), fisher.information.double())
-
-    def ranked(x: Tensor) -> Tensor:
-        return x.gather(1, order)
-
-    B, K = order.shape
-    return Estimates(
-        num_sources=torch.full((B,), K, dtype=torch.int64, device=order.device),
-        azimuth=ranked(azimuth),
-        elevation=ranked(elevation),
-        range=ranked(range_),
-        power=ranked(params.log_power.double().exp()),
-        std_azimuth=ranked(std[..., 0]),
-        std_elevation=ranked(std[..., 1]),
-        std_range=ranked(std[..., 2]),
-        noise_var=params.log_noise.double().exp(),
-    )
-
-
-def _deviations(points: Tensor, information: Tensor) -> Tensor:
-    """Standard deviations of azimuth, elevation, range [B, K, 3] from the polar information."""
+    params, points = hypothesis.params, hypothesis.params.points.double()
     B, K, _ = points.shape
-    covariance, unidentifiable = invert_information(information)
-    blocks = (
-        covariance[:, : 3 * K, : 3 * K].reshape(B, K, 3, K, 3).diagonal(dim1=1, dim2=3).permute(0, 3, 1, 2)
-    )
+    covariance, unidentifiable = invert_information(hypothesis.model.information.double())
+    covariance = covariance[:, : 3 * K, : 3 * K].reshape(B, K, 3, K, 3)
     T = angle_jacobian(points)
-    variance = (T @ blocks @ T.mT).diagonal(dim1=-2, dim2=-1).clamp_min(0.0)
+    variance = T @ covariance.diagonal(dim1=1, dim2=3).permute(0, 3, 1, 2) @ T.mT
     lost_y, lost_z, lost_q = unidentifiable[:, : 3 * K].reshape(B, K, 3).unbind(-1)
     unknown = torch.stack([lost_y | lost_z, lost_z, lost_q], dim=-1)
-    return variance.sqrt().masked_fill(unknown, torch.inf)
+    std = variance.diagonal(dim1=-2, dim2=-1).clamp_min(0.0).sqrt().masked_fill(unknown, torch.inf)
+    return Estimates.ranked(points, params.log_power.double().exp(), std, params.log_noise.double().exp())
 
 
 def angle_jacobian(points: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from risctl.physics.geometry import Device
+from risctl.physics.polar import from_polar
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,20 @@ class Estimates:
         count = torch.zeros(num_scenes, dtype=torch.int64, device=device)
         noise = torch.full((num_scenes,), torch.nan, dtype=torch.float64, device=device)
         return cls(count, nan, nan.clone(), nan.clone(), zero, nan.clone(), nan.clone(), nan.clone(), noise)
+
+    @classmethod
+    def ranked(cls, points: Tensor, power: Tensor, std: Tensor, noise_var: Tensor) -> Estimates:
+        """Estimates of B scenes with K sources each, strongest first.
+
+        Args:
+            points: polar [B, K, 3]. power: [B, K]. noise_var: [B].
+            std: deviations of azimuth, elevation and range [B, K, 3].
+        """
+        order = power.argsort(dim=1, descending=True)
+        columns = [x.gather(1, order) for x in (*from_polar(points), power, *std.unbind(-1))]
+        count = torch.full_like(noise_var, order.shape[1], dtype=torch.int64)
+        names = [f.name for f in fields(cls)][1:-1]
+        return cls(num_sources=count, noise_var=noise_var, **dict(zip(names, columns, strict=True)))
 
     def put(self, rows: Tensor, part: Estimates) -> None:
         """Write the estimates of `part` (at most K_max wide) into scenes `rows`, in place."""

@@ -7,7 +7,7 @@ Features of one scene, in this order:
 - the presence logits of the most likely proposals, sorted;
 - the log noise variance at each count over that at K_max, and the energy of y over it;
 - at each count from 2 on the log-power of the weakest source over the total, and the distance of the closest
-  pair in the steps of :data:`risctl.inference.refine.POINT_LIMIT` (half a beam, a range ring).
+  pair in the steps of :data:`risctl.inference.levenberg.POINT_LIMIT` (half a beam, a range ring).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from torch import Tensor
 
 from risctl.inference.count import CountRule
 from risctl.inference.gaussian import Hypothesis
-from risctl.inference.refine import POINT_LIMIT
+from risctl.inference.levenberg import POINT_LIMIT
 
 MIN_LOG_PROBABILITY = -12.0  # of a probability
 LOGIT_LIMIT = 10.0
@@ -27,13 +27,13 @@ FAR = 20.0  # largest distance of a pair, in these steps
 
 
 def head_log_probabilities(logits: Tensor) -> Tensor:
-    """Log-probabilities [B, K_max] of the count head's logits, none below `LEAST_LOG`."""
+    """Log-probabilities [B, K_max] of the count head's logits, none below `MIN_LOG_PROBABILITY`."""
     return logits.float().log_softmax(1).clamp_min(MIN_LOG_PROBABILITY)
 
 
 def evidences(hypotheses: Sequence[Hypothesis], rule: CountRule) -> Tensor:
     """Log-evidence of each count less that of the best [B, K_max], nats."""
-    scores = torch.stack([rule.score(h.params, h.model) for h in hypotheses], dim=1)
+    scores = rule.scores(hypotheses)
     return (scores - scores.amax(1, keepdim=True)).float()
 
 

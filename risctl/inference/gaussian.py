@@ -18,9 +18,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from risctl.inference.observation import Observation
-from risctl.physics.geometry import ArrayGeometry
-from risctl.physics.polar import polar_jet
+from risctl.inference.levenberg import POINT_LIMIT, Damping, damped_step, predicted_gain
+from risctl.inference.observation import Observation, tree_index, tree_scatter, tree_where
+from risctl.physics.geometry import ArrayGeometry, FieldOfView
+from risctl.physics.polar import clamp_to_view, polar_jet, polar_limits
+
+LOG_RANGE = math.log(1e8)  # powers and noise stay within this factor of their starting values
+LOG_LIMIT = 1.5
+CONVERGED = 1e-3  # nats: a step that changes the likelihood by less ends the refinement
+STUCK = 1e4  # damping at which no step helps any more
 
 
 @dataclass(frozen=True)
@@ -52,72 +58,38 @@ class Hypothesis:
     model: GaussianModel
 
 
-@dataclass(frozen=True)
-class _Whitened:
-    """Products with ``W_l = R_l^-1`` of the columns ``b_k`` and their derivatives ``d_j``, j = 1..3K.
-
-    Attributes:
-        bb: ``B^H W B`` [B, L, K, K]. bd: ``B^H W D`` [B, L, K, 3K]. dd: ``sigma^2 D^H W D`` [B, L, 3K, 3K].
-        bb2: ``b_k^H W^2 b_k``, real [B, L, K]. bd2: ``b_k^H W^2 d_j`` of a source's own j, real [B, L, 3K].
-        b: ``B^H W y`` [B, L, K]. d: ``D^H W y`` [B, L, 3K].
-        trace_w, trace_w2, energy_w2: sums over l of tr W, tr W^2 and ``|W y|^2`` [B].
-    """
-
-    bb: Tensor
-    bd: Tensor
-    dd: Tensor
-    bb2: Tensor
-    bd2: Tensor
-    b: Tensor
-    d: Tensor
-    trace_w: Tensor
-    trace_w2: Tensor
-    energy_w2: Tensor
-    log_likelihood: Tensor
-
-
 def gaussian_model(obs: Observation, params: GaussianParameters, geometry: ArrayGeometry) -> GaussianModel:
-    """Value, gradient and Fisher information of the Gaussian-symbol likelihood."""
-    K = params.points.shape[1]
+    """Value, gradient and Fisher information of the Gaussian-symbol likelihood; ``W = R^-1`` below."""
+    K, (L, M) = params.points.shape[1], obs.y.shape[1:]
     a, da = polar_jet(params.points, geometry)
-    V = obs.observe(torch.cat([a, da.flatten(1, 2)], dim=1))
+    V = obs.observe(torch.cat([a, da.flatten(1, 2)], dim=1))  # [B, D]
     p, noise = params.log_power.exp(), params.log_noise.exp()
-    w = _whiten(V, obs.y, p, noise, K)
-    return GaussianModel(w.log_likelihood, _gradient(w, p, noise, K), _information(w, p, noise, K))
-
-
-def _whiten(V: Tensor, y: Tensor, p: Tensor, noise: Tensor, K: int) -> _Whitened:
-    L, M = y.shape[1:]
-    inverse_p = (1.0 / p)[:, None, :, None]
+    y, inverse_p = obs.y.unsqueeze(-1), (1.0 / p)[:, None, :, None]
     VH = V.mH.resolve_conj()
     G = VH @ V
     loaded = G[..., :K, :K] + torch.diag_embed(noise[:, None] / p).unsqueeze(1)
     C = torch.linalg.inv_ex(loaded)[0]
     T = C @ G[..., :K, :]
-    x = C @ (VH[..., :K, :] @ y.unsqueeze(-1))
-    r = y.unsqueeze(-1) - V[..., :K] @ x  # sigma^2 W y
-    E = C * inverse_p.mT
     P = T * inverse_p  # B^H W [B, D]
-    P2 = (C @ P) * inverse_p  # B^H W^2 [B, D]
-    leftover = E.diagonal(dim1=-2, dim2=-1).real.sum((1, 2))  # tr W = (M - K) / sigma^2 + tr C diag(p)^-1
-    spread = ((C * C.mT).real.sum(1) / (p.unsqueeze(-1) * p.unsqueeze(-2))).sum((-2, -1))
+    x = C @ (VH[..., :K, :] @ y)
+    r = y - V[..., :K] @ x  # sigma^2 W y
+
     energy = square(r).sum((1, 2, 3))
     fit = energy / noise + (square(x).sum(1).squeeze(-1) / p).sum(-1)
     logdet = 2.0 * torch.linalg.cholesky_ex(loaded)[0].diagonal(dim1=-2, dim2=-1).real.log().sum((1, 2))
     logdet = logdet + L * ((M - K) * noise.log() + p.log().sum(-1))
-    return _Whitened(
-        bb=P[..., :K],
-        bd=P[..., K:],
-        dd=G[..., K:, K:] - G[..., K:, :K] @ T[..., K:],
-        bb2=P2.diagonal(dim1=-2, dim2=-1).real,
-        bd2=_own(P2[..., K:]),
-        b=x.squeeze(-1) * inverse_p.squeeze(-1),
-        d=(VH[..., K:, :] @ r).squeeze(-1) / noise[:, None, None],
-        trace_w=L * (M - K) / noise + leftover,
-        trace_w2=L * (M - K) / noise.square() + spread,
-        energy_w2=energy / noise.square(),
-        log_likelihood=-(logdet + fit),
-    )
+
+    b = x.squeeze(-1) * inverse_p.squeeze(-1)  # B^H W y
+    d = (VH[..., K:, :] @ r).squeeze(-1) / noise[:, None, None]  # D^H W y
+    slope = (d.conj() * b.repeat_interleave(3, dim=-1)).real - _own(P[..., K:])
+    positions = 2.0 * slope.sum(1) * p.repeat_interleave(3, dim=1)
+    powers = (square(b) - P[..., :K].diagonal(dim1=-2, dim2=-1).real).sum(1) * p
+    leftover = (C * inverse_p.mT).diagonal(dim1=-2, dim2=-1).real.sum((1, 2))
+    trace = L * (M - K) / noise + leftover  # sum_l tr W, tr W = (M - K) / sigma^2 + tr C diag(p)^-1
+    level = (energy / noise.square() - trace) * noise
+    gradient = torch.cat([positions, powers, level.unsqueeze(-1)], dim=-1)
+    dd = G[..., K:, K:] - G[..., K:, :K] @ T[..., K:]
+    return GaussianModel(-(logdet + fit), gradient, _information(P, dd, C, p, noise, M))
 
 
 def square(z: Tensor) -> Tensor:
@@ -131,44 +103,104 @@ def _own(x: Tensor) -> Tensor:
     return x.reshape(B, L, K, K, 3).diagonal(dim1=2, dim2=3).real.mT.reshape(B, L, 3 * K)
 
 
-def _gradient(w: _Whitened, p: Tensor, noise: Tensor, K: int) -> Tensor:
-    slope = (w.d.conj() * w.b.repeat_interleave(3, dim=-1)).real
-    positions = 2.0 * (slope - _own(w.bd)).sum(1) * p.repeat_interleave(3, dim=1)
-    powers = (square(w.b) - w.bb.diagonal(dim1=-2, dim2=-1).real).sum(1) * p
-    level = (w.energy_w2 - w.trace_w) * noise
-    return torch.cat([positions, powers, level.unsqueeze(-1)], dim=-1)
+def _information(P: Tensor, dd: Tensor, C: Tensor, p: Tensor, noise: Tensor, M: int) -> Tensor:
+    """Slepian-Bangs: ``tr(W dR_i W dR_j)``, dR of rank two (positions), one (powers) or full (noise).
 
-
-def _information(w: _Whitened, p: Tensor, noise: Tensor, K: int) -> Tensor:
-    """Slepian-Bangs: ``tr(W dR_i W dR_j)``, dR of rank two (positions), one (powers) or full (noise)."""
-    p3, s2 = p.repeat_interleave(3, dim=1), noise[:, None]
-    bb3 = w.bb.repeat_interleave(3, dim=-2)
-    bd3 = w.bd.repeat_interleave(3, dim=-2)
-    dd = (bb3.repeat_interleave(3, dim=-1) * w.dd.mT).real.sum(1) / noise[:, None, None]
+    Args:
+        P: ``B^H W [B, D]`` [B, L, K, 4K]. dd: ``sigma^2 D^H W D`` [B, L, 3K, 3K]. C: [B, L, K, K].
+        p: powers [B, K]. noise: sigma^2 [B]. M: antennas.
+    """
+    L, K = P.shape[1:3]
+    bb, bd, p3, s2 = P[..., :K], P[..., K:], p.repeat_interleave(3, dim=1), noise[:, None]
+    P2 = (C @ P) * (1.0 / p)[:, None, :, None]  # B^H W^2 [B, D]
+    bb3 = bb.repeat_interleave(3, dim=-2)
+    bd3 = bd.repeat_interleave(3, dim=-2)
+    dd = (bb3.repeat_interleave(3, dim=-1) * dd.mT).real.sum(1) / noise[:, None, None]
     tt = 2.0 * ((bd3 * bd3.mT).real.sum(1) + dd) * p3.unsqueeze(-1) * p3.unsqueeze(-2)
-    tp = 2.0 * (bb3 * w.bd.mT).real.sum(1) * p3.unsqueeze(-1) * p.unsqueeze(-2)
-    ts = 2.0 * w.bd2.sum(1) * p3 * s2
-    pp = square(w.bb).sum(1) * p.unsqueeze(-1) * p.unsqueeze(-2)
-    ps = w.bb2.sum(1) * p * s2
-    level = (w.trace_w2 * noise.square())[:, None, None]
+    tp = 2.0 * (bb3 * bd.mT).real.sum(1) * p3.unsqueeze(-1) * p.unsqueeze(-2)
+    ts = 2.0 * _own(P2[..., K:]).sum(1) * p3 * s2
+    pp = square(bb).sum(1) * p.unsqueeze(-1) * p.unsqueeze(-2)
+    ps = P2.diagonal(dim1=-2, dim2=-1).real.sum(1) * p * s2
+    spread = ((C * C.mT).real.sum(1) / (p.unsqueeze(-1) * p.unsqueeze(-2))).sum((-2, -1))
+    ss = (L * (M - K) / noise.square() + spread) * noise.square()
     rows = [
         torch.cat([tt, tp, ts.unsqueeze(-1)], dim=-1),
         torch.cat([tp.mT, pp, ps.unsqueeze(-1)], dim=-1),
-        torch.cat([ts.unsqueeze(-2), ps.unsqueeze(-2), level], dim=-1),
+        torch.cat([ts.unsqueeze(-2), ps.unsqueeze(-2), ss[:, None, None]], dim=-1),
     ]
     return torch.cat(rows, dim=-2)
 
 
-def starting_parameters(amplitudes: Tensor, points: Tensor, cost: Tensor, M: int) -> GaussianParameters:
-    """Powers and noise from a least-squares fit: mean |x|^2, and the residual over its degrees of freedom.
+def refine_gaussian(
+    obs: Observation,
+    start: GaussianParameters,
+    geometry: ArrayGeometry,
+    view: FieldOfView,
+    iterations: int,
+    hold_points: bool = False,
+) -> Hypothesis:
+    """Raise the Gaussian-symbol likelihood from `start` by Fisher scoring.
 
-    Args:
-        amplitudes: [B, L, K]. points: [B, K, 3]. cost: residual energy [B]. M: antennas.
+    Positions, powers and noise move together; with `hold_points` only powers and noise do. Converged scenes
+    are not changed any more, and leave the batch once they are half of it.
     """
-    L, K = amplitudes.shape[1:]
-    noise = (cost / (L * max(M - K, 1))).clamp_min(1e-30)
-    power = torch.maximum(amplitudes.abs().square().mean(1), noise.unsqueeze(-1) * 1e-3)
-    return GaussianParameters(points, power.log(), noise.log())
+    x, model = pack(start), gaussian_model(obs, start, geometry)
+    damping = Damping.initial(model.log_likelihood)
+    converged = torch.zeros_like(model.log_likelihood, dtype=torch.bool)
+    part = whole = _ScoringState(x, x[:, 3 * start.points.shape[1] :], model, damping, converged)
+    rows = torch.arange(len(obs), device=x.device)
+    for _ in range(iterations):
+        part = _scoring_step(obs, part, geometry, view, hold_points)
+        if 2 * int(part.converged.sum()) < len(rows):
+            continue
+        whole = tree_scatter(whole, rows, part)
+        moving = (~part.converged).nonzero().squeeze(-1)
+        rows, part, obs = rows[moving], tree_index(part, moving), obs[moving]
+        if not len(rows):
+            break
+    whole = tree_scatter(whole, rows, part)
+    return Hypothesis(unpack(whole.x), whole.model)
 
 
-LOG_RANGE = math.log(1e8)  # powers and noise stay within this factor of their starting values
+@dataclass(frozen=True)
+class _ScoringState:
+    """Packed parameters x [B, 4K+1], powers and noise at the start, model at x, which scenes converged."""
+
+    x: Tensor
+    nuisance: Tensor
+    model: GaussianModel
+    damping: Damping
+    converged: Tensor
+
+
+def _scoring_step(
+    obs: Observation, now: _ScoringState, geometry: ArrayGeometry, view: FieldOfView, hold_points: bool
+) -> _ScoringState:
+    """One damped step, kept where the likelihood rises and the scene has not converged."""
+    params, model, K = unpack(now.x).points, now.model, now.x.shape[1] // 4
+    low, high = (params, params) if hold_points else polar_limits(params, view)
+    low = torch.cat([low.flatten(1), now.nuisance - LOG_RANGE], 1)
+    high = torch.cat([high.flatten(1), now.nuisance + LOG_RANGE], 1)
+    limit = now.x.new_tensor([*POINT_LIMIT * K, *[LOG_LIMIT] * (K + 1)])
+    step = damped_step(now.x, -model.gradient, model.information, now.damping.level, low, high, limit)
+    trial = unpack(torch.minimum(torch.maximum(now.x + step, low), high))
+    moved = params if hold_points else clamp_to_view(trial.points, view)
+    trial = GaussianParameters(moved, trial.log_power, trial.log_noise)
+    candidate = gaussian_model(obs, trial, geometry)
+    gain = candidate.log_likelihood - model.log_likelihood
+    better = (gain > 0) & ~now.converged
+    damping = now.damping.updated(gain, predicted_gain(-model.gradient, model.information, step))
+    converged = now.converged | (gain.abs() < CONVERGED) | (damping.level > STUCK)
+    x = torch.where(better.unsqueeze(-1), pack(trial), now.x)
+    return _ScoringState(x, now.nuisance, tree_where(better, candidate, model), damping, converged)
+
+
+def pack(params: GaussianParameters) -> Tensor:
+    """Gaussian parameters as one vector [B, 4K+1]."""
+    return torch.cat([params.points.flatten(1), params.log_power, params.log_noise.unsqueeze(-1)], dim=-1)
+
+
+def unpack(x: Tensor) -> GaussianParameters:
+    """The inverse of :func:`pack`."""
+    K = x.shape[1] // 4
+    return GaussianParameters(x[:, : 3 * K].reshape(-1, K, 3), x[:, 3 * K : 4 * K], x[:, 4 * K])

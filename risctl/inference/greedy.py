@@ -14,13 +14,11 @@ import torch
 from torch import Tensor
 
 from risctl.config import InferenceConfig, PhysicsConfig
-from risctl.inference.concentrated import fit_amplitudes
+from risctl.inference.concentrated import fit_amplitudes, refine
 from risctl.inference.detection import Detector
 from risctl.inference.exchange import drop_source
-from risctl.inference.gaussian import GaussianParameters, Hypothesis
-from risctl.inference.observation import Observation
-from risctl.inference.refine import refine, refine_gaussian
-from risctl.inference.tree import tree_index, tree_scatter
+from risctl.inference.gaussian import GaussianParameters, Hypothesis, refine_gaussian
+from risctl.inference.observation import Observation, tree_index, tree_scatter
 from risctl.physics.geometry import ArrayGeometry, Device, FieldOfView
 from risctl.physics.grid import PolarGrid
 
@@ -49,7 +47,7 @@ class Search:
 
     def polish(self, obs: Observation, start: GaussianParameters, iterations: int) -> Hypothesis:
         """Refine all parameters on the Gaussian-symbol likelihood from `start`."""
-        return Hypothesis(*refine_gaussian(obs, start, self.geometry, self.view, iterations))
+        return refine_gaussian(obs, start, self.geometry, self.view, iterations)
 
     def double(self) -> Search:
         """This surface in double precision."""
@@ -97,14 +95,10 @@ def _best_exchange(
     many, here = detector[each], rows[each]
     rest = drop_source(tree_index(params, here), torch.arange(K, device=rows.device).repeat(len(rows)))
     rest = search.polish(many.obs, rest, REST_STEPS).params
-    joint = search.polish(many.obs, _with_detected(many, search, rest), JOIN_STEPS)
-    winner = joint.model.log_likelihood.view(-1, K).argmax(dim=1)
-    return tree_index(joint, torch.arange(len(rows), device=rows.device) * K + winner)
-
-
-def _with_detected(detector: Detector, search: Search, rest: GaussianParameters) -> GaussianParameters:
-    """`rest` and one more source, at the largest Gaussian gain and a little less than the mean power."""
-    found = detector.grid.points[detector.gaussian_gain(rest, search.geometry).argmax(-1)].unsqueeze(1)
+    # one more at the largest Gaussian gain, at a little less than the mean power
+    found = many.grid.points[many.gaussian_gain(rest, search.geometry).argmax(-1)].unsqueeze(1)
     power = rest.log_power.exp().mean(1, keepdim=True).log() - 0.5
     points, powers = torch.cat([rest.points, found], dim=1), torch.cat([rest.log_power, power], dim=1)
-    return GaussianParameters(points, powers, rest.log_noise)
+    joint = search.polish(many.obs, GaussianParameters(points, powers, rest.log_noise), JOIN_STEPS)
+    winner = joint.model.log_likelihood.view(-1, K).argmax(dim=1)
+    return tree_index(joint, torch.arange(len(rows), device=rows.device) * K + winner)

@@ -27,8 +27,7 @@ from risctl.inference.gaussian import Hypothesis
 from risctl.inference.greedy import Search
 from risctl.inference.moves import MoveSearch, MoveSettings
 from risctl.inference.music import MusicSearch
-from risctl.inference.observation import Observation, batches
-from risctl.inference.tree import tree_index
+from risctl.inference.observation import Observation, batches, tree_index
 from risctl.model import Forward, Network, Prediction, predict
 from risctl.model.fusion import LoadedFusion
 from risctl.model.load import LoadedModel
@@ -36,6 +35,7 @@ from risctl.model.slots import decode
 from risctl.physics.geometry import Device
 from risctl.physics.grid import PolarGrid
 from risctl.physics.polar import clamp_to_view, to_polar
+from risctl.physics.scenes import rows_by_count
 
 MOVE_OVERSAMPLING, MOVE_RINGS = 1.5, 6  # grid of the moves, coarser than MUSIC's: its peaks are refined
 SPECTRUM_PEAKS = 5  # local maxima of the MUSIC spectrum among the proposals
@@ -109,13 +109,32 @@ class LearnedEstimator:
     def __call__(self, y: Tensor, H: Tensor, codes: Tensor, num_sources: Tensor | None = None) -> Estimates:
         """Locate the sources of B scenes; see :class:`risctl.inference.estimates.Estimator`."""
         result = Estimates.empty(y.shape[0], self.max_sources, y.device)
-        for part in batches(y, H, codes, num_sources, self.max_sources, self.batch):
-            forward = self.forward(part.obs.y, part.obs.H, part.obs.codes)
-            if self.inference.moves:
-                self._by_moves(part.obs, forward, part.num_sources, part.rows, result)
-            else:
-                self._by_head(part.obs, forward, part.num_sources, part.rows, result)
+        for obs, rows, counts in batches(y, H, codes, num_sources, self.max_sources, self.batch):
+            self._locate(obs, counts, rows, result)
         return result
+
+    def _locate(self, obs: Observation, counts: Tensor | None, rows: Tensor, result: Estimates) -> None:
+        """Estimate at the given or the estimated counts, into `rows` of `result`.
+
+        With moves the best hypotheses found; else positions of the network or of MUSIC, the count the head's.
+        """
+        forward, steps = self.forward(obs.y, obs.H, obs.codes), self.inference.nf_mle_iters
+        found = self.count_hypotheses(obs, forward) if self.inference.moves else None
+        if counts is None and found is not None:
+            counts = self.count(found)
+        elif counts is None:
+            counts = forward.prediction.count_logits.argmax(dim=1) + 1
+        for K, here in rows_by_count(counts):
+            part = obs[here]
+            if found is not None:
+                best = tree_index(found.hypotheses[K - 1], here)
+            else:
+                points = self._points(forward, here, K)
+                best = fit_nuisance(part, points, self.search.geometry, self.search.view)
+            if steps:
+                most = steps if found is None else self.moves.settings.final_steps
+                best = self.search.polish(part, best.params, most)
+            result.put(rows[here], to_estimates(best))
 
     def count_hypotheses(self, obs: Observation, forward: Forward) -> CountHypotheses:
         """The best hypothesis for every count, and the scores that choose between them."""
@@ -139,33 +158,6 @@ class LearnedEstimator:
             score = found.head + EVIDENCE_WEIGHT * found.evidence
         return score.argmax(dim=1) + 1
 
-    def _by_moves(
-        self, obs: Observation, forward: Forward, counts: Tensor | None, rows: Tensor, result: Estimates
-    ) -> None:
-        """Estimate by likelihood moves, at the given or the estimated counts, into `rows` of `result`."""
-        found = self.count_hypotheses(obs, forward)
-        counts = self.count(found) if counts is None else counts
-        for K in torch.unique(counts[counts > 0]).tolist():
-            here = (counts == K).nonzero().squeeze(-1)
-            best = tree_index(found.hypotheses[K - 1], here)
-            if self.inference.nf_mle_iters:
-                best = self.search.polish(obs[here], best.params, self.moves.settings.final_steps)
-            result.put(rows[here], to_estimates(best.params, best.model))
-
-    def _by_head(
-        self, obs: Observation, forward: Forward, counts: Tensor | None, rows: Tensor, result: Estimates
-    ) -> None:
-        """Estimate by network or MUSIC, at the given counts or the head's, into `rows` of `result`."""
-        counts = forward.prediction.count_logits.argmax(dim=1) + 1 if counts is None else counts
-        for K in torch.unique(counts[counts > 0]).tolist():
-            here = (counts == K).nonzero().squeeze(-1)
-            part, points = obs[here], self._points(forward, here, K)
-            found = fit_nuisance(part, points, self.search.geometry, self.search.view)
-            if self.inference.nf_mle_iters:
-                polished = self.search.polish(part, found[0], self.inference.nf_mle_iters)
-                found = polished.params, polished.model
-            result.put(rows[here], to_estimates(*found))
-
     def _points(self, forward: Forward, rows: Tensor, K: int) -> Tensor:
         """Polar points [B, K, 3] of K sources in scenes `rows`, from the network or from ``R_blend``."""
         if self.inference.start == "network":
@@ -182,7 +174,7 @@ class LearnedEstimator:
             return self.peaks.locate(F, self.max_sources), presence
         U, _ = leading_subspace(F, self.max_sources)
         spectrum = self.moves.grid.energy(U.mT)
-        return torch.cat([points, self.moves.lattice.strongest_maxima(spectrum, SPECTRUM_PEAKS)], 1), presence
+        return torch.cat([points, self.moves.grid.strongest_maxima(spectrum, SPECTRUM_PEAKS)], 1), presence
 
     def _slots(self, prediction: Prediction, count: int) -> tuple[Tensor, Tensor]:
         """The network's `count` most likely points [B, count, 3] and their presence logits [B, count].

@@ -1,13 +1,22 @@
-"""Levenberg-Marquardt steps inside a box, used by all refinements."""
+"""Levenberg-Marquardt steps inside a box, and the refinement of joint positions by them.
+
+A step is kept only where it improves the cost, so the result is never worse than the start.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from risctl.inference.observation import tree_where
+from risctl.physics.geometry import FieldOfView
+from risctl.physics.polar import clamp_to_view, polar_limits
+
 DAMPING = 1e-2
+POINT_LIMIT = (0.08, 0.08, 0.25)  # half a beam width in the direction cosines, one range ring in 1/r
 
 
 @dataclass(frozen=True)
@@ -78,3 +87,31 @@ def damped_step(
     step = torch.where(usable, -mask * solution, torch.zeros_like(solution))
     shrink = (limit / step.abs().clamp_min(1e-30)).amin(-1, keepdim=True).clamp_max(1.0)
     return step * shrink
+
+
+def descend(
+    evaluate: Callable[[Tensor], QuadraticModel], points: Tensor, view: FieldOfView, iterations: int
+) -> tuple[Tensor, Tensor]:
+    """Lower a cost of joint polar points by damped Gauss-Newton steps inside the field of view.
+
+    Args:
+        evaluate: model at points [B, K, 3], with P = 3K parameters. points: where to start, [B, K, 3].
+
+    Returns:
+        points [B, K, 3] and their cost [B].
+    """
+    limit = points.new_tensor(POINT_LIMIT).repeat(points.shape[1])
+    model = evaluate(points)
+    damping = Damping.initial(model.cost)
+    for _ in range(iterations):
+        low, high = (x.flatten(1) for x in polar_limits(points, view))
+        g, C = model.gradient, model.curvature
+        step = damped_step(points.flatten(1), g, C, damping.level, low, high, limit)
+        trial = clamp_to_view(points + step.view(points.shape), view)
+        candidate = evaluate(trial)
+        gain = model.cost - candidate.cost
+        better = gain > 0
+        damping = damping.updated(gain, predicted_gain(g, C, step))
+        points = torch.where(better[:, None, None], trial, points)
+        model = tree_where(better, candidate, model)
+    return points, model.cost

@@ -19,7 +19,6 @@ first to be exchanged or dropped, and so is a source whose power has collapsed.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -28,9 +27,8 @@ from risctl.inference.count import gaussian_start
 from risctl.inference.exchange import CandidatePool, GaussianFit, drop_source, score_exchanges
 from risctl.inference.gaussian import Hypothesis
 from risctl.inference.greedy import Search
-from risctl.inference.observation import Observation
-from risctl.inference.tree import tree_index, tree_scatter
-from risctl.physics.grid import Lattice, PolarGrid
+from risctl.inference.observation import Observation, tree_index, tree_scatter
+from risctl.physics.grid import PolarGrid
 
 
 @dataclass(frozen=True)
@@ -84,11 +82,6 @@ class MoveSearch:
     search: Search
     grid: PolarGrid
     settings: MoveSettings = MoveSettings()
-
-    @cached_property
-    def lattice(self) -> Lattice:
-        """Neighbours on the grid."""
-        return Lattice.build(self.grid)
 
     def hypotheses(self, obs: Observation, proposals: Tensor, max_sources: int) -> list[Hypothesis]:
         """The best hypothesis found for each K = 1, ..., `max_sources`; refined, not yet converged.
@@ -160,4 +153,4 @@ class MoveSearch:
         rest = fit.residual_without(fit.losses().argmin(1))
         energy = self.grid.energy(obs.back_project(rest))
         energy = energy / energy.amax(1, keepdim=True).clamp_min(torch.finfo(energy.dtype).tiny)
-        return self.lattice.strongest_maxima(energy, self.settings.peaks)
+        return self.grid.strongest_maxima(energy, self.settings.peaks)

@@ -9,7 +9,6 @@ of each is then searched along its own direction on a fine grid, and all are ref
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -24,8 +23,9 @@ from risctl.inference.greedy import Search
 from risctl.inference.nullspace import DeflatedSubspace, refine_nulls, search_range
 from risctl.inference.observation import Observation, batches
 from risctl.physics.geometry import ArrayGeometry, Device
-from risctl.physics.grid import Lattice, PolarGrid
+from risctl.physics.grid import PolarGrid
 from risctl.physics.polar import polar_steering
+from risctl.physics.scenes import rows_by_count
 from risctl.physics.steering import steering_vector
 
 CANDIDATES = 3  # lattice maxima refined for every source
@@ -52,22 +52,6 @@ class MusicSearch:
         """The search on the grids of a configuration."""
         return cls(search, search.grid(inference), inference.range_grid)
 
-    @cached_property
-    def lattice(self) -> Lattice:
-        """The grid as a box, for its local maxima."""
-        return Lattice.build(self.grid)
-
-    @cached_property
-    def ranges(self) -> Tensor:
-        """The range grid in metres, evenly spaced over the field of view."""
-        view, points = self.search.view, self.grid.points
-        return torch.linspace(view.range_min, view.range_max, self.range_grid).to(points)
-
-    @cached_property
-    def fine_geometry(self) -> ArrayGeometry:
-        """The surface in double precision."""
-        return self.search.geometry.to(self.grid.points.device, torch.float64)
-
     def locate(self, F: Tensor, K: int) -> Tensor:
         """Polar points [B, K, 3] of K sources from covariance factors F [B, N, r], in the order found."""
         U, _ = leading_subspace(F, K)
@@ -86,27 +70,24 @@ class MusicSearch:
         The other sources, at their detected positions, are projected out.
         """
         geometry, view = self.search.geometry, self.search.view
-        space = DeflatedSubspace.compute(U, points[:, other_slots(points)], geometry)
-        points = search_range(space, points, self.ranges, geometry)
+        slots = torch.arange(points.shape[1], device=points.device)
+        others = torch.stack([slots[slots != k] for k in slots])  # [K, K - 1]
+        space = DeflatedSubspace.compute(U, points[:, others], geometry)
+        ranges = torch.linspace(view.range_min, view.range_max, self.range_grid).to(points)
+        points = search_range(space, points, ranges, geometry)
         # A null is flat: in single precision its position is known only to about sqrt(eps).
-        fine = refine_nulls(space.double(), points.double(), self.fine_geometry, view, FINAL_STEPS)
+        surface = self.search.double().geometry
+        fine = refine_nulls(space.double(), points.double(), surface, view, FINAL_STEPS)
         return fine.to(points.dtype)
 
     def _next_source(self, U: Tensor, points: Tensor) -> Tensor:
         """One more source [B, 1, 3]: the best of the strongest lattice maxima after refinement."""
         geometry, view = self.search.geometry, self.search.view
         space = DeflatedSubspace.compute(U, points.unsqueeze(1), geometry)
-        found = self.lattice.strongest_maxima(space.on_grid(self.grid), min(CANDIDATES, self.grid.num_points))
+        found = self.grid.strongest_maxima(space.on_grid(self.grid), min(CANDIDATES, self.grid.num_points))
         found = refine_nulls(space, found, geometry, view, PEAK_STEPS)
         best = space.along(polar_steering(found, geometry).unsqueeze(1)).squeeze(1).argmax(dim=1)
         return found[torch.arange(len(U), device=U.device), best].unsqueeze(1)
-
-
-def other_slots(points: Tensor) -> Tensor:
-    """For each of K slots the indices of the others, int64 [K, K - 1]."""
-    K = points.shape[1]
-    slots = torch.arange(K, device=points.device)
-    return slots.expand(K, K)[slots.unsqueeze(0) != slots.unsqueeze(1)].view(K, K - 1)
 
 
 @dataclass(frozen=True)
@@ -141,8 +122,8 @@ class MusicEstimator:
     def __call__(self, y: Tensor, H: Tensor, codes: Tensor, num_sources: Tensor | None = None) -> Estimates:
         """Locate the sources of B scenes; see :class:`risctl.inference.estimates.Estimator`."""
         result = Estimates.empty(y.shape[0], self.max_sources, y.device)
-        for part in batches(y, H, codes, num_sources, self.max_sources, self.batch):
-            self._locate(part.obs, part.num_sources, part.rows, result)
+        for obs, rows, counts in batches(y, H, codes, num_sources, self.max_sources, self.batch):
+            self._locate(obs, counts, rows, result)
         return result
 
     def _locate(self, obs: Observation, counts: Tensor | None, rows: Tensor, result: Estimates) -> None:
@@ -153,21 +134,13 @@ class MusicEstimator:
         found: list[Tensor] = []
         if counts is None:
             found = [self.peaks.detect(U[..., :K]) for K in range(1, self.max_sources + 1)]
-            counts = self._count(obs, found)
-        for K in torch.unique(counts[counts > 0]).tolist():
-            here = (counts == K).nonzero().squeeze(-1)
+            starts = [gaussian_start(obs, points, search.geometry) for points in found]
+            polished = [search.polish(obs, start, COUNT_STEPS) for start in starts]
+            counts = self.rule.scores(polished).argmax(dim=1) + 1
+        for K, here in rows_by_count(counts):
             V, part = U[here, :, :K], obs[here]
             points = self.peaks.refine(V, found[K - 1][here] if found else self.peaks.detect(V))
-            result.put(rows[here], to_estimates(*fit_nuisance(part, points, search.geometry, search.view)))
-
-    def _count(self, obs: Observation, found: list[Tensor]) -> Tensor:
-        """The best-supported count [B], given the positions [B, K, 3] for K = 1, 2, ..."""
-        search, scores = self.peaks.search, []
-        for points in found:
-            start = gaussian_start(obs, points, search.geometry)
-            polished = search.polish(obs, start, COUNT_STEPS)
-            scores.append(self.rule.score(polished.params, polished.model))
-        return torch.stack(scores, dim=1).argmax(dim=1) + 1
+            result.put(rows[here], to_estimates(fit_nuisance(part, points, search.geometry, search.view)))
 
 
 @torch.no_grad()

@@ -52,12 +52,19 @@ class NompEstimator:
     def __call__(self, y: Tensor, H: Tensor, codes: Tensor, num_sources: Tensor | None = None) -> Estimates:
         """Locate the sources of B scenes; see :class:`risctl.inference.estimates.Estimator`."""
         result = Estimates.empty(y.shape[0], self.max_sources, y.device)
-        for part in batches(y, H, codes, num_sources, self.max_sources, self.batch):
-            if part.num_sources is None:
-                keep_best(self.hypotheses(part.obs), self.rule, part.rows, result)
+        for obs, rows, counts in batches(y, H, codes, num_sources, self.max_sources, self.batch):
+            if counts is None:
+                keep_best(self.hypotheses(obs), self.rule, rows, result)
             else:
-                self._given(part.obs, part.rows, part.num_sources, result)
+                self._given(obs, rows, counts, result)
         return result
+
+    def _best(self, detector: Detector, points: Tensor) -> Hypothesis:
+        """The most likely hypothesis found from sources at `points` [B, K, 3]: polish, swap moves, polish."""
+        start = gaussian_start(detector.obs, points, self.search.geometry)
+        first = self.search.polish(detector.obs, start, POLISH_STEPS)
+        better = swap(detector, self.search, first, self.swap_rounds)
+        return self.search.polish(detector.obs, better.params, FINAL_STEPS)
 
     def _given(self, obs: Observation, rows: Tensor, num_sources: Tensor, result: Estimates) -> None:
         """Estimate with the given source counts, into `rows` of `result`."""
@@ -68,12 +75,7 @@ class NompEstimator:
             points = greedy_step(detector, self.search, points)
             here = num_sources[index] == K
             if bool(here.any()):
-                part = detector[here]
-                start = gaussian_start(part.obs, points[here], self.search.geometry)
-                found = self.search.polish(part.obs, start, POLISH_STEPS)
-                better = swap(part, self.search, found, self.swap_rounds)
-                final = self.search.polish(part.obs, better.params, FINAL_STEPS)
-                result.put(rows[index[here]], to_estimates(final.params, final.model))
+                result.put(rows[index[here]], to_estimates(self._best(detector[here], points[here])))
             if bool(here.all()):
                 return
             index, points, detector = index[~here], points[~here], detector[~here]
@@ -85,9 +87,6 @@ class NompEstimator:
         found = []
         for _ in range(self.max_sources):
             points = greedy_step(detector, self.search, points)
-            start = gaussian_start(obs, points, self.search.geometry)
-            first = self.search.polish(obs, start, POLISH_STEPS)
-            better = swap(detector, self.search, first, self.swap_rounds)
-            found.append(self.search.polish(obs, better.params, FINAL_STEPS))
+            found.append(self._best(detector, points))
             points = found[-1].params.points
         return found

@@ -20,8 +20,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from risctl.inference.levenberg import QuadraticModel
-from risctl.inference.refine import descend
+from risctl.inference.levenberg import QuadraticModel, descend
 from risctl.physics.geometry import ArrayGeometry, FieldOfView
 from risctl.physics.grid import PolarGrid
 from risctl.physics.polar import polar_direction, polar_jet, polar_steering

@@ -1,14 +1,18 @@
-"""The input of an estimator, snapshots, channel and codes, and its division into batches."""
+"""The input of an estimator, its division into batches, and indexing of nested dataclasses of tensors."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, fields, is_dataclass
+from typing import TypeVar, cast
 
 import torch
 from torch import Tensor
 
+from risctl.covariance.precision import require_finite
 from risctl.errors import MeasurementError
+
+Tree = TypeVar("Tree")  # a dataclass of tensors and such dataclasses; the batch axis comes first everywhere
 
 
 @dataclass(frozen=True)
@@ -41,11 +45,7 @@ class Observation:
                 f"shapes disagree: y {tuple(y.shape)}, H {tuple(H.shape)}, codes {tuple(codes.shape)}"
             )
         for name, x in (("y", y), ("H", H), ("codes", codes)):
-            finite = torch.isfinite(x.abs()).flatten(1).all(dim=1)
-            if not bool(finite.all()):
-                raise MeasurementError(
-                    f"{name} of scene {int((~finite).nonzero()[0])} has a value that is not finite"
-                )
+            require_finite(x, name)
         silent = (y.abs().amax((1, 2)) == 0) | (H.abs().amax((1, 2)) == 0) | (codes.abs().amax((1, 2)) == 0)
         if bool(silent.any()):
             raise MeasurementError(f"scene {int(silent.nonzero()[0])} has no energy in y, H or codes")
@@ -55,11 +55,11 @@ class Observation:
         return int(self.y.shape[0])
 
     def __getitem__(self, rows: Tensor) -> Observation:
-        return Observation(self.y[rows], self.H[rows], self.codes[rows], self.Phi[rows])
+        return tree_index(self, rows)
 
     def double(self) -> Observation:
         """The same scenes in complex128."""
-        return Observation(*(x.to(torch.complex128) for x in (self.y, self.H, self.codes, self.Phi)))
+        return tree_map(lambda x: x.to(torch.complex128), self)
 
     def back_project(self, r: Tensor) -> Tensor:
         """``Phi_l^H r_l`` [B, L, N] of snapshot residuals r [B, L, M]."""
@@ -71,19 +71,13 @@ class Observation:
         return (self.Phi.view(B, L * M, N) @ columns.mT).view(B, L, M, columns.shape[1])
 
 
-@dataclass(frozen=True)
-class Batch:
-    """Measurements of some scenes, their row indices, and their source counts [B] if given."""
-
-    obs: Observation
-    rows: Tensor
-    num_sources: Tensor | None
-
-
 def batches(
     y: Tensor, H: Tensor, codes: Tensor, num_sources: Tensor | None, max_sources: int, size: int
-) -> Iterator[Batch]:
+) -> Iterator[tuple[Observation, Tensor, Tensor | None]]:
     """Split B scenes into batches of `size`, sorted by the given source counts.
+
+    Yields:
+        The measurements of a batch, its row indices, and its source counts if they are given.
 
     Raises:
         ValueError: if the shapes disagree, a value is not finite, a scene has no energy, or a given count
@@ -99,4 +93,28 @@ def batches(
         order = num_sources.argsort(stable=True)
     for rows in torch.split(order, size) if len(order) else ():
         counts = None if num_sources is None else num_sources[rows]
-        yield Batch(Observation.build(y[rows], H[rows], codes[rows]), rows, counts)
+        yield Observation.build(y[rows], H[rows], codes[rows]), rows, counts
+
+
+def tree_map(function: Callable[..., Tensor], *trees: Tree) -> Tree:
+    """`function` of every tensor of a tree, or of the corresponding tensors of several."""
+    kind = type(trees[0])
+    if not is_dataclass(kind):
+        return cast(Tree, function(*trees))
+    names = [f.name for f in fields(kind)]
+    return cast(Tree, kind(**{n: tree_map(function, *(getattr(t, n) for t in trees)) for n in names}))
+
+
+def tree_index(tree: Tree, rows: Tensor) -> Tree:
+    """``x[rows]`` (indices or a mask) of every tensor x of `tree`."""
+    return tree_map(lambda x: x[rows], tree)
+
+
+def tree_where(mask: Tensor, a: Tree, b: Tree) -> Tree:
+    """The rows of `a` where `mask` [B], else those of `b`."""
+    return tree_map(lambda x, y: torch.where(mask.view(-1, *[1] * (x.dim() - 1)), x, y), a, b)
+
+
+def tree_scatter(tree: Tree, rows: Tensor, part: Tree) -> Tree:
+    """A copy of `tree` with `rows` replaced by the rows of `part`."""
+    return tree_map(lambda x, y: x.index_copy(0, rows, y), tree, part)

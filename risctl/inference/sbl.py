@@ -14,12 +14,12 @@ from risctl.inference.count import CountRule, fit_nuisance, keep_best, to_estima
 from risctl.inference.estimates import Estimates
 from risctl.inference.gaussian import GaussianParameters, Hypothesis
 from risctl.inference.greedy import Search
-from risctl.inference.observation import Observation, batches
+from risctl.inference.observation import Observation, batches, tree_index
 from risctl.inference.sbl_learning import GridPowers, grid_responses, learn
-from risctl.inference.tree import tree_index
 from risctl.physics.geometry import Device, FieldOfView
 from risctl.physics.grid import PolarGrid
 from risctl.physics.polar import clamp_to_view
+from risctl.physics.scenes import rows_by_count
 
 OVERSAMPLING, NUM_RANGES = 2.8, 8  # about 4,300 lattice points over the default field of view
 # Grid points kept and share of the iterations spent on them.
@@ -70,16 +70,14 @@ class SblEstimator:
     def __call__(self, y: Tensor, H: Tensor, codes: Tensor, num_sources: Tensor | None = None) -> Estimates:
         """Locate the sources of B scenes; see :class:`risctl.inference.estimates.Estimator`."""
         result = Estimates.empty(y.shape[0], self.max_sources, y.device)
-        for part in batches(y, H, codes, num_sources, self.max_sources, self._batch(y)):
-            powers = self.learn(part.obs)
-            if part.num_sources is None:
-                hypotheses = list(self.hypotheses(part.obs, powers, self.max_sources, 1))
-                keep_best(hypotheses, self.rule, part.rows, result)
-            else:
-                for K in sorted(set(part.num_sources.tolist()) - {0}):  # scenes with K = 0 stay empty
-                    here = (part.num_sources == K).nonzero().squeeze(-1)
-                    final = list(self.hypotheses(part.obs[here], tree_index(powers, here), K, K))[-1]
-                    result.put(part.rows[here], to_estimates(final.params, final.model))
+        for obs, rows, counts in batches(y, H, codes, num_sources, self.max_sources, self._batch(y)):
+            powers = self.learn(obs)
+            if counts is None:
+                keep_best(list(self.hypotheses(obs, powers, self.max_sources, 1)), self.rule, rows, result)
+                continue
+            for K, here in rows_by_count(counts):
+                final = list(self.hypotheses(obs[here], tree_index(powers, here), K, K))[-1]
+                result.put(rows[here], to_estimates(final))
         return result
 
     def _batch(self, y: Tensor) -> int:
@@ -96,7 +94,7 @@ class SblEstimator:
         steps = self.inference.sbl_refine_steps
         points = self.peaks(powers, max(most, min(most + SPARE_PEAKS, obs.y.shape[-1] - 1)))
         fine, obs = self.search.double(), obs.double()
-        params, _ = fit_nuisance(obs, points.double(), fine.geometry, fine.view)
+        params = fit_nuisance(obs, points.double(), fine.geometry, fine.view).params
         for k in range(points.shape[1], least - 1, -1):
             hypothesis = fine.polish(obs, strongest(params, k), steps)
             params = hypothesis.params
@@ -129,7 +127,7 @@ def lattice_steps(grid: PolarGrid, view: FieldOfView) -> Tensor:
     """Spacing [3] of the lattice in ``(u_y, u_z, q)``."""
     points = grid.points[grid.points[:, :2].gt(0).all(dim=1)]
     extent = [2.0 * float(points[:, 0].amin()), 2.0 * float(points[:, 1].amin())]
-    rings = (1.0 / view.range_min - 1.0 / view.range_max) / grid.shape[2]
+    rings = (1.0 / view.range_min - 1.0 / view.range_max) / grid.order.shape[2]
     return grid.points.new_tensor([*extent, rings])
 
 

@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from risctl.inference.observation import Observation
-from risctl.physics.grid import PolarGrid
+from risctl.physics.grid import PolarGrid, real_rows
 
 EXPONENT = 1.0
 NOISE_SHARE = 0.3  # of the mean received power, to start from
@@ -100,32 +100,18 @@ def fixed_point_step(
         responses: [B, L, 2M, J]. y: [B, L, M]. floor: least noise variance [B].
         scratch: like `responses`; overwritten.
     """
-    inverse, x = _whiten(responses, y, state, scratch)
-    fit = (_correlation_rows(x) @ responses).square_().sum((1, 2))
-    load = torch.matmul(_real_form(inverse), responses, out=scratch).mul_(responses).sum((1, 2))
-    gamma = state.gamma * (fit / load.clamp_min(torch.finfo(load.dtype).tiny)) ** exponent
-    noise_fit = x.abs().square().sum((-2, -1))
-    noise_load = inverse.diagonal(dim1=-2, dim2=-1).real.sum((-2, -1))
-    noise = torch.maximum(state.noise * (noise_fit / noise_load) ** exponent, floor)
-    return GridPowers(state.index, gamma, noise)
-
-
-def _whiten(responses: Tensor, y: Tensor, state: GridPowers, scratch: Tensor) -> tuple[Tensor, Tensor]:
-    """``S_l^-1`` [B, L, M, M] and ``S_l^-1 y_l`` [B, L, M]."""
     M = y.shape[-1]
     torch.mul(responses, state.gamma[:, None, None], out=scratch)
     T = scratch @ responses.mT  # of [Re; Im], whence B Gamma B^H
     S = torch.complex(T[..., :M, :M] + T[..., M:, M:], T[..., M:, :M] - T[..., :M, M:])
     S.diagonal(dim1=-2, dim2=-1).add_(state.noise[:, None, None])
     inverse = torch.cholesky_inverse(torch.linalg.cholesky_ex(S)[0])
-    return inverse, (inverse @ y.unsqueeze(-1)).squeeze(-1)
-
-
-def _real_form(W: Tensor) -> Tensor:
-    """Real [2M, 2M] matrices with the quadratic form of Hermitian W [..., M, M]."""
-    return torch.cat([torch.cat([W.real, -W.imag], -1), torch.cat([W.imag, W.real], -1)], -2)
-
-
-def _correlation_rows(x: Tensor) -> Tensor:
-    """Rows [..., 2, 2M] whose products with ``[Re b; Im b]`` are the real and imaginary part of ``b^H x``."""
-    return torch.stack([torch.cat([x.real, x.imag], -1), torch.cat([x.imag, -x.real], -1)], dim=-2)
+    x = (inverse @ y.unsqueeze(-1)).squeeze(-1)  # S_l^-1 y_l
+    fit = (real_rows(x.unsqueeze(-2)) @ responses).square_().sum((1, 2))
+    # A Hermitian form of [Re; Im] has the real matrix [Re W, -Im W; Im W, Re W].
+    load = torch.matmul(real_rows(inverse.conj()), responses, out=scratch).mul_(responses).sum((1, 2))
+    gamma = state.gamma * (fit / load.clamp_min(torch.finfo(load.dtype).tiny)) ** exponent
+    noise_fit = x.abs().square().sum((-2, -1))
+    noise_load = inverse.diagonal(dim1=-2, dim2=-1).real.sum((-2, -1))
+    noise = torch.maximum(state.noise * (noise_fit / noise_load) ** exponent, floor)
+    return GridPowers(state.index, gamma, noise)

@@ -11,7 +11,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, TypeVar
+from typing import Annotated, Any, Final, Literal, TypeAlias
 
 from pydantic import Field
 from torch import Tensor
@@ -20,7 +20,7 @@ from risctl.config import CovarianceConfig, ModelConfig, PhysicsConfig, current_
 from risctl.config.base import Section
 from risctl.covariance import PIPELINE_VERSION, covariance_fingerprint
 from risctl.data import write_atomically
-from risctl.errors import DamagedFileError, InputError
+from risctl.errors import DamagedFileError
 from risctl.model.container import HASH, read_container, write_container
 
 SCHEMA_VERSION: Final = 1
@@ -28,8 +28,9 @@ KIND: Final = "risctl checkpoint"
 CHECKPOINTS = "checkpoints"
 BEST, LAST = "best.safetensors", "last.safetensors"
 NO_LONGER_STORED: Final = ("physics_fingerprint", "model_fingerprint")
+Sections: TypeAlias = dict[str, type[Section]]
+SECTIONS: Sections = {"physics": PhysicsConfig, "model": ModelConfig, "covariance": CovarianceConfig}
 
-S = TypeVar("S", bound=Section)
 Count = Annotated[int, Field(ge=0, lt=2**53)]
 
 
@@ -108,22 +109,14 @@ def build_state(
 
 
 def save_checkpoint(path: Path, tensors: Mapping[str, Tensor], state: CheckpointState) -> None:
-    """Write `path` and the readable copy of its document beside it.
-
-    Raises:
-        StorageError: disk full, permission denied, and the like; what was there before stays.
-    """
+    """Write `path` and the readable copy of its document; after a `StorageError` the old file is there."""
     document = write_container(path, tensors, state.model_dump(mode="json"))
     text = json.dumps(document, indent=1, allow_nan=False)
     write_atomically(path.with_suffix(".json"), f"{text}\n".encode())
 
 
 def export_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
-    """Write the part of a checkpoint that inference needs: its weights, without the state of the trainer.
-
-    Raises:
-        StorageError: disk full, permission denied, and the like.
-    """
+    """Write the part of a checkpoint that inference needs: its weights, without the state of the trainer."""
     kept = f"{checkpoint.state.weights}/"
     tensors = {name: x for name, x in checkpoint.tensors.items() if name.startswith(kept)}
     save_checkpoint(path, tensors, checkpoint.state.model_copy(update={"training": {}}))
@@ -137,25 +130,16 @@ def read_checkpoint(path: Path) -> Checkpoint:
         DamagedFileError: truncated, edited, or contradicting itself.
         StorageError: it cannot be read.
     """
-    tensors, document = read_container(path)
-    for key, expected in (("kind", KIND), ("schema_version", SCHEMA_VERSION)):
-        if document.get(key) != expected:
-            raise InputError(path, key, f"{expected!r}, which this version reads", repr(document.get(key)))
-    if document.get("pipeline_version") != PIPELINE_VERSION:
-        expected = f"{PIPELINE_VERSION}, the covariance pipeline of this version"
-        raise InputError(path, "pipeline_version", expected, repr(document.get("pipeline_version")))
+    versions = {"schema_version": SCHEMA_VERSION, "pipeline_version": PIPELINE_VERSION}
+    tensors, document = read_container(path, kind=KIND, **versions)
     body = {key: value for key, value in document.items() if key not in (HASH, *NO_LONGER_STORED)}
     if isinstance(body.get("config"), dict):
         body["config"] = current_names(body["config"], path)
     state = parse_section(CheckpointState, body, path)
-    _section(PhysicsConfig, state.config, "physics", path)
-    _section(ModelConfig, state.config, "model", path)
-    if _section(CovarianceConfig, state.config, "covariance", path) != state.covariance:
-        raise DamagedFileError(path, "config.covariance as in covariance", "other settings")
+    for name, model in SECTIONS.items():
+        if name not in state.config:
+            raise DamagedFileError(path, f"the section {name} in its configuration", "none")
+        section = parse_section(model, state.config[name], f"{path}: {name}")
+        if name == "covariance" and section != state.covariance:
+            raise DamagedFileError(path, "config.covariance as in covariance", "other settings")
     return Checkpoint(path, tensors, state)
-
-
-def _section(model: type[S], config: Mapping[str, Any], name: str, path: Path) -> S:
-    if name not in config:
-        raise DamagedFileError(path, f"the section {name} in its configuration", "none")
-    return parse_section(model, config[name], f"{path}: {name}")

@@ -42,16 +42,20 @@ def write_container(path: Path, tensors: Mapping[str, Tensor], document: Mapping
     with replacing(path) as descriptor, storage_errors(path):
         write_at(descriptor, memoryview(content), 0)
         os.fsync(descriptor)
-        if _file_hash(descriptor) != xxhash.xxh3_128_hexdigest(content):
+        hasher, offset = xxhash.xxh3_128(), 0
+        while part := os.pread(descriptor, CHUNK, offset):
+            hasher.update(part)
+            offset += len(part)
+        if hasher.hexdigest() != xxhash.xxh3_128_hexdigest(content):
             raise StorageError(f"{path}: what was written reads back as something else")
     return complete
 
 
-def read_container(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Read the tensors and the document of `path`.
+def read_container(path: Path, **versions: str | int) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Read the tensors and the document of `path`, which must have each key of `versions` with its value.
 
     Raises:
-        InputError: a safetensors file that is no checkpoint.
+        InputError: a safetensors file that is no checkpoint, or a document of another kind or version.
         DamagedFileError: truncated, edited, or no safetensors file at all.
         StorageError: it cannot be read.
     """
@@ -67,6 +71,9 @@ def read_container(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     document = parse_object(path, metadata[DOCUMENT])
     if document.get(HASH) != content_hash(tensors, document):
         raise DamagedFileError(path, "the content its hash was taken of", "an edited file")
+    for key, expected in versions.items():
+        if document.get(key) != expected:
+            raise InputError(path, key, f"{expected!r}, which this version reads", repr(document.get(key)))
     return tensors, document
 
 
@@ -93,12 +100,4 @@ def content_hash(tensors: Mapping[str, Tensor], document: Mapping[str, Any]) -> 
         tensor = tensors[name]
         hasher.update(f"{name}:{tensor.dtype}:{tuple(tensor.shape)}".encode())
         hasher.update(tensor.reshape(-1).contiguous().view(torch.uint8).numpy().data)
-    return hasher.hexdigest()
-
-
-def _file_hash(descriptor: int) -> str:
-    hasher, offset = xxhash.xxh3_128(), 0
-    while part := os.pread(descriptor, CHUNK, offset):
-        hasher.update(part)
-        offset += len(part)
     return hasher.hexdigest()

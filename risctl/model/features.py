@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from risctl.covariance.precision import full_precision, require_finite
 from risctl.model.ridge import RidgeSolutions, ridge_solutions
 from risctl.physics.geometry import ArrayGeometry, FieldOfView
-from risctl.physics.grid import PolarGrid, box_order, parity_parts, real_rows
+from risctl.physics.grid import PolarGrid, parity_parts, real_rows
 
 FLOOR = 1e-4  # relative to a map's mean: smaller energies are not distinguished
 WEIGHTED_FROM = 5.0  # alpha; with weaker ridges d_l is nearly constant
@@ -66,7 +66,7 @@ class MapFeatures(nn.Module):
         self.num_scalars = 3 * len(alphas)
         alphas = tuple(sorted(alphas))
         self.num_plain = sum(alpha < WEIGHTED_FROM for alpha in alphas)
-        order = box_order(grid.shape).permute(2, 1, 0).flatten()
+        order = grid.order.permute(2, 1, 0).flatten()
         self.register_buffer("alphas", torch.tensor(alphas), persistent=False)
         self.register_buffer("order", order, persistent=False)
         self.register_buffer("coordinates", _coordinates(rows, columns), persistent=False)
@@ -90,7 +90,7 @@ class MapFeatures(nn.Module):
             mean = energies.mean(dim=(-3, -2, -1), keepdim=True)
             maps = (energies / mean + FLOOR).log().flatten(1, 2)
             coordinates = self.coordinates.expand(len(maps), -1, -1, -1)
-            return torch.cat([maps, coordinates], dim=1), _logit(ridges.shares)
+            return torch.cat([maps, coordinates], dim=1), torch.logit(ridges.shares, eps=1e-4)
 
     def energies(self, ridges: RidgeSolutions) -> Tensor:
         """Means of ``|a_g^H a_l|^2`` over the snapshots, up to a factor, real [B, A, G] in grid order."""
@@ -99,20 +99,16 @@ class MapFeatures(nn.Module):
         real = [real_rows(x) for x in parity_parts(rows, *self.panel)]
         parts = [self.get_buffer(f"steering_{i}") for i in range(4)]
         out = real[0].new_empty(4, B, A, parts[0].shape[1])
-        level = ridges.level[:, self.num_plain :, None, None]
+        plain, level = self.num_plain, ridges.level[:, self.num_plain :, None, None]
         chunk = min(B, CPU_SCENES if out.device.type == "cpu" else OTHER_SCENES)
         work = MirrorEnergies(parts, chunk, real[0].shape[1])
         for start in range(0, B, chunk):
             scenes = slice(start, min(start + chunk, B))
             energy = work([x[scenes] for x in real]).view(4, -1, A + 1, L, out.shape[-1])
-            self._average(energy, level[scenes], out[:, scenes])
+            lit, energy = energy[:, :, :1], energy[:, :, 1:]  # that of the strongest direction is first
+            torch.mean(energy[:, :, :plain], dim=3, out=out[:, scenes, :plain])
+            out[:, scenes, plain:] = _weighted_mean(energy[:, :, plain:], lit, level[scenes])
         return out.movedim(0, 2).flatten(2)
-
-    def _average(self, energy: Tensor, level: Tensor, out: Tensor) -> None:
-        """Energies [4, B, 1 + A, L, G'], those of the strongest direction first, to ``out`` [4, B, A, G']."""
-        W = self.num_plain
-        torch.mean(energy[:, :, 1 : 1 + W], dim=3, out=out[:, :, :W])
-        out[:, :, W:] = _weighted_mean(energy[:, :, 1 + W :], energy[:, :, :1], level)
 
 
 class MirrorEnergies:
@@ -163,7 +159,3 @@ def _coordinates(rows: int, columns: int) -> Tensor:
     """``u_y`` and ``u_z`` of every cell over their limits [1, 2, rows, columns]."""
     y, z = ((torch.arange(n) + 0.5) * (2.0 / n) - 1.0 for n in (columns, rows))
     return torch.stack([y.expand(rows, -1), z.unsqueeze(1).expand(-1, columns)]).unsqueeze(0)
-
-
-def _logit(share: Tensor) -> Tensor:
-    return torch.logit(share, eps=1e-4)

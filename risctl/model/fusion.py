@@ -104,11 +104,7 @@ def fusion_path(checkpoint: Path) -> Path:
 
 
 def save_fusion(path: Path, network: CountFusion, state: FusionState) -> None:
-    """Write a fusion, whole or not at all.
-
-    Raises:
-        StorageError: disk full, permission denied, and the like.
-    """
+    """Write a fusion, whole or not at all; `StorageError` if it cannot be written."""
     write_container(path, network.state_dict(), state.model_dump(mode="json"))
 
 
@@ -120,10 +116,7 @@ def load_fusion(path: Path, weights: Mapping[str, Tensor], max_sources: int) -> 
         DamagedFileError: truncated, edited, or contradicting itself.
         StorageError: it cannot be read.
     """
-    tensors, document = read_container(path)
-    for key, expected in (("kind", KIND), ("schema_version", SCHEMA_VERSION)):
-        if document.get(key) != expected:
-            raise InputError(path, key, f"{expected!r}, which this version reads", repr(document.get(key)))
+    tensors, document = read_container(path, kind=KIND, schema_version=SCHEMA_VERSION)
     state = parse_section(FusionState, {k: v for k, v in document.items() if k != HASH}, path)
     found = weights_hash(weights)
     if (state.weights_hash, state.max_sources) != (found, max_sources):

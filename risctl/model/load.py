@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from risctl.config import CovarianceConfig, ModelConfig, PhysicsConfig
 from risctl.covariance import covariance_fingerprint
@@ -67,8 +66,12 @@ def load_checkpoint(path: str | Path, device: torch.device | str = "cpu", fusion
         StorageError: it cannot be read.
     """
     checkpoint = read_checkpoint(checkpoint_path(path))
-    state = checkpoint.state
+    state, beside = checkpoint.state, fusion_path(checkpoint.path)
     network = _build_trained(checkpoint)
+    found = None
+    if fusion and beside.is_file():
+        found = load_fusion(beside, checkpoint.group(state.weights), network.max_sources)
+        found.network.to(device)
     return LoadedModel(
         network=network.to(device).eval(),
         config=state.config,
@@ -81,16 +84,12 @@ def load_checkpoint(path: str | Path, device: torch.device | str = "cpu", fusion
         epoch=state.epoch,
         step=state.step,
         best_value=state.best_value,
-        fusion=_fusion(checkpoint, network, device) if fusion else None,
+        fusion=found,
     )
 
 
 def checkpoint_path(path: str | Path) -> Path:
-    """The checkpoint file at `path`, or the best (else last) of the run directory `path`.
-
-    Raises:
-        InputError: there is none.
-    """
+    """The checkpoint file at `path`, or the best (else last) of the run directory; InputError if none."""
     place = Path(path)
     candidates = [place, place / CHECKPOINTS / BEST, place / CHECKPOINTS / LAST]
     found = next((candidate for candidate in candidates if candidate.is_file()), None)
@@ -103,35 +102,21 @@ def checkpoint_path(path: str | Path) -> Path:
 
 
 def _build_trained(checkpoint: Checkpoint) -> RisNetwork:
-    """Build the network that the configuration describes and load the stored weights into it."""
-    state = checkpoint.state
+    """Build the network that the configuration describes and load the stored weights into it.
+
+    Sizes that the file's weights could never fill are refused before memory is taken for them: the blocks of
+    the coarsest level alone have more than ``blocks * channels^2`` weights.
+    """
+    state, model = checkpoint.state, checkpoint.state.model
     weights = checkpoint.group(state.weights)
-    _check_size(checkpoint.path, weights, state.model)
+    stored = sum(tensor.numel() for tensor in weights.values())
+    if model.blocks * (model.width * 2 ** (model.depth - 1)) ** 2 > stored:
+        size = f"width {model.width}, depth {model.depth} and {model.blocks} blocks"
+        raise DamagedFileError(checkpoint.path, f"weights for {size}", f"{stored} weights")
     try:
-        network = build_network(state.physics, state.model, seed=0)
+        network = build_network(state.physics, model, seed=0)
     except (RuntimeError, MemoryError) as error:
         raise DamagedFileError(checkpoint.path, "a network that can be built", error) from None
     check_weights(checkpoint.path, weights, network.state_dict())
     network.load_state_dict(weights)
     return network
-
-
-def _fusion(checkpoint: Checkpoint, network: RisNetwork, device: torch.device | str) -> LoadedFusion | None:
-    path = fusion_path(checkpoint.path)
-    if not path.is_file():
-        return None
-    found = load_fusion(path, checkpoint.group(checkpoint.state.weights), network.max_sources)
-    found.network.to(device)
-    return found
-
-
-def _check_size(path: Path, weights: Mapping[str, Tensor], model: ModelConfig) -> None:
-    """Refuse sizes that the file's weights could never fill, before memory is taken for them.
-
-    The blocks of the coarsest level alone have more than ``blocks * channels^2`` weights.
-    """
-    stored = sum(tensor.numel() for tensor in weights.values())
-    channels = model.width * 2 ** (model.depth - 1)
-    if model.blocks * channels**2 > stored:
-        size = f"width {model.width}, depth {model.depth} and {model.blocks} blocks"
-        raise DamagedFileError(path, f"weights for {size}", f"{stored} weights")

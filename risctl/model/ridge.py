@@ -78,13 +78,9 @@ def _unit_size(x: Tensor) -> Tensor:
 
 def _shares(seen: Tensor, eigenvalues: Tensor, left: Tensor) -> Tensor:
     """Mean of ``left = alpha / (lambda + alpha)`` [B, A, S, M] under the spectra of y, noise and waves."""
-    energy = _squared(seen).sum(2)  # [B, S, M]
+    energy = torch.view_as_real(seen).square().sum(-1).sum(2)  # [B, S, M]
     spectra = (energy, torch.ones_like(energy), eigenvalues)
     means = [
         (s.unsqueeze(1) * left).sum((2, 3)) / s.sum((1, 2)).clamp_min(TINY).unsqueeze(1) for s in spectra
     ]
     return torch.cat(means, dim=1)
-
-
-def _squared(x: Tensor) -> Tensor:
-    return torch.view_as_real(x).square().sum(-1)

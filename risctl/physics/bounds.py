@@ -13,20 +13,17 @@ Parameters are ordered source by source as (azimuth, elevation, range).
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from risctl.physics.geometry import ArrayGeometry, cartesian_jacobian
-from risctl.physics.scenes import Scenes
+from risctl.physics.scenes import Scenes, rows_by_count
 from risctl.physics.steering import steering_derivatives
 
 RANK_TOLERANCE = 1e-12  # relative size below which a singular value of scaled float64 data is rounding
-NULL_COMPONENT = (
-    1e-9  # least squared component along a direction of no information that makes a bound infinite
-)
+NULL_COMPONENT = 1e-9  # squared component along a direction of no information that makes a bound infinite
 
 
 @dataclass(frozen=True)
@@ -73,61 +70,37 @@ def scene_bounds(scenes: Scenes, geometry: ArrayGeometry, kind: str = "condition
         geometry: the nominal geometry (bounds describe the model the estimators have).
         kind: ``conditional`` or ``unconditional``.
     """
-    bound = {"conditional": crb_conditional, "unconditional": crb_unconditional}[kind]
+    information = {"conditional": conditional_information, "unconditional": unconditional_information}[kind]
     geometry = geometry.to(scenes.y.device, torch.float64)
-    codes, H = scenes.codes.to(torch.complex128), scenes.H.to(torch.complex128)
-
-    def of_rows(rows: Tensor, K: int) -> Bounds:
-        amplitudes = (scenes.symbols * scenes.power.sqrt().unsqueeze(-1)).to(torch.complex128)
+    B, K_max = scenes.azimuth.shape
+    nan = torch.tensor(torch.nan, dtype=torch.float64, device=scenes.y.device)
+    found = Bounds(nan.repeat(B, 3 * K_max, 3 * K_max), *(nan.repeat(B, K_max) for _ in range(4)))
+    for K, rows in rows_by_count(scenes.num_sources):
+        part = scenes[rows]
         sources = SourceModel(
-            azimuth=scenes.azimuth[rows, :K].double(),
-            elevation=scenes.elevation[rows, :K].double(),
-            range=scenes.range[rows, :K].double(),
-            amplitudes=amplitudes[rows, :K],
-            power=scenes.power[rows, :K].double(),
-            noise_var=scenes.noise_var[rows].double(),
+            azimuth=part.azimuth[:, :K].double(),
+            elevation=part.elevation[:, :K].double(),
+            range=part.range[:, :K].double(),
+            amplitudes=(part.symbols * part.power.sqrt().unsqueeze(-1)).to(torch.complex128)[:, :K],
+            power=part.power[:, :K].double(),
+            noise_var=part.noise_var.double(),
         )
-        return bound(H[rows], codes[rows], sources, geometry)
-
-    return bounds_by_count(scenes.num_sources.long(), scenes.azimuth.shape[1], of_rows)
-
-
-def bounds_by_count(num_sources: Tensor, K_max: int, bound: Callable[[Tensor, int], Bounds]) -> Bounds:
-    """Evaluate `bound(rows, K)` once for each source count K > 0 that occurs and pad the results to K_max."""
-    B = num_sources.shape[0]
-    nan = torch.tensor(torch.nan, dtype=torch.float64, device=num_sources.device)
-    covariance = nan.repeat(B, 3 * K_max, 3 * K_max)
-    per_source = [nan.repeat(B, K_max) for _ in range(4)]
-    for K in torch.unique(num_sources).tolist():
-        if K == 0:
-            continue
-        rows = (num_sources == K).nonzero().squeeze(-1)
-        part = bound(rows, K)
-        covariance[rows, : 3 * K, : 3 * K] = part.covariance.double()
-        fields = (part.azimuth, part.elevation, part.range, part.position)
-        for target, values in zip(per_source, fields, strict=True):
-            target[rows, :K] = values.double()
-    return Bounds(covariance, *per_source)
-
-
-def crb_conditional(H: Tensor, codes: Tensor, sources: SourceModel, geometry: ArrayGeometry) -> Bounds:
-    """Conditional (deterministic-symbol) bound.
-
-    Args:
-        H: [B, M, N]. codes: [B, L, N]. sources: K per scene. geometry: nominal, same precision.
-    """
-    return _from_information(conditional_information(H, codes, sources, geometry), sources)
-
-
-def crb_unconditional(H: Tensor, codes: Tensor, sources: SourceModel, geometry: ArrayGeometry) -> Bounds:
-    """Unconditional (Gaussian-symbol) bound, powers and noise variance unknown; arguments as above."""
-    return _from_information(unconditional_information(H, codes, sources, geometry), sources)
+        J = information(part.H.to(torch.complex128), part.codes.to(torch.complex128), sources, geometry)
+        bounds = bounds_from_information(J, sources)
+        found.covariance[rows, : 3 * K, : 3 * K] = bounds.covariance
+        for name in ("azimuth", "elevation", "range", "position"):
+            getattr(found, name)[rows, :K] = getattr(bounds, name)
+    return found
 
 
 def conditional_information(
     H: Tensor, codes: Tensor, sources: SourceModel, geometry: ArrayGeometry
 ) -> Tensor:
-    """Fisher information of the positions given unknown deterministic symbols, [B, 3K, 3K]."""
+    """Fisher information of the positions given unknown deterministic symbols, [B, 3K, 3K].
+
+    Args:
+        H: [B, M, N]. codes: [B, L, N]. sources: K per scene. geometry: nominal, same precision.
+    """
     K = sources.azimuth.shape[1]
     V = _observed_jet(H, codes, sources, geometry)
     S, D = V[..., :K], V[..., K:]
@@ -145,7 +118,10 @@ def conditional_information(
 def unconditional_information(
     H: Tensor, codes: Tensor, sources: SourceModel, geometry: ArrayGeometry
 ) -> Tensor:
-    """Fisher information of the positions with powers and noise variance eliminated, [B, 3K, 3K]."""
+    """Fisher information of the positions with powers and noise variance eliminated, [B, 3K, 3K].
+
+    Arguments as above.
+    """
     K = sources.azimuth.shape[1]
     V = _observed_jet(H, codes, sources, geometry)
     S, p = V[..., :K], sources.power
@@ -171,15 +147,11 @@ def unconditional_information(
     ]
     nuisance = torch.cat(rows, dim=-2).sum(1)
     cross = torch.cat([theta_p, theta_s], dim=-1).sum(1)
-    return _eliminate(J.sum(1), cross, nuisance)
-
-
-def _eliminate(J: Tensor, cross: Tensor, nuisance: Tensor) -> Tensor:
-    """Schur complement ``J - cross nuisance^-1 cross^T``, scaled first: powers and noise differ in unit."""
+    # Schur complement J - cross nuisance^-1 cross^T, scaled first: powers and noise differ in unit.
     scale = nuisance.diagonal(dim1=-2, dim2=-1).rsqrt()
     scaled = nuisance * scale.unsqueeze(-1) * scale.unsqueeze(-2)
     E = cross * scale.unsqueeze(-2)
-    return J - E @ torch.linalg.pinv(scaled, rtol=RANK_TOLERANCE, hermitian=True) @ E.mT
+    return J.sum(1) - E @ torch.linalg.pinv(scaled, rtol=RANK_TOLERANCE, hermitian=True) @ E.mT
 
 
 def _observed_jet(H: Tensor, codes: Tensor, sources: SourceModel, geometry: ArrayGeometry) -> Tensor:
@@ -207,7 +179,7 @@ def invert_information(J: Tensor) -> tuple[Tensor, Tensor]:
     return inverse * scale.unsqueeze(-1) * scale.unsqueeze(-2), unidentifiable
 
 
-def _from_information(J: Tensor, sources: SourceModel) -> Bounds:
+def bounds_from_information(J: Tensor, sources: SourceModel) -> Bounds:
     """Bounds from the information [B, 3K, 3K] of the positions."""
     B, K = sources.azimuth.shape
     known, unidentifiable = invert_information(J)

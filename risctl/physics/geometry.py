@@ -112,10 +112,15 @@ def to_cartesian(azimuth: Tensor, elevation: Tensor, range_: Tensor) -> Tensor:
     return range_.unsqueeze(-1) * direction(azimuth, elevation)
 
 
-def cartesian_jacobian(azimuth: Tensor, elevation: Tensor, range_: Tensor) -> Tensor:
-    """``d(x, y, z) / d(azimuth, elevation, range)`` [..., 3, 3], metres per radian and per metre."""
+def direction_slopes(azimuth: Tensor, elevation: Tensor) -> tuple[Tensor, Tensor]:
+    """Derivatives [..., 3] of the unit vector in azimuth and in elevation."""
     c, s = elevation.cos(), elevation.sin()
     d_azimuth = torch.stack([-c * azimuth.sin(), c * azimuth.cos(), torch.zeros_like(c)], dim=-1)
-    d_elevation = torch.stack([-s * azimuth.cos(), -s * azimuth.sin(), c], dim=-1)
+    return d_azimuth, torch.stack([-s * azimuth.cos(), -s * azimuth.sin(), c], dim=-1)
+
+
+def cartesian_jacobian(azimuth: Tensor, elevation: Tensor, range_: Tensor) -> Tensor:
+    """``d(x, y, z) / d(azimuth, elevation, range)`` [..., 3, 3], metres per radian and per metre."""
+    d_azimuth, d_elevation = direction_slopes(azimuth, elevation)
     r = range_.unsqueeze(-1)
     return torch.stack([r * d_azimuth, r * d_elevation, direction(azimuth, elevation)], dim=-1)

@@ -40,7 +40,7 @@ class PolarGrid:
         parts: parity parts of the quadrant's steering vectors, four complex [N_p, G']; N_p sums to N.
         real_parts: the same as real parts above imaginary parts, four real [2 N_p, G'].
         columns, rows: panel size, for the parity transform of other vectors.
-        shape: lattice points of the quadrant along (u_y, u_z, q).
+        order: grid index of every point of the box (u_y, u_z, q), each axis ascending, int64 [2Y, 2Z, Q].
     """
 
     points: Tensor
@@ -49,7 +49,7 @@ class PolarGrid:
     real_parts: tuple[Tensor, ...]
     columns: int
     rows: int
-    shape: tuple[int, int, int]
+    order: Tensor
 
     @classmethod
     def build(
@@ -63,8 +63,13 @@ class PolarGrid:
             oversampling: lattice points per beam width ``wavelength / side`` in each direction cosine.
             num_ranges: rings in ``1/r`` between the range limits.
         """
-        columns, rows = _half_counts(geometry, view, oversampling)
-        return cls.build_sized(geometry, view, 2 * columns, 2 * rows, num_ranges)
+        counts = []
+        for axis, limit in ((1, view.azimuth), (2, view.elevation)):
+            values = torch.unique(geometry.positions[:, axis])
+            extent = float(values[-1] - values[0])
+            side = extent * len(values) / max(len(values) - 1, 1)  # a whole element at either end
+            counts.append(max(1, math.ceil(math.sin(limit) * side / geometry.wavelength * oversampling)))
+        return cls.build_sized(geometry, view, 2 * counts[0], 2 * counts[1], num_ranges)
 
     @classmethod
     def build_sized(
@@ -77,14 +82,18 @@ class PolarGrid:
         """
         if columns % 2 or rows % 2:
             raise ValueError(f"expected even numbers of columns and rows, got {columns} and {rows}")
-        shape = (columns // 2, rows // 2, num_ranges)
-        lattice = _quadrant(geometry, view, shape)
-        steering = polar_steering(lattice, geometry)
-        parts = parity_parts(steering, geometry.columns, geometry.rows)
-        images = [lattice * lattice.new_tensor([sy, sz, 1.0]) for sy, sz in PARITIES]
-        points = torch.cat(images)
+        shape = Y, Z, Q = columns // 2, rows // 2, num_ranges
+        unit = [(torch.arange(count).to(geometry.positions) + 0.5) / count for count in shape]
+        far, near = 1.0 / view.range_max, 1.0 / view.range_min
+        u_y, u_z = unit[0] * math.sin(view.azimuth), unit[1] * math.sin(view.elevation)
+        mesh = torch.meshgrid(u_y, u_z, far + unit[2] * (near - far), indexing="ij")
+        quadrant = torch.stack([m.flatten() for m in mesh], dim=-1)  # cell centres, u_y and u_z > 0
+        parts = parity_parts(polar_steering(quadrant, geometry), geometry.columns, geometry.rows)
+        points = torch.cat([quadrant * quadrant.new_tensor([sy, sz, 1.0]) for sy, sz in PARITIES])
         limit = (1.0 - points[:, 1].square()).sqrt() * math.sin(view.azimuth)
         inside = points[:, 0].abs() <= limit * (1.0 + 1e-6)
+        pp, mp, pm, mm = torch.arange(len(points), device=points.device).view(4, Y, Z, Q)
+        lower, upper = torch.cat([mm.flip(0, 1), mp.flip(0)], dim=1), torch.cat([pm.flip(1), pp], dim=1)
         return cls(
             points=points,
             inside=inside,
@@ -92,7 +101,7 @@ class PolarGrid:
             real_parts=tuple(torch.cat([p.real, p.imag], dim=-1).mT.contiguous() for p in parts),
             columns=geometry.columns,
             rows=geometry.rows,
-            shape=shape,
+            order=torch.cat([lower, upper]),
         )
 
     @property
@@ -107,13 +116,16 @@ class PolarGrid:
 
     def correlate(self, X: Tensor) -> Tensor:
         """``X^H a_g`` for every grid point: X complex [..., J, N] (rows are vectors) -> [..., J, G]."""
-        products = [x.conj() @ a for x, a in zip(self.parities(X), self.parts, strict=True)]
+        products = [
+            x.conj() @ a for x, a in zip(parity_parts(X, self.columns, self.rows), self.parts, strict=True)
+        ]
         return torch.cat(list(mirror_images(*products)), dim=-1)
 
     def energy(self, X: Tensor) -> Tensor:
         """``sum_j |x_j^H a_g|^2``: X complex [..., J, N] -> real [..., G]."""
         lead, J = X.shape[:-2], X.shape[-2]
-        rows = [real_rows(x) for x in self.parities(X.reshape(-1, J, X.shape[-1]))]
+        parts = parity_parts(X.reshape(-1, J, X.shape[-1]), self.columns, self.rows)
+        rows = [real_rows(x) for x in parts]
         quadrant = self.parts[0].shape[-1]
         out = torch.empty(rows[0].shape[0], 4, quadrant, dtype=rows[0].dtype, device=X.device)
         block = max(64, CACHE_FLOATS // rows[0].shape[:2].numel())
@@ -124,9 +136,22 @@ class PolarGrid:
                 torch.sum(z.mul_(z), dim=-2, out=out[:, image, columns])
         return out.reshape(*lead, 4 * quadrant)
 
-    def parities(self, X: Tensor) -> tuple[Tensor, ...]:
-        """The four parity parts of vectors [..., N]."""
-        return parity_parts(X, self.columns, self.rows)
+    def strongest_maxima(self, values: Tensor, count: int) -> Tensor:
+        """The points [B, count, 3] of the largest local maxima, largest first.
+
+        A local maximum is not below any of its 26 neighbours in the field of view. Where there are fewer than
+        `count`, the highest other points in the field of view follow.
+
+        Args:
+            values: of the grid's points, in 0..1, [B, G].
+            count: how many; at most G.
+        """
+        order = self.order.flatten()
+        box = values[:, order].masked_fill(~self.inside[order], -torch.inf)
+        panel = box.view(-1, 1, *self.order.shape)
+        peak = (max_pool3d(panel, kernel_size=3, stride=1, padding=1) == panel).flatten(1)
+        rank = torch.where(peak, box, box - 2.0)
+        return self.points[order[rank.topk(count, dim=1).indices]]
 
 
 def real_rows(x: Tensor) -> Tensor:
@@ -159,86 +184,3 @@ def _fold(x: Tensor) -> tuple[Tensor, Tensor]:
     low, high = x[..., :half], x[..., n - half :].flip(-1)
     even, odd = (low + high) * math.sqrt(0.5), (high - low) * math.sqrt(0.5)
     return (torch.cat([even, x[..., half : half + 1]], dim=-1) if n % 2 else even), odd
-
-
-def _half_counts(geometry: ArrayGeometry, view: FieldOfView, oversampling: float) -> tuple[int, int]:
-    """Lattice points of a quadrant along u_y and u_z."""
-    sides = _side(geometry.positions[:, 1]), _side(geometry.positions[:, 2])
-    limits = math.sin(view.azimuth), math.sin(view.elevation)
-    y, z = (
-        max(1, math.ceil(limit * side / geometry.wavelength * oversampling))
-        for side, limit in zip(sides, limits, strict=True)
-    )
-    return y, z
-
-
-def _quadrant(geometry: ArrayGeometry, view: FieldOfView, shape: tuple[int, int, int]) -> Tensor:
-    """Lattice points ``(u_y > 0, u_z > 0, q)`` [G', 3] at cell centres."""
-    limits = (math.sin(view.azimuth), math.sin(view.elevation))
-    far, near = 1.0 / view.range_max, 1.0 / view.range_min
-    unit = [(torch.arange(count).to(geometry.positions) + 0.5) / count for count in shape]
-    axes = [unit[0] * limits[0], unit[1] * limits[1], far + unit[2] * (near - far)]
-    mesh = torch.meshgrid(*axes, indexing="ij")
-    return torch.stack([m.flatten() for m in mesh], dim=-1)
-
-
-def _side(coordinate: Tensor) -> float:
-    """Aperture length along one coordinate, a whole element at either end."""
-    values = torch.unique(coordinate)
-    extent = float(values[-1] - values[0])
-    return extent * len(values) / max(len(values) - 1, 1)
-
-
-@dataclass(frozen=True)
-class Lattice:
-    """The points of a polar grid as the box (u_y, u_z, q), each axis ascending, for local maxima.
-
-    The grid keeps its points image by image, so that neighbours in space may be far apart in its index.
-
-    Attributes:
-        order: grid index of every point of the box, int64 [2Y, 2Z, Q].
-        points: ``(u_y, u_z, q)`` [G, 3] in the order of the flattened box.
-        inside: which of them lie in the field of view, bool [G].
-    """
-
-    order: Tensor
-    points: Tensor
-    inside: Tensor
-
-    @classmethod
-    def build(cls, grid: PolarGrid) -> Lattice:
-        """The box of `grid`."""
-        order = box_order(grid.shape).to(grid.points.device)
-        return cls(order, grid.points[order.flatten()], grid.inside[order.flatten()])
-
-    def strongest_maxima(self, values: Tensor, count: int) -> Tensor:
-        """The points [B, count, 3] of the largest local maxima, largest first.
-
-        A local maximum is not below any of its 26 neighbours in the field of view. Where there are fewer than
-        `count`, the highest other points in the field of view follow.
-
-        Args:
-            values: of the grid's points in the grid's order, in 0..1, [B, G].
-            count: how many; at most G.
-        """
-        box = values[:, self.order.flatten()].masked_fill(~self.inside, -torch.inf)
-        panel = box.view(-1, 1, *self.order.shape)
-        peak = (max_pool3d(panel, kernel_size=3, stride=1, padding=1) == panel).flatten(1)
-        rank = torch.where(peak, box, box - 2.0)
-        return self.points[rank.topk(count, dim=1).indices]
-
-
-def box_order(shape: tuple[int, int, int]) -> Tensor:
-    """Grid index of every point of the box, int64 [2Y, 2Z, Q], for a quadrant of `shape` (Y, Z, Q)."""
-    Y, Z, Q = shape
-    image = torch.arange(4 * Y * Z * Q).view(4, Y, Z, Q)
-    order = torch.empty(2 * Y, 2 * Z, Q, dtype=torch.int64)
-    for part, (sign_y, sign_z) in zip(image, PARITIES, strict=True):
-        rows, columns = _half(Y, sign_y), _half(Z, sign_z)
-        order[rows, columns] = part.flip([axis for axis, s in enumerate((sign_y, sign_z)) if s < 0])
-    return order
-
-
-def _half(count: int, sign: int) -> slice:
-    """The upper half of an axis of 2 `count` points, or the lower."""
-    return slice(count, None) if sign > 0 else slice(0, count)

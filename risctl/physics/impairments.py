@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -14,22 +14,18 @@ from risctl.physics.geometry import ArrayGeometry
 from risctl.physics.random import normal, uniform
 
 
-@dataclass(frozen=True)
-class ImpairedSurface:
-    """The true surface: geometry with its errors, and a complex gain per element [n, 1, N]."""
-
-    geometry: ArrayGeometry
-    gain: Tensor | None
-
-
 def draw_impairments(
     rng: np.random.Generator, physics: PhysicsConfig, num_scenes: int, geometry: ArrayGeometry
-) -> ImpairedSurface:
+) -> tuple[ArrayGeometry, Tensor | None]:
     """Impairments of `num_scenes` scenes, constant over the snapshots of a scene.
 
     Element positions err by N(0, position_error^2) in each coordinate; phases by N(0, phase_error^2);
     amplitudes by N(0, amplitude_jitter^2) in dB; each element is dead with probability `dead_elements`; the
     true wavelength is ``(1 + wavelength_mismatch)`` times the nominal one.
+
+    Returns:
+        The true geometry (`geometry` itself if it has no error), and a complex gain per element [n, 1, N],
+        None if all are one.
     """
     imp = physics.impairments
     if imp.wavelength_mismatch:
@@ -46,4 +42,4 @@ def draw_impairments(
     if imp.dead_elements:
         gain = gain * (uniform(rng, shape) >= imp.dead_elements)
     ideal = not (imp.phase_error_deg or imp.amplitude_jitter_db or imp.dead_elements)
-    return ImpairedSurface(geometry, None if ideal else gain.to(geometry.positions.device))
+    return geometry, None if ideal else gain.to(geometry.positions.device)

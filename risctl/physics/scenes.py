@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 
 import torch
@@ -72,3 +72,9 @@ class Scenes:
         """Scenes of all `parts` in order (at least one part, all of the same shapes)."""
         tensors = {k: torch.cat([p.tensors()[k] for p in parts]) for k in parts[0].tensors()}
         return Scenes(**tensors, phase_bits=parts[0].phase_bits)
+
+
+def rows_by_count(num_sources: Tensor) -> Iterator[tuple[int, Tensor]]:
+    """Each source count K > 0 that occurs in `num_sources` [n], with the indices of its scenes."""
+    for K in torch.unique(num_sources[num_sources > 0]).tolist():
+        yield K, (num_sources == K).nonzero().squeeze(-1)

@@ -10,7 +10,6 @@ an impairment, the SNR) leaves the others as they were and sweeps compare like w
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -22,23 +21,13 @@ from risctl.physics.channel import cache_sized, draw_channel
 from risctl.physics.codebook import code_phasors, draw_code_index
 from risctl.physics.geometry import ArrayGeometry, Device
 from risctl.physics.impairments import draw_impairments
-from risctl.physics.pairs import set_pair_coherence, steering_at
 from risctl.physics.random import complex_normal, uniform
 from risctl.physics.scenes import Scenes
 from risctl.physics.steering import steering_vector
 
 MAX_REDRAWS = 1000
-
-
-@dataclass(frozen=True)
-class Sources:
-    """Positions [n, K_max] and counts [n] drawn for n scenes (entries past the count are unused draws)."""
-
-    azimuth: Tensor
-    elevation: Tensor
-    range: Tensor
-    num_sources: Tensor
-    steering: Tensor  # nominal, [n, K_max, N]
+PATH_STEPS = 64  # on the way of a paired source: fine against a beam, so that the first crossing is seen
+BISECTIONS = 24
 
 
 def simulate_scenes(
@@ -62,17 +51,18 @@ def simulate_scenes(
     """
     streams = rng.spawn(7)
     geometry = ArrayGeometry.from_config(physics, device)
-    sources = draw_sources(streams[0], physics, num_scenes, first_index, geometry)
-    mask = _source_mask(sources.num_sources, physics.max_sources)
-    power = draw_powers(streams[1], physics, sources.range) * mask
+    num_sources = draw_num_sources(streams[0], physics, num_scenes, first_index).to(device)
+    mask = torch.arange(physics.max_sources, device=device) < num_sources.unsqueeze(-1)
+    position, A = draw_positions(streams[0], physics, mask, geometry)
+    azimuth, elevation, range_ = position.unbind(0)
+    power = draw_powers(streams[1], physics, range_) * mask
     H = draw_channel(streams[2], physics, num_scenes, device)
     code_index = draw_code_index(streams[3], physics, num_scenes).to(device)
     symbols = draw_symbols(streams[4], physics, num_scenes).to(device) * mask.unsqueeze(-1)
-    surface = draw_impairments(streams[6], physics, num_scenes, geometry)
-    A = sources.steering
-    if surface.geometry is not geometry:
-        A = steering_vector(sources.azimuth, sources.elevation, sources.range, surface.geometry)
-    A = A if surface.gain is None else A * surface.gain
+    surface, gain = draw_impairments(streams[6], physics, num_scenes, geometry)
+    if surface is not geometry:
+        A = steering_vector(azimuth, elevation, range_, surface)
+    A = A if gain is None else A * gain
     noise = complex_normal(streams[5], (num_scenes, physics.num_snapshots, physics.num_antennas)).to(device)
     clean = torch.empty_like(noise)
     for rows in cache_sized(num_scenes, device):
@@ -85,12 +75,12 @@ def simulate_scenes(
         y=clean + noise * noise_var.sqrt()[:, None, None],
         H=H,
         code_index=code_index,
-        azimuth=sources.azimuth * mask,
-        elevation=sources.elevation * mask,
-        range=sources.range * mask,
+        azimuth=azimuth * mask,
+        elevation=elevation * mask,
+        range=range_ * mask,
         power=power,
         symbols=symbols,
-        num_sources=sources.num_sources.to(torch.uint8),
+        num_sources=num_sources.to(torch.uint8),
         snr_db=snr_db,
         noise_var=noise_var,
         phase_bits=physics.phase_bits,
@@ -130,57 +120,87 @@ def draw_snr(rng: np.random.Generator, physics: PhysicsConfig, num_scenes: int, 
     return torch.tensor(values, dtype=torch.float32)[torch.from_numpy(index)]
 
 
-def draw_sources(
-    rng: np.random.Generator,
-    physics: PhysicsConfig,
-    num_scenes: int,
-    first_index: int,
-    geometry: ArrayGeometry,
-) -> Sources:
+def draw_positions(
+    rng: np.random.Generator, physics: PhysicsConfig, mask: Tensor, geometry: ArrayGeometry
+) -> tuple[Tensor, Tensor]:
     """Positions uniform in azimuth, elevation and range, given that no two sources are too coherent.
 
     A scene in which some pair has ``|a_i^H a_j| > max_coherence`` is drawn anew as a whole, which leaves the
     positions uniform on the allowed set. `pair_coherence` then brings its first two sources together.
+
+    Args:
+        mask: which slots hold a source, bool [n, K_max]; the others get unused draws.
+        geometry: nominal geometry.
+
+    Returns:
+        Azimuth, elevation and range stacked, float32 [3, n, K_max], and the steering vectors [n, K_max, N].
     """
-    K = physics.max_sources
-    num_sources = draw_num_sources(rng, physics, num_scenes, first_index).to(geometry.positions.device)
-    position = _draw_positions(rng, physics, num_scenes).to(geometry.positions)
-    steering = steering_at(position, geometry)
-    bad = _too_coherent(steering, _source_mask(num_sources, K), physics.max_coherence)
-    for _ in range(MAX_REDRAWS):
-        if not bool(bad.any()):
-            if physics.pair_coherence:
-                position = set_pair_coherence(position, physics.pair_coherence, geometry)
-                steering = steering_at(position, geometry)
-            azimuth, elevation, range_ = position.unbind(0)
-            return Sources(azimuth, elevation, range_, num_sources, steering)
-        rows = bad.nonzero().squeeze(-1)
-        fresh = _draw_positions(rng, physics, len(rows)).to(geometry.positions)
-        position[:, rows] = fresh
-        steering[rows] = steering_at(fresh, geometry)
-        mask = _source_mask(num_sources[rows], K)
-        bad[rows] = _too_coherent(steering[rows], mask, physics.max_coherence)
-    got = f"{physics.max_coherence}, at which {MAX_REDRAWS} draws of {K} positions found none"
-    raise InputError("configuration", "physics.max_coherence", "a cap that random positions can meet", got)
-
-
-def _draw_positions(rng: np.random.Generator, physics: PhysicsConfig, n: int) -> Tensor:
-    """Azimuth, elevation and range stacked, float32 [3, n, K_max]."""
-    shape = (n, physics.max_sources)
-    azimuth = uniform(rng, shape, -1.0, 1.0) * math.radians(physics.azimuth_limit_deg)
-    elevation = uniform(rng, shape, -1.0, 1.0) * math.radians(physics.elevation_limit_deg)
-    return torch.stack([azimuth, elevation, uniform(rng, shape, physics.range_min, physics.range_max)])
-
-
-def _too_coherent(steering: Tensor, mask: Tensor, limit: float) -> Tensor:
-    """Whether any two sources of a scene are more coherent than `limit`, bool [n]."""
-    gram = (steering @ steering.mH).abs()
+    n, K = mask.shape
     pairs = (mask.unsqueeze(-1) & mask.unsqueeze(-2)).triu(diagonal=1)
-    return ((gram > limit) & pairs).flatten(1).any(dim=1)
+    position = geometry.positions.new_empty(3, n, K)
+    steering = torch.empty(n, K, physics.num_elements, dtype=torch.complex64, device=mask.device)
+    rows = torch.arange(n, device=mask.device)
+    for _ in range(MAX_REDRAWS):
+        shape = (len(rows), K)
+        azimuth = uniform(rng, shape, -1.0, 1.0) * math.radians(physics.azimuth_limit_deg)
+        elevation = uniform(rng, shape, -1.0, 1.0) * math.radians(physics.elevation_limit_deg)
+        range_ = uniform(rng, shape, physics.range_min, physics.range_max)
+        fresh = torch.stack([azimuth, elevation, range_]).to(geometry.positions)
+        a = steering_vector(fresh[0], fresh[1], fresh[2], geometry)
+        position[:, rows], steering[rows] = fresh, a
+        coherent = (a @ a.mH).abs() > physics.max_coherence
+        rows = rows[(coherent & pairs[rows]).flatten(1).any(dim=1)]
+        if not len(rows):
+            break
+    else:
+        got = f"{physics.max_coherence}, at which {MAX_REDRAWS} draws of {K} positions found none"
+        raise InputError(
+            "configuration", "physics.max_coherence", "a cap that random positions can meet", got
+        )
+    if physics.pair_coherence:
+        position = set_pair_coherence(position, physics.pair_coherence, geometry)
+        steering = steering_vector(position[0], position[1], position[2], geometry)
+    return position, steering
 
 
-def _source_mask(num_sources: Tensor, K_max: int) -> Tensor:
-    return torch.arange(K_max, device=num_sources.device) < num_sources.unsqueeze(-1)
+def set_pair_coherence(position: Tensor, coherence: float, geometry: ArrayGeometry) -> Tensor:
+    """Move the second source of each scene towards the first until ``|a_1^H a_2| = coherence``.
+
+    It moves on the straight line in (azimuth, elevation, range), which stays in the field of view, and stops
+    where the coherence first falls to the requested value. Nothing is drawn, so scenes of one seed
+    differ between two coherences only in the position of the second source.
+
+    Args:
+        position: azimuth, elevation, range stacked [3, n, K]; the coherence of the first two sources is at
+            most `coherence`. With K = 1 nothing is moved.
+        coherence: in (0, 1).
+        geometry: nominal geometry.
+
+    Returns:
+        The positions [3, n, K], the second source's replaced.
+    """
+    if position.shape[-1] < 2:
+        return position
+    fine = geometry.to(position.device, torch.float64)
+    start, way = position[..., :1].double(), (position[..., 1:2] - position[..., :1]).double()
+
+    def coherence_at(t: Tensor) -> Tensor:  # [n, T] -> [n, T]
+        a, b = (steering_vector(x[0], x[1], x[2], fine) for x in (start, start + t * way))
+        return (b @ a.mH).abs().squeeze(-1)
+
+    steps = torch.arange(1, PATH_STEPS + 1, dtype=torch.float64, device=position.device) / PATH_STEPS
+    steps = steps.expand(position.shape[1], -1)
+    reached = (coherence_at(steps) <= coherence).to(torch.uint8)
+    reached[:, -1] = 1  # the position drawn: above the value by rounding at most
+    high = steps.gather(1, reached.argmax(dim=1, keepdim=True))
+    low = high - 1.0 / PATH_STEPS
+    for _ in range(BISECTIONS):
+        middle = (low + high) / 2.0
+        above = coherence_at(middle) > coherence
+        low, high = torch.where(above, middle, low), torch.where(above, high, middle)
+    moved = position.clone()
+    moved[..., 1:2] = (start + high * way).to(position.dtype)
+    return moved
 
 
 def draw_powers(rng: np.random.Generator, physics: PhysicsConfig, range_: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from risctl.physics.geometry import ArrayGeometry, direction
+from risctl.physics.geometry import ArrayGeometry, direction, direction_slopes
 
 
 @dataclass(frozen=True)
@@ -76,20 +76,17 @@ def steering_vector(azimuth: Tensor, elevation: Tensor, range_: Tensor, geometry
 
 def steering_towards(u: Tensor, curvature: Tensor, geometry: ArrayGeometry) -> Tensor:
     """Unit-norm steering vectors [..., N] for directions `u` [..., 3] and curvatures ``1/r`` [...]."""
-    path = path_difference(u @ geometry.positions.mT, curvature, geometry)
+    return _wave(path_difference(u @ geometry.positions.mT, curvature, geometry), geometry)[0]
+
+
+def _wave(path: PathDifference, geometry: ArrayGeometry) -> tuple[Tensor, Tensor | float]:
+    """Steering vectors, and their moduli ``g / |g|``: a constant, or ``(r/d_n) / |r/d|`` with the taper."""
     phase = path.delta * -geometry.wavenumber
-    amplitude = _amplitude(path, geometry)
-    if isinstance(amplitude, Tensor):
-        return torch.complex(phase.cos() * amplitude, phase.sin() * amplitude)
-    return torch.complex(phase.cos().mul_(amplitude), phase.sin().mul_(amplitude))
-
-
-def _amplitude(path: PathDifference, geometry: ArrayGeometry) -> Tensor | float:
-    """``g / |g|``: constant without taper, ``(r/d_n) / |r/d|`` with it."""
-    if not geometry.amplitude_taper:
-        return float(geometry.num_elements) ** -0.5
-    g = 1.0 / path.ratio
-    return g / g.square().sum(-1, keepdim=True).sqrt()
+    amplitude: Tensor | float = float(geometry.num_elements) ** -0.5
+    if geometry.amplitude_taper:
+        g = 1.0 / path.ratio
+        amplitude = g / g.square().sum(-1, keepdim=True).sqrt()
+    return torch.complex(phase.cos().mul_(amplitude), phase.sin().mul_(amplitude)), amplitude
 
 
 def steering_jet(
@@ -110,42 +107,23 @@ def steering_jet(
     dw, dq = d_u @ p.mT, d_curvature.unsqueeze(-1)
     along_w, along_q = path.slopes(geometry)
     d_delta = along_w.unsqueeze(-2) * dw + along_q.unsqueeze(-2) * dq
-    phase = path.delta * -geometry.wavenumber
-    amplitude = _amplitude(path, geometry)
-    a = torch.complex(phase.cos() * amplitude, phase.sin() * amplitude)
+    a, amplitude = _wave(path, geometry)
     slope = torch.complex(torch.zeros_like(d_delta), d_delta * -geometry.wavenumber)
-    if isinstance(amplitude, Tensor):
-        slope = slope + _taper_slope(path, u @ p.mT, curvature, dw, dq, amplitude, geometry)
+    if isinstance(amplitude, Tensor):  # logarithmic slope of the taper: -ds/s less its mean under |a_n|^2
+        w, q, s = (u @ p.mT).unsqueeze(-2), curvature[..., None, None], path.ratio.unsqueeze(-2)
+        ds = (-q * dw + (q * geometry.squared_radius - w) * dq) / s
+        taper = -ds / s
+        slope = slope + (taper - (amplitude.square().unsqueeze(-2) * taper).sum(-1, keepdim=True))
     return a, a.unsqueeze(-2) * slope
-
-
-def _taper_slope(
-    path: PathDifference,
-    w: Tensor,
-    curvature: Tensor,
-    dw: Tensor,
-    dq: Tensor,
-    amplitude: Tensor,
-    geometry: ArrayGeometry,
-) -> Tensor:
-    """Logarithmic derivative of the normalised taper: ``-ds/s`` less its mean under ``|a_n|^2``."""
-    q = curvature[..., None, None]
-    P = geometry.squared_radius
-    ds = (-q * dw + (q * P - w.unsqueeze(-2)) * dq) / path.ratio.unsqueeze(-2)
-    log_slope = -ds / path.ratio.unsqueeze(-2)
-    mean = (amplitude.square().unsqueeze(-2) * log_slope).sum(-1, keepdim=True)
-    return log_slope - mean
 
 
 def steering_derivatives(
     azimuth: Tensor, elevation: Tensor, range_: Tensor, geometry: ArrayGeometry
 ) -> tuple[Tensor, Tensor]:
     """Steering vectors [..., N] and ``da/d(azimuth, elevation, range)`` [..., 3, N] (per rad, rad, m)."""
-    zero = torch.zeros_like(azimuth)
-    c, s = elevation.cos(), elevation.sin()
-    d_azimuth = torch.stack([-c * azimuth.sin(), c * azimuth.cos(), zero], dim=-1)
-    d_elevation = torch.stack([-s * azimuth.cos(), -s * azimuth.sin(), c], dim=-1)
+    d_azimuth, d_elevation = direction_slopes(azimuth, elevation)
     d_u = torch.stack([d_azimuth, d_elevation, torch.zeros_like(d_azimuth)], dim=-2)
+    zero = torch.zeros_like(azimuth)
     q = 1.0 / range_
     d_q = torch.stack([zero, zero, -q.square()], dim=-1)
     return steering_jet(direction(azimuth, elevation), q, d_u, d_q, geometry)

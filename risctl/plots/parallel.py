@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from risctl.hpo import TrialRecord
 from risctl.plots.search import loss_of
 from risctl.plots.style import COLOURS, FAINT, INK, new_figure
-from risctl.search import TrialRecord
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

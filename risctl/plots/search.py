@@ -6,10 +6,10 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from risctl.hpo import TrialRecord
+from risctl.hpo.files import direction
+from risctl.hpo.importance import Importance
 from risctl.plots.style import COLOURS, FAINT, INK, MARKERS, dress, new_figure
-from risctl.search import TrialRecord
-from risctl.search.importance import Importance
-from risctl.search.tables import direction
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -7,11 +7,11 @@ from pathlib import Path
 
 from risctl.config import Config
 from risctl.config.search import Parameter, setting
+from risctl.hpo import SearchOutcome, SearchPlan
+from risctl.hpo.importance import WITHOUT_EFFECT, Importance
 from risctl.plots.parallel import Scale, parallel_figure
 from risctl.plots.search import history_figure, importance_figure
 from risctl.plots.style import save_figure
-from risctl.search import SearchOutcome, SearchPlan
-from risctl.search.importance import WITHOUT_EFFECT, Importance
 
 HISTORY, IMPORTANCE, PARALLEL = "history.png", "importance.png", "parallel.png"
 

@@ -19,18 +19,17 @@ from risctl.text import Document, versioned
 
 RUNS = Path("runs")
 CONFIG, PROVENANCE, STATUS = "config.json", "provenance.json", "status.json"
-PROGRESS = ("epochs", "steps", "best_value")
-SEARCH_PROGRESS = ("finished", "trials", "best_value")
+PROGRESS = ("epochs", "steps", "finished", "trials", "best_value")
 SIGNAL_STATUS = 128  # plus the signal's number: exit status of a run that a signal stopped
 Ending: TypeAlias = tuple[str, int, str | None]  # state, exit status, message
 
 
 class RunDirectory:
-    """A run's directory, whose `status.json` always says how far it came.
+    """A run's directory with its `status.json`: state, progress and, once it has ended, exit status.
 
-    As a context manager it turns from `running` to `done`, `failed` or `interrupted`; `end` says so
-    beforehand where no exception will. Made for an earlier run's directory it writes nothing before
-    `go_on`: a run that turns out to be another process's stays as it is.
+    As a context manager it turns the state from `running` to `done`, `failed` or `interrupted`; `end` states
+    it where no exception will. Made for an earlier run's directory it writes nothing before `resume`: a run
+    that another process is writing stays as it is.
     """
 
     def __init__(self, path: Path, command: str) -> None:
@@ -61,7 +60,13 @@ class RunDirectory:
         path = RUNS / command / f"{stamp}_{preset}_{secrets.token_hex(3)}"
         run = cls(path.with_name(f".{path.name}.tmp"), command)
         try:
-            run._fill(config, provenance, files or {})
+            run.path.mkdir(parents=True)
+            write_json(run.path / CONFIG, config.model_dump(mode="json"))
+            write_json(run.path / PROVENANCE, provenance)
+            for name, content in (files or {}).items():
+                (run.path / name).parent.mkdir(parents=True, exist_ok=True)
+                write_atomically(run.path / name, content)
+            run.write_status("running", None, None)
             os.rename(run.path, path)
         except BaseException as error:
             shutil.rmtree(run.path, ignore_errors=True)
@@ -71,37 +76,23 @@ class RunDirectory:
         run.path = path
         return run
 
-    def _fill(self, config: Config, provenance: Document, files: Mapping[Path, bytes]) -> None:
-        self.path.mkdir(parents=True)
-        write_json(self.path / CONFIG, config.model_dump(mode="json"))
-        write_json(self.path / PROVENANCE, provenance)
-        for name, content in files.items():
-            (self.path / name).parent.mkdir(parents=True, exist_ok=True)
-            write_atomically(self.path / name, content)
-        self.write_status("running", None, None)
-
-    def go_on(self, provenance: Document) -> None:
-        """Go on in an earlier run's directory, once it is this process's: its record joins those before."""
+    def resume(self, provenance: Document) -> None:
+        """Resume an earlier run, once its lock is held; this process's provenance joins the earlier ones."""
         before = read_document(self.path / STATUS)
         self._started = str(before.get("started", self._started))
-        self._progress = {key: before[key] for key in (*PROGRESS, *SEARCH_PROGRESS) if key in before}
+        self._progress = {key: before[key] for key in PROGRESS if key in before}
         record = read_document(self.path / PROVENANCE)
         record["resumed"] = [*record.get("resumed", []), provenance]
         write_json(self.path / PROVENANCE, record)
         self.write_status("running", None, None)
 
-    def note_progress(self, epochs: int, steps: int, best_value: float | None) -> None:
-        """Keep in `status.json` how far the run is."""
-        self._progress = dict(zip(PROGRESS, (epochs, steps, best_value), strict=True))
-        self.write_status("running", None, None)
-
-    def note_trials(self, finished: int, trials: int, best_value: float | None) -> None:
-        """Keep in `status.json` how far a search is."""
-        self._progress = dict(zip(SEARCH_PROGRESS, (finished, trials, best_value), strict=True))
+    def note_progress(self, **progress: float | None) -> None:
+        """Keep the progress, under the names in `PROGRESS`, in `status.json`."""
+        self._progress = progress
         self.write_status("running", None, None)
 
     def end(self, state: str, exit_status: int, message: str | None) -> None:
-        """Say how the run ends, if no exception says otherwise."""
+        """Set how the run ends, if no exception ends it."""
         self._ending = state, exit_status, message
 
     def write_status(self, state: str, exit_status: int | None, message: str | None) -> None:
@@ -129,7 +120,7 @@ class RunDirectory:
 
 
 def outcome(error: BaseException | None) -> Ending:
-    """Return state, exit status and message of a run that ended with `error`."""
+    """State, exit status and message of a run that ended with `error`."""
     if error is None:
         return "done", 0, None
     if isinstance(error, KeyboardInterrupt):

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from risctl.config import Config, LossConfig, fingerprint, known_fingerprints
+from risctl.config import Config, LossConfig, fingerprint
 from risctl.config.layers import Layers, Machine
-from risctl.covariance import covariance_fingerprint, is_covariance_fingerprint
+from risctl.covariance import covariance_fingerprint
 from risctl.errors import CheckFailedError, DamagedFileError, DivergedError, InputError
 from risctl.losses import main_weights
 from risctl.runs.directory import RUNS
@@ -67,7 +67,7 @@ class Gate:
     @property
     def missed(self) -> str:
         """The figures that were missed, in words."""
-        return ", ".join(f"{c.name} {_found(c.value)} (wanted {c.wanted})" for c in self.checks if not c.met)
+        return ", ".join(f"{c.name} {number(c.value)} (wanted {c.wanted})" for c in self.checks if not c.met)
 
 
 def judge(
@@ -91,10 +91,10 @@ def judge(
     totals = [entry["val"]["total"] for entry in epochs]
     rise, moved, idle = largest_rise(totals), moved_share(steps), inactive_terms(epochs, weights)
     checks: tuple[Check, ...] = (
-        _limit("validation loss", outcome.best_value, READY_BELOW, _below, fatal_beyond=BROKEN_ABOVE),
-        _limit("NMSE of R_blend", figures.get("nmse_blend"), 0.25, _below),
-        _limit("median angle error, deg, >= 10 dB", figures.get("median_angle_deg_high_snr"), 1.0, _below),
-        _limit("source count right", figures.get("count_accuracy"), 0.95, _above),
+        _limit("validation loss", outcome.best_value, READY_BELOW, fatal_beyond=BROKEN_ABOVE),
+        _limit("NMSE of R_blend", figures.get("nmse_blend"), 0.25),
+        _limit("median angle error, deg, >= 10 dB", figures.get("median_angle_deg_high_snr"), 1.0),
+        _limit("source count right", figures.get("count_accuracy"), 0.95, above=True),
         Check("steps skipped", outcome.skipped, "0", outcome.skipped == 0, fatal=True),
         Check("steps sanitised", outcome.sanitised, "0", outcome.sanitised == 0, fatal=True),
         Check("steps that moved the parameters", moved, "above 0.5", moved > 0.5, fatal=True),
@@ -109,7 +109,7 @@ def judge(
 
 
 def largest_rise(totals: Sequence[float | None]) -> float:
-    """Return the largest ratio of a loss to the lowest before it; infinite if one is not a number."""
+    """The largest ratio of a loss to the lowest before it; infinite if one is not a number."""
     lowest, largest = math.inf, 1.0
     for total in totals:
         if total is None or not math.isfinite(total):
@@ -119,31 +119,19 @@ def largest_rise(totals: Sequence[float | None]) -> float:
     return largest
 
 
-def _below(value: float, limit: float) -> bool:
-    return value < limit
-
-
-def _above(value: float, limit: float) -> bool:
-    return value > limit
-
-
 def _limit(
-    name: str,
-    value: float | None,
-    limit: float,
-    holds: Callable[[float, float], bool],
-    fatal_beyond: float | None = None,
+    name: str, value: float | None, limit: float, above: bool = False, fatal_beyond: float | None = None
 ) -> Check:
     """Compare a figure with its limit; an absent one is missed, and fatal if it can be."""
-    wanted = f"{'below' if holds is _below else 'above'} {limit:g}"
+    wanted = f"{'above' if above else 'below'} {limit:g}"
     if value is None or not math.isfinite(value):
         return Check(name, None, wanted, met=False, fatal=fatal_beyond is not None)
-    fatal = fatal_beyond is not None and not holds(value, fatal_beyond)
-    return Check(name, value, wanted, met=holds(value, limit), fatal=fatal)
+    fatal = fatal_beyond is not None and value >= fatal_beyond
+    return Check(name, value, wanted, value > limit if above else value < limit, fatal)
 
 
 def departures(config: Config) -> list[str]:
-    """Return, in words, in what a run under these settings differs from the gate; empty if in nothing."""
+    """In what a run under these settings differs from the gate, in words; empty if in nothing."""
     scenes, found = config.data.train_scenes, []
     if scenes != GATE_SCENES:
         found.append(f"{scenes} scenes instead of {GATE_SCENES}")
@@ -153,7 +141,7 @@ def departures(config: Config) -> list[str]:
 
 
 def fingerprints(config: Config, scenes: int) -> dict[str, str]:
-    """Return what a verdict holds for: network without its dropout, losses, covariances, surface, scenes.
+    """What a verdict holds for: network without its dropout, losses, covariances, surface, scenes.
 
     Dropout is left out because the gate trains without it, and it adds nothing that could be learned. The
     number of scenes is that of the gate, not of the training it stands before.
@@ -167,22 +155,8 @@ def fingerprints(config: Config, scenes: int) -> dict[str, str]:
     }
 
 
-def holds_for(stored: object, config: Config, scenes: int) -> bool:
-    """Whether the fingerprints in an `overfit.json`, of this version or of 0.1.0, are of these settings."""
-    if not isinstance(stored, dict) or stored.keys() != fingerprints(config, scenes).keys():
-        return False
-    model = config.model.model_copy(update={"dropout": 0.0})
-    return (
-        stored["model"] in known_fingerprints(model, "model")
-        and stored["loss"] in known_fingerprints(config.loss, "loss")
-        and stored["physics"] in known_fingerprints(config.physics, "physics")
-        and is_covariance_fingerprint(stored["covariance"], config.covariance)
-        and stored["scenes"] == str(scenes)
-    )
-
-
 def gate_document(gate: Gate, config: Config, outcome: Outcome, failure: str | None = None) -> dict[str, Any]:
-    """Return what `overfit.json` holds."""
+    """The content of `overfit.json`."""
     differs = departures(config)
     return {
         "verdict": gate.verdict,
@@ -199,23 +173,20 @@ def gate_document(gate: Gate, config: Config, outcome: Outcome, failure: str | N
 
 
 def passed_gate(config: Config, runs: Path = RUNS) -> Path | None:
-    """Return the newest `overfit.json` that found this network, losses and surface ready; None if none did.
+    """The newest `overfit.json` that found this network, losses and surface ready; None if none did.
 
     Runs that were not the gate (`is_gate`) never count.
     """
+    wanted = fingerprints(config, GATE_SCENES)
     for path in sorted(runs.glob(f"overfit/*/{VERDICT_FILE}"), reverse=True):
         try:
             found = read_document(path)
         except DamagedFileError:
             continue
         ready = found.get("verdict") == "ready" and found.get("is_gate") is True
-        if ready and holds_for(found.get("fingerprints"), config, GATE_SCENES):
+        if ready and found.get("fingerprints") == wanted:
             return path
     return None
-
-
-def _found(value: float | None) -> str:
-    return "absent" if value is None else number(value)
 
 
 @dataclass(frozen=True)

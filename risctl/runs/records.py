@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any, Self
 
 from risctl.data.atomic import flush_directory, storage_errors, write_atomically
+from risctl.hpo.plan import ELSEWHERE, SearchEvent, TrialStarted
 from risctl.model.checkpoint import BEST, CHECKPOINTS, LAST
-from risctl.search.events import ELSEWHERE, SearchEvent, TrialStarted
 from risctl.text import finite
 from risctl.training import EpochResult, Event, FirstBatch, Outcome, Started, StepResult
 

@@ -12,7 +12,7 @@ from risctl.config.layers import Layers
 from risctl.config.toml import toml_value
 from risctl.data import SceneSource
 from risctl.errors import DamagedFileError, InputError
-from risctl.model.checkpoint import CHECKPOINTS, LAST, read_checkpoint
+from risctl.model.checkpoint import BEST, CHECKPOINTS, LAST, read_checkpoint
 from risctl.runs.directory import CONFIG, PROVENANCE, STATUS
 from risctl.runs.documents import read_document
 from risctl.runs.scenes import Sources
@@ -55,16 +55,22 @@ class Earlier:
             DamagedFileError: its files are not what was written.
         """
         if not (path / CONFIG).is_file():
-            raise InputError(path, "", f"a run directory of a training ({CONFIG})", _what_is_there(path))
+            there = (
+                "a directory without one" if path.is_dir() else "a file" if path.exists() else "nothing there"
+            )
+            raise InputError(path, "", f"a run directory of a training ({CONFIG})", there)
         command = read_document(path / STATUS).get("command")
         if command not in COMMANDS:
             raise InputError(path, "command", f"a run of {' or '.join(COMMANDS)}", repr(command))
         last = path / CHECKPOINTS / LAST
-        stated, state = (
-            load_config(None, path / CONFIG),
-            read_checkpoint(last).state if last.exists() else None,
-        )
+        stated = load_config(None, path / CONFIG)
+        state = read_checkpoint(last).state if last.exists() else None
         provenance = read_document(path / PROVENANCE)
+        if state is None and (path / CHECKPOINTS / BEST).exists():
+            found = "weights alone, an exported model"
+            raise InputError(
+                path, "", f"a run with a saved state ({CHECKPOINTS}/{LAST}) to go on from", found
+            )
         if state is None:  # it ended before anything was saved, and begins anew
             return cls(path, command, stated, provenance)
         copied = provenance.get(FORKED_STATE)
@@ -79,7 +85,7 @@ class Earlier:
         return self.path / CHECKPOINTS / LAST
 
     def machine(self) -> tuple[int, str]:
-        """Return the threads and the device that it was last trained with.
+        """Threads and device that it was last trained with.
 
         Raises:
             DamagedFileError: its provenance does not say.
@@ -92,12 +98,12 @@ class Earlier:
             raise DamagedFileError(self.path / PROVENANCE, "threads and hardware.device", found) from None
 
     def data_paths(self) -> tuple[Path | None, Path | None]:
-        """Return the datasets it trains and validates on; None for scenes made on the way."""
+        """The datasets it trains and validates on; None for simulated scenes."""
         train, validation = (self._data(part).get("path") for part in PARTS)
         return train and Path(train), None if validation in (None, train) else Path(validation)
 
     def data_hashes(self) -> dict[str, str | None]:
-        """Return the hashes of its scenes."""
+        """The hashes of its scenes."""
         return {part: self._data(part).get("hash") for part in PARTS}
 
     def _data(self, part: str) -> Document:
@@ -105,22 +111,9 @@ class Earlier:
         return found
 
 
-def _what_is_there(path: Path) -> str:
-    if path.is_dir():
-        return "a directory without one"
-    return "a file" if path.exists() else "nothing there"
-
-
 def state_hash(content: bytes) -> str:
-    """Return the hash by which a fork knows the state that was copied into it."""
+    """The hash by which a fork knows the state that was copied into it."""
     return xxhash.xxh3_128_hexdigest(content)
-
-
-def refuse_other_command(earlier: Earlier, command: str) -> None:
-    """Refuse to go on with another command's run: the status and the verdict in it would be overwritten."""
-    if earlier.command != command:
-        found = f"one of {earlier.command}"
-        raise InputError(earlier.path, "command", f"a run of {command}", found)
 
 
 def refuse_empty_fork(earlier: Earlier, config: Config) -> None:
@@ -152,9 +145,8 @@ def refuse_changes(earlier: Earlier, config: Config, fork: bool) -> None:
     for key, (stored, wanted) in changed.items():
         if fork and key not in FORK_KEEPS and key.partition(".")[0] not in FORK_KEEPS:
             continue
-        why = (
-            "which its weights were made for" if fork else "which the run began with (a fork begins another)"
-        )
+        began = "which the run began with (a fork begins another)"
+        why = "which its weights were made for" if fork else began
         raise InputError(earlier.path, key, f"{toml_value(stored)}, {why}", toml_value(wanted))
 
 

@@ -15,18 +15,7 @@ from risctl.config import Config, diff_configs, fingerprint, load_config
 from risctl.config.layers import Layers, Machine
 from risctl.config.search import FIXED_BY_SEARCH, setting
 from risctl.errors import CheckFailedError, DamagedFileError, InputError
-from risctl.model.network import build_network
-from risctl.runs.directory import CONFIG, PROVENANCE, STATUS, RunDirectory
-from risctl.runs.documents import read_document, write_json
-from risctl.runs.gate import passed_gate
-from risctl.runs.machine import resolve_device, use_threads
-from risctl.runs.needs import CHECKPOINTS, FLOAT_BYTES, STORED_COPIES, Needs, needs_of_training
-from risctl.runs.provenance import provenance
-from risctl.runs.records import METRICS, EventsFile
-from risctl.runs.scenes import stream_sources
-from risctl.runs.search_report import COMMAND, Searched, report
-from risctl.runs.training import Announce, PreparedTraining
-from risctl.search import (
+from risctl.hpo import (
     Params,
     SearchEvent,
     SearchListener,
@@ -39,7 +28,18 @@ from risctl.search import (
     trial_config,
     trial_plan,
 )
-from risctl.search.timing import TrialTime, time_trial
+from risctl.hpo.timing import TrialTime, time_trial
+from risctl.model.network import build_network
+from risctl.runs.directory import CONFIG, PROVENANCE, STATUS, RunDirectory
+from risctl.runs.documents import read_document, write_json
+from risctl.runs.gate import passed_gate
+from risctl.runs.machine import resolve_device, use_threads
+from risctl.runs.needs import CHECKPOINTS, FLOAT_BYTES, STORED_COPIES, Needs, needs_of_training
+from risctl.runs.provenance import provenance
+from risctl.runs.records import METRICS, EventsFile
+from risctl.runs.scenes import stream_sources
+from risctl.runs.search_report import COMMAND, Searched, report
+from risctl.runs.training import Announce, PreparedTraining
 from risctl.text import Document
 from risctl.training import StopFlag, TrainingPlan
 
@@ -306,9 +306,9 @@ def search(
             resume = prepared.resumed is not None
             outcome = run_search(plan, run.path, [*listeners, keep, events], stop or StopFlag(), resume)
         if not run.announced:  # an earlier run that had nothing left to do
-            run.go_on(record)
+            run.resume(record)
         best = None if outcome.best is None else outcome.best.value
-        run.note_trials(outcome.finished, plan.trials, best)
+        run.note_progress(finished=outcome.finished, trials=plan.trials, best_value=best)
         searched = report(run.path, plan, outcome)
         if searched.failure is not None:
             state = "failed" if outcome.stopped_by is None else "interrupted"
@@ -322,13 +322,14 @@ def _keep_status(run: RunDirectory, record: Document, plan: SearchPlan) -> Calla
 
     def keep(event: SearchEvent) -> None:
         if not run.announced:
-            run.go_on(record)
+            run.resume(record)
             write_json(run.path / CONFIG, plan.config.model_dump(mode="json"))
         if isinstance(event, TrialEnded):
             ended[event.number] = event
             finished = sum(trial.state in ("complete", "pruned") for trial in ended.values())
             losses = [t.value for t in ended.values() if t.state == "complete" and t.value is not None]
-            run.note_trials(finished, plan.trials, min(losses, default=None))
+            lowest = min(losses, default=None)
+            run.note_progress(finished=finished, trials=plan.trials, best_value=lowest)
 
     return keep
 

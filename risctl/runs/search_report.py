@@ -8,15 +8,25 @@ from pathlib import Path
 
 from risctl.data import write_atomically
 from risctl.errors import CheckFailedError
+from risctl.hpo import SearchOutcome, SearchPlan, TrialRecord
+from risctl.hpo.files import (
+    BEST,
+    EPOCHS,
+    FOUND,
+    IMPORTANCE,
+    TRIALS,
+    best_preset,
+    epochs_csv,
+    found_preset,
+    importance_csv,
+    trials_csv,
+)
+from risctl.hpo.importance import Importance, importances
+from risctl.hpo.space import distributions
+from risctl.hpo.verdict import Verdict, judge_search, spread
 from risctl.plots.trials import draw_search
 from risctl.runs.directory import SIGNAL_STATUS
 from risctl.runs.documents import write_json
-from risctl.search import SearchOutcome, SearchPlan, TrialRecord
-from risctl.search.importance import Importance, importances
-from risctl.search.presets import BEST, FOUND, best_preset, found_preset
-from risctl.search.space import distributions
-from risctl.search.tables import EPOCHS, IMPORTANCE, TRIALS, epochs_csv, importance_csv, trials_csv
-from risctl.search.verdict import Verdict, judge_search, spread
 from risctl.text import Document, versioned
 
 COMMAND = "hpo"

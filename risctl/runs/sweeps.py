@@ -10,9 +10,8 @@ from typing import Any
 
 from risctl import __version__
 from risctl.config import Config, canonical_json, load_config
-from risctl.config.former import digest16, former_canonical_json
+from risctl.config.former import digest16
 from risctl.config.layers import Layers, Machine
-from risctl.covariance.identity import covariance_fingerprint, former_covariance_fingerprint
 from risctl.errors import DamagedFileError, InputError
 from risctl.evaluation import (
     Results,
@@ -148,7 +147,7 @@ def _run_directory(request: EvaluationRequest, resumed: Path | None) -> RunDirec
         asked = {REQUEST: json_text(_stored(request)).encode()}
         return make_run_directory(request, config, source, asked)
     run = RunDirectory(resumed, "eval")
-    run.go_on(record_of(request, config, source))
+    run.resume(record_of(request, config, source))
     return run
 
 
@@ -193,11 +192,11 @@ def _figures(
 ) -> Iterator[Results]:
     """Yield the figures at each value: those of an earlier run, or new ones, kept at once."""
     for i, (value, config) in enumerate(zip(axis.values, configs, strict=True)):
-        path, marks = directory / f"{i:02d}.json", point_fingerprints(request, config)
+        path, mark = directory / f"{i:02d}.json", point_fingerprint(request, config)
         stored = read_point(path)
         label = f"{axis.key}={value_text(value)}"
         if stored is not None:
-            if stored.fingerprint not in marks:
+            if stored.fingerprint != mark:
                 expected = "figures of the same settings, model and version (else start a new sweep)"
                 raise InputError(path, "fingerprint", expected, stored.fingerprint)
             reused(label)
@@ -205,26 +204,15 @@ def _figures(
             continue
         at, source = open_source(request, config)
         results = evaluate_source(request, at, source, progress, label).results
-        write_point(path, StoredPoint(fingerprint=marks[0], results=results))
+        write_point(path, StoredPoint(fingerprint=mark, results=results))
         yield results
 
 
-def point_fingerprints(request: EvaluationRequest, config: Config) -> tuple[str, str]:
-    """16 hexadecimal digits that change with whatever the figures at a value follow from.
-
-    The second are those that risctl 0.1.0 wrote.
-    """
+def point_fingerprint(request: EvaluationRequest, config: Config) -> str:
+    """16 hexadecimal digits that change with whatever the figures at a value follow from."""
     model = None if request.model is None else model_record(request.model)
-    texts = []
-    for canonical, covariance in (
-        (canonical_json, covariance_fingerprint),
-        (former_canonical_json, former_covariance_fingerprint),
-    ):
-        if request.model is not None and model is not None:
-            model["covariance_fingerprint"] = covariance(request.model.covariance)
-        own = [__version__, request.known_num_sources, request.layers.seed or 0, request.batch, model]
-        texts.append(canonical(config) + json.dumps(own, sort_keys=True))
-    return digest16(texts[0]), digest16(texts[1])
+    own = [__version__, request.known_num_sources, request.layers.seed or 0, request.batch, model]
+    return digest16(canonical_json(config) + json.dumps(own, sort_keys=True))
 
 
 def resumed_request(layers: Layers, run: Path, machine: Machine | None = None) -> EvaluationRequest:

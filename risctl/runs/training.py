@@ -29,7 +29,6 @@ from risctl.runs.resume import (
     Earlier,
     config_over_run,
     refuse_empty_fork,
-    refuse_other_command,
     refuse_other_data,
     state_hash,
 )
@@ -109,7 +108,7 @@ class PreparedTraining:
         return epochs[0]["val"]["total"] if epochs else None
 
     def term_weights(self, epoch: int) -> Mapping[str, float]:
-        """Weights of the loss terms in an epoch of this training."""
+        """Weights of the loss terms in an epoch."""
         return term_weights(self.config.loss, epoch, self.config.training.epochs)
 
     def check_alignment(self) -> None:
@@ -189,8 +188,8 @@ def prepare_training(
     if fork and resume is None:
         raise InputError("fork", "", "a run to resume beside it", "none")
     earlier = None if resume is None else Earlier.read(resume)
-    if earlier is not None and not fork:
-        refuse_other_command(earlier, command)
+    if earlier is not None and not fork and earlier.command != command:  # its status would be overwritten
+        raise InputError(earlier.path, "command", f"a run of {command}", f"one of {earlier.command}")
     threads, device = _machine(machine or Machine(), None if fork else earlier)
     use_threads(threads)
     config = layers.resolve() if earlier is None else config_over_run(layers, earlier, fork)
@@ -289,7 +288,7 @@ def train_in(
         outcome = run_training(
             prepared.plan, run.path, [*own, *listeners], stop or StopFlag(), **_resumption(prepared)
         )
-    run.note_progress(outcome.epochs, outcome.steps, outcome.best_value)
+    run.note_progress(epochs=outcome.epochs, steps=outcome.steps, best_value=outcome.best_value)
     if outcome.stopped_by is not None:
         message = f"stopped and saved after step {outcome.steps}"
         run.end("interrupted", SIGNAL_STATUS + outcome.stopped_by, message)
@@ -306,9 +305,9 @@ def _resumption(prepared: PreparedTraining) -> dict[str, bool]:
 def _keep_status(run: RunDirectory, record: Document, event: Event) -> None:
     """Update `status.json` when the run starts, once its lock is held, and after every epoch."""
     if isinstance(event, Started) and not run.announced:
-        run.go_on(record)
+        run.resume(record)
     elif isinstance(event, EpochResult):
-        run.note_progress(event.epoch + 1, event.step, event.best_value)
+        run.note_progress(epochs=event.epoch + 1, steps=event.step, best_value=event.best_value)
 
 
 @contextmanager

@@ -141,8 +141,6 @@ class Saved:
 
 
 Event = Started | FirstBatch | StepResult | EpochResult | Saved
-
-
 Listener: TypeAlias = Callable[[Event], None]
 """Receiver of events (in the main process only)."""
 

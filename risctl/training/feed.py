@@ -1,4 +1,7 @@
-"""Training scenes in their shuffled order, filtered by the curriculum."""
+"""Training scenes in their shuffled order, filtered by the curriculum.
+
+The curriculum: few sources at high SNR first, then more, then every scene.
+"""
 
 from __future__ import annotations
 
@@ -9,16 +12,45 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from risctl.config import TrainingConfig
 from risctl.data import SceneSource, SceneStore, SceneStream, dataset_bytes
-from risctl.data.prefetch import PrefetchStream
+from risctl.data.stream import PrefetchStream
 from risctl.errors import InputError
 from risctl.physics import Scenes
-from risctl.training.curriculum import Filter
 from risctl.training.plan import TrainingPlan
 
 ORDER_KEY = 11  # keeps the orders apart from everything else that follows from the seed
+LAST_PHASE = 2  # of the curriculum
 MAX_MEMORY = 4 * 2**30
 MAX_CANDIDATES = 2000  # tried for one accepted scene before giving up
+
+
+@dataclass(frozen=True)
+class Filter:
+    """Training scenes of at most `max_sources` sources at `min_snr_db` or more."""
+
+    max_sources: int
+    min_snr_db: float
+
+    def accepts(self, scenes: Scenes) -> Tensor:
+        """Mask of the scenes that pass, bool [n]."""
+        return (scenes.num_sources <= self.max_sources) & (scenes.snr_db >= self.min_snr_db)
+
+
+def phase_of(training: TrainingConfig, epoch: int) -> int:
+    """Phase of an epoch, 0 to 2; without a curriculum always 2."""
+    if not training.curriculum:
+        return LAST_PHASE
+    share = epoch / training.epochs
+    return sum(share >= end for end in training.curriculum_until)
+
+
+def filter_of(training: TrainingConfig, epoch: int) -> Filter | None:
+    """Filter of the scenes of an epoch, None in the last phase."""
+    phase = phase_of(training, epoch)
+    if phase == LAST_PHASE:
+        return None
+    return Filter(training.curriculum_max_sources[phase], training.curriculum_min_snr_db[phase])
 
 
 @dataclass(frozen=True)
@@ -38,13 +70,10 @@ class Sampler:
 
     def indices(self, cursor: int, count: int) -> Tensor:
         """Scene numbers `cursor` to ``cursor + count - 1`` of the sequence, int64 [count]."""
-        places = torch.arange(cursor, cursor + count)
-        if self.length is None:
-            return places
-        passes = places // self.length
-        orders = {int(p): pass_order(self.seed, int(p), self.length) for p in set(passes.tolist())}
-        found = [orders[int(p)][int(i)] for p, i in zip(passes, places % self.length, strict=True)]
-        return torch.tensor(found)
+        n, places = self.length, range(cursor, cursor + count)
+        if n is None:
+            return torch.tensor(places)
+        return torch.tensor([pass_order(self.seed, i // n, n)[i % n] for i in places])
 
 
 @lru_cache(maxsize=4)
@@ -89,10 +118,8 @@ class Feed:
         missing, start = count, cursor
         while missing:
             if cursor - start > MAX_CANDIDATES * count:
-                expected = (
-                    f"scenes of at most {wanted.max_sources} sources at {wanted.min_snr_db:g} dB or more"
-                )
-                raise InputError("training", "curriculum", expected, f"next to none in {cursor - start}")
+                few = f"scenes of at most {wanted.max_sources} sources at {wanted.min_snr_db:g} dB or more"
+                raise InputError("training", "curriculum", few, f"next to none in {cursor - start}")
             candidates = self._fetch(self._sampler.indices(cursor, count))
             places = wanted.accepts(candidates).nonzero().flatten()[:missing]
             parts += [candidates[places]] if len(places) else []

@@ -49,17 +49,11 @@ def forward_pass(
     Raises:
         MeasurementError, DivergedError: see :func:`risctl.model.predict`.
     """
-    called = under_autocast(network, precision, measured.y.device)
+    called = network
+    if precision != "float32":  # nothing but the network runs under it
+
+        def called(y: Tensor, H: Tensor, codes: Tensor) -> Prediction:
+            with torch.autocast(measured.y.device.type, dtype=HALF[precision]):
+                return network(y, H, codes)
+
     return predict(called, measured.y, measured.H, measured.codes, covariance, beta_offset)
-
-
-def under_autocast(network: Network, precision: Precision, device: torch.device) -> Network:
-    """The network under autocast to `precision`; nothing but the network runs under it."""
-    if precision == "float32":
-        return network
-
-    def call(y: Tensor, H: Tensor, codes: Tensor) -> Prediction:
-        with torch.autocast(device.type, dtype=HALF[precision]):
-            return network(y, H, codes)
-
-    return call

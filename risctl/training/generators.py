@@ -32,7 +32,9 @@ class Generators:
         self._device = processes.device
         own = derived_seed(seed, DROPOUT_KEY, processes.rank)
         self._dropout = torch.Generator().manual_seed(own).get_state()
-        self._dropout_device = _device_state(processes.device, own)
+        self._dropout_device = torch.zeros(0, dtype=torch.uint8)
+        if self._device.type == "cuda":
+            self._dropout_device = torch.Generator(self._device).manual_seed(own).get_state()
 
     @contextmanager
     def dropout(self) -> Iterator[None]:
@@ -85,9 +87,3 @@ def derived_seed(seed: int, *key: int) -> int:
     """Seed that depends on `seed` and `key` alone, different for different keys."""
     words = np.random.SeedSequence(entropy=seed, spawn_key=key).generate_state(2, np.uint64)
     return int(words[0] >> np.uint64(1))
-
-
-def _device_state(device: torch.device, seed: int) -> Tensor:
-    if device.type != "cuda":
-        return torch.zeros(0, dtype=torch.uint8)
-    return torch.Generator(device).manual_seed(seed).get_state()

@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from risctl.errors import CheckFailedError
-from risctl.training.curriculum import LAST_PHASE, filter_of, phase_of
 from risctl.training.events import EpochResult, FirstBatch, StepResult
-from risctl.training.feed import Feed
+from risctl.training.feed import LAST_PHASE, Feed, filter_of, phase_of
 from risctl.training.metrics import first_batch
 from risctl.training.plan import TrainingPlan
 from risctl.training.state import Progress, TrainState
@@ -22,63 +21,66 @@ from risctl.training.validation import Validation, Validator
 MIN_STEPS = 50  # shares of skipped or sanitised steps are taken of at least this many
 
 
-@dataclass(frozen=True)
-class Loop:
-    """What the loop runs with.
+def train(
+    state: TrainState,
+    plan: TrainingPlan,
+    context: StepContext,
+    feed: Feed,
+    validator: Validator,
+    stopping: Callable[[], bool],
+) -> Iterator[FirstBatch | StepResult | EpochResult]:
+    """Continue from `state` to the end of the run, the end of its patience, or a request to stop.
 
-    Attributes:
+    Args:
+        state: changed in place.
         plan: the run.
         context: settings, losses and processes of a step.
         feed: source of the training scenes.
         validator: computes the validation figures.
         stopping: whether to stop, asked after every step and between validation batches, by all processes
             together.
-    """
-
-    plan: TrainingPlan
-    context: StepContext
-    feed: Feed
-    validator: Validator
-    stopping: Callable[[], bool]
-
-
-def train(state: TrainState, loop: Loop) -> Iterator[FirstBatch | StepResult | EpochResult]:
-    """Continue from `state` to the end of the run, the end of its patience, or a request to stop.
 
     Raises:
         CheckFailedError: too large a share of the steps was skipped or sanitised.
         DivergedError: the network's answer to a validation scene is not finite.
     """
-    while not finished(state, loop.plan) and not loop.stopping():
-        if state.progress.epoch_step < loop.plan.steps_per_epoch:
-            yield from _one_step(state, loop)
+    while not finished(state, plan) and not stopping():
+        if state.progress.epoch_step < plan.steps_per_epoch:
+            yield from _one_step(state, plan, context, feed)
             continue
-        result = _validated(state, loop)
+        result = _validated(state, plan, validator, stopping)
         if result is None:
             return
         yield result
 
 
 def finished(state: TrainState, plan: TrainingPlan) -> bool:
-    """Whether nothing is left to do."""
-    return state.progress.epoch >= plan.training.epochs or out_of_patience(state.progress, plan)
+    """Whether all epochs are done, or the last `early_stop_patience` brought no lower validation total."""
+    patience = plan.training.early_stop_patience
+    return state.progress.epoch >= plan.training.epochs or 0 < patience <= state.progress.stale_epochs
 
 
-def out_of_patience(progress: Progress, plan: TrainingPlan) -> bool:
-    """Whether the last `early_stop_patience` epochs brought no lower validation total."""
-    return 0 < plan.training.early_stop_patience <= progress.stale_epochs
-
-
-def _one_step(state: TrainState, loop: Loop) -> Iterator[FirstBatch | StepResult]:
-    begin, before, training = time.perf_counter(), state.progress, loop.plan.training
-    scenes, cursor = loop.feed.draw(before.cursor, loop.plan.step_scenes, filter_of(training, before.epoch))
+def _one_step(
+    state: TrainState, plan: TrainingPlan, context: StepContext, feed: Feed
+) -> Iterator[FirstBatch | StepResult]:
+    begin, before, training = time.perf_counter(), state.progress, plan.training
+    scenes, cursor = feed.draw(before.cursor, plan.step_scenes, filter_of(training, before.epoch))
     batches = [scenes[start : start + training.batch] for start in range(0, len(scenes), training.batch)]
-    result, covariances = take_step(state, loop.context, batches)
+    result, covariances = take_step(state, context, batches)
     state.progress = _advanced(before, cursor, result)
     if before.step == 0 and covariances is not None:
         yield first_batch(covariances)
     yield replace(result, seconds=time.perf_counter() - begin)
-    check_shares(state.progress, training.max_skipped_fraction, training.max_sanitised_fraction)
+    after, steps = state.progress, max(state.progress.step, MIN_STEPS)
+    for count, share, what in (
+        (after.skipped, training.max_skipped_fraction, "skipped"),
+        (after.sanitised, training.max_sanitised_fraction, "sanitised"),
+    ):
+        if count > share * steps:
+            raise CheckFailedError(
+                f"{count} of {after.step} steps were {what}, more than the share of {share:g} that "
+                f"training.max_{what}_fraction allows"
+            )
 
 
 def _advanced(before: Progress, cursor: int, result: StepResult) -> Progress:
@@ -88,40 +90,30 @@ def _advanced(before: Progress, cursor: int, result: StepResult) -> Progress:
         for name, value in {**result.terms, "total": result.total}.items():
             sums[name] = sums.get(name, 0.0) + value
         summed += 1
-    return before.but(
-        step=before.step + 1,
-        epoch_step=before.epoch_step + 1,
-        cursor=cursor,
-        skipped=before.skipped + int(result.skipped),
-        sanitised=before.sanitised + int(result.sanitised > 0),
-        sums=sums,
-        summed=summed,
+    return before.model_copy(
+        update={
+            "step": before.step + 1,
+            "epoch_step": before.epoch_step + 1,
+            "cursor": cursor,
+            "skipped": before.skipped + int(result.skipped),
+            "sanitised": before.sanitised + int(result.sanitised > 0),
+            "sums": sums,
+            "summed": summed,
+        }
     )
 
 
-def check_shares(progress: Progress, max_skipped: float, max_sanitised: float) -> None:
-    """Raise `CheckFailedError` past a share of skipped or sanitised steps (of at least 50 steps)."""
-    steps = max(progress.step, MIN_STEPS)
-    for count, share, what in (
-        (progress.skipped, max_skipped, "skipped"),
-        (progress.sanitised, max_sanitised, "sanitised"),
-    ):
-        if count > share * steps:
-            raise CheckFailedError(
-                f"{count} of {progress.step} steps were {what}, more than the share of {share:g} that "
-                f"training.max_{what}_fraction allows"
-            )
-
-
-def _validated(state: TrainState, loop: Loop) -> EpochResult | None:
+def _validated(
+    state: TrainState, plan: TrainingPlan, validator: Validator, stopping: Callable[[], bool]
+) -> EpochResult | None:
     """Validate and close the epoch; None if the run is to stop before the validation is complete."""
     begin = time.perf_counter()
     network = state.inference_network()
     network.eval()
-    found = loop.validator(network, loop.stopping)
+    found = validator(network, stopping)
     if found is None:
         return None
-    before, phase = state.progress, phase_of(loop.plan.training, state.progress.epoch)
+    before, phase = state.progress, phase_of(plan.training, state.progress.epoch)
     after = state.progress = close_epoch(before, found, counts=phase == LAST_PHASE)
     assert after.best_value is not None
     assert after.best_epoch is not None
@@ -150,15 +142,17 @@ def close_epoch(before: Progress, found: Validation, counts: bool) -> Progress:
     """
     value = found.terms["total"]
     better = before.best_value is None or value < before.best_value
-    return before.but(
-        epoch=before.epoch + 1,
-        epoch_step=0,
-        best_value=value if better else before.best_value,
-        best_epoch=before.epoch if better else before.best_epoch,
-        first_value=value if before.first_value is None else before.first_value,
-        stale_epochs=0 if better else before.stale_epochs + int(counts),
-        sums={},
-        summed=0,
-        last=found.terms,
-        metrics=found.metrics,
+    return before.model_copy(
+        update={
+            "epoch": before.epoch + 1,
+            "epoch_step": 0,
+            "best_value": value if better else before.best_value,
+            "best_epoch": before.epoch if better else before.best_epoch,
+            "first_value": value if before.first_value is None else before.first_value,
+            "stale_epochs": 0 if better else before.stale_epochs + int(counts),
+            "sums": {},
+            "summed": 0,
+            "last": found.terms,
+            "metrics": found.metrics,
+        }
     )

@@ -143,12 +143,8 @@ def moved_share(steps: Sequence[Mapping[str, Any]]) -> float:
     return sum(step["moved"] > 0 for step in steps) / len(steps) if steps else 0.0
 
 
-def inactive_terms(
-    epochs: Sequence[Mapping[str, Any]],
-    weights: Mapping[str, float],
-    names: Sequence[str] = STRUCTURE_TERMS,
-) -> list[str]:
-    """Loss terms without effect on a training.
+def inactive_terms(epochs: Sequence[Mapping[str, Any]], weights: Mapping[str, float]) -> list[str]:
+    """Loss terms of the covariance's structure that had no effect on a training.
 
     A term is active if its weight is not zero, its training mean is above zero at first (a hinge that is met
     from the start has no gradient), and that mean changes from epoch to epoch.
@@ -156,9 +152,8 @@ def inactive_terms(
     Args:
         epochs: records of the epochs (`EpochResult` as a mapping), in order.
         weights: weight of every term.
-        names: terms to look at.
     """
-    values = {name: [epoch["train"].get(name) or 0.0 for epoch in epochs] for name in names}
+    values = {name: [epoch["train"].get(name) or 0.0 for epoch in epochs] for name in STRUCTURE_TERMS}
     return [
         name
         for name, means in values.items()

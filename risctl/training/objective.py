@@ -63,10 +63,8 @@ class WeightedTerms:
         """Mean loss over the scenes, with the weights of `epoch`."""
         weights = term_weights(self.loss, epoch, self.epochs)
         value = total_loss(forward, truth, self.loss, weights, self.geometry)
-        detection, shares = (
-            detection_terms(forward.prediction, truth, self.view),
-            detection_weights(self.loss),
-        )
+        detection = detection_terms(forward.prediction, truth, self.view)
+        shares = detection_weights(self.loss)
         total = value.total + sum(shares[name] * term for name, term in detection.items())
         return StepLoss(total, value.raw, detection)
 

@@ -59,15 +59,7 @@ class TrainingPlan:
         network: RisNetwork | None = None,
         objective: Objective | None = None,
     ) -> TrainingPlan:
-        """Plan of a run under `config`.
-
-        Args:
-            config: all settings.
-            sources: training and validation scenes; those of :func:`scene_streams` if None.
-            device: where the network and the covariances are computed.
-            network: network to train; built from the settings if None.
-            objective: losses; those of the settings if None.
-        """
+        """Plan of a run under `config`; training and validation scenes are `scene_streams` if None."""
         train, validation = sources or scene_streams(config.physics, config.data)
         return cls(
             physics=config.physics,

@@ -8,27 +8,41 @@ far. Listeners receive an event before the state behind it is saved.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import Any
 
+from risctl.config import Config, flatten, parse_section
 from risctl.data import exclusive_lock
 from risctl.data.atomic import remove_leftovers, storage_errors
 from risctl.errors import InputError
-from risctl.model import RisNetwork, build_network
+from risctl.model import build_network
 from risctl.model.checkpoint import BEST, CHECKPOINTS, LAST, read_checkpoint, save_checkpoint
 from risctl.training.events import EpochResult, Event, Listener, Outcome, Saved, Started, StepResult, StopFlag
 from risctl.training.feed import Feed
-from risctl.training.loop import Loop, finished, out_of_patience, train
+from risctl.training.loop import finished, train
 from risctl.training.plan import TrainingPlan
 from risctl.training.process_group import ProcessGroup, join_group
-from risctl.training.resume import check_resumable, start_fork
-from risctl.training.state import collect, new_train_state, restore
+from risctl.training.state import Progress, TrainState, collect, new_train_state, restore
 from risctl.training.step import StepContext
 from risctl.training.validation import Validator
 
 LOCK = ".lock"
 LOCK_SECONDS = 0.5
+SECTIONS = ("physics", "covariance", "model", "loss", "training", "data")
+FREE = frozenset(  # settings that may change when a run is resumed
+    {
+        "training.checkpoint_seconds",
+        "training.compile",
+        "training.max_skipped_fraction",
+        "training.max_sanitised_fraction",
+        "data.prefetch_workers",
+        "data.shard_scenes",
+        "data.source",
+        "data.test_scenes",
+    }
+)
 
 
 def run_training(
@@ -79,29 +93,49 @@ class _Run:
         if plan.training.batch % processes.size:
             expected = f"a multiple of the {processes.size} processes"
             raise InputError("training", "batch", expected, plan.training.batch)
-        self._state = new_train_state(plan, _network(plan, processes), processes)
+        network = plan.network or build_network(plan.physics, plan.model, plan.training.seed)
+        network.to(processes.device)
+        if plan.training.compile:  # the rest is complex arithmetic, which the compiler hands back
+            network.get_submodule("backbone").compile()
+        self._state = new_train_state(plan, network, processes)
         self._saved_step = -1
         self._saved_at = time.monotonic()
 
     def run(self, stop: StopFlag, resume: bool, fork: bool) -> Outcome:
         """Train to the end, or to a request to stop."""
+        plan, state, processes = self._plan, self._state, self._processes
         resumed = resume and self._resume(fork)
-        loop = _build_loop(self._plan, self._processes, stop)
-        self._notify(self._started(resumed))
-        with closing(loop.feed):
-            self._train(loop)
-        if self._saved_step != self._state.progress.step:
+        context = StepContext.from_plan(plan, processes)
+        validator = Validator(plan, context.objective, processes)
+
+        def stopping() -> bool:
+            return bool(processes.all_reduce_max(stop.requested or 0)[0])
+
+        with closing(Feed(plan)) as feed:
+            self._notify(
+                Started(
+                    epoch=state.progress.epoch,
+                    step=state.progress.step,
+                    epochs=plan.training.epochs,
+                    steps_per_epoch=plan.steps_per_epoch,
+                    step_scenes=plan.step_scenes,
+                    validation_scenes=plan.validation_scenes,
+                    parameters={name: sum(p.numel() for p in group) for name, group in state.groups.items()},
+                    resumed=resumed,
+                    processes=processes.size,
+                )
+            )
+            for event in train(state, plan, context, feed, validator, stopping):
+                self._notify(event)
+                if isinstance(event, EpochResult):
+                    if event.best:  # before the last: if the process dies in between, the epoch is repeated
+                        self._save(self._best)
+                    self._save(self._last)
+                elif isinstance(event, StepResult) and self._due():
+                    self._save(self._last)
+        if self._saved_step != state.progress.step:
             self._save(self._last)
         return self._outcome(stop)
-
-    def _train(self, loop: Loop) -> None:
-        """Run the loop; pass its events on and save what is due."""
-        for event in train(self._state, loop):
-            self._notify(event)
-            if isinstance(event, EpochResult):
-                self._save_epoch(event)
-            elif isinstance(event, StepResult) and self._due():
-                self._save(self._last)
 
     def _resume(self, fork: bool) -> bool:
         """Read the last checkpoint if there is one."""
@@ -109,7 +143,10 @@ class _Run:
             return False
         checkpoint = read_checkpoint(self._last)
         if not fork:
-            check_resumable(checkpoint, self._plan)
+            stored = parse_section(Config, checkpoint.state.config, checkpoint.path).model_dump(mode="json")
+            for key, (old, wanted) in changed_keys(stored, self._plan.document).items():
+                expected = f"{old!r}, as the run began (a fork may change it)"
+                raise InputError(checkpoint.path, key, expected, wanted)
         restore(self._state, checkpoint, self._processes)
         if fork:
             start_fork(self._state, self._plan)
@@ -119,12 +156,6 @@ class _Run:
     def _due(self) -> bool:
         elapsed = time.monotonic() - self._saved_at
         return bool(self._processes.all_reduce_max(int(elapsed >= self._plan.training.checkpoint_seconds))[0])
-
-    def _save_epoch(self, event: EpochResult) -> None:
-        """Save the best state before the last: if the process dies in between, the epoch is repeated."""
-        if event.best:
-            self._save(self._best)
-        self._save(self._last)
 
     def _save(self, path: Path) -> None:
         progress = self._state.progress
@@ -139,20 +170,6 @@ class _Run:
         for listener in self._listeners:
             listener(event)
 
-    def _started(self, resumed: bool) -> Started:
-        plan, progress = self._plan, self._state.progress
-        return Started(
-            epoch=progress.epoch,
-            step=progress.step,
-            epochs=plan.training.epochs,
-            steps_per_epoch=plan.steps_per_epoch,
-            step_scenes=plan.step_scenes,
-            validation_scenes=plan.validation_scenes,
-            parameters={name: sum(p.numel() for p in group) for name, group in self._state.groups.items()},
-            resumed=resumed,
-            processes=self._processes.size,
-        )
-
     def _outcome(self, stop: StopFlag) -> Outcome:
         progress, done = self._state.progress, finished(self._state, self._plan)
         stopped = self._processes.all_reduce_max(stop.requested or 0)[0]
@@ -165,8 +182,7 @@ class _Run:
             skipped=progress.skipped,
             sanitised=progress.sanitised,
             stopped_by=stopped or None,
-            early_stopped=progress.epoch < self._plan.training.epochs
-            and out_of_patience(progress, self._plan),
+            early_stopped=done and progress.epoch < self._plan.training.epochs,
             finished=done,
             best_path=None if progress.best_value is None else self._best,
             last_path=self._last,
@@ -188,21 +204,23 @@ def _locked(directory: Path, processes: ProcessGroup) -> Iterator[None]:
         yield
 
 
-def _network(plan: TrainingPlan, processes: ProcessGroup) -> RisNetwork:
-    """The plan's network on this process's device; the same weights in every process."""
-    network = plan.network or build_network(plan.physics, plan.model, plan.training.seed)
-    network.to(processes.device)
-    if plan.training.compile:  # the rest is complex arithmetic, which the compiler hands back
-        network.get_submodule("backbone").compile()
-    return network
+def changed_keys(stored: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """Settings that change a run's results and differ, as `{"section.key": (stored, wanted)}`."""
+    old = flatten({name: stored.get(name, {}) for name in SECTIONS})
+    new = flatten({name: wanted.get(name, {}) for name in SECTIONS})
+    keys = sorted((old.keys() | new.keys()) - FREE)
+    return {key: (old.get(key), new.get(key)) for key in keys if old.get(key) != new.get(key)}
 
 
-def _build_loop(plan: TrainingPlan, processes: ProcessGroup, stop: StopFlag) -> Loop:
-    context = StepContext.from_plan(plan, processes)
-    return Loop(
-        plan=plan,
-        context=context,
-        feed=Feed(plan),
-        validator=Validator(plan, context.objective, processes),
-        stopping=lambda: bool(processes.all_reduce_max(stop.requested or 0)[0]),
-    )
+def start_fork(state: TrainState, plan: TrainingPlan) -> None:
+    """Continue a restored state under other settings: from the start of its epoch, best value reset.
+
+    The schedule is entered where the finished epochs end under the new settings; the steps that the epoch had
+    done are kept in the weights.
+    """
+    progress = state.progress
+    kept = {name: getattr(progress, name) for name in ("epoch", "step", "cursor", "skipped", "sanitised")}
+    state.progress = Progress(**kept)
+    state.scheduler.move_to(progress.epoch * plan.steps_per_epoch)
+    if not state.scheduler.averaging:
+        state.swa = None

@@ -8,10 +8,11 @@ and - only after a step that happened - move the schedule and the averages.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
+from torch import Tensor, nn
 
 from risctl.config import CovarianceConfig, TrainingConfig
 from risctl.covariance import Covariances
@@ -19,7 +20,6 @@ from risctl.errors import DivergedError
 from risctl.losses import Truth
 from risctl.model import Forward, Network
 from risctl.physics import ArrayGeometry, FieldOfView, Scenes
-from risctl.training.averaging import WeightAverage
 from risctl.training.events import StepResult
 from risctl.training.forward import forward_pass
 from risctl.training.generators import Generators
@@ -27,8 +27,7 @@ from risctl.training.objective import Objective, StepLoss, WeightedTerms
 from risctl.training.optimiser import current_rates
 from risctl.training.plan import TrainingPlan
 from risctl.training.process_group import ProcessGroup
-from risctl.training.sanitise import clip_gradients, count_nonfinite, group_norms, sanitise
-from risctl.training.state import TrainState
+from risctl.training.state import TrainState, WeightAverage
 
 
 @dataclass(frozen=True)
@@ -81,7 +80,15 @@ def take_step(
         return replace(result, skipped=True, message=message), None
     context.processes.average_gradients(state.parameters)
     result = apply_gradients(state, context.training, result)
-    return with_mean_losses(result, losses, context.processes), first
+    rows = [
+        torch.stack([loss.total, *loss.terms.values(), *loss.detection.values()]).detach().double()
+        for loss in losses
+    ]
+    mean = context.processes.all_reduce_sum(torch.stack(rows).mean(dim=0)) / context.processes.size
+    total, *values = mean.tolist()
+    terms = dict(zip(losses[0].terms, values, strict=False))
+    detection = dict(zip(losses[0].detection, values[len(terms) :], strict=True))
+    return replace(result, total=total, terms=terms, detection=detection), first
 
 
 def accumulate_gradients(
@@ -138,14 +145,24 @@ def apply_gradients(state: TrainState, training: TrainingConfig, result: StepRes
     nonfinite = count_nonfinite(parameters)
     sanitise(parameters)
     norms = group_norms(state.groups)
-    clip_gradients(parameters, training.clip)
-    message = refusal(state, nonfinite)
-    moved = 0.0 if message else update_parameters(state)
+    torch.nn.utils.clip_grad_norm_(parameters, training.clip)
+    message, moved = refusal(state, nonfinite), 0.0
+    if not message:
+        before = [parameter.detach().clone() for parameter in parameters]
+        state.scaler.step(state.optimiser)
+        change = torch._foreach_sub([parameter.detach() for parameter in parameters], before)
+        moved = float(torch.nn.utils.get_total_norm(change))
     if state.scaler.is_enabled():
         state.scaler.update()
     state.optimiser.zero_grad(set_to_none=True)
     if not message:
-        after_step(state, training.ema_decay)
+        if state.scheduler.averaging:
+            if state.swa is None:
+                state.swa = WeightAverage(state.network)
+            state.swa.update_mean(state.network)
+        state.scheduler.step()
+        if state.ema is not None:
+            state.ema.update_exponential(state.network, training.ema_decay)
     return replace(
         result, grad_norm=norms, sanitised=nonfinite, skipped=bool(message), moved=moved, message=message
     )
@@ -165,34 +182,25 @@ def refusal(state: TrainState, nonfinite: int) -> str:
     return ""
 
 
-def update_parameters(state: TrainState) -> float:
-    """Optimiser step; returns the Euclidean length of the parameters' change."""
-    before = [parameter.detach().clone() for parameter in state.parameters]
-    state.scaler.step(state.optimiser)
-    with torch.no_grad():
-        change = torch._foreach_sub([p.detach() for p in state.parameters], before)
-        return float(torch.nn.utils.get_total_norm(change))
+def gradients(parameters: Sequence[nn.Parameter]) -> list[Tensor]:
+    """The gradients that exist."""
+    return [p.grad for p in parameters if p.grad is not None]
 
 
-def after_step(state: TrainState, ema_limit: float) -> None:
-    """Update the averages with the new weights, and advance the schedule."""
-    if state.scheduler.averaging:
-        if state.swa is None:
-            state.swa = WeightAverage(state.network)
-        state.swa.update_mean(state.network)
-    state.scheduler.step()
-    if state.ema is not None:
-        state.ema.update_exponential(state.network, ema_limit)
+def count_nonfinite(parameters: Sequence[nn.Parameter]) -> int:
+    """Number of gradient values that are not finite."""
+    found = gradients(parameters)
+    if not found or bool(torch.isfinite(torch.nn.utils.get_total_norm(found))):
+        return 0  # one quick pass; a norm can overflow where no value does, hence the count
+    return int(torch.stack([(~torch.isfinite(g)).sum() for g in found]).sum())
 
 
-def with_mean_losses(result: StepResult, losses: Sequence[StepLoss], processes: ProcessGroup) -> StepResult:
-    """`result` with the losses' means over the batches of the step and over the processes."""
-    rows = [
-        torch.stack([loss.total, *loss.terms.values(), *loss.detection.values()]).detach().double()
-        for loss in losses
-    ]
-    mean = processes.all_reduce_sum(torch.stack(rows).mean(dim=0)) / processes.size
-    total, *values = mean.tolist()
-    terms = dict(zip(losses[0].terms, values, strict=False))
-    detection = dict(zip(losses[0].detection, values[len(terms) :], strict=True))
-    return replace(result, total=total, terms=terms, detection=detection)
+def sanitise(parameters: Sequence[nn.Parameter]) -> None:
+    """Replace gradient values in place: nan by 0, +inf by 1, -inf by -1."""
+    for g in gradients(parameters):
+        torch.nan_to_num_(g, nan=0.0, posinf=1.0, neginf=-1.0)
+
+
+def group_norms(groups: Mapping[str, Sequence[nn.Parameter]]) -> dict[str, float]:
+    """Euclidean gradient norm of each group."""
+    return {name: float(torch.nn.utils.get_total_norm(gradients(group))) for name, group in groups.items()}

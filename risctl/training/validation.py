@@ -60,36 +60,26 @@ class Validator:
             # A process with nothing left in the last turn computes rows that are not its own and drops them.
             start = starts[min(place, len(starts) - 1)]
             scenes = self._plan.validation.scenes(start, min(start + batch, count))
-            rows = self._rows(network, scenes.to(self._processes.device))
-            _store(table, rows if place < len(starts) else {k: v[:0] for k, v in rows.items()}, start, count)
-        return self._means({name: self._processes.all_reduce_sum(values) for name, values in table.items()})
-
-    def _rows(self, network: RisNetwork, scenes: Scenes) -> dict[str, Tensor]:
-        forward = forward_pass(network, scenes, self._plan.covariance)
-        truth = Truth.of(scenes, self._geometry)
-        terms = self._objective.terms(forward, truth)
-        named = {f"term/{name}": value for name, value in terms.items()}
-        figures = {f"figure/{name}": value for name, value in scene_figures(forward, truth).items()}
-        return named | figures | source_figures(forward, truth)
-
-    def _means(self, table: dict[str, Tensor]) -> Validation:
-        means = {name: float(values.mean()) for name, values in table.items() if values.ndim == 1}
-        terms = _under("term/", means)
+            for name, found in self._rows(network, scenes.to(self._processes.device)).items():
+                rows = found if place < len(starts) else found[:0]
+                if name not in table:
+                    shape = (count, *rows.shape[1:])
+                    table[name] = torch.zeros(shape, dtype=torch.float64, device=rows.device)
+                table[name][start : start + len(rows)] = rows
+        table = {name: self._processes.all_reduce_sum(values) for name, values in table.items()}
         weights = self._objective.weights()
+        means = {name: float(values.mean()) for name, values in table.items() if values.ndim == 1}
+        terms = {name: value for name, value in means.items() if name in weights}
+        figures = {name: value for name, value in means.items() if name not in weights}
         terms["total"] = sum(weights[name] * value for name, value in terms.items())
         if not math.isfinite(terms["total"]):
             bad = ", ".join(name for name, value in terms.items() if not math.isfinite(value))
             raise DivergedError(f"the validation loss is not finite ({bad})")
-        return Validation(terms, _under("figure/", means) | summary(table))
+        return Validation(terms, figures | summary(table))
 
-
-def _store(table: dict[str, Tensor], rows: dict[str, Tensor], start: int, count: int) -> None:
-    """Write `rows` into the table, whose columns are made on the first call."""
-    for name, values in rows.items():
-        if name not in table:
-            table[name] = torch.zeros((count, *values.shape[1:]), dtype=torch.float64, device=values.device)
-        table[name][start : start + len(values)] = values
-
-
-def _under(prefix: str, values: dict[str, float]) -> dict[str, float]:
-    return {k.removeprefix(prefix): v for k, v in values.items() if k.startswith(prefix)}
+    def _rows(self, network: RisNetwork, scenes: Scenes) -> dict[str, Tensor]:
+        """Loss terms and figures of some scenes, [B] or, of sources, [B, K_max]."""
+        forward = forward_pass(network, scenes, self._plan.covariance)
+        truth = Truth.of(scenes, self._geometry)
+        terms = self._objective.terms(forward, truth)
+        return {**terms, **scene_figures(forward, truth), **source_figures(forward, truth)}

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
@@ -15,45 +15,52 @@ import pytest
 import typer
 
 from risctl.cli import app as application
-from risctl.cli.app import main
+from risctl.cli.app import COMMANDS, main
 from risctl.errors import CheckFailedError, DamagedFileError, RisctlError, StorageError
+from tests.cli.command import Capture, ask
 
-COMMANDS = ("gen-data", "train", "overfit", "eval", "locate", "check-alignment", "config", "doctor", "hpo")
+SHARED = ("--preset", "--config", "--json", "--device", "--seed", "--dry-run", "--threads")
 
 
-def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["--help"]) == 0
+@pytest.mark.parametrize("arguments", [[], ["--help"]])
+def test_help_lists_every_command(arguments: list[str], capsys: Capture) -> None:
+    assert main(arguments) == 0
     shown = capsys.readouterr().out
-    for name in COMMANDS:
+    for name in (*COMMANDS, "config"):
         assert name in shown
 
 
-def test_nothing_typed_is_help(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main([]) == 0
-    assert "gen-data" in capsys.readouterr().out
-
-
-@pytest.mark.parametrize("name", [n for n in COMMANDS if n != "config"])
-def test_every_command_has_help(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_help_and_the_shared_options(name: str, capsys: Capture) -> None:
     assert main([name, "--help"]) == 0
-    assert capsys.readouterr().out
-
-
-@pytest.mark.parametrize("name", ["gen-data", "train", "overfit", "hpo", "eval", "locate", "doctor"])
-def test_shared_options_are_everywhere(name: str, capsys: pytest.CaptureFixture[str]) -> None:
-    main([name, "--help"])
     shown = capsys.readouterr().out
-    for option in ("--preset", "--config", "--json", "--device", "--seed", "--dry-run", "--threads"):
+    for option in SHARED:
         assert option in shown
 
 
-def test_with_json_an_error_is_the_one_document(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["config", "show", "--json", "physics.nope=1"]) == 2
-    captured = capsys.readouterr()
-    document = json.loads(captured.out)
+def test_with_json_an_error_is_the_one_document(capsys: Capture) -> None:
+    document = ask(capsys, "config", "show", "physics.nope=1", status=2)
     assert document["schema_version"] == 1
     assert document["error"]["exit_status"] == 2
-    assert document["error"]["message"] in captured.err
+    assert "physics.nope" in document["error"]["message"]
+
+
+@pytest.fixture
+def failing(monkeypatch: pytest.MonkeyPatch) -> Callable[[BaseException], int]:
+    """Run a command that ends with an error; return the exit status."""
+
+    def run(error: BaseException) -> int:
+        fake = typer.Typer()
+        fake.callback()(lambda: None)
+
+        @fake.command("fail")
+        def fail() -> NoReturn:
+            raise error
+
+        monkeypatch.setattr(application, "app", fake)
+        return main(["fail"])
+
+    return run
 
 
 @pytest.mark.parametrize(
@@ -68,35 +75,15 @@ def test_with_json_an_error_is_the_one_document(capsys: pytest.CaptureFixture[st
     ],
 )
 def test_exit_statuses(
-    error: BaseException, status: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    error: BaseException, status: int, failing: Callable[[BaseException], int], capsys: Capture
 ) -> None:
-    fake = typer.Typer()
-
-    @fake.callback()
-    def root() -> None: ...
-
-    @fake.command("fail")
-    def fail() -> NoReturn:
-        raise error
-
-    monkeypatch.setattr(application, "app", fake)
-    assert main(["fail"]) == status
+    assert failing(error) == status
     assert capsys.readouterr().err.count("\n") == 1
 
 
-def test_an_internal_error_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
-    fake = typer.Typer()
-
-    @fake.callback()
-    def root() -> None: ...
-
-    @fake.command("fail")
-    def fail() -> NoReturn:
-        raise ZeroDivisionError
-
-    monkeypatch.setattr(application, "app", fake)
+def test_an_internal_error_keeps_its_traceback(failing: Callable[[BaseException], int]) -> None:
     with pytest.raises(ZeroDivisionError):
-        main(["fail"])
+        failing(ZeroDivisionError())
 
 
 def test_a_closed_pipe_is_quiet() -> None:

@@ -12,7 +12,7 @@ import pytest
 from risctl.cli.app import main
 from risctl.evaluation.alignment import check, mutants
 from risctl.evaluation.alignment.report import Finding
-from tests.cli.command import Capture, ask, refused
+from tests.cli.command import Capture, ask
 from tests.runs.tiny import NETWORK, SURFACE
 
 FRESH = ("check-alignment", *SURFACE, *NETWORK, "--scenes", "2")
@@ -50,8 +50,3 @@ def test_a_line_that_fails_and_a_survivor_are_status_3(
 def test_dry_run_writes_nothing(capsys: Capture, tmp_path: Path) -> None:
     assert ask(capsys, "check-alignment", "--dry-run")["dry_run"] is True
     assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.parametrize(("arguments", "part"), [(("--scenes", "1"), "2 to 1024"), (("nowhere",), "nowhere")])
-def test_bad_input_is_one_line(arguments: tuple[str, ...], part: str, capsys: Capture) -> None:
-    assert part in refused(capsys, "check-alignment", *arguments)

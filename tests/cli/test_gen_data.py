@@ -52,8 +52,3 @@ def test_a_cap_that_no_scene_can_meet_is_refused(capsys: Capture, monkeypatch: p
     cap = ("physics.max_coherence=1e-6", "physics.min_sources=5")
     assert "physics.max_coherence" in refused(capsys, "gen-data", "--scenes", "64", *SMALL, *cap)
     assert not Path("d/dataset.json").exists()
-
-
-@pytest.mark.parametrize("text", ["", "1", "2/1", "-1/2", "1/0", "0/0", "a/b", "1/2/3", "1/99999999"])
-def test_bad_parts(text: str, capsys: Capture) -> None:
-    assert refused(capsys, "gen-data", *SMALL, "--shard", text).startswith("risctl: --shard: expected i/n")

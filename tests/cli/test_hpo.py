@@ -10,12 +10,9 @@ import pytest
 
 from risctl import runs
 from risctl.cli.app import main
-from risctl.config import load_config
-from risctl.errors import StorageError
-from risctl.runs.gate import fingerprints
-from risctl.search import TrialRecord
+from risctl.hpo import TrialRecord
 from tests.cli.command import Capture, ask, refused
-from tests.runs.searches import WORDS, Story, config, outcome, record, tell, trials
+from tests.runs.searches import WORDS, Story, outcome, record, tell, trials
 from tests.runs.tiny import status_of
 
 URL = "postgresql+psycopg://me@host/studies"
@@ -101,11 +98,6 @@ def test_the_database_can_come_from_the_environment(
     assert f"--storage: expected {URL}, for {run}, got none" in refused(capsys, "hpo", "--resume", run)
 
 
-def test_an_error_of_the_engine_is_the_commands(story: Story, capsys: Capture) -> None:
-    story.error = StorageError("the database does not answer")
-    assert _hpo(capsys, status=5)["error"]["message"] == "the database does not answer"
-
-
 @pytest.mark.parametrize(
     ("words", "command"),
     [
@@ -122,13 +114,6 @@ def test_without_a_gate_the_command_that_it_needs_is_named(
     assert f"; type: {command} (or --force)" in refused(capsys, "hpo", *words, status=3)
     assert story.plan is None
     assert not Path("runs").exists()
-
-
-def test_the_named_command_is_of_the_network_that_is_searched(capsys: Capture) -> None:
-    message = refused(capsys, "hpo", *WORDS, status=3)
-    words = shlex.split(message.partition("type: ")[2].removesuffix(" (or --force)"))
-    gate = load_config("overfit", overrides=words[2:])
-    assert fingerprints(gate, 512) == fingerprints(config(), 512)
 
 
 def test_a_dry_run_writes_nothing_and_says_how_long(story: Story, capsys: Capture) -> None:
@@ -162,19 +147,3 @@ def test_few_and_many_trials(
     out, _ = _shown(capsys, status=3)
     for part in said:
         assert part in out
-
-
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        ("--trials", "0"),
-        ("--workers", "0"),
-        ("--resume", "nowhere"),
-        ("--device", "tpu"),
-        ("--storage", "nonsense", "--dry-run"),
-    ],
-)
-def test_bad_flags_are_one_line(arguments: tuple[str, ...], capsys: Capture) -> None:
-    message = refused(capsys, "hpo", *WORDS, "--force", *arguments)
-    assert message.startswith(f"risctl: {arguments[0]}: expected") or arguments[0] == "--resume"
-    assert not Path("runs").exists()

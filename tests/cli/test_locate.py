@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import pytest
 
 from risctl import runs
 from risctl.cli.app import main
-from risctl.config import PhysicsConfig
+from risctl.config import PhysicsConfig, load_config
 from risctl.data import SceneStream, write_measurements
-from tests.cli.command import Capture, ask, refused
+from tests.cli.command import Capture, ask
 from tests.runs.tiny import SURFACE
 
 LOCATE = ("locate", "m.npz", "--device", "cpu")
@@ -38,11 +39,12 @@ def test_on_the_screen_it_is_a_table(capsys: Capture) -> None:
         assert part in shown
 
 
-def test_errors_are_one_line_and_name_the_flag_or_the_file(capsys: Capture) -> None:
-    assert refused(capsys, *LOCATE, "--num-sources", "6").startswith("risctl: --num-sources: expected 1 to 5")
-    assert "risctl: --out: " in refused(capsys, *LOCATE, "--out", "nowhere/x.json")
-    reason = refused(capsys, *LOCATE, "--estimator", "learned", "covariance.beta=0.26")
-    assert reason.startswith("risctl: the reference model: covariance.beta: expected")
+def test_a_trained_model_is_the_learned_estimator(run: Path, capsys: Capture) -> None:
+    physics = load_config(None, run / "config.json").physics
+    scenes = SceneStream(physics, 1, "test", 3).scenes(0, 3)
+    write_measurements("m.npz", scenes.y, scenes.H, scenes.codes)
+    assert ask(capsys, *LOCATE, "--model", str(run))["estimator"] == "learned"
+    assert ask(capsys, *LOCATE, "--model", str(run), "--estimator", "music")["estimator"] == "music"
 
 
 def test_dry_run_writes_nothing_and_says_which_estimator(capsys: Capture) -> None:
@@ -50,3 +52,14 @@ def test_dry_run_writes_nothing_and_says_which_estimator(capsys: Capture) -> Non
     assert not Path("positions.json").exists()
     assert main([*LOCATE, "--dry-run", *SURFACE]) == 0
     assert "estimator nomp: the reference model" in capsys.readouterr().out
+
+
+def test_the_next_command_repeats_every_word_and_gives_the_same_answer(capsys: Capture) -> None:
+    Path("own file.npz").write_bytes(Path("m.npz").read_bytes())
+    words = ["physics.wavelength=0.1", "--estimator", "nomp", "--num-sources", "2", "--device", "cpu"]
+    before = ask(capsys, "locate", "own file.npz", *words)
+    assert main(["locate", "own file.npz", *words]) == 0
+    line = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("next:"))
+    again = shlex.split(line.removeprefix("next:"))
+    assert again[0] == "risctl"
+    assert ask(capsys, *again[1:]) == before

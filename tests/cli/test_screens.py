@@ -11,8 +11,8 @@ from rich.console import Console
 from risctl.cli.screens.search import SearchState, search_screen
 from risctl.cli.screens.training import TrainingState, training_screen
 from risctl.config import LossConfig
+from risctl.hpo import TrialEnded, TrialEpoch, TrialRetried, TrialStarted
 from risctl.losses import TERMS, term_weights
-from risctl.search import TrialEnded, TrialEpoch, TrialRetried, TrialStarted
 from tests.cli.command import Capture
 from tests.runs.events import STEPS, epoch, first_batch, started, step, training
 from tests.runs.searches import METRICS, events, params, record, trials

@@ -14,7 +14,7 @@ from risctl import runs
 from risctl.cli.app import main
 from risctl.training import StopFlag
 from tests.cli.command import Capture, ask, refused
-from tests.runs.tiny import TINY, after_step, killed_at_once, status_of, tiny, without_curves
+from tests.runs.tiny import TINY, WITHOUT_SCENES, after_step, status_of, without_curves, write_datasets
 
 
 @pytest.fixture
@@ -38,8 +38,10 @@ def signal_after(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, int], None]:
     return arrange
 
 
-def test_a_training_prints_one_document(capsys: Capture) -> None:
-    document = ask(capsys, "train", *TINY, "--seed", "7")
+def test_a_training_prints_one_document_and_what_comes_next(capsys: Capture) -> None:
+    assert main(["train", "--json", *TINY, "--seed", "7"]) == 0
+    captured = capsys.readouterr()
+    document = json.loads(captured.out)
     run = Path(document["run"])
     assert run.parent == Path("runs/train")
     assert (document["schema_version"], document["command"]) == (1, "train")
@@ -47,19 +49,14 @@ def test_a_training_prints_one_document(capsys: Capture) -> None:
     assert document["files"] == [str(run / "curves.png")]
     assert (run / "curves.png").stat().st_size > 10_000
     assert runs.read_document(run / "provenance.json")["seeds"] == {"data.seed": 7, "training.seed": 7}
-
-
-@pytest.mark.usefixtures("plain")
-def test_the_screen_ends_with_path_best_beside_first_and_next_command(capsys: Capture) -> None:
-    assert main(["train", *TINY]) == 0
-    captured = capsys.readouterr()
-    result, headline, following = captured.out.splitlines()[-3:]
-    assert "runs/train/" in result
+    said = captured.err.splitlines()
+    assert said[0] == f"run: {run}"
+    assert said[1].startswith("first batch: R_pred rank")
+    result, headline, following = said[-3:]
+    assert str(run) in result
     assert "validation loss" in headline
     assert "(first " in headline
-    assert following.split()[1:3] == ["risctl", "eval"]
-    assert captured.err.startswith("run: runs/train/")
-    assert any(line.startswith("first batch: R_pred rank") for line in captured.err.splitlines())
+    assert following == f"next:     risctl eval {run}"
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
@@ -107,32 +104,6 @@ def test_a_run_refuses_other_science_and_takes_it_as_a_fork(run: Path, capsys: C
     assert (fork["outcome"]["steps"], fork["outcome"]["epochs"]) == (12, 3)
 
 
-def test_a_run_goes_on_under_its_own_command_only(run: Path, capsys: Capture) -> None:
-    message = refused(capsys, "overfit", "--resume", str(run))
-    assert message == f"risctl: {run}: command: expected a run of overfit, got one of train"
-    failed = killed_at_once(tiny(), command="overfit")
-    assert "expected a run of train, got one of overfit" in refused(capsys, "train", "--resume", str(failed))
-
-
-@pytest.mark.parametrize(
-    ("arguments", "part"),
-    [
-        (("--val-data", "d/val"), "--val-data: expected a training dataset"),
-        (("--data", "d", "physics.num_snapshots=5"), "--data: expected no physics.* override"),
-        (("data.source=store",), "--data: expected a dataset beside data.source"),
-        (("--fork",), "--fork: expected a run to resume"),
-        (("--threads", "0"), "--threads: expected 1 to 1024"),
-        (("--tensorboard",), "--tensorboard: expected the tensorboard package"),
-    ],
-)
-def test_what_does_not_fit_is_refused_by_its_flag(
-    arguments: tuple[str, ...], part: str, capsys: Capture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("risctl.runs.tensorboard.find_spec", lambda _name: None)
-    assert part in refused(capsys, "train", *arguments)
-    assert not Path("runs").exists()
-
-
 @pytest.mark.parametrize("command", ["train", "overfit"])
 def test_dry_run_writes_nothing(command: str, capsys: Capture) -> None:
     document = ask(capsys, command, "--dry-run", *TINY)
@@ -141,6 +112,9 @@ def test_dry_run_writes_nothing(command: str, capsys: Capture) -> None:
     assert document["config"]["training"]["epochs"] == 2
     assert document["writes"].startswith(f"runs/{command}/")
     assert ask(capsys, "overfit", "--dry-run")["config"]["data"]["train_scenes"] == 512
+    write_datasets(Path("d"))
+    data = ask(capsys, "train", "--dry-run", "--data", "d/train", "--val-data", "d/val", *WITHOUT_SCENES)
+    assert (data["config"]["data"]["train_scenes"], data["config"]["data"]["val_scenes"]) == (40, 24)
     assert not Path("runs").exists()
 
 

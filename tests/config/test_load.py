@@ -1,7 +1,5 @@
 """Resolving: precedence, override words, files, and one-line errors."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Every shipped preset is valid and says what the contract asks of it."""
 
-from __future__ import annotations
-
 import pytest
 
 from risctl.config import fingerprint, load_config, preset_names, preset_path, preset_summary

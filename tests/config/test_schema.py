@@ -1,7 +1,5 @@
 """The schema: defaults, strictness, ranges, and rules between fields."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

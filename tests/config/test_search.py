@@ -1,7 +1,5 @@
 """Search spaces are data: what is accepted, what is refused in one line, and how they are written down."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

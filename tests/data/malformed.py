@@ -3,8 +3,6 @@
 `build(directory)` makes the case in an empty directory and returns the path to hand to a command.
 """
 
-from __future__ import annotations
-
 import io
 import json
 import os

@@ -1,7 +1,5 @@
 """A small array whose scenes take microseconds, and datasets made of it."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Callable

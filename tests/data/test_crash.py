@@ -1,7 +1,5 @@
 """Writers that die at any instant, and writers that share a directory."""
 
-from __future__ import annotations
-
 import os
 import random
 import signal

@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 import hashlib
 from pathlib import Path
 
@@ -8,8 +6,7 @@ import torch
 
 from risctl.config import PhysicsConfig
 from risctl.data import SceneSource, SceneStream, open_dataset
-from risctl.data.prefetch import PrefetchStream
-from risctl.data.stream import BLOCK
+from risctl.data.stream import BLOCK, PrefetchStream
 from risctl.errors import InputError
 from risctl.physics import Scenes
 from tests.data.small import SCENES, SMALL, write_small

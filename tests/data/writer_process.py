@@ -4,8 +4,6 @@
 before its n-th file operation.
 """
 
-from __future__ import annotations
-
 import os
 import sys
 from collections.abc import Callable

@@ -41,7 +41,7 @@ def test_short_work_is_repeated_within_a_sample() -> None:
 def test_rates_and_costs_are_medians() -> None:
     rate = timing.speed("r", "x/s", 12, [3.0, 1.0, 2.0])
     assert (rate.low, rate.value, rate.high, rate.more_is_better) == (4.0, 6.0, 12.0, True)
-    each = timing.cost("c", "s", 2, [3.0, 1.0, 2.0])
+    each = timing.cost("c", 2, [3.0, 1.0, 2.0])
     assert (each.low, each.value, each.high, each.more_is_better) == (0.5, 1.0, 1.5, False)
 
 

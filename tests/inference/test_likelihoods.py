@@ -5,9 +5,8 @@ import pytest
 import torch
 
 from risctl.inference.concentrated import fit_amplitudes, local_model
-from risctl.inference.gaussian import GaussianParameters, gaussian_model
+from risctl.inference.gaussian import GaussianParameters, gaussian_model, pack, unpack
 from risctl.inference.observation import Observation
-from risctl.inference.refine import pack, unpack
 from risctl.physics import ArrayGeometry, Scenes
 from risctl.physics.bounds import SourceModel, conditional_information, unconditional_information
 from risctl.physics.polar import from_polar

@@ -13,7 +13,7 @@ from risctl.inference.greedy import Search
 from risctl.inference.music import MusicEstimator, MusicSearch, music_pseudospectrum
 from risctl.inference.nullspace import DeflatedSubspace, null_model, refine_nulls, search_range
 from risctl.physics import ArrayGeometry, FieldOfView, Scenes, simulate_scenes, steering_vector
-from risctl.physics.grid import Lattice, PolarGrid
+from risctl.physics.grid import PolarGrid
 from risctl.physics.polar import from_polar, polar_limits, polar_steering, to_polar
 from tests import oracle
 
@@ -112,9 +112,9 @@ def test_error_vanishes_with_the_perturbation(
 
 
 def test_lattice_neighbours_are_neighbours_in_space(music: MusicSearch) -> None:
-    lattice = Lattice.build(music.grid)
-    box = lattice.points.view(*lattice.order.shape, 3)
-    assert torch.equal(lattice.order.flatten().sort().values, torch.arange(music.grid.num_points))
+    order = music.grid.order
+    box = music.grid.points[order]
+    assert torch.equal(order.flatten().sort().values, torch.arange(music.grid.num_points))
     for axis in range(3):
         steps = box.diff(dim=axis).flatten(0, 2)
         along = steps[:, axis]
@@ -124,11 +124,10 @@ def test_lattice_neighbours_are_neighbours_in_space(music: MusicSearch) -> None:
 
 
 def test_strongest_maxima_are_those_found_by_looking(music: MusicSearch) -> None:
-    lattice = music.lattice
     values = torch.rand(2, music.grid.num_points, generator=torch.Generator().manual_seed(4))
-    found = lattice.strongest_maxima(values, 5)
+    found = music.grid.strongest_maxima(values, 5)
     for scene in range(2):
-        box = torch.where(music.grid.inside, values[scene], -1.0)[lattice.order].numpy()
+        box = torch.where(music.grid.inside, values[scene], -1.0)[music.grid.order].numpy()
         padded = np.pad(box, 1, constant_values=-1.0)
         maxima = [
             box[i, j, k]
@@ -142,7 +141,7 @@ def test_strongest_maxima_are_those_found_by_looking(music: MusicSearch) -> None
 
 def test_when_maxima_run_out_other_points_in_view_follow(music: MusicSearch) -> None:
     values = music.grid.points.sum(-1).unsqueeze(0).sigmoid()
-    found = music.lattice.strongest_maxima(values, 40)[0]
+    found = music.grid.strongest_maxima(values, 40)[0]
     low, high = polar_limits(found, VIEW)
     assert len(found.unique(dim=0)) == 40
     assert bool(((found >= low - 1e-6) & (found <= high + 1e-6)).all())

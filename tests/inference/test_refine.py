@@ -5,11 +5,10 @@ import itertools
 import pytest
 import torch
 
-from risctl.inference.concentrated import local_model
+from risctl.inference.concentrated import local_model, refine
 from risctl.inference.count import gaussian_start
-from risctl.inference.gaussian import gaussian_model
+from risctl.inference.gaussian import gaussian_model, refine_gaussian
 from risctl.inference.levenberg import damped_step
-from risctl.inference.refine import refine, refine_gaussian
 from risctl.physics import ArrayGeometry, FieldOfView
 from risctl.physics.polar import clamp_to_view, from_polar, polar_limits
 from tests.inference.conftest import make_scenes, observe, true_points, with_count
@@ -32,7 +31,7 @@ def test_cost_never_rises(geometry: ArrayGeometry, view: FieldOfView, K: int) ->
     params = gaussian_start(obs, start, geometry)
     value = gaussian_model(obs, params, geometry).log_likelihood
     for steps in (1, 3, 10):
-        _, model = refine_gaussian(obs, params, geometry, view, steps)
+        model = refine_gaussian(obs, params, geometry, view, steps).model
         assert bool((model.log_likelihood >= value).all())
         value = model.log_likelihood
 
@@ -51,11 +50,12 @@ def test_noise_free_sources_are_recovered_exactly(geometry64: ArrayGeometry, vie
 def test_gradient_vanishes_at_the_end_unless_held(
     geometry64: ArrayGeometry, view: FieldOfView, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("risctl.inference.refine.CONVERGED", 0.0)
+    monkeypatch.setattr("risctl.inference.gaussian.CONVERGED", 0.0)
     _, scenes = make_scenes(20, seed=3, min_sources=2, max_sources=2, snr_values_db=(15.0,))
     rows = torch.arange(20)
     obs, truth = observe(scenes, rows, torch.complex128), true_points(scenes, rows, 2)
-    params, model = refine_gaussian(obs, gaussian_start(obs, truth, geometry64), geometry64, view, 40)
+    found = refine_gaussian(obs, gaussian_start(obs, truth, geometry64), geometry64, view, 40)
+    params, model = found.params, found.model
     low, high = (x.flatten(1) for x in polar_limits(params.points, view))
     x = params.points.flatten(1)
     inner = ((x > low + 1e-3) & (x < high - 1e-3)).all(1)
@@ -81,7 +81,8 @@ def test_held_points_do_not_move(geometry: ArrayGeometry, view: FieldOfView) -> 
     rows = torch.arange(8)
     obs, points = observe(scenes, rows), true_points(scenes, rows, 3).float()
     start = gaussian_start(obs, points, geometry)
-    params, model = refine_gaussian(obs, start, geometry, view, 6, hold_points=True)
+    found = refine_gaussian(obs, start, geometry, view, 6, hold_points=True)
+    params, model = found.params, found.model
     assert torch.equal(params.points, points)
     before = gaussian_model(obs, start, geometry).log_likelihood
     assert bool((model.log_likelihood >= before).all())

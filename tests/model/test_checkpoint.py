@@ -1,7 +1,5 @@
 """Checkpoints: what is written comes back, and what is not what was written is refused in one line."""
 
-from __future__ import annotations
-
 import json
 import os
 import random

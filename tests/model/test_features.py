@@ -1,7 +1,5 @@
 """Detection maps: what they are, what they are blind to, and that they find weak sources."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from torch import Tensor

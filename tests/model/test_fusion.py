@@ -1,7 +1,5 @@
 """The count fusion: what it says before it learned anything, and its file."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

@@ -1,7 +1,5 @@
 """The network as a whole: what its answer may and may not depend on, and what it must consist of."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import replace
 

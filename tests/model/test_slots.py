@@ -1,7 +1,5 @@
 """Decoding: planted maxima are found to a fraction of a cell, and nothing leaves the field of view."""
 
-from __future__ import annotations
-
 import math
 
 import torch

@@ -14,10 +14,8 @@ from risctl.physics import ArrayGeometry, Scenes
 from risctl.physics.bounds import (
     Bounds,
     SourceModel,
-    bounds_by_count,
+    bounds_from_information,
     conditional_information,
-    crb_conditional,
-    crb_unconditional,
     scene_bounds,
     unconditional_information,
 )
@@ -26,8 +24,7 @@ from tests.physics.reference import WAVE_MODELS, Array, double_geometry, oracle_
 
 POLAR = ("azimuth", "elevation", "range")
 INFORMATION = {"conditional": conditional_information, "unconditional": unconditional_information}
-BOUND = {"conditional": crb_conditional, "unconditional": crb_unconditional}
-each_kind = pytest.mark.parametrize("kind", BOUND)
+each_kind = pytest.mark.parametrize("kind", INFORMATION)
 
 
 def physics_of(K: int, **changes: Any) -> PhysicsConfig:
@@ -114,7 +111,7 @@ def mixture() -> Scenes:
     return simulate(PhysicsConfig(), 40)
 
 
-@pytest.fixture(scope="module", params=BOUND)
+@pytest.fixture(scope="module", params=INFORMATION)
 def kind(request: pytest.FixtureRequest) -> str:
     return request.param
 
@@ -161,12 +158,10 @@ def test_the_position_bound_is_the_trace_in_cartesian_coordinates(mixture: Scene
     np.testing.assert_allclose(found.position.numpy(), squared.sqrt().numpy(), rtol=1e-9, equal_nan=True)
 
 
-def test_scenes_without_sources_have_no_bound() -> None:
-    def never(rows: Tensor, K: int) -> Bounds:
-        raise AssertionError((rows, K))
-
-    empty = bounds_by_count(torch.zeros(2, dtype=torch.int64), 3, never)
-    assert empty.covariance.shape == (2, 9, 9)
+def test_scenes_without_sources_have_no_bound(mixture: Scenes) -> None:
+    silent = replace(mixture, num_sources=torch.zeros_like(mixture.num_sources))[:2]
+    empty = scene_bounds(silent, ArrayGeometry.from_config(PhysicsConfig()))
+    assert empty.covariance.shape == (2, 15, 15)
     assert bool(empty.covariance.isnan().all())
     assert bool(empty.position.isnan().all())
 
@@ -270,8 +265,11 @@ def test_another_source_never_lowers_the_bound_of_the_others(kind: str, K: int) 
         noise_var=everyone.noise_var,
     )
     kept = 3 * (K - 1)
-    more = BOUND[kind](H, codes, everyone, geometry).covariance[:, :kept, :kept].numpy()
-    for C, less in zip(more, BOUND[kind](H, codes, fewer, geometry).covariance.numpy(), strict=True):
+    more, fewer_bound = (
+        bounds_from_information(INFORMATION[kind](H, codes, sources, geometry), sources).covariance.numpy()
+        for sources in (everyone, fewer)
+    )
+    for C, less in zip(more[:, :kept, :kept], fewer_bound, strict=True):
         assert np.linalg.eigvalsh(scaled(C - less, less))[0] > -1e-7
 
 

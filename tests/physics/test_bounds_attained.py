@@ -17,9 +17,9 @@ from scipy import stats
 from torch import Tensor
 
 from risctl.config import PhysicsConfig
-from risctl.inference.gaussian import GaussianParameters
+from risctl.inference.concentrated import refine
+from risctl.inference.gaussian import GaussianParameters, refine_gaussian
 from risctl.inference.observation import Observation
-from risctl.inference.refine import refine, refine_gaussian
 from risctl.physics import ArrayGeometry, FieldOfView, Scenes, received_signal, steering_vector
 from risctl.physics.bounds import scene_bounds
 from risctl.physics.polar import from_polar, to_polar
@@ -69,7 +69,7 @@ def errors_of(scene: Scenes, physics: PhysicsConfig, kind: str) -> Array:
         else:
             obs = observe(scene, physics, complex_normal(rng, (CHUNK, *scene.symbols.shape[1:])), rng)
             first = GaussianParameters(start, power.expand(CHUNK, -1), noise.expand(CHUNK))
-            points = refine_gaussian(obs, first, *fixed)[0].points
+            points = refine_gaussian(obs, first, *fixed).params.points
         errors.append(torch.stack(from_polar(points), dim=-1) - truth)
     return torch.cat(errors).reshape(DRAWS, 3 * K).numpy()
 

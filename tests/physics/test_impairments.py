@@ -2,15 +2,17 @@
 
 import math
 from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 import pytest
 import torch
 from scipy import stats
+from torch import Tensor
 
 from risctl.config import ImpairmentConfig, PhysicsConfig
 from risctl.physics import ArrayGeometry
-from risctl.physics.impairments import ImpairedSurface, draw_impairments
+from risctl.physics.impairments import draw_impairments
 from tests import oracle
 from tests.physics.reference import Array, assert_mean, oracle_clean, relative_error, same_scenes, simulate
 
@@ -48,10 +50,17 @@ def split(impairments: ImpairmentConfig) -> tuple[Array, Array]:
     return (a * second - b * first) / (a - b), (first - second) / (a - b)
 
 
-def surface(impairments: ImpairmentConfig, count: int = 400) -> tuple[ImpairedSurface, ArrayGeometry]:
+class Drawn(NamedTuple):
+    """The true geometry and the gains."""
+
+    geometry: ArrayGeometry
+    gain: Tensor | None
+
+
+def surface(impairments: ImpairmentConfig, count: int = 400) -> tuple[Drawn, ArrayGeometry]:
     physics = physics_of(impairments)
     nominal = ArrayGeometry.from_config(physics)
-    return draw_impairments(np.random.default_rng(3), physics, count, nominal), nominal
+    return Drawn(*draw_impairments(np.random.default_rng(3), physics, count, nominal)), nominal
 
 
 def test_off_is_bit_identical() -> None:

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
+from risctl.hpo import TrialRecord
+from risctl.hpo.importance import Importance
 from risctl.plots.parallel import Scale, parallel_figure
 from risctl.plots.search import history_figure, importance_figure
 from risctl.plots.style import save_figure
-from risctl.search import TrialRecord
-from risctl.search.importance import Importance
 
 SCALES = (
     Scale("training.lr", 1e-4, 1e-2, log=True),

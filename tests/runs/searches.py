@@ -1,4 +1,4 @@
-"""Searches that were never run: trials, outcomes and events as the engine reports them."""
+"""Searches that were never run: trials, outcomes, their events, and an engine that tells them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from risctl.config import Config, load_config
-from risctl.search import (
+from risctl.hpo import (
     SearchEvent,
     SearchOutcome,
     SearchPlan,

@@ -90,3 +90,12 @@ def test_metrics_are_thinned_and_places_left_out() -> None:
     assert [line["n"] for line in kept[1:]] == list(range(0, 5000, 5))
     places = {"argv": ["/a/b/risctl", "train"], "from": {"run": "/c/d"}, "x": 1}
     assert without_places(places) == {"argv": ["risctl", "train"], "from": {"run": "d"}, "x": 1}
+
+
+def test_an_exported_model_is_not_resumed_nor_touched(calibrated: Path) -> None:
+    runs.export(calibrated, Path("m"))
+    before = {path: path.read_bytes() for path in Path("m").rglob("*") if path.is_file()}
+    for fork in (False, True):
+        with pytest.raises(InputError, match="got weights alone, an exported model"):
+            runs.prepare_training(Layers(), resume=Path("m"), fork=fork)
+    assert {path: path.read_bytes() for path in Path("m").rglob("*") if path.is_file()} == before

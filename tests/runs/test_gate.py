@@ -14,7 +14,8 @@ from risctl.config import load_config
 from risctl.config.layers import Layers
 from risctl.errors import CheckFailedError, DivergedError, InputError, RisctlError, StorageError
 from risctl.runs import passed_gate, write_json
-from risctl.runs.gate import fingerprints, gate_document, judge, largest_rise
+from risctl.runs.gate import Gate, fingerprints, gate_document, largest_rise
+from risctl.runs.gate import judge as judge_all
 from risctl.training import Outcome
 from tests.runs.tiny import after_step, status_of, tiny
 
@@ -35,10 +36,29 @@ OUTCOME = Outcome(
 )
 
 
+MOVED = [{"moved": 0.1}, {"moved": 0.2}]
+WEIGHTS = {"gap": 0.05, "margin": 0.05, "align": 0.002}
+
+
 def _epochs(totals: list[float | None], **changed: float | None) -> list[dict[str, Any]]:
     return [
-        {"epoch": i, "val": {"total": total}, "metrics": GOOD | changed} for i, total in enumerate(totals)
+        {
+            "epoch": i,
+            "val": {"total": total},
+            "train": dict.fromkeys(WEIGHTS, 0.1 / (i + 1)),
+            "metrics": GOOD | changed,
+        }
+        for i, total in enumerate(totals)
     ]
+
+
+def judge(
+    outcome: Outcome,
+    epochs: list[dict[str, Any]],
+    failure: str | None = None,
+    steps: list[dict[str, Any]] = MOVED,
+) -> Gate:
+    return judge_all(outcome, epochs, steps, WEIGHTS, failure)
 
 
 def test_everything_met_is_ready() -> None:
@@ -68,6 +88,23 @@ def test_one_figure_missed_is_debug(figure: str, value: float | None) -> None:
     gate = judge(OUTCOME, _epochs([2.0, 0.4], **{figure: value}))
     assert gate.verdict == "debug"
     assert [check.met for check in gate.checks].count(False) == 1
+
+
+def test_parameters_that_stand_still_are_broken() -> None:
+    still = [{"moved": 0.0}, {"moved": 0.0}, {"moved": 0.1}]
+    gate = judge(OUTCOME, _epochs([2.0, 0.4]), steps=still)
+    assert gate.verdict == "broken"
+    assert "steps that moved the parameters 0.3333 (wanted above 0.5)" in gate.missed
+
+
+@pytest.mark.parametrize("term", WEIGHTS)
+def test_a_structure_loss_without_effect_is_debug(term: str) -> None:
+    epochs = _epochs([2.0, 0.4])
+    for epoch in epochs:
+        epoch["train"][term] = 0.0
+    gate = judge(OUTCOME, epochs)
+    assert gate.verdict == "debug"
+    assert "inactive gap, margin or align terms 1" in gate.missed
 
 
 @pytest.mark.parametrize("changed", [{"skipped": 1}, {"sanitised": 1}, {"best_value": None}])

@@ -15,15 +15,8 @@ from risctl.config.layers import Layers
 from risctl.data import SceneStream, write_measurements
 from risctl.errors import InputError
 
-SOURCE_KEYS = {
-    "azimuth_deg",
-    "elevation_deg",
-    "range_m",
-    "power_db",
-    "std_azimuth_deg",
-    "std_elevation_deg",
-    "std_range_m",
-}
+COORDINATES = ("azimuth_deg", "elevation_deg", "range_m")
+SOURCE_KEYS = {*COORDINATES, *(f"std_{name}" for name in COORDINATES), "power_db"}
 
 
 @pytest.fixture(scope="module")

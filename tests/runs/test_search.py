@@ -17,10 +17,10 @@ from risctl.config import Config, diff_configs, load_config
 from risctl.config.layers import Layers, Machine
 from risctl.config.search import setting
 from risctl.errors import CheckFailedError, DamagedFileError, InputError, StorageError
+from risctl.hpo import SearchOutcome, trial_config
 from risctl.runs.gate import GATE_SCENES, fingerprints
 from risctl.runs.search import worker_devices
 from risctl.runs.search_report import report
-from risctl.search import SearchOutcome, trial_config
 from tests.runs.searches import WORDS, Story, config, outcome, params, plan, record, tell, trials
 from tests.runs.tiny import status_of
 
@@ -321,7 +321,10 @@ CRASHED = record(3, None, "failed", reason="killed twice")
     ("found", "said"),
     [
         (outcome([record(0, 0.5), record(1, 0.6), record(2, 0.7)]), "nothing was better"),
-        (outcome([record(0, 0.9), record(1, 0.89), record(2, 0.88)]), "losses move by: 2.3%"),
+        (
+            outcome([record(0, 0.9), record(1, 0.89), record(2, 0.88)]),
+            "relative spread of trial losses: 2.3%",
+        ),
         (outcome([record(0, 0.9), record(1, 0.5)]), "trials finished: 2 of 3"),
         (outcome([*trials(3), BAD]), "trials with NaN or Inf: 1"),
         (outcome([*trials(3), CRASHED]), "trials that crashed: 1"),

@@ -1,4 +1,4 @@
-"""Trainings in run directories: complete, interrupted, resumed, from datasets; misfits are refused."""
+"""Trainings in run directories: complete, stopped, resumed, from datasets; what does not fit is refused."""
 
 from __future__ import annotations
 

@@ -1,7 +1,5 @@
 """What must hold of a training, as functions: the tests run them, and run them again under planted faults."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, replace

@@ -1,7 +1,5 @@
 """A training that takes a fraction of a second: few elements, a network of two small layers, cheap losses."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path

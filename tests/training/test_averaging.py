@@ -1,12 +1,10 @@
 """Averages of weights against their plain formulas."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from torch import Tensor
 
-from risctl.training.averaging import WeightAverage, ema_decay
+from risctl.training.state import WeightAverage, ema_decay
 from tests.training.checks import Bench
 from tests.training.small import SmallNetwork
 

@@ -1,7 +1,5 @@
 """Trainings that die at any instant, and signals in every phase."""
 
-from __future__ import annotations
-
 import json
 import os
 import random

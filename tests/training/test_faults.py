@@ -1,7 +1,5 @@
 """Faults planted on purpose: each must make the check fail that stands against it."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -200,7 +198,9 @@ def test_a_best_value_that_is_not_updated_is_caught(tmp_path: Path, monkeypatch:
 
     def close(before: Any, *args: Any, **options: Any) -> Any:
         after = original(before, *args, **options)
-        return after if before.best_value is None else after.but(best_value=before.best_value)
+        return (
+            after if before.best_value is None else after.model_copy(update={"best_value": before.best_value})
+        )
 
     monkeypatch.setattr(loop, "close_epoch", close)
     with pytest.raises(AssertionError):

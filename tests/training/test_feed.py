@@ -1,7 +1,5 @@
 """Which scenes a step sees: orders, passes, curriculum, and the cursor that is all the sampler's state."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,8 +9,7 @@ import torch
 from risctl.config import TrainingConfig
 from risctl.data import SceneStream, open_dataset, write_dataset
 from risctl.errors import InputError
-from risctl.training.curriculum import Filter, filter_of, phase_of
-from risctl.training.feed import Feed, Sampler
+from risctl.training.feed import Feed, Filter, Sampler, filter_of, phase_of
 from tests.training.small import PHYSICS, small_plan
 
 

@@ -1,7 +1,5 @@
 """Every trainable parameter exactly once, at its rate and its decay."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from torch import nn

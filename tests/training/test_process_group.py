@@ -1,7 +1,5 @@
 """Two processes that share every batch do what one does with the whole of it."""
 
-from __future__ import annotations
-
 import json
 import os
 import signal

@@ -1,7 +1,5 @@
 """An interrupted run ends where the uninterrupted one ends, to the last bit."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The rate as a function of the steps taken."""
 
-from __future__ import annotations
-
 import math
 from itertools import pairwise
 
@@ -9,7 +7,7 @@ import pytest
 import torch
 
 from risctl.config import TrainingConfig
-from risctl.training.schedule import RateCurve, Scheduler
+from risctl.training.optimiser import RateCurve, Scheduler
 
 
 def test_the_curve_of_a_run_with_averaging() -> None:

@@ -1,7 +1,5 @@
 """A saved state that does not hold what the run needs is refused, whoever made its hash fit."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """Validation: every scene once, the main phase's weights, the network inference would use."""
 
-from __future__ import annotations
-
 import math
 from pathlib import Path
 from typing import Any

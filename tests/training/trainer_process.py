@@ -5,8 +5,6 @@ with the list of their ids. A trainer keeps the records of its run in `records.j
 there, and says in `phase` what it is doing if asked to (`"phases": true`).
 """
 
-from __future__ import annotations
-
 import json
 import os
 import sys
@@ -62,7 +60,7 @@ def announce_phases(directory: Path) -> None:
 
         setattr(owner, name, call)
 
-    announced(run_module, "_build_loop", "start")
+    announced(run_module, "Feed", "start")
     announced(run_module, "save_checkpoint", "saving")
     announced(Validator, "_rows", "validation")
     announced(torch.optim.AdamW, "step", "step")

@@ -17,7 +17,7 @@ from risctl.cli.screens.live import bar, screen
 from risctl.text import ABSENT, number, parameter_list, readable_seconds
 
 if TYPE_CHECKING:
-    from risctl.search import SearchEvent, SearchListener, TrialEnded, TrialEpoch, TrialRetried, TrialStarted
+    from risctl.hpo import SearchEvent, SearchListener, TrialEnded, TrialEpoch, TrialRetried, TrialStarted
 
 REFRESH_PER_SECOND = 2.0
 COLUMNS = {"trial": 8, "state": 8, "epoch": 5, "loss": 6, "lowest": 6, "time": 7}  # and their least widths

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from operator import itemgetter
 
 import torch
 from torch import Tensor
@@ -13,7 +14,7 @@ from risctl.errors import CheckFailedError, InputError
 from risctl.evaluation.alignment.health import health_findings
 from risctl.evaluation.alignment.isolation import gradient_findings, leakage_findings
 from risctl.evaluation.alignment.knobs import knob_findings
-from risctl.evaluation.alignment.report import Finding, Report, number
+from risctl.evaluation.alignment.report import Finding, Report, finding, number
 from risctl.evaluation.alignment.sides import SideOutput, TwoSides, only_measured, relative_difference
 from risctl.evaluation.alignment.tolerance import tolerance_findings
 from risctl.losses import Truth
@@ -36,15 +37,16 @@ def check_alignment(sides: TwoSides, scenes: Scenes, weights: Sequence[Tensor]) 
         weights: trainable parameters.
     """
     training, inference = run_both(sides, scenes)
-    findings = [
-        *core_findings(sides, scenes, training, inference),
-        *loss_findings(sides, scenes, training, inference),
-        *gradient_findings(sides, scenes, weights),
-        *leakage_findings(sides, scenes),
-        *tolerance_findings(sides, scenes, inference),
-        refusal_finding(),
-    ]
-    return Report(tuple(findings))
+    return Report(
+        (
+            *core_findings(sides, scenes, training, inference),
+            *loss_findings(sides, scenes, training, inference),
+            *gradient_findings(sides, scenes, weights),
+            *leakage_findings(sides, scenes),
+            *tolerance_findings(sides, scenes, inference),
+            refusal_finding(),
+        )
+    )
 
 
 def spot_check(sides: TwoSides, measured: Measured) -> Report:
@@ -57,14 +59,13 @@ def spot_check(sides: TwoSides, measured: Measured) -> Report:
     if isinstance(measured, Scenes):
         first = measured[:SPOT_SCENES]
     else:
-        first = only_measured(measured, lambda x: x[:SPOT_SCENES])
+        first = only_measured(measured, itemgetter(slice(SPOT_SCENES)))
     found = core_findings(sides, first, *run_both(sides, first))
     report = Report(tuple(f for f in found if f.name not in DATA_DEPENDENT_KNOBS))
     if report.failures:
         bad = report.failures[0]
-        raise CheckFailedError(
-            f"training and inference are not aligned: {bad.label}: expected {bad.expected}, got {bad.got}"
-        )
+        where = f"{bad.label}: expected {bad.expected}, got {bad.got}"
+        raise CheckFailedError(f"training and inference are not aligned: {where}")
     return report
 
 
@@ -77,25 +78,20 @@ def run_both(sides: TwoSides, measured: Measured) -> tuple[SideOutput, SideOutpu
 def core_findings(
     sides: TwoSides, measured: Measured, training: SideOutput, inference: SideOutput
 ) -> list[Finding]:
-    """Equality, settings and health of both sides."""
-    findings = equality_findings(training, inference)
+    """Settings and health of both sides; covariances and loss, which have to be equal to the bit."""
+    worst = {name: relative_difference(R, inference.matrices[name]) for name, R in training.matrices.items()}
+    if training.loss is not None and inference.loss is not None:
+        worst["training loss"] = relative_difference(training.loss.total, inference.loss.total)
+    findings = [
+        finding("equality", f"{name}: largest relative difference", x, "0", x == 0.0)
+        for name, x in worst.items()
+    ]
     # Norms are compared with those of the default scenes only where the scenes are of their kind.
     default_data = sides.physics == PhysicsConfig() and sides.stated == CovarianceConfig()
     for side in (training, inference):
         findings += knob_findings(side, measured, sides.stated)
         findings += health_findings(side, sides.stated, default_data)
     return findings
-
-
-def equality_findings(training: SideOutput, inference: SideOutput) -> list[Finding]:
-    """Largest difference of each covariance, and of the loss, between the sides: exactly zero."""
-    worst = {name: relative_difference(R, inference.matrices[name]) for name, R in training.matrices.items()}
-    if training.loss is not None and inference.loss is not None:
-        worst["training loss"] = relative_difference(training.loss.total, inference.loss.total)
-    return [
-        Finding("equality", f"{name}: largest relative difference", float(number(x)), "0", x == 0.0)
-        for name, x in worst.items()
-    ]
 
 
 @torch.no_grad()
@@ -123,17 +119,16 @@ def loss_findings(
         got = float(training.loss.terms[term])
         good = abs(got - want) <= NMSE_TOLERANCE * (want + NMSE_TOLERANCE)
         text = f"{number(want)} (to {NMSE_TOLERANCE:g})"
-        findings.append(
-            Finding("loss", f"{term}: NMSE of {name}", float(number(got)), text, good, "training")
-        )
+        findings.append(finding("loss", f"{term}: NMSE of {name}", got, text, good, "training"))
     return findings
 
 
 def refusal_finding() -> Finding:
     """Coherent data with centring cannot be configured."""
-    name, expected = "coherent symbols with centring, which takes them out", "refused"
+    got = "accepted"
     try:
         parse_section(Config, {"physics": {"symbols": "coherent"}, "covariance": {"center": True}}, "check")
     except InputError:
-        return Finding("refusal", name, "refused", expected, True)
-    return Finding("refusal", name, "accepted", expected, False)
+        got = "refused"
+    name = "coherent symbols with centring, which takes them out"
+    return Finding("refusal", name, got, "refused", got == "refused")

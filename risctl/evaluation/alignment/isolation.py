@@ -14,8 +14,6 @@ from risctl.model import Prediction
 from risctl.physics import Scenes
 from risctl.training.forward import Measured
 
-GROUP = "isolation"
-
 
 @dataclass(frozen=True)
 class FixedPrediction:
@@ -24,7 +22,7 @@ class FixedPrediction:
     prediction: Prediction
 
     def __call__(self, y: Tensor, H: Tensor, codes: Tensor) -> Prediction:
-        """Return the prediction."""
+        """The prediction, whatever is measured."""
         return self.prediction
 
 
@@ -34,12 +32,18 @@ def gradient_findings(sides: TwoSides, measured: Measured, weights: Sequence[Ten
     It has to reach the weights and both factors, in every scene, and no measurement by way of ``R_samp``.
     """
     side = sides.run("training", measured)
-    prediction = side.forward.prediction
-    has_range = bool(sides.stated.range_weight) and bool(
-        prediction.A_range.detach().abs().sum()
-    )  # planes: none
-    names = ("A_angle", "A_range")[: 1 + has_range] if sides.stated.beta < 1.0 else ()  # 1: R_samp alone
-    findings = [_by_way_of(name, getattr(prediction, name), side, weights) for name in names]
+    prediction, loss, findings = side.forward.prediction, _energy(side), []
+    # Plane waves have no range factor, and beta = 1 leaves R_samp alone.
+    has_range = bool(sides.stated.range_weight) and bool(prediction.A_range.detach().abs().sum())
+    names = ("A_angle", "A_range")[: 1 + has_range] if sides.stated.beta < 1.0 else ()
+    for name in names:  # through this factor alone
+        factor = getattr(prediction, name)
+        arriving = torch.autograd.grad(loss, factor, retain_graph=True, allow_unused=True)[0]
+        parts: tuple[Tensor | None, ...] = ()
+        if arriving is not None:
+            parts = torch.autograd.grad(factor, weights, arriving, retain_graph=True, allow_unused=True)
+        found = [g.flatten() for g in parts if g is not None]
+        findings.append(_reaches(f"the weights by way of {name}", torch.cat(found)[None] if found else None))
     factors = [x.detach().clone().requires_grad_() for x in (prediction.A_angle, prediction.A_range)]
     fixed = FixedPrediction(replace(prediction, A_angle=factors[0], A_range=factors[1]))
     inputs = only_measured(measured, lambda x: x.detach().clone().requires_grad_())
@@ -47,9 +51,10 @@ def gradient_findings(sides: TwoSides, measured: Measured, weights: Sequence[Ten
     leaves = [*factors, inputs.y, inputs.H, inputs.codes]
     through = torch.autograd.grad(_energy(again), leaves, allow_unused=True)
     findings += [_reaches(name, gradient) for name, gradient in zip(names, through, strict=False)]
-    findings += [
-        _stops(name, gradient) for name, gradient in zip(("y", "H", "codes"), through[2:], strict=True)
-    ]
+    for name, gradient in zip(("y", "H", "codes"), through[2:], strict=True):
+        label = f"gradient of R_blend to {name} through R_samp"
+        got = "none" if gradient is None else number(float(gradient.abs().max()))
+        findings.append(Finding("isolation", label, got, "none", gradient is None))
     return findings
 
 
@@ -71,23 +76,8 @@ def leakage_findings(sides: TwoSides, scenes: Scenes) -> list[Finding]:
         before, after = (sides.run(name, x).matrices["R_blend"] for x in (scenes, other))
         same = before.shape == after.shape and torch.equal(before, after)
         text = "unchanged" if same else "changed"
-        findings.append(Finding(GROUP, "R_blend under another truth", text, "unchanged", same, name))
+        findings.append(Finding("isolation", "R_blend under another truth", text, "unchanged", same, name))
     return findings
-
-
-def _by_way_of(name: str, factor: Tensor, side: SideOutput, weights: Sequence[Tensor]) -> Finding:
-    """Gradient to the weights through one factor alone."""
-    loss = _energy(side)
-    arriving: tuple[Tensor | None, ...] = torch.autograd.grad(
-        loss, factor, retain_graph=True, allow_unused=True
-    )
-    if arriving[0] is None:
-        return _reaches(f"the weights by way of {name}", None)
-    parts: tuple[Tensor | None, ...] = torch.autograd.grad(
-        factor, weights, arriving[0], retain_graph=True, allow_unused=True
-    )
-    found = [g.flatten() for g in parts if g is not None]
-    return _reaches(f"the weights by way of {name}", torch.cat(found)[None] if found else None)
 
 
 def _energy(side: SideOutput) -> Tensor:
@@ -96,14 +86,8 @@ def _energy(side: SideOutput) -> Tensor:
 
 def _reaches(name: str, gradient: Tensor | None) -> Finding:
     """The gradient has to be there, finite, and non-zero in every row."""
-    label, expected = f"gradient of R_blend to {name}", "finite, not zero"
-    if gradient is None:
-        return Finding(GROUP, label, "none", expected, False)
-    size = gradient.flatten(1).abs().amax(dim=1)
-    good = bool((torch.isfinite(size) & (size > 0)).all())
-    return Finding(GROUP, label, f"{number(float(size.min()))} or more", expected, good)
-
-
-def _stops(name: str, gradient: Tensor | None) -> Finding:
-    got = "none" if gradient is None else number(float(gradient.abs().max()))
-    return Finding(GROUP, f"gradient of R_blend to {name} through R_samp", got, "none", gradient is None)
+    got, good = "none", False
+    if gradient is not None:
+        size = gradient.flatten(1).abs().amax(dim=1)
+        got, good = f"{number(float(size.min()))} or more", bool((torch.isfinite(size) & (size > 0)).all())
+    return Finding("isolation", f"gradient of R_blend to {name}", got, "finite, not zero", good)

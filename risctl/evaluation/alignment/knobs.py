@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from risctl.config import CovarianceConfig
-from risctl.evaluation.alignment.report import Finding, number
+from risctl.evaluation.alignment.report import Finding, finding
 from risctl.evaluation.alignment.sides import SideOutput
 from risctl.training.forward import Measured
 
@@ -42,17 +42,16 @@ def knob_findings(side: SideOutput, measured: Measured, stated: CovarianceConfig
     expected = stated.model_dump() | {"trace": 1.0}
     findings = []
     for name, got in measure_knobs(side, measured).items():
-        want = expected[name]
-        label = "trace / N" if name == "trace" else name
+        want, shown = expected[name], "makes no difference" if got is None else got
         if got is None:
-            findings.append(Finding("knobs", label, "makes no difference", "any", True, side.name))
-            continue
-        if isinstance(want, bool):
-            findings.append(Finding("knobs", label, got, str(want), got == want, side.name))
-            continue
-        near = abs(got - want) <= TOLERANCE[name] * abs(want) + ABSOLUTE[name]
-        text = f"{want:g} (to {TOLERANCE[name]:g})"
-        findings.append(Finding("knobs", label, float(number(got)), text, bool(near), side.name))
+            text, good = "any", True
+        elif isinstance(want, bool):
+            text, good = str(want), got == want
+        else:
+            good = abs(got - want) <= TOLERANCE[name] * abs(want) + ABSOLUTE[name]
+            text = f"{want:g} (to {TOLERANCE[name]:g})"
+        label = "trace / N" if name == "trace" else name
+        findings.append(finding("knobs", label, shown, text, good, side.name))
     return findings
 
 

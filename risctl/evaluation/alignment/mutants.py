@@ -18,7 +18,7 @@ from risctl.data import Measurements
 from risctl.errors import RisctlError
 from risctl.evaluation.alignment.check import check_alignment
 from risctl.evaluation.alignment.report import Finding
-from risctl.evaluation.alignment.sides import SIDES, InputChange, Patch, SideName, TwoSides
+from risctl.evaluation.alignment.sides import SIDES, InputChange, SideName, TwoSides
 from risctl.losses import Truth, total_loss
 from risctl.model import Forward
 from risctl.physics import ArrayGeometry, Scenes
@@ -93,98 +93,100 @@ def alterations(sides: TwoSides, scenes: Scenes) -> dict[str, Alter]:
         used.remove("range_weight")
     if sides.stated.tikhonov_alpha * NUDGE < torch.finfo(torch.float32).eps:
         used.remove("tikhonov_alpha")
-    knobs: dict[str, Alter] = {f"{name} by one part in a thousand": partial(_knob, name) for name in used}
-    code = _code_alterations(sides, scenes) | _step_alterations(sides.stated, used)
-    return {
-        **knobs,
-        "centring flipped": _centring,
-        **{name: partial(_patched_side, context) for name, context in code.items()},
-        **{name: partial(_changed_input, change) for name, change in _input_alterations(scenes).items()},
-    }
+    complex_codes = bool(scenes.codes.imag.abs().max() > 1e-3 * scenes.codes.abs().max())  # past rounding
+    found = {f"{name} by one part in a thousand": _knobs(partial(_nudged, name)) for name in used}
+    found |= {"centring flipped": _knobs(_flipped)}
+    found |= _pipeline_alterations(sides, scenes, complex_codes) | _step_alterations(sides.stated, used)
+    if complex_codes:
+        found["codes conjugated"] = _given(lambda m: Measurements(m.y, m.H, _conjugate(m.codes)))
+    if scenes.y.shape[1] > 1:
+        found["last snapshot dropped"] = _given(lambda m: Measurements(m.y[:, :-1], m.H, m.codes[:, :-1]))
+        name = "snapshots not in the order of their codes"
+        found[name] = _given(lambda m: Measurements(m.y.flip(1), m.H, m.codes))
+    return found
 
 
-def _code_alterations(sides: TwoSides, scenes: Scenes) -> dict[str, Patch]:
+def _pipeline_alterations(sides: TwoSides, scenes: Scenes, complex_codes: bool) -> dict[str, Alter]:
+    """Alterations of the code of the covariance pipeline."""
+    blend, back_project = pipeline.blended_covariance, pipeline.back_project
     geometry = ArrayGeometry.from_config(sides.physics, scenes.y.device)
-    code: dict[str, Patch] = {
-        "beta jitter left on": _patched(pipeline, "blend_weight", _jittered),
-        "trace scaled to 1": _patched(pipeline, "_to_trace_n", _to_trace_one),
-        "R_true in place of R_samp": partial(_true_for_sampled, scenes, geometry),
-        DETACH: _patched(LowRank, "detach", _itself),
-        "Hermitisation dropped": _patched(lowrank, "hermitian_part", _itself),
+    true = partial(_true_for_sampled, scenes, geometry)
+    found: dict[str, Alter] = {
+        "beta jitter left on": _patched(pipeline, "blend_weight", partial(_jittered, pipeline.blend_weight)),
+        "trace scaled to 1": _patched(
+            pipeline, "_to_trace_n", lambda F: F / torch.linalg.matrix_norm(F)[:, None, None]
+        ),
+        "R_true in place of R_samp": lambda sides, side: replace(sides, patches={side: true}),
+        DETACH: _patched(LowRank, "detach", lambda R: R),
+        "Hermitisation dropped": _patched(lowrank, "hermitian_part", lambda R: R),
     }
     if sides.stated.eps_cov:
-        code["loading added twice"] = _patched(pipeline, "blended_covariance", _loaded_twice)
-    if _complex(scenes.codes):
-        code["codes conjugated in the ridge"] = _patched(pipeline, "back_project", _conjugated)
-    return code
-
-
-def _step_alterations(stated: CovarianceConfig, used: Sequence[str]) -> dict[str, Patch]:
-    """Alterations of the training step's code, which is configured as inference is."""
-    others = {f"{STEP}another {name}": _nudged(stated, name) for name in used if name != "beta"}
-    others[f"{STEP}another beta"] = stated.model_copy(update={"beta": 0.5 if stated.beta != 0.5 else 0.4})
-    others[f"{STEP}centring flipped"] = stated.model_copy(update={"center": not stated.center})
-    code = {name: _patched(step, "forward_pass", partial(_with_knobs, x)) for name, x in others.items()}
-    code[f"{STEP}beta jitter although it is 0"] = _patched(Generators, "beta_offsets", _always_jittered)
-    if stated.beta > 0:
-        code[f"{STEP}losses of R_pred"] = _patched(objective, "total_loss", _loss_of_prediction)
-    return code
-
-
-def _input_alterations(scenes: Scenes) -> dict[str, InputChange]:
-    changes: dict[str, InputChange] = {}
-    if _complex(scenes.codes):
-        changes["codes conjugated"] = lambda m: Measurements(m.y, m.H, m.codes.conj().resolve_conj())
-    if scenes.y.shape[1] > 1:
-        changes["last snapshot dropped"] = lambda m: Measurements(m.y[:, :-1], m.H, m.codes[:, :-1])
-        changes["snapshots not in the order of their codes"] = lambda m: Measurements(
-            m.y.flip(1), m.H, m.codes
+        found["loading added twice"] = _patched(
+            pipeline, "blended_covariance", lambda pred, samp, beta, eps: blend(pred, samp, beta, 2.0 * eps)
         )
-    return changes
+    if complex_codes:
+        found["codes conjugated in the ridge"] = _patched(
+            pipeline, "back_project", lambda y, H, codes, *rest: back_project(y, H, _conjugate(codes), *rest)
+        )
+    return found
 
 
-def _complex(codes: Tensor) -> bool:
-    """Whether conjugation changes the codes by more than rounding."""
-    return bool(codes.imag.abs().max() > 1e-3 * codes.abs().max())
+def _step_alterations(stated: CovarianceConfig, used: Sequence[str]) -> dict[str, Alter]:
+    """Alterations of the training step's code, which is configured as inference is."""
+
+    def with_knobs(knobs: CovarianceConfig, network: Any, measured: Any, _knobs: Any, *rest: Any) -> Forward:
+        return forward_pass(network, measured, knobs, *rest)
+
+    def of_prediction(forward: Forward, *rest: Any) -> Any:
+        made = forward.covariances
+        return total_loss(replace(forward, covariances=replace(made, blend=made.pred)), *rest)
+
+    def jitter(_generators: Generators, count: int, _half_width: float) -> Tensor:
+        return torch.linspace(-JITTER, JITTER, count)
+
+    others = {f"another {name}": _nudged(name, stated) for name in used if name != "beta"}
+    others["another beta"] = stated.model_copy(update={"beta": 0.5 if stated.beta != 0.5 else 0.4})
+    others["centring flipped"] = _flipped(stated)
+    found = {
+        f"{STEP}{name}": _patched(step, "forward_pass", partial(with_knobs, knobs))
+        for name, knobs in others.items()
+    }
+    found[f"{STEP}beta jitter although it is 0"] = _patched(Generators, "beta_offsets", jitter)
+    if stated.beta > 0:
+        found[f"{STEP}losses of R_pred"] = _patched(objective, "total_loss", of_prediction)
+    return found
 
 
-_blend_weight, _blend, _back_project = (
-    pipeline.blend_weight,
-    pipeline.blended_covariance,
-    pipeline.back_project,
-)
+def _knobs(change: Callable[[CovarianceConfig], CovarianceConfig]) -> Alter:
+    """Alteration of the covariance settings of a side."""
+
+    def alter(sides: TwoSides, side: SideName) -> TwoSides:
+        own = sides.training_covariance if side == "training" else sides.estimator.covariance
+        return sides.with_covariance(side, change(own))
+
+    return alter
 
 
-def _nudged(knobs: CovarianceConfig, name: str) -> CovarianceConfig:
+def _patched(owner: object, name: str, replacement: Callable[..., Any]) -> Alter:
+    """Alteration that replaces a function of the library while a side runs."""
+    return lambda sides, side: replace(
+        sides, patches={side: lambda _measured: patch.object(owner, name, replacement)}
+    )
+
+
+def _given(change: InputChange) -> Alter:
+    """Alteration of what a side is given."""
+    return lambda sides, side: replace(sides, inputs={side: change})
+
+
+def _nudged(name: str, knobs: CovarianceConfig) -> CovarianceConfig:
     value = getattr(knobs, name)
     value = value - NUDGE * value if name == "beta" and value > 0.5 else value + NUDGE * (value or 1.0)
     return knobs.model_copy(update={name: value})
 
 
-def _covariance_of(sides: TwoSides, side: SideName) -> CovarianceConfig:
-    return sides.training_covariance if side == "training" else sides.estimator.covariance
-
-
-def _knob(name: str, sides: TwoSides, side: SideName) -> TwoSides:
-    return sides.with_covariance(side, _nudged(_covariance_of(sides, side), name))
-
-
-def _centring(sides: TwoSides, side: SideName) -> TwoSides:
-    knobs = _covariance_of(sides, side)
-    return sides.with_covariance(side, knobs.model_copy(update={"center": not knobs.center}))
-
-
-def _patched(owner: object, name: str, replacement: Callable[..., Any]) -> Patch:
-    """Context in which a function of the library is replaced."""
-    return lambda _measured: patch.object(owner, name, replacement)
-
-
-def _patched_side(context: Patch, sides: TwoSides, side: SideName) -> TwoSides:
-    return replace(sides, patches={side: context})
-
-
-def _changed_input(change: InputChange, sides: TwoSides, side: SideName) -> TwoSides:
-    return replace(sides, inputs={side: change})
+def _flipped(knobs: CovarianceConfig) -> CovarianceConfig:
+    return knobs.model_copy(update={"center": not knobs.center})
 
 
 def _true_for_sampled(
@@ -196,37 +198,12 @@ def _true_for_sampled(
     return patch.object(pipeline, "sample_factor", lambda a, center: truth[: len(a)].to(a))
 
 
-def _itself(x: Any) -> Any:
-    return x
-
-
-def _jittered(samp: LowRank, beta: float, beta_offset: Tensor | None) -> Tensor:
+def _jittered(
+    blend_weight: Callable[..., Tensor], samp: LowRank, beta: float, beta_offset: Tensor | None
+) -> Tensor:
     offset = -JITTER if beta > 0.5 else JITTER
-    return _blend_weight(samp, beta, torch.full(samp.F.shape[:1], offset, device=samp.F.device))
+    return blend_weight(samp, beta, torch.full(samp.F.shape[:1], offset, device=samp.F.device))
 
 
-def _always_jittered(_generators: Generators, count: int, _half_width: float) -> Tensor:
-    return torch.linspace(-JITTER, JITTER, count)
-
-
-def _with_knobs(
-    knobs: CovarianceConfig, network: Any, measured: Any, _covariance: Any, *rest: Any
-) -> Forward:
-    return forward_pass(network, measured, knobs, *rest)
-
-
-def _loss_of_prediction(forward: Forward, *rest: Any) -> Any:
-    made = forward.covariances
-    return total_loss(replace(forward, covariances=replace(made, blend=made.pred)), *rest)
-
-
-def _to_trace_one(F: Tensor) -> Tensor:
-    return F / torch.linalg.matrix_norm(F)[:, None, None]
-
-
-def _loaded_twice(pred: LowRank, samp: LowRank, beta: Tensor, eps_cov: float) -> LowRank:
-    return _blend(pred, samp, beta, 2.0 * eps_cov)
-
-
-def _conjugated(y: Tensor, H: Tensor, codes: Tensor, covariance: CovarianceConfig) -> Tensor:
-    return _back_project(y, H, codes.conj().resolve_conj(), covariance)
+def _conjugate(codes: Tensor) -> Tensor:
+    return codes.conj().resolve_conj()

@@ -53,6 +53,19 @@ class Report:
         return {"passed": self.passed, "findings": [asdict(finding) for finding in self.findings]}
 
 
+def finding(
+    group: str,
+    name: str,
+    got: str | float | bool | None,
+    expected: str,
+    passed: bool,
+    side: str | None = None,
+) -> Finding:
+    """A line of the report, a figure rounded to five digits."""
+    shown = float(number(got)) if isinstance(got, float) else got
+    return Finding(group, name, shown, expected, passed, side)
+
+
 def number(value: float) -> str:
     """A figure with as many digits as a comparison to one part in ten thousand needs."""
     return f"{value:.5g}"

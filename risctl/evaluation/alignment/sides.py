@@ -85,11 +85,15 @@ class TwoSides:
                 loss, forward = batch_loss(self.network, given, context, Generators(0, processes), epoch=0)
             else:
                 forward = forward_pass(self.network, given, self.training_covariance, precision)
-            error = hermitian_probe(device)
+            # Many processors form F F^H Hermitian to the last bit by themselves: whether the Hermitisation is
+            # there shows only on a matrix that needs it.
+            skewed = torch.complex(torch.arange(16.0, device=device), torch.ones(16, device=device))
+            probe = lowrank.hermitian_part(skewed.view(4, 4))
         if name == "inference" and isinstance(measured, Scenes):
             loss = objective.training(forward, Truth.of(measured, geometry), epoch=0)
         made = forward.covariances
         operands = {"R_samp": made.samp, "R_pred": made.pred, "R_blend": made.blend}
+        error = float((probe - probe.mH).abs().max())
         return SideOutput(name, forward, {key: R.dense() for key, R in operands.items()}, error, loss)
 
     def with_covariance(self, name: SideName, covariance: CovarianceConfig) -> TwoSides:
@@ -124,21 +128,9 @@ class SideOutput:
     loss: StepLoss | None = None
 
 
-def hermitian_probe(device: torch.device) -> float:
-    """Hermitian error left of a skewed matrix.
-
-    Many processors form ``F F^H`` Hermitian to the last bit by themselves: whether the Hermitisation is there
-    shows only on a matrix that needs it.
-    """
-    skewed = torch.complex(torch.arange(16.0, device=device), torch.ones(16, device=device)).view(4, 4)
-    R = lowrank.hermitian_part(skewed)
-    return float((R - R.mH).abs().max())
-
-
 @torch.no_grad()
 def relative_difference(a: Tensor, b: Tensor) -> float:
     """Largest difference over the largest entry of `a`; infinite if the shapes differ, NaN passes through."""
     if a.shape != b.shape:
         return float("inf")
-    b = b.to(a.device)
-    return float((a - b).abs().max() / a.abs().max())
+    return float((a - b.to(a.device)).abs().max() / a.abs().max())

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from operator import itemgetter
 
 import torch
 from torch import Tensor
 
 from risctl.data import Measurements
 from risctl.evaluation.alignment.isolation import FixedPrediction
-from risctl.evaluation.alignment.report import Finding, number
+from risctl.evaluation.alignment.report import Finding, finding
 from risctl.evaluation.alignment.sides import SideOutput, TwoSides, only_measured, relative_difference
 from risctl.training.forward import Measured
 
-GROUP = "tolerance"
 BATCH_TOLERANCE = 1e-3  # of R_blend: other batch sizes add numbers up in another order, in the network too
 SAME_FACTORS_TOLERANCE = 1e-4  # of all three, from the same predicted factors, unless the ridge says more
 ROUNDINGS = 16.0  # units of rounding, times the condition of the ridge system
@@ -22,13 +22,19 @@ ROUNDINGS = 16.0  # units of rounding, times the condition of the ridge system
 
 def tolerance_findings(sides: TwoSides, measured: Measured, whole: SideOutput) -> list[Finding]:
     """The inference side against itself with another batch size, in double precision, on the accelerator."""
-    inputs = only_measured(measured)
-    found = [batch_size_finding(sides, inputs, whole)]
+    inputs, blend = only_measured(measured), whole.matrices["R_blend"]
+    rows = torch.split(torch.arange(len(inputs.y), device=inputs.y.device), 1)
+    singly = [sides.run("inference", only_measured(inputs, itemgetter(i))) for i in rows]
+    worst = relative_difference(blend, torch.cat([side.matrices["R_blend"] for side in singly]))
+    found = [_finding(f"R_blend, {len(singly)} scenes at once and singly", worst, BATCH_TOLERANCE)]
     found += _same_factors(sides, inputs, whole, "complex64 and complex128", lambda x: x.to(torch.complex128))
     if torch.cuda.is_available() and inputs.y.device.type == "cpu":
         found += _same_factors(sides, inputs, whole, "CPU and CUDA", lambda x: x.to("cuda"))
-    if sides.precision != "float32":
-        found.append(_half_precision(sides, inputs, whole))
+    if sides.precision != "float32":  # reported, for inference never uses it
+        half = sides.run("training", inputs, sides.precision).matrices["R_blend"]
+        worst = relative_difference(blend, half)
+        name = f"R_blend, network in {sides.precision} and float32"
+        found.append(finding("tolerance", name, worst, "finite", worst < float("inf")))
     return found
 
 
@@ -38,25 +44,6 @@ def ridge_condition(inputs: Measurements, alpha: float) -> float:
     values = torch.linalg.eigvalsh((H * power) @ H.mH)
     load = alpha * values.sum(-1) / H.shape[-1]
     return float(((values[:, -1] + load) / (values[:, 0].clamp_min(0.0) + load)).max())
-
-
-def _half_precision(sides: TwoSides, inputs: Measurements, whole: SideOutput) -> Finding:
-    """How far half precision moves the training step's blend: reported, for inference never uses it."""
-    R = sides.run("training", inputs, sides.precision).matrices["R_blend"]
-    worst = relative_difference(whole.matrices["R_blend"], R)
-    name = f"R_blend, network in {sides.precision} and float32"
-    return Finding(GROUP, name, float(number(worst)), "finite", worst < float("inf"))
-
-
-def batch_size_finding(sides: TwoSides, inputs: Measurements, whole: SideOutput) -> Finding:
-    """The batch at once against scene by scene."""
-    rows = torch.split(torch.arange(len(inputs.y), device=inputs.y.device), 1)
-    singles = [
-        sides.run("inference", Measurements(inputs.y[i], inputs.H[i], inputs.codes[i])).matrices["R_blend"]
-        for i in rows
-    ]
-    worst = relative_difference(whole.matrices["R_blend"], torch.cat(singles))
-    return _finding(f"R_blend, {len(singles)} scenes at once and singly", worst, BATCH_TOLERANCE)
 
 
 def _same_factors(
@@ -76,4 +63,4 @@ def _same_factors(
 
 
 def _finding(name: str, worst: float, limit: float) -> Finding:
-    return Finding(GROUP, name, float(number(worst)), f"at most {limit:g}", worst <= limit)
+    return finding("tolerance", name, worst, f"at most {limit:g}", worst <= limit)

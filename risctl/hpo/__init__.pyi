@@ -1,0 +1,17 @@
+from .plan import Params as Params
+from .plan import SearchEvent as SearchEvent
+from .plan import SearchListener as SearchListener
+from .plan import SearchOutcome as SearchOutcome
+from .plan import SearchPlan as SearchPlan
+from .plan import TrialEnded as TrialEnded
+from .plan import TrialEpoch as TrialEpoch
+from .plan import TrialRecord as TrialRecord
+from .plan import TrialRetried as TrialRetried
+from .plan import TrialStarted as TrialStarted
+from .run import run_search as run_search
+from .storage import same_database as same_database
+from .storage import shown_url as shown_url
+from .trial import preset_parameters as preset_parameters
+from .trial import trial_config as trial_config
+from .trial import trial_plan as trial_plan
+from .trial import with_parameters as with_parameters

@@ -1,0 +1,138 @@
+"""Spaces and trials: what is drawn, and what a trial then trains."""
+
+import optuna
+import pytest
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.trial import FrozenTrial, TrialState
+
+from risctl.config import Config, load_config
+from risctl.config.former import FORMER
+from risctl.errors import InputError
+from risctl.hpo import preset_parameters, trial_config, trial_plan, with_parameters
+from risctl.hpo.space import distributions, draw
+from risctl.hpo.trial import check_settings, settings_of
+from tests.hpo.small import small_config, small_plan
+
+
+def _ended(params: dict[str, object], value: float, space: dict[str, object]) -> FrozenTrial:
+    return optuna.create_trial(
+        params=params, distributions=space, value=value, intermediate_values={0: value}
+    )
+
+
+def _history(seed: int, count: int, config: Config) -> list[FrozenTrial]:
+    """Trials whose value is the worse, the higher their rate."""
+    plan, space = small_plan(config=config, seed=seed), distributions(config)
+    trials: list[FrozenTrial] = []
+    for _ in range(count):
+        params = dict(draw(plan, space, trials))
+        trials.append(_ended(params, params["training.lr"] + params["model.dropout"], space))
+    return trials
+
+
+def test_the_shipped_spaces_hold_their_preset() -> None:
+    for name in ("wide", "narrow"):
+        config = load_config("search", None, [f"search.space={name}"])
+        own = preset_parameters(config)
+        assert own is not None
+        assert with_parameters(config, own) == config
+        assert own.keys() == distributions(config).keys()
+
+
+def test_kinds_of_distributions() -> None:
+    space = distributions(load_config("search"))
+    assert space["training.lr"] == FloatDistribution(1e-4, 4e-4, log=True)
+    assert space["training.batch"] == CategoricalDistribution((64, 80))
+    assert isinstance(space["model.width"], IntDistribution)
+    assert isinstance(space["model.dropout"], FloatDistribution)
+    assert list(space) == sorted(space)
+
+
+def test_the_first_trial_is_the_preset_if_the_space_holds_it() -> None:
+    config = small_config()
+    assert draw(small_plan(config=config), distributions(config), []) == preset_parameters(config)
+    outside = with_parameters(config, {"training.lr": 0.5})
+    assert preset_parameters(outside) is None
+    drawn = draw(small_plan(config=outside), distributions(outside), [])
+    assert 1e-3 <= drawn["training.lr"] <= 1e-1
+
+
+def test_draws_follow_from_the_seed_and_the_trials_before() -> None:
+    config = small_config()
+    first, again, other = ([trial.params for trial in _history(seed, 8, config)] for seed in (0, 0, 1))
+    assert first == again
+    assert first[0] == other[0]  # the preset
+    assert all(a != b for a, b in zip(first[1:], other[1:], strict=True))
+    assert len({params["training.lr"] for params in first}) == 8
+
+
+def test_later_draws_learn_from_the_trials() -> None:
+    """The mean of what the model suggests is better than the mean of the random start."""
+    config = small_config(startup_trials=10)
+    values = [trial.value for seed in range(2) for trial in _history(seed, 30, config)]
+    start = [v for i, v in enumerate(values) if 1 <= i % 30 < 10]
+    late = [v for i, v in enumerate(values) if i % 30 >= 20]
+    assert sum(late) / len(late) < 0.7 * sum(start) / len(start)
+
+
+def test_running_trials_have_their_part_in_the_next_draw() -> None:
+    """Unlike failed ones, which the sampler leaves out: the same random numbers lead elsewhere."""
+    config = small_config(startup_trials=0)
+    space, history = distributions(config), _history(0, 8, config)
+    best = dict(min(history, key=lambda trial: trial.value or 0.0).params)
+
+    def drawn(state: TrialState) -> object:
+        others = [optuna.create_trial(state=state, params=best, distributions=space) for _ in range(4)]
+        return draw(small_plan(config=config), space, [*history, *others])
+
+    assert drawn(TrialState.RUNNING) == drawn(TrialState.RUNNING)
+    assert drawn(TrialState.RUNNING) != drawn(TrialState.FAIL)
+
+
+def test_a_trial_takes_length_and_patience_from_the_search() -> None:
+    config = load_config("search", None, ["training.curriculum=true", "search.epochs=5", "search.patience=2"])
+    trial = trial_config(config, {"training.lr": 3e-4, "model.width": 16})
+    assert (trial.training.lr, trial.model.width) == (3e-4, 16)
+    assert (trial.training.epochs, trial.training.early_stop_patience) == (5, 2)
+    assert (trial.training.curriculum, trial.training.swa_fraction) == (False, 0.0)
+    assert trial.training.beta_jitter == config.search.beta_jitter
+    assert trial.loss == config.loss
+    plan = trial_plan(trial, "cpu")
+    assert plan.total_steps == 5 * (config.data.train_scenes // 64)
+    assert plan.train.fingerprint == trial_plan(trial_config(config, {}), "cpu").train.fingerprint
+
+
+def test_impossible_parameters_are_refused() -> None:
+    with pytest.raises(InputError, match=r"training\.batch"):
+        trial_config(small_config(), {"training.batch": 0})
+
+
+@pytest.mark.parametrize(
+    ("changed", "key"),
+    [
+        ({"search": {"epochs": 4}}, "search.epochs"),
+        ({"search": {"startup_trials": 9}}, "search.startup_trials"),
+        ({"seed": 1}, "seed"),
+        ({"search": {"spaces": {"small": {"training": {"lr": {"low": 1e-3, "high": 1.0}}}}}}, "search.space"),
+    ],
+)
+def test_other_settings_than_the_studys_are_named(changed: dict[str, object], key: str) -> None:
+    stored = settings_of(small_plan())
+    changed = dict(changed)
+    config = small_config(**changed.pop("search", {}))
+    with pytest.raises(InputError, match=key):
+        check_settings(stored, settings_of(small_plan(config=config, **changed)), "study.db")
+
+
+def test_a_study_that_was_begun_before_a_renaming_goes_on() -> None:
+    wanted = settings_of(small_plan())
+    stored = {FORMER.get(key, key): value for key, value in wanted.items()}
+    assert stored.keys() != wanted.keys()
+    check_settings(stored, wanted, "study.db")
+    with pytest.raises(InputError, match=r"loss\.detection_std"):
+        check_settings(stored | {"loss.own_std": 0.5}, wanted, "study.db")
+
+
+def test_more_trials_are_no_other_settings() -> None:
+    stored = settings_of(small_plan(trials=4))
+    check_settings(stored, settings_of(small_plan(9, config=small_config(trials=9), workers=3)), "study.db")
