@@ -1,10 +1,10 @@
-"""Everything read off the factors against the dense matrix, in double precision."""
+"""Everything read off the factors, leading eigenpairs too, against the dense matrix in double precision."""
 
 import pytest
 import torch
 from torch import Tensor
 
-from risctl.covariance import LowRank
+from risctl.covariance import LowRank, leading_subspace
 
 LOADS = [0.0, 1e-3, 2.5]
 PRECISIONS = [(torch.complex64, 1e-4), (torch.complex128, 1e-10)]
@@ -82,3 +82,35 @@ def test_the_norm_of_equal_eigenvalues_has_a_gradient() -> None:
     LowRank(F).eigenvalues(3).square().sum().backward()
     assert F.grad is not None
     assert torch.isfinite(torch.view_as_real(F.grad)).all()
+
+
+@pytest.mark.parametrize("K", [1, 3, 6])
+@pytest.mark.parametrize(("dtype", "tolerance"), PRECISIONS)
+def test_the_leading_subspace_is_that_of_the_dense_decomposition(
+    K: int, dtype: torch.dtype, tolerance: float
+) -> None:
+    F = draw(dtype=dtype)
+    U, values = leading_subspace(F, K)
+    assert U.shape == (4, 20, K)
+    dense, V = torch.linalg.eigh(F.to(torch.complex128) @ F.to(torch.complex128).mH)
+    torch.testing.assert_close(values.double(), dense.flip(-1)[:, :K], rtol=tolerance, atol=0.0)
+    V = V.flip(-1)[..., :K]
+    torch.testing.assert_close((U @ U.mH).to(V), V @ V.mH, rtol=0.0, atol=tolerance)
+
+
+@pytest.mark.parametrize("rank", [1, 2])
+def test_past_the_rank_columns_of_the_subspace_are_zero(rank: int) -> None:
+    mixing = torch.randn(4, rank, 5, dtype=torch.complex128, generator=torch.Generator().manual_seed(1))
+    U, values = leading_subspace(draw(r=rank) @ mixing, 7)
+    assert U.shape == (4, 20, 7)
+    assert values.shape == (4, 7)
+    assert bool((values[:, :rank] > 0).all())
+    assert not bool(U[..., rank:].abs().any())
+    assert not bool(values[:, rank:].any())
+
+
+def test_a_rotation_of_the_factor_does_not_change_the_subspace() -> None:
+    F = draw()
+    Q, _ = torch.linalg.qr(torch.randn(4, 6, 6, dtype=F.dtype, generator=torch.Generator().manual_seed(9)))
+    (U, _), (V, _) = leading_subspace(F, 3), leading_subspace(F @ Q, 3)
+    torch.testing.assert_close(U @ U.mH, V @ V.mH)

@@ -10,7 +10,6 @@ from risctl.covariance import Covariances, LowRank, blended_covariance, covarian
 from risctl.errors import DivergedError, MeasurementError
 from risctl.physics import Scenes
 from tests import oracle
-from tests.oracle import blend
 
 CONFIG = CovarianceConfig()
 VARIANTS = [
@@ -50,8 +49,8 @@ def test_equals_the_dense_textbook(
         y, H, codes = (x[i].to(torch.complex128).numpy() for x in (part.y, part.H, part.codes))
         a = oracle.back_projection(oracle.sensing_matrices(H, codes), y, config.tikhonov_alpha)
         R_samp = oracle.sample_covariance(a, config.center)
-        R_pred = blend.predicted_covariance(A_angle[i], A_range[i], config.range_weight)
-        R_blend = blend.blended_covariance(R_pred, R_samp, config.beta, config.eps_cov)
+        R_pred = oracle.predicted_covariance(A_angle[i], A_range[i], config.range_weight)
+        R_blend = oracle.blended_covariance(R_pred, R_samp, config.beta, config.eps_cov)
         assert relative(made.samp.dense()[i], R_samp) <= tolerance
         assert relative(made.pred.dense()[i], R_pred) <= tolerance
         assert relative(made.blend.dense()[i], R_blend) <= tolerance
@@ -90,19 +89,17 @@ def test_gradient_reaches_both_factors_and_nothing_measured(scenes: Scenes) -> N
     made.blend.dense().abs().square().sum().backward()
     for x in (A_angle, A_range):
         assert x.grad is not None
-        assert torch.isfinite(torch.view_as_real(x.grad)).all()
-        assert bool((x.grad.abs().sum((1, 2)) > 0).all())
+        size = x.grad.abs().sum((1, 2))
+        assert bool((torch.isfinite(size) & (size > 0)).all())
     assert all(x.grad is None for x in measured)
 
 
-def test_gradient_of_the_blend_is_right(scenes: Scenes) -> None:
+def test_gradient_of_the_blend_is_right() -> None:
     samp = LowRank(torch.randn(2, 4, 3, dtype=torch.complex128, generator=torch.Generator().manual_seed(1)))
-    F = torch.randn(
-        2, 4, 2, dtype=torch.complex128, generator=torch.Generator().manual_seed(2)
-    ).requires_grad_()
+    F = torch.randn(2, 4, 2, dtype=torch.complex128, generator=torch.Generator().manual_seed(2))
     beta = torch.tensor([0.3, 0.6], dtype=torch.float64)
     assert torch.autograd.gradcheck(
-        lambda F: torch.view_as_real(blended_covariance(LowRank(F), samp, beta, 1e-3).dense()), (F,)
+        lambda F: blended_covariance(LowRank(F), samp, beta, 1e-3).dense(), (F.requires_grad_(),)
     )
 
 

@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -50,13 +51,17 @@ def rows_by_hand() -> EstimatorRows:
     )
 
 
+ROWS = rows_by_hand()
+NONE = ROWS.cell(99.0, None)
+
+
 def figures(rows: EstimatorRows, resamples: int = 200) -> Cell:
     return cell_figures(rows, ("nomp", 0.0, None), 2.0, resamples, np.random.default_rng(0))
 
 
 @pytest.fixture(scope="module")
 def cell() -> Cell:
-    return figures(rows_by_hand())
+    return figures(ROWS)
 
 
 def test_counts(cell: Cell) -> None:
@@ -110,66 +115,49 @@ def test_gospa_means(cell: Cell) -> None:
 
 def test_intervals_hold_the_figure(cell: Cell) -> None:
     for figure in (cell.count_accuracy, cell.recall, cell.precision, cell.azimuth_deg.ratio):
-        assert figure.low is not None
-        assert figure.value is not None
-        assert figure.high is not None
+        assert None not in (figure.low, figure.value, figure.high)
         assert figure.low <= figure.value <= figure.high
 
 
 def test_no_resamples_no_interval() -> None:
-    recall = figures(rows_by_hand(), resamples=0).recall
-    assert (recall.low, recall.high) == (None, None)
-    assert recall.value == pytest.approx(4 / 5)
-
-
-def nulls(document: object) -> int:
-    if isinstance(document, dict):
-        return sum(nulls(value) for value in document.values())
-    return int(document is None)
+    recall = figures(ROWS, resamples=0).recall
+    assert (recall.value, recall.low, recall.high) == (pytest.approx(4 / 5), None, None)
 
 
 def test_an_empty_cell_is_zeros_and_nulls() -> None:
-    rows = rows_by_hand().cell(99.0, None)
-    cell = figures(rows)
+    cell = figures(NONE)
     assert (cell.scenes, cell.true_sources) == (0, 0)
     document = json.loads(json.dumps(cell.model_dump(mode="json"), allow_nan=False))
     numbers = {"scenes", "true_sources", "estimated_sources", "matched_sources", "snr_db", "estimator"}
     for key, value in document.items():
         if key not in numbers and not isinstance(value, dict):
             assert value is None
-    assert nulls(document["azimuth_deg"]) == 11
-    assert nulls(document["gospa"]) == 5
+    stats = document["azimuth_deg"]
+    assert [*stats.values(), *stats["ratio"].values()].count(None) == 11
+    assert list(document["gospa"].values()) == [None] * 5
 
 
 def test_no_matched_sources_no_error_figures() -> None:
-    rows = rows_by_hand()
-    unmatched = SourceRows(
-        *(np.zeros_like(a) if a is rows.sources.matched else a for a in rows.sources.arrays())
-    )
-    stats = figures(EstimatorRows(rows.scenes, unmatched)).elevation_deg
+    unmatched = replace(ROWS.sources, matched=np.zeros_like(ROWS.sources.matched))
+    stats = figures(EstimatorRows(ROWS.scenes, unmatched)).elevation_deg
     assert (stats.sources, stats.rmse, stats.bound, stats.ratio.value, stats.ratio.low) == (0, *[None] * 4)
 
 
 def test_cells_select_by_bin_and_count() -> None:
-    rows = rows_by_hand().cell(0.0, 2)
+    rows = ROWS.cell(0.0, 2)
     assert rows.scenes.scene.tolist() == [5, 9]
     assert rows.sources.scene.tolist() == [5, 5, 9, 9, 9]
 
 
 def test_confusion_counts_scenes() -> None:
-    matrix = confusion(rows_by_hand().scenes, "nomp", None, max_sources=2)
-    assert matrix.true_counts == (1, 2)
-    assert matrix.estimated_counts == (0, 1, 2, 3)
+    matrix = confusion(ROWS.scenes, "nomp", None, max_sources=2)
+    assert (matrix.true_counts, matrix.estimated_counts) == ((1, 2), (0, 1, 2, 3))
     assert matrix.scenes == ((0, 1, 0, 0), (0, 0, 1, 1))
-
-
-def test_confusion_of_nothing_is_all_zero() -> None:
-    matrix = confusion(rows_by_hand().cell(99.0, None).scenes, "nomp", 99.0, max_sources=2)
-    assert matrix.scenes == ((0, 0, 0), (0, 0, 0))
+    assert confusion(NONE.scenes, "nomp", 99.0, max_sources=2).scenes == ((0, 0, 0), (0, 0, 0))
 
 
 def test_closeness_sorts_sources_by_their_nearest_neighbour() -> None:
-    cells = {c.coherence_high: c for c in closeness_cells(rows_by_hand().sources, "nomp") if c.true_sources}
+    cells = {c.coherence_high: c for c in closeness_cells(ROWS.sources, "nomp") if c.true_sources}
     found = {high: (c.true_sources, c.matched_sources, c.recall) for high, c in cells.items()}
     assert found == {0.0: (1, 1, 1.0), 0.1: (1, 1, 1.0), 0.5: (2, 1, 0.5), 1.0: (1, 1, 1.0)}
     assert cells[0.5].azimuth_ratio == pytest.approx(3.0)
@@ -178,6 +166,6 @@ def test_closeness_sorts_sources_by_their_nearest_neighbour() -> None:
 
 
 def test_closeness_of_nothing_is_null() -> None:
-    cells = closeness_cells(rows_by_hand().cell(99.0, None).sources, "nomp")
+    cells = closeness_cells(NONE.sources, "nomp")
     assert len(cells) == 11
     assert {(c.true_sources, c.recall, c.azimuth_ratio) for c in cells} == {(0, None, None)}

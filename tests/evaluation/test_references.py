@@ -41,7 +41,7 @@ class Told:
             return torch.where(used, values.double(), torch.nan)
 
         elevation, range_ = scenes.elevation + self.shift * moved, scenes.range + self.metres * moved
-        places = (padded(scenes.azimuth), padded(elevation), padded(range_))
+        places = map(padded, (scenes.azimuth, elevation, range_))
         std = (unknown, unknown, unknown)
         return Estimates(count, *places, padded(scenes.power), *std, scenes.noise_var.double())
 

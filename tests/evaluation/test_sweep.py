@@ -3,7 +3,9 @@
 import csv
 import io
 import json
+import re
 import struct
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -53,10 +55,7 @@ def test_an_estimator_breaks_below_nine_tenths_of_its_best(sweep: Sweep) -> None
     assert (good.estimator, good.broken_at) == ("good", ())
     assert (poor.estimator, poor.broken_at) == ("poor", (4, 8))
     assert poor.best_recall == sweep.points[3].cell("poor").recall.value
-    line = sweep_headline(sweep)
-    assert "good recall" in line
-    assert "holds throughout; poor" in line
-    assert line.endswith("breaks at 4, 8")
+    assert re.search("good recall.*holds throughout; poor.*breaks at 4, 8$", sweep_headline(sweep))
 
 
 def test_points_hold_the_margins_of_their_results(sweep: Sweep, evaluated: Evaluation) -> None:
@@ -76,9 +75,7 @@ def test_where_the_snr_is_swept_no_snr_is_stated(evaluated: Evaluation) -> None:
 
 def test_the_table_has_a_row_an_estimator_and_value(sweep: Sweep) -> None:
     table = sweep_table(sweep)
-    assert [row[:2] for row in table.rows[:5]] == [("good", n) for n in ("4", "8", "16", "32")] + [
-        ("poor", "4")
-    ]
+    assert [row[:2] for row in table.rows] == list(product(("good", "poor"), ("4", "8", "16", "32")))
     assert [row[-1] for row in table.rows if row[0] == "poor"] == ["broken", "broken", "", ""]
     assert {len(row) for row in table.rows} == {len(table.columns)}
 
@@ -89,9 +86,7 @@ def test_files_are_the_document_and_a_line_a_cell(sweep: Sweep, tmp_path: Path) 
     assert Sweep.model_validate_json(paths[0].read_text()) == sweep
     lines = list(csv.DictReader(io.StringIO(paths[1].read_text())))
     assert len(lines) == sum(len(point.cells) for point in sweep.points)
-    line = next(
-        x for x in lines if x["value"] == "8" and x["estimator"] == "poor" and x["num_sources"] == "2"
-    )
+    line = next(x for x in lines if (x["value"], x["estimator"], x["num_sources"]) == ("8", "poor", "2"))
     cell = next(c for c in sweep.points[1].cells if c.estimator == "poor" and c.num_sources == 2)
     assert float(line["recall_value"]) == cell.recall.value
     assert (line["key"], line["kind"], line["snr_db"]) == (KEY, "estimator", "")

@@ -19,7 +19,7 @@ from risctl.physics.polar import to_polar
 from tests.inference.conftest import make_scenes
 
 
-def _fitted() -> tuple[Observation, list[Hypothesis], CountRule]:
+def fitted() -> tuple[Observation, list[Hypothesis], CountRule]:
     physics, scenes = make_scenes(6, seed=2, snr_min_db=10.0, max_sources=3, min_sources=3)
     obs, geometry = Observation.build(scenes.y, scenes.H, scenes.codes), ArrayGeometry.from_config(physics)
     points = to_polar(scenes.azimuth, scenes.elevation, scenes.range)
@@ -31,7 +31,7 @@ def _fitted() -> tuple[Observation, list[Hypothesis], CountRule]:
 
 
 def test_features_have_the_stated_number_and_order() -> None:
-    obs, hypotheses, rule = _fitted()
+    obs, hypotheses, rule = fitted()
     evidence, head = evidences(hypotheses, rule), head_log_probabilities(torch.randn(6, 3))
     presence = torch.tensor([[1.0, 50.0, -3.0, 2.0]]).expand(6, -1)
     x = fusion_features(obs.y, hypotheses, evidence, head, presence)
@@ -44,7 +44,7 @@ def test_features_have_the_stated_number_and_order() -> None:
 
 
 def test_evidence_is_relative_to_the_best() -> None:
-    _, hypotheses, rule = _fitted()
+    _, hypotheses, rule = fitted()
     evidence = evidences(hypotheses, rule)
     assert torch.equal(evidence.amax(1), torch.zeros(6))
     assert (evidence.argmax(1) == 2).all()  # three sources at 10 dB or more, each where it is

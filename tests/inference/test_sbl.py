@@ -7,11 +7,11 @@ from risctl.inference.count import CountRule
 from risctl.inference.estimates import Estimates
 from risctl.inference.greedy import Search
 from risctl.inference.observation import Observation
-from risctl.inference.sbl import NUM_RANGES, OVERSAMPLING, SblEstimator, lattice_steps, schedule
+from risctl.inference.sbl import NUM_RANGES, OVERSAMPLING, SblEstimator, lattice_steps, merged_peaks, schedule
 from risctl.inference.sbl_learning import fixed_point_step, grid_responses, initial_powers, learn, prune
 from risctl.physics import ArrayGeometry, FieldOfView, simulate_scenes
 from risctl.physics.grid import PolarGrid
-from tests.oracle.likelihood import snapshot_covariance
+from tests.oracle import snapshot_covariance
 
 SMALL = PhysicsConfig(ris_columns=6, ris_rows=5, num_antennas=8, num_snapshots=6, max_sources=3)
 WIDE, DOUBLE = torch.complex128, torch.float64
@@ -211,3 +211,42 @@ def assert_same(a, b):
     assert torch.equal(a.num_sources, b.num_sources)
     for name in ("azimuth", "elevation", "range", "power", "noise_var", "std_azimuth"):
         torch.testing.assert_close(getattr(a, name), getattr(b, name), rtol=1e-6, atol=1e-8, equal_nan=True)
+
+
+AXIS = torch.arange(11) * 0.1
+LATTICE = torch.cartesian_prod(AXIS, AXIS, AXIS[:3])
+
+
+def peaks(gamma, count):
+    box = torch.tensor([0.15, 0.15, 0.15])
+    return merged_peaks(gamma, LATTICE.expand(len(gamma), -1, -1), count, box, box)
+
+
+def powers(*places):
+    """Powers [1, G] of the lattice, zero but within a radius of each ``(point, radius, power)``."""
+    gamma = torch.zeros(1, len(LATTICE))
+    for point, radius, power in places:
+        gamma[0, (LATTICE - torch.tensor(point)).norm(dim=1) < radius] = power
+    return gamma
+
+
+def test_a_peak_is_the_centroid_of_its_neighbourhood():
+    found = peaks(powers(([0.5, 0.5, 0.1], 1e-3, 3.0), ([0.6, 0.5, 0.1], 1e-3, 1.0)), 1)
+    torch.testing.assert_close(found[0], torch.tensor([[0.525, 0.5, 0.1]]))
+
+
+def test_merged_power_outranks_a_taller_spike():
+    six_neighbours = ([0.8, 0.8, 0.1], 0.101, 1.0)
+    found = peaks(powers(([0.1, 0.1, 0.0], 1e-3, 5.0), six_neighbours), 2)
+    torch.testing.assert_close(found[0], torch.tensor([[0.8, 0.8, 0.1], [0.1, 0.1, 0.0]]))
+
+
+def test_peaks_are_nested_in_their_number():
+    gamma = torch.rand(3, len(LATTICE), generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(peaks(gamma, 5)[:, :3], peaks(gamma, 3))
+
+
+def test_no_power_left_still_gives_lattice_points():
+    found = peaks(powers((LATTICE[7].tolist(), 1e-3, 1.0)), 3)
+    assert bool(torch.isfinite(found).all())
+    torch.testing.assert_close(found[0, 0], LATTICE[7])

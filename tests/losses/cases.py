@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 
 import numpy as np
@@ -40,15 +41,12 @@ class Case:
     def leaves(self) -> tuple[Tensor, ...]:
         return tuple(getattr(self, name) for name in self.LEAVES)
 
-    def prediction(self) -> Prediction:
-        return Prediction(*self.leaves())
-
     def forward(self) -> Forward:
         pred = predicted_covariance(self.A_angle, self.A_range, COVARIANCE.range_weight)
         beta = torch.full((len(self.power),), self.beta, dtype=self.samp.real.dtype, device=self.samp.device)
         samp = LowRank(self.samp)
         blend = blended_covariance(pred, samp, beta, COVARIANCE.eps_cov)
-        return Forward(self.prediction(), Covariances(samp, pred, blend, beta, self.samp.mT))
+        return Forward(Prediction(*self.leaves()), Covariances(samp, pred, blend, beta, self.samp.mT))
 
     def terms(self, loss: LossConfig = LOSS) -> dict[str, Tensor]:
         return per_scene_terms(self.forward(), self.truth, loss, self.geometry)
@@ -63,19 +61,20 @@ class Case:
         columns = {name: getattr(self, name)[..., order] for name in ("A_angle", "A_range", "power")}
         return replace(self, **columns, position=self.position[:, order])
 
+    def map(self, change: Callable[[Tensor], Tensor]) -> Case:
+        parts = {name: change(getattr(self, name)) for name in (*self.LEAVES, "samp")}
+        return replace(self, **parts, truth=map_truth(self.truth, change))
+
     def scenes(self, index: slice) -> Case:
-        parts = {name: getattr(self, name)[index] for name in (*self.LEAVES, "samp")}
-        return replace(self, **parts, truth=select(self.truth, index))
+        return self.map(lambda x: x[index])
 
     def to(self, device: torch.device | str) -> Case:
-        parts = {name: getattr(self, name).to(device) for name in (*self.LEAVES, "samp")}
-        truth = Truth(**{f.name: getattr(self.truth, f.name).to(device) for f in fields(Truth)})
         geometry = self.geometry.to(device, self.geometry.positions.dtype)
-        return replace(self, **parts, truth=truth, geometry=geometry)
+        return replace(self.map(lambda x: x.to(device)), geometry=geometry)
 
 
-def select(truth: Truth, index: slice) -> Truth:
-    return Truth(**{f.name: getattr(truth, f.name)[index] for f in fields(Truth)})
+def map_truth(truth: Truth, change: Callable[[Tensor], Tensor]) -> Truth:
+    return Truth(**{f.name: change(getattr(truth, f.name)) for f in fields(Truth)})
 
 
 def simulated(physics: PhysicsConfig = PHYSICS, count: int = 8, seed: int = 5) -> Scenes:
@@ -83,25 +82,20 @@ def simulated(physics: PhysicsConfig = PHYSICS, count: int = 8, seed: int = 5) -
 
 
 def build(
-    error: float,
-    scenes: Scenes | None = None,
-    physics: PhysicsConfig = PHYSICS,
-    dtype: torch.dtype = torch.float64,
-    beta: float = 0.3,
-    seed: int = 0,
+    error: float, scenes: Scenes | None = None, physics: PhysicsConfig = PHYSICS, beta: float = 0.3
 ) -> Case:
     """A prediction that is the truth at ``error = 0`` and drifts off it along one fixed direction."""
     scenes = simulated(physics) if scenes is None else scenes
     geometry = ArrayGeometry.from_config(physics, dtype=torch.float64)
     truth = Truth.of(scenes, geometry)
-    draw = torch.Generator().manual_seed(seed)
+    draw = torch.Generator().manual_seed(0)
     noise = [torch.randn(truth.A.shape, dtype=torch.complex128, generator=draw) for _ in range(2)]
     drift = torch.rand(truth.position.shape, dtype=torch.float64, generator=draw) - 0.5
     logits = torch.nn.functional.one_hot(truth.num_sources - 1, physics.max_sources).double()
     position = truth.position + error * torch.tensor([0.6, 0.4, 0.8]) * drift
     samp = truth.covariance().F
     samp = torch.cat([samp, torch.randn(samp.shape, dtype=samp.dtype, generator=draw)], dim=-1)
-    case = Case(
+    return Case(
         A_angle=truth.A * truth.power.sqrt().unsqueeze(-2) + error * noise[0],
         A_range=error * noise[1],
         count_logits=12.0 * (1.0 - error) * logits,
@@ -112,7 +106,6 @@ def build(
         geometry=geometry,
         beta=beta,
     )
-    return case if dtype == torch.float64 else single(case)
 
 
 def single(case: Case) -> Case:
@@ -121,6 +114,4 @@ def single(case: Case) -> Case:
     def narrow(x: Tensor) -> Tensor:
         return x.to({torch.float64: torch.float32, torch.complex128: torch.complex64}.get(x.dtype, x.dtype))
 
-    parts = {name: narrow(getattr(case, name)) for name in (*Case.LEAVES, "samp")}
-    truth = Truth(**{f.name: narrow(getattr(case.truth, f.name)) for f in fields(Truth)})
-    return replace(case, **parts, truth=truth, geometry=case.geometry.to("cpu", torch.float32))
+    return replace(case.map(narrow), geometry=case.geometry.to("cpu", torch.float32))

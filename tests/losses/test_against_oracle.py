@@ -59,9 +59,8 @@ def test_equals_the_definition(error: float, precise: bool) -> None:
         assert tuple(wanted) == TERMS
         for name in TERMS:
             tolerance = 1e-9 if precise else 1e-5
-            assert float(found[name][scene]) == pytest.approx(wanted[name], rel=tolerance, abs=tolerance), (
-                name
-            )
+            close = pytest.approx(wanted[name], rel=tolerance, abs=tolerance)
+            assert float(found[name][scene]) == close, name
 
 
 def test_the_oracle_sees_every_term_at_work() -> None:

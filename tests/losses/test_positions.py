@@ -1,12 +1,10 @@
 """Assignment against the Hungarian method, and what the distances make of slots and power."""
 
 import math
-from dataclasses import replace
 
 import pytest
 import torch
 from scipy.optimize import linear_sum_assignment
-from torch import Tensor
 
 from risctl.config import LossConfig
 from risctl.losses import match_slots
@@ -46,39 +44,29 @@ def test_matching_finds_the_slots_again() -> None:
 
 
 @pytest.mark.parametrize(
-    ("axis", "change", "expected"),
+    ("axis", "change", "expected", "loss"),
     [
-        (0, 0.2, 0.2**2 / 2),
-        (1, -0.2, (1.5 * 0.2) ** 2 / 2),
-        (2, math.exp(0.3), 0.3**2 / 2),
-        (2, math.exp(2.0), 1.5),
+        (0, 0.2, 0.2**2 / 2, LOSS),
+        (1, -0.2, (1.5 * 0.2) ** 2 / 2, LOSS),
+        (2, math.exp(0.3), 0.3**2 / 2, LOSS),
+        (2, math.exp(2.0), 1.5, LOSS),
+        (0, 0.3, 0.3 - 0.05, LossConfig(aux_beta=0.1)),
     ],
 )
-def test_aux_in_radians_and_nepers(axis: int, change: float, expected: float) -> None:
-    position = CASE.position.clone()
+def test_aux_is_in_radians_and_nepers_and_turns_linear_at_its_parameter(
+    axis: int, change: float, expected: float, loss: LossConfig
+) -> None:
+    position = CASE.position[:, :1].repeat(1, 5, 1)
     position[..., axis] = position[..., axis] * change if axis == 2 else position[..., axis] + change
-    alone = CASE.truth.num_sources == 1
-    position = position[:, :1].expand(-1, 5, -1)
-    values = matched_distance(position, CASE.truth, LOSS)[alone]
+    values = matched_distance(position, CASE.truth, loss)[CASE.truth.num_sources == 1]
     torch.testing.assert_close(values, torch.full_like(values, expected))
-
-
-def test_aux_turns_linear_at_its_parameter() -> None:
-    position = CASE.position[:, :1].expand(-1, 5, -1) + torch.tensor([0.3, 0.0, 0.0], dtype=torch.float64)
-    alone = CASE.truth.num_sources == 1
-    values = matched_distance(position, CASE.truth, LossConfig(aux_beta=0.1))[alone]
-    torch.testing.assert_close(values, torch.full_like(values, 0.3 - 0.05))
-
-
-def chamfer(position: Tensor, power: Tensor) -> Tensor:
-    return direction_chamfer(position, power, CASE.truth)
 
 
 def test_empty_slots_do_not_count_wherever_they_are() -> None:
     moved = torch.where(CASE.truth.mask.unsqueeze(-1), CASE.position, CASE.position + 0.7)
-    assert float(chamfer(moved, CASE.power).max()) == 0.0
-    spread = torch.full_like(CASE.power, 0.2)
-    assert float(chamfer(moved, spread)[CASE.truth.num_sources < 5].min()) > 0.05
+    assert float(direction_chamfer(moved, CASE.power, CASE.truth).max()) == 0.0
+    spread = direction_chamfer(moved, torch.full_like(CASE.power, 0.2), CASE.truth)
+    assert float(spread[CASE.truth.num_sources < 5].min()) > 0.05
 
 
 def test_an_empty_slot_is_no_hit() -> None:
@@ -86,7 +74,7 @@ def test_an_empty_slot_is_no_hit() -> None:
     power = CASE.power.clone()
     power[:, 0] = 0.0
     several = CASE.truth.num_sources > 1
-    missed = chamfer(CASE.position, power)[several]
+    missed = direction_chamfer(CASE.position, power, CASE.truth)[several]
     nearest = 2.0 / CASE.truth.num_sources[several].double()
     assert bool((missed > 0.02).all())
     assert bool((missed <= nearest + 1e-12).all())
@@ -104,7 +92,7 @@ def test_range_zero_is_survived() -> None:
     position = CASE.position.clone()
     position[..., 2] = 0.0
     position.requires_grad_()
-    value = matched_distance(position, replace(CASE.truth), LOSS)
+    value = matched_distance(position, CASE.truth, LOSS)
     (gradient,) = torch.autograd.grad(value.sum(), position)
     assert bool(torch.isfinite(value).all())
     assert bool(torch.isfinite(gradient).all())

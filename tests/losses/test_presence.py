@@ -1,7 +1,7 @@
 """The network's own terms: zero at the truth, growing with the error, at the right cells."""
 
 import math
-from dataclasses import fields, replace
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -33,6 +33,7 @@ from risctl.model.slots import (
 )
 from risctl.physics import ArrayGeometry, FieldOfView, simulate_scenes
 from risctl.physics.polar import from_polar
+from tests.losses.cases import map_truth
 
 SHAPE = (16, 32)
 
@@ -43,9 +44,8 @@ def truth(geometry: ArrayGeometry) -> Truth:
     return Truth.of(simulate_scenes(PhysicsConfig(), rng, 12), geometry)
 
 
-def _prediction(maps: Tensor | None) -> Prediction:
-    empty = torch.zeros(1)
-    return Prediction(empty, empty, empty, empty, empty, maps)
+def _terms(maps: Tensor | None, truth: Truth, view: FieldOfView) -> dict[str, Tensor]:
+    return detection_terms(Prediction(*[torch.zeros(1)] * 5, maps), truth, view)
 
 
 def _perfect(truth: Truth, view: FieldOfView) -> Tensor:
@@ -64,7 +64,7 @@ def _perfect(truth: Truth, view: FieldOfView) -> Tensor:
 
 
 def test_perfect_maps_cost_nothing(truth: Truth, view: FieldOfView) -> None:
-    found = detection_terms(_prediction(_perfect(truth, view)), truth, view)
+    found = _terms(_perfect(truth, view), truth, view)
     assert tuple(found) == DETECTION_TERMS
     for name in ("presence", "offset", "range", "power"):
         assert float(found[name]) == pytest.approx(0.0, abs=1e-3), name
@@ -93,11 +93,10 @@ def test_perfect_maps_decode_to_the_truth(truth: Truth, view: FieldOfView) -> No
 def test_errors_cost_more_the_larger_they_are(
     channel: int, name: str, step: float, truth: Truth, view: FieldOfView
 ) -> None:
-    values = []
-    for size in (0.0, 1.0, 2.0):
-        maps = _perfect(truth, view)
-        maps[:, channel] += size * step
-        values.append(float(detection_terms(_prediction(maps), truth, view)[name]))
+    maps, values = _perfect(truth, view), []
+    for _ in range(3):
+        values.append(float(_terms(maps, truth, view)[name]))
+        maps[:, channel] += step
     assert values[0] < values[1] < values[2]
 
 
@@ -105,14 +104,14 @@ def test_the_power_is_relative_to_the_scene(truth: Truth, view: FieldOfView) -> 
     maps = _perfect(truth, view)
     maps[:, POWER] = 0.0
     scaled = replace(truth, power=truth.power * 7.0)
-    one, other = (detection_terms(_prediction(maps), t, view)["power"] for t in (truth, scaled))
+    one, other = (_terms(maps, t, view)["power"] for t in (truth, scaled))
     torch.testing.assert_close(one, other)
     assert float(one) > 0.05
 
 
 def test_only_the_standard_deviation_learns_from_its_term(truth: Truth, view: FieldOfView) -> None:
     maps = _perfect(truth, view).requires_grad_()
-    detection_terms(_prediction(maps), truth, view)["std"].backward()
+    _terms(maps, truth, view)["std"].backward()
     assert maps.grad is not None
     used = maps.grad.abs().sum((0, 2, 3)) > 0
     assert used.nonzero().flatten().tolist() == [RANGE_STD]
@@ -128,7 +127,7 @@ def test_the_standard_deviation_settles_at_the_error(truth: Truth, view: FieldOf
     def cost(std: float) -> float:
         low, high = LOG_STD_LIMITS
         maps[:, RANGE_STD] = torch.logit(torch.tensor((math.log(std) - low) / (high - low)))
-        return float(detection_terms(_prediction(maps), truth, view)["std"])
+        return float(_terms(maps, truth, view)["std"])
 
     assert cost(0.1) < cost(0.08)
     assert cost(0.1) < cost(0.125)
@@ -153,8 +152,8 @@ def test_empty_slots_leave_no_target(truth: Truth, view: FieldOfView) -> None:
     moved = truth.position.clone()
     moved[~truth.mask] = torch.tensor([0.5, 0.2, 3.0])
     maps = torch.randn(len(truth.power), NUM_CHANNELS, *SHAPE, generator=torch.Generator().manual_seed(0))
-    found = detection_terms(_prediction(maps), truth, view)
-    other = detection_terms(_prediction(maps), replace(truth, position=moved), view)
+    found = _terms(maps, truth, view)
+    other = _terms(maps, replace(truth, position=moved), view)
     for name, x in found.items():
         torch.testing.assert_close(x, other[name], rtol=0.0, atol=0.0)
 
@@ -162,11 +161,9 @@ def test_empty_slots_leave_no_target(truth: Truth, view: FieldOfView) -> None:
 def test_a_batch_is_the_mean_of_its_parts(truth: Truth, view: FieldOfView) -> None:
     """However many sources each part has: batches are shared between processes, or accumulated."""
     maps = torch.randn(len(truth.power), NUM_CHANNELS, *SHAPE, generator=torch.Generator().manual_seed(2))
-    whole = detection_terms(_prediction(maps), truth, view)
-    parts = []
-    for rows in (slice(0, 6), slice(6, 12)):
-        part = Truth(**{field.name: getattr(truth, field.name)[rows] for field in fields(truth)})
-        parts.append(detection_terms(_prediction(maps[rows]), part, view))
+    whole = _terms(maps, truth, view)
+    halves = (slice(0, 6), slice(6, 12))
+    parts = [_terms(maps[rows], map_truth(truth, lambda x, rows=rows: x[rows]), view) for rows in halves]
     for name, value in whole.items():
         assert float(value) == pytest.approx(sum(float(part[name]) for part in parts) / 2, rel=1e-5)
 
@@ -186,19 +183,17 @@ def test_focal_loss_limits() -> None:
     assert bool(torch.isfinite(extreme.grad).all())
 
 
-def test_gradients_are_right(truth: Truth, view: FieldOfView, geometry64: ArrayGeometry) -> None:
+def test_gradients_are_right(view: FieldOfView, geometry64: ArrayGeometry) -> None:
     rng = np.random.Generator(np.random.SFC64(6))
     few = Truth.of(simulate_scenes(PhysicsConfig(), rng, 2), geometry64)
     generator = torch.Generator().manual_seed(0)
     maps = torch.randn(2, NUM_CHANNELS, 4, 8, generator=generator, dtype=torch.float64).requires_grad_()
     for name in ("presence", "offset", "range", "power"):
-        assert torch.autograd.gradcheck(
-            lambda x, n=name: detection_terms(_prediction(x), few, view)[n], (maps,), fast_mode=True
-        )
+        assert torch.autograd.gradcheck(lambda x, n=name: _terms(x, few, view)[n], (maps,), fast_mode=True)
 
 
 def test_weights_are_the_section_s_and_no_maps_no_terms(truth: Truth, view: FieldOfView) -> None:
     loss = LossConfig(detection_presence=0.7)
     assert tuple(detection_weights(loss)) == DETECTION_TERMS
     assert detection_weights(loss)["presence"] == 0.7
-    assert detection_terms(_prediction(None), truth, view) == {}
+    assert _terms(None, truth, view) == {}

@@ -21,12 +21,11 @@ def test_covariance_is_the_definition(geometry64: ArrayGeometry) -> None:
     truth = Truth.of(SCENES, geometry64)
     R = truth.covariance().dense().numpy()
     for i, K in enumerate(SCENES.num_sources.tolist()):
-        position = np.stack(
-            [x[i, :K].double().numpy() for x in (SCENES.azimuth, SCENES.elevation, SCENES.range)]
-        )
-        expected = true_covariance(steering_matrix(Array(), position.T), SCENES.power[i, :K].double().numpy())
+        polar = (SCENES.azimuth, SCENES.elevation, SCENES.range)
+        position = np.stack([x[i, :K].double().numpy() for x in polar], axis=1)
+        expected = true_covariance(steering_matrix(Array(), position), SCENES.power[i, :K].double().numpy())
         np.testing.assert_allclose(R[i], expected, rtol=0, atol=1e-9)
-        np.testing.assert_allclose(truth.position[i, :K].numpy(), position.T, rtol=1e-12)
+        np.testing.assert_allclose(truth.position[i, :K].numpy(), position, rtol=1e-12)
     np.testing.assert_allclose(np.trace(R, axis1=1, axis2=2).real, 144.0)
 
 

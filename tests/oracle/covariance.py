@@ -1,21 +1,18 @@
-"""Ridge back-projection and sample covariance by the textbook formulas."""
+"""Back-projection, sample, predicted and blended covariance as dense matrices, by the definition."""
 
 import numpy as np
 
 
-def ridge_strength(Phi_l: np.ndarray, tikhonov_alpha: float = 1e-3) -> float:
-    """alpha_l = tikhonov_alpha (tr(Phi_l^H Phi_l)/N + 1e-12)."""
-    gram = Phi_l.conj().T @ Phi_l
-    return float(tikhonov_alpha * (np.trace(gram).real / len(gram) + 1e-12))
-
-
 def back_projection(Phi: np.ndarray, y: np.ndarray, tikhonov_alpha: float = 1e-3) -> np.ndarray:
-    """a [L,N]: a_l = (Phi_l^H Phi_l + alpha_l I_N)^{-1} Phi_l^H y_l, by an N x N solve."""
+    """a [L,N]: a_l = (Phi_l^H Phi_l + alpha_l I_N)^{-1} Phi_l^H y_l, by an N x N solve.
+
+    alpha_l = tikhonov_alpha (tr(Phi_l^H Phi_l)/N + 1e-12).
+    """
     rows = []
     for Phi_l, y_l in zip(Phi, y, strict=True):
-        alpha = ridge_strength(Phi_l, tikhonov_alpha)
-        normal = Phi_l.conj().T @ Phi_l + alpha * np.eye(Phi_l.shape[1])
-        rows.append(np.linalg.solve(normal, Phi_l.conj().T @ y_l))
+        gram, N = Phi_l.conj().T @ Phi_l, Phi_l.shape[1]
+        alpha = tikhonov_alpha * (np.trace(gram).real / N + 1e-12)
+        rows.append(np.linalg.solve(gram + alpha * np.eye(N), Phi_l.conj().T @ y_l))
     return np.stack(rows)
 
 
@@ -37,3 +34,15 @@ def sample_covariance(a: np.ndarray, center: bool = True) -> np.ndarray:
     for a_l in a:
         total += np.outer(a_l, a_l.conj())
     return to_trace_n(total / (max(num_snapshots - 1, 1) if center else num_snapshots))
+
+
+def predicted_covariance(A_angle: np.ndarray, A_range: np.ndarray, range_weight: float = 0.3) -> np.ndarray:
+    """R_pred [N,N] = A_angle A_angle^H + range_weight A_range A_range^H, Hermitian, trace N."""
+    return to_trace_n(A_angle @ A_angle.conj().T + range_weight * A_range @ A_range.conj().T)
+
+
+def blended_covariance(
+    R_pred: np.ndarray, R_samp: np.ndarray, beta: float = 0.3, eps_cov: float = 1e-3
+) -> np.ndarray:
+    """R_blend [N,N] = (1 - beta) R_pred + beta R_samp, Hermitian, trace N, then eps_cov I added."""
+    return to_trace_n((1.0 - beta) * R_pred + beta * R_samp) + eps_cov * np.eye(len(R_pred))

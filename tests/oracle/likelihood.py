@@ -54,9 +54,3 @@ def residual_energy(array: Array, Phi: np.ndarray, y: np.ndarray, positions: np.
     """V = sum_l min_x ||y_l - Phi_l A x||^2."""
     x = fitted_amplitudes(array, Phi, y, positions)
     return float(np.sum(np.abs(y - noise_free(Phi, steering_matrix(array, positions), x)) ** 2))
-
-
-def concentrated_nll(array: Array, Phi: np.ndarray, y: np.ndarray, positions: np.ndarray) -> float:
-    """-max over x, sigma^2 of the conditional log-likelihood: L M (log(pi V/(L M)) + 1)."""
-    variance = residual_energy(array, Phi, y, positions) / y.size
-    return float(y.size * (np.log(np.pi * variance) + 1.0))

@@ -135,9 +135,6 @@ def test_sample_covariance_of_the_sources_tends_to_theirs() -> None:
     assert deviation.abs().max() < 4.5 / math.sqrt(4000)
 
 
-# Sources
-
-
 def test_k_is_uniform(many: Scenes) -> None:
     assert stats.chisquare(np.bincount(many.num_sources.numpy(), minlength=6)[1:]).pvalue > 1e-3
     drawn = draw_num_sources(np.random.default_rng(1), PhysicsConfig(min_sources=2, max_sources=4), 3000, 0)
@@ -255,9 +252,6 @@ def test_the_snr_is_drawn_as_configured(values: tuple[float, ...]) -> None:
         assert stats.chisquare(counts).pvalue > 1e-3
     else:
         assert stats.kstest(snr, stats.uniform(-5, 25).cdf).pvalue > 1e-3
-
-
-# Randomness
 
 
 @each_variant
