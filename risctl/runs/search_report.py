@@ -8,7 +8,7 @@ from pathlib import Path
 
 from risctl.data import write_atomically
 from risctl.errors import CheckFailedError
-from risctl.plots.trials import draw_search
+from risctl.plots.search import draw_search
 from risctl.runs.directory import SIGNAL_STATUS
 from risctl.runs.documents import write_json
 from risctl.search import SearchOutcome, SearchPlan, TrialRecord

@@ -29,6 +29,7 @@ from risctl.evaluation import (
     timing_table,
     write_evaluation,
 )
+from risctl.evaluation.results import find
 from risctl.inference import build_estimator
 
 Evaluate = Callable[..., Evaluation]
@@ -73,7 +74,7 @@ def test_a_function_of_one_scene_is_scored_as_the_estimator_behind_it(
         a_rows, b_rows = (getattr(one.rows["x"], kind).arrays() for one in (same, expected))
         for a, b in zip(a_rows, b_rows, strict=True):
             np.testing.assert_array_equal(a, b)
-    assert same.results.timing("x").cpu_seconds > 0
+    assert find(same.results.timings, estimator="x").cpu_seconds > 0
 
 
 def test_plain_positions_have_no_deviations_and_may_be_many_or_none(run: Evaluate, tmp_path: Path) -> None:
@@ -81,7 +82,7 @@ def test_plain_positions_have_no_deviations_and_may_be_many_or_none(run: Evaluat
     evaluation = run(ExternalEstimator("x", partial(found_at, place)))
     cell = evaluation.results.cell("x")
     assert cell.estimated_sources == 9 * 60
-    assert evaluation.results.confusion_of("x").estimated_counts[-1] == 9
+    assert find(evaluation.results.confusion, estimator="x", snr_db=None).estimated_counts[-1] == 9
     assert (cell.azimuth_deg.with_std, cell.azimuth_deg.within_1_sigma) == (0, None)
     for table in (detection_table, accuracy_table, median_table, count_table, closeness_table):
         assert table(evaluation.results).rows
