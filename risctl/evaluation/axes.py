@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from risctl.config import Config
 from risctl.config.parse import check_keys, known_keys, parse_override
@@ -52,7 +51,8 @@ def _parse(word: str) -> Axis:
     key, equals, text = (part.strip() for part in word.partition("="))
     if not equals or "." not in key:
         raise InputError(SWEEP, "", "section.key=v1,v2,...", repr(word))
-    _check_key(key)
+    if key != SNR:
+        _check_key(key)
     if text.startswith("[") and text.endswith("]"):
         text = text[1:-1]
     texts = [part.strip() for part in text.split(",")]
@@ -60,13 +60,17 @@ def _parse(word: str) -> Axis:
         values = tuple(parse_override(f"{key}={part}")[1] for part in texts)
     except InputError as error:
         raise InputError(SWEEP, key, "values like 4,8,16", error.got) from None
-    _check_values(key, values, texts)
+    if not all(isinstance(value, bool | int | float | str) for value in values):
+        raise InputError(SWEEP, key, "scalar values", ", ".join(texts))
+    if not 2 <= len(values) <= MAX_VALUES:
+        raise InputError(SWEEP, key, f"2 to {MAX_VALUES} values", len(values))
+    for value, part in zip(values, texts, strict=True):
+        if values.count(value) > 1:
+            raise InputError(SWEEP, key, "every value once", f"{part} twice")
     return Axis(key, values, word)
 
 
 def _check_key(key: str) -> None:
-    if key == SNR:
-        return
     if key in known_keys(Config)[1]:
         raise InputError(SWEEP, key, "one setting", "a table of settings")
     check_keys({key: None}, Config, SWEEP)
@@ -74,13 +78,3 @@ def _check_key(key: str) -> None:
         raise InputError(SWEEP, key, f"{SNR} (an evaluation has cells of equal size)", "this key")
     if key.partition(".")[0] not in SECTIONS:
         raise InputError(SWEEP, key, f"a key of {', '.join(SECTIONS)}", "this section")
-
-
-def _check_values(key: str, values: Sequence[Any], texts: Sequence[str]) -> None:
-    if not all(isinstance(value, bool | int | float | str) for value in values):
-        raise InputError(SWEEP, key, "scalar values", ", ".join(texts))
-    if not 2 <= len(values) <= MAX_VALUES:
-        raise InputError(SWEEP, key, f"2 to {MAX_VALUES} values", len(values))
-    for value, text in zip(values, texts, strict=True):
-        if list(values).count(value) > 1:
-            raise InputError(SWEEP, key, "every value once", f"{text} twice")

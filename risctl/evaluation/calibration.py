@@ -6,10 +6,11 @@ minimises the cross-entropy of the source count. The epoch that is best on the v
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from copy import deepcopy
 from dataclasses import dataclass, fields
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -47,9 +48,6 @@ class CountData:
     num_sources: Tensor
     snr_db: Tensor
 
-    def __len__(self) -> int:
-        return len(self.num_sources)
-
     @staticmethod
     def concatenate(parts: Sequence[CountData]) -> CountData:
         """All `parts` in order."""
@@ -57,19 +55,13 @@ class CountData:
         return CountData(**{name: torch.cat([getattr(p, name) for p in parts]) for name in names})
 
 
-@dataclass(frozen=True)
-class CountCollector:
-    """Runs the moves on chunks of scenes and collects the inputs of the fusion."""
-
-    estimator: LearnedEstimator
-
-    @torch.no_grad()
-    def __call__(self, chunk: Chunk) -> CountData:
-        """Collect the scenes of a chunk."""
-        scenes = chunk.unpack()
-        obs = Observation.build(scenes.y, scenes.H, scenes.codes)
-        found = self.estimator.count_hypotheses(obs, self.estimator.forward(obs.y, obs.H, obs.codes))
-        return CountData(found.head, found.evidence, found.features, scenes.num_sources.long(), scenes.snr_db)
+@torch.no_grad()
+def count_data(estimator: LearnedEstimator, chunk: Chunk) -> CountData:
+    """Run the moves on a chunk of scenes for the inputs of the fusion."""
+    scenes = chunk.unpack()
+    obs = Observation.build(scenes.y, scenes.H, scenes.codes)
+    found = estimator.count_hypotheses(obs, estimator.forward(obs.y, obs.H, obs.codes))
+    return CountData(found.head, found.evidence, found.features, scenes.num_sources.long(), scenes.snr_db)
 
 
 @dataclass(frozen=True)
@@ -92,9 +84,8 @@ def collect_counts(
 ) -> CountData:
     """Run the moves on scenes ``start .. start + count - 1`` of `source`."""
     parts: list[CountData] = []
-    with closing(
-        map_in_order(CountCollector(estimator), read_chunks(source, start, start + count, CHUNK), workers)
-    ) as coming:
+    chunks = read_chunks(source, start, start + count, CHUNK)
+    with closing(map_in_order(partial(count_data, estimator), chunks, workers)) as coming:
         for part in coming:
             parts.append(part)
             if progress is not None:
@@ -110,8 +101,18 @@ def fit_fusion(train: CountData, validation: CountData, seed: int) -> Fit:
     network.mean.copy_(train.figures.mean(0))
     network.std.copy_(train.figures.std(0).clamp_min(LEAST_STD))
     generator = torch.Generator().manual_seed(seed)
+    batches = max(1, len(train.num_sources) // BATCH)
+    optimiser = torch.optim.AdamW(network.parameters(), lr=RATE, weight_decay=DECAY)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, EPOCHS * batches)
     best = _validated(network, validation, 0)
-    for epoch, _ in enumerate(_epochs(network, train, generator), start=1):
+    for epoch in range(1, EPOCHS + 1):
+        order = torch.randperm(len(train.num_sources), generator=generator)
+        for rows in order.tensor_split(batches):
+            scores = network(train.head[rows], train.evidence[rows], train.figures[rows])
+            optimiser.zero_grad()
+            torch.autograd.backward(cross_entropy(scores, train.num_sources[rows] - 1))
+            optimiser.step()
+            schedule.step()
         now = _validated(network, validation, epoch)
         best = now if now.cross_entropy < best.cross_entropy else best
     return best
@@ -120,21 +121,6 @@ def fit_fusion(train: CountData, validation: CountData, seed: int) -> Fit:
 def count_accuracy(scores: Tensor, data: CountData) -> float:
     """Share of the scenes whose largest score [S, K_max] is that of the true count."""
     return float((scores.argmax(1) + 1 == data.num_sources).double().mean())
-
-
-def _epochs(network: CountFusion, data: CountData, generator: torch.Generator) -> Iterator[None]:
-    batches = max(1, len(data) // BATCH)
-    optimiser = torch.optim.AdamW(network.parameters(), lr=RATE, weight_decay=DECAY)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, EPOCHS * batches)
-    for _ in range(EPOCHS):
-        order = torch.randperm(len(data), generator=generator)
-        for rows in order.tensor_split(batches):
-            scores = network(data.head[rows], data.evidence[rows], data.figures[rows])
-            optimiser.zero_grad()
-            torch.autograd.backward(cross_entropy(scores, data.num_sources[rows] - 1))
-            optimiser.step()
-            schedule.step()
-        yield
 
 
 @torch.no_grad()

@@ -11,23 +11,17 @@ import io
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from pydantic import ValidationError
 
 from risctl.data.atomic import storage_errors, write_atomically
 from risctl.errors import DamagedFileError, InputError
-from risctl.evaluation.results import SCHEMA_VERSION, Cell, Confusion, Record, Results
+from risctl.evaluation.results import SCHEMA_VERSION, AnyRecord, Confusion, Record, Results
 from risctl.evaluation.rows import Rows, SceneRows, SourceRows
 from risctl.evaluation.run import Evaluation
 from risctl.evaluation.sweep import Sweep, value_text
-
-RESULTS, CELLS, CONFUSION, CLOSENESS = "results.json", "cells.csv", "confusion.csv", "closeness.csv"
-SCENES, SOURCES = "scenes.csv", "sources.csv"
-
-AnyRecord = TypeVar("AnyRecord", bound=Record)
 
 
 class StoredPoint(Record):
@@ -45,16 +39,16 @@ def write_evaluation(directory: Path, evaluation: Evaluation) -> list[Path]:
     """
     results, rows = evaluation.results, evaluation.rows
     contents = {
-        CELLS: records_csv(results.cells),
-        CLOSENESS: records_csv(results.closeness),
-        CONFUSION: confusion_csv(results.confusion),
-        SCENES: rows_csv({name: part.scenes for name, part in rows.items()}, SceneRows),
-        SOURCES: rows_csv({name: part.sources for name, part in rows.items()}, SourceRows),
-        RESULTS: record_json(results),
+        "results.json": record_json(results),
+        "cells.csv": records_csv(results.cells),
+        "closeness.csv": records_csv(results.closeness),
+        "confusion.csv": confusion_csv(results.confusion),
+        "scenes.csv": rows_csv({name: part.scenes for name, part in rows.items()}, SceneRows),
+        "sources.csv": rows_csv({name: part.sources for name, part in rows.items()}, SourceRows),
     }
-    for name, text in contents.items():
+    for name, text in reversed(contents.items()):  # the results last: where they are, all of it is
         write_atomically(directory / name, text.encode())
-    return [directory / name for name in (RESULTS, CELLS, CLOSENESS, CONFUSION, SCENES, SOURCES)]
+    return [directory / name for name in contents]
 
 
 def read_results(path: Path) -> Results:
@@ -112,12 +106,12 @@ def write_sweep(directory: Path, sweep: Sweep) -> list[Path]:
 
 
 def sweep_stem(key: str) -> str:
-    """Return the file name of a sweep without its suffix: `sweep_num_snapshots`."""
+    """File name of a sweep without its suffix: `sweep_num_snapshots`."""
     return "sweep_" + key.partition(".")[2].replace(".", "_")
 
 
 def record_json(record: Record) -> str:
-    """Return a record as strict JSON (nulls, never NaN)."""
+    """A record as strict JSON (nulls, never NaN)."""
     return json.dumps(record.model_dump(mode="json"), allow_nan=False, indent=1) + "\n"
 
 
@@ -131,64 +125,64 @@ def _parsed(kind: type[AnyRecord], content: bytes, path: Path, expected: str) ->
 
 
 def records_csv(records: Sequence[Record], leading: Sequence[Mapping[str, object]] = ()) -> str:
-    """Return one line per record, nested names joined; in cells, empty `snr_db` or `num_sources` means all.
+    """One line per record, nested names joined; in cells, empty `snr_db` or `num_sources` means all.
 
     `leading` columns, if there are any, come one mapping per record.
     """
-    before = leading or [{}] * len(records)
-    lines = zip(before, records, strict=True)
-    flat = [{**first, **dict(_flatten(record.model_dump()))} for first, record in lines]
+    flat = [
+        dict(first) | dict(_flatten(record.model_dump()))
+        for first, record in zip(leading or [{}] * len(records), records, strict=True)
+    ]
     return csv_text(list(flat[0]) if flat else [], (line.values() for line in flat))
 
 
 def sweep_csv(sweep: Sweep) -> str:
-    """Return one line per value, estimator and margin; empty `snr_db` or `num_sources` means all."""
-    leading: list[dict[str, object]] = []
-    cells: list[Cell] = []
-    for point in sweep.points:
-        for cell in point.cells:
-            kind = "reference" if cell.estimator in sweep.references else "estimator"
-            first = {"key": sweep.key, "value": value_text(point.value), "kind": kind}
-            leading.append({**first, "cpu_seconds_per_scene": point.cpu_seconds(cell.estimator)})
-            cells.append(cell)
-    return records_csv(cells, leading)
+    """One line per value, estimator and margin; empty `snr_db` or `num_sources` means all."""
+    cells = [(point, cell) for point in sweep.points for cell in point.cells]
+    leading = [
+        {
+            "key": sweep.key,
+            "value": value_text(point.value),
+            "kind": "reference" if cell.estimator in sweep.references else "estimator",
+            "cpu_seconds_per_scene": point.cpu_seconds(cell.estimator),
+        }
+        for point, cell in cells
+    ]
+    return records_csv([cell for _, cell in cells], leading)
 
 
 def confusion_csv(matrices: Iterable[Confusion]) -> str:
-    """Return the number of scenes, one line per estimator, SNR bin, true and estimated count."""
-    header = ["estimator", "snr_db", "true_count", "estimated_count", "scenes"]
+    """Number of scenes, one line per estimator, SNR bin, true and estimated count."""
     lines = (
         (matrix.estimator, matrix.snr_db, true, estimated, number)
         for matrix in matrices
         for true, row in zip(matrix.true_counts, matrix.scenes, strict=True)
         for estimated, number in zip(matrix.estimated_counts, row, strict=True)
     )
-    return csv_text(header, lines)
+    return csv_text(["estimator", "snr_db", "true_count", "estimated_count", "scenes"], lines)
 
 
 def rows_csv(tables: Mapping[str, Rows], kind: type[Rows]) -> str:
-    """Return raw rows, the estimator in the first column; absent values empty, floats exact."""
+    """Raw rows, the estimator in the first column; absent values empty, floats exact, truth values 0 or 1."""
+
+    def text(value: float) -> str:
+        return str(int(value)) if isinstance(value, int) else "" if value != value else repr(value)
+
     lines = (
-        (name, *line)
+        (name, *map(text, line))
         for name, rows in tables.items()
-        for line in zip(*(_texts(c) for array in rows.arrays() for c in np.atleast_2d(array.T)), strict=True)
+        for line in zip(*(c.tolist() for array in rows.arrays() for c in np.atleast_2d(array.T)), strict=True)
     )
     return csv_text(["estimator", *kind.header()], lines)
 
 
 def csv_text(header: Sequence[str], lines: Iterable[Iterable[object]]) -> str:
-    """Return a CSV table: the header and one line per item of `lines`."""
+    """A CSV table: the header and one line per item of `lines`."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(header)
     writer.writerows(lines)
     return out.getvalue()
-
-
-def _texts(column: npt.NDArray[Any]) -> list[str]:
-    if column.dtype.kind == "f":
-        return ["" if value != value else repr(value) for value in column.tolist()]
-    return [str(int(value)) for value in column.tolist()]
 
 
 def _flatten(record: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, object]]:

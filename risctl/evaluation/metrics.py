@@ -32,12 +32,17 @@ def cell_figures(
     rng: np.random.Generator,
 ) -> Cell:
     """The figures of the rows of one cell, labelled (estimator, SNR bin, source count)."""
-    scenes, sources = rows.scenes, rows.sources
+    scenes = rows.scenes
     count, recall, precision, *ratios = interval_figures(rows, resamples, rng)
-    errors = [error_stats(sources, q, ratios[q]) for q in range(len(QUANTITIES))]
+    errors = {name: error_stats(rows.sources, q, ratios[q]) for q, name in enumerate(QUANTITIES)}
     true, matched = int(scenes.num_sources.sum()), int(scenes.num_matched.sum())
     estimated = int(scenes.num_estimated.sum())
-    correct, found = mean_over_counts(scenes)
+    each = [  # the scenes of every source count present, all counts weighing the same
+        scenes.select(scenes.num_sources == count)
+        for count in np.unique(scenes.num_sources[scenes.num_sources > 0])
+    ]
+    correct = [np.mean(part.num_estimated == part.num_sources) for part in each]
+    found = [part.num_matched.sum() / part.num_sources.sum() for part in each]
     return Cell(
         estimator=label[0],
         snr_db=label[1],
@@ -51,14 +56,11 @@ def cell_figures(
         count_accuracy=count,
         recall=recall,
         precision=precision,
-        count_accuracy_mean_over_k=correct,
-        recall_mean_over_k=found,
-        azimuth_deg=errors[0],
-        elevation_deg=errors[1],
-        range_m=errors[2],
-        position_m=errors[3],
+        count_accuracy_mean_over_k=mean(np.array(correct)),
+        recall_mean_over_k=mean(np.array(found)),
         gospa=gospa_stats(scenes, gospa_power),
         edge_pegged_share=share(int(scenes.num_pegged.sum()), estimated),
+        **errors,
     )
 
 
@@ -67,42 +69,41 @@ def interval_figures(rows: EstimatorRows, resamples: int, rng: np.random.Generat
 
     All are ratios of sums over scenes (the RMSE ones under a square root), so they share the resamples.
     """
-    scenes = rows.scenes
-    squared_error, squared_bound = squares_per_scene(rows)
-    correct = scenes.num_estimated == scenes.num_sources
-    counts = [correct, scenes.num_matched, scenes.num_matched]
-    totals = [np.ones(len(scenes)), scenes.num_sources, scenes.num_estimated]
-    above = np.concatenate([np.stack(counts, axis=1).astype(np.float64), squared_error], axis=1)
-    below = np.concatenate([np.stack(totals, axis=1).astype(np.float64), squared_bound], axis=1)
-    values = ratio(above.sum(axis=0), below.sum(axis=0))
-    sums = resampled_sums(np.concatenate([above, below], axis=1), resamples, rng)
-    samples = ratio(*np.split(sums, 2, axis=1))
-    squared = slice(len(counts), None)
-    values[squared], samples[:, squared] = np.sqrt(values[squared]), np.sqrt(samples[:, squared])
-    return [_interval(values[q], samples[:, q]) for q in range(len(values))]
-
-
-def squares_per_scene(rows: EstimatorRows) -> tuple[FloatArray, FloatArray]:
-    """Per scene the sums of error^2 and bound^2, each (scenes, 4), of matched sources with a bound."""
     scenes, sources = rows.scenes, rows.sources
     place = np.searchsorted(scenes.scene, sources.scene)
-    used = sources.matched[:, None] & np.isfinite(sources.bound) & (sources.bound > 0)
-
-    def total(values: FloatArray) -> FloatArray:
-        sums = np.zeros((len(scenes), len(QUANTITIES)))
+    used = sources.matched[:, None] & usable(sources.bound)
+    squared = np.zeros((2, len(scenes), len(QUANTITIES)))  # of errors and bounds, summed per scene
+    for sums, values in zip(squared, (sources.error, sources.bound), strict=True):
         np.add.at(sums, place, np.where(used, values, 0.0) ** 2)
-        return sums
+    correct = scenes.num_estimated == scenes.num_sources
+    counts = np.stack([correct, scenes.num_matched, scenes.num_matched], axis=1)
+    totals = np.stack([np.ones(len(scenes)), scenes.num_sources, scenes.num_estimated], axis=1)
+    above, below = np.hstack([counts, squared[0]]), np.hstack([totals, squared[1]])
+    values = ratio(above.sum(axis=0), below.sum(axis=0))
+    samples = ratio(*np.split(resampled_sums(np.hstack([above, below]), resamples, rng), 2, axis=1))
+    values[3:], samples[:, 3:] = np.sqrt(values[3:]), np.sqrt(samples[:, 3:])
+    figures = []
+    for value, sample in zip(values.tolist(), samples.T, strict=True):
+        low, high = percentile_interval(sample)
+        figures.append(Interval(value=value if np.isfinite(value) else None, low=low, high=high))
+    return figures
 
-    return total(sources.error), total(sources.bound)
+
+def usable(std: FloatArray) -> BoolArray:
+    """Whether a standard deviation or a bound is finite and positive."""
+    return np.isfinite(std) & (std > 0)
 
 
 def error_stats(sources: SourceRows, quantity: int, rmse_ratio: Interval) -> ErrorStats:
     """The figures of one quantity (an index into QUANTITIES) over the matched sources."""
-    error = sources.error[sources.matched, quantity]
-    bound = sources.bound[sources.matched, quantity]
-    bounded = np.isfinite(bound) & (bound > 0)
+    error, bound = (part[sources.matched, quantity] for part in (sources.error, sources.bound))
+    bounded = usable(bound)
     error_bounded, bound = error[bounded], bound[bounded]
-    within = coverage(sources, quantity) if quantity < len(COORDINATES) else np.empty(0)
+    within = np.empty(0)  # |error| / std where there is a standard deviation
+    if quantity < len(COORDINATES):
+        std = sources.std[sources.matched, quantity]
+        known = usable(std)
+        within = np.abs(error[known]) / std[known]
     return ErrorStats(
         sources=len(error),
         rmse=root_mean_square(error),
@@ -119,23 +120,6 @@ def error_stats(sources: SourceRows, quantity: int, rmse_ratio: Interval) -> Err
     )
 
 
-def coverage(sources: SourceRows, quantity: int) -> FloatArray:
-    """|error| / std of the matched sources that have a finite, positive standard deviation."""
-    error, std = sources.error[sources.matched, quantity], sources.std[sources.matched, quantity]
-    usable = np.isfinite(std) & (std > 0)
-    return np.asarray(np.abs(error[usable]) / std[usable])
-
-
-def mean_over_counts(scenes: SceneRows) -> tuple[float | None, float | None]:
-    """Count accuracy and recall averaged over the source counts present, all weighing the same."""
-    correct, found = [], []
-    for count in np.unique(scenes.num_sources[scenes.num_sources > 0]):
-        chosen = scenes.num_sources == count
-        correct.append(np.mean(scenes.num_estimated[chosen] == count))
-        found.append(scenes.num_matched[chosen].sum() / scenes.num_sources[chosen].sum())
-    return mean(np.array(correct)), mean(np.array(found))
-
-
 def gospa_stats(scenes: SceneRows, power: float) -> GospaStats:
     """The mean GOSPA distance, and the p-th-power mean with its three parts."""
     if len(scenes) == 0:
@@ -148,16 +132,15 @@ def gospa_stats(scenes: SceneRows, power: float) -> GospaStats:
 
 def confusion(scenes: SceneRows, estimator: str, snr_db: float | None, max_sources: int) -> Confusion:
     """Count scenes by true (1 .. max_sources) and estimated (0 .. the most seen or allowed) source count."""
-    true = range(1, max_sources + 1)
-    estimated = range(int(max(max_sources, scenes.num_estimated.max(initial=0))) + 1)
-    table = np.zeros((max_sources + 1, len(estimated)), dtype=np.int64)
+    most = int(max(max_sources, scenes.num_estimated.max(initial=0)))
+    table = np.zeros((max_sources + 1, most + 1), dtype=np.int64)
     np.add.at(table, (scenes.num_sources, scenes.num_estimated), 1)
     return Confusion(
         estimator=estimator,
         snr_db=snr_db,
-        true_counts=tuple(true),
-        estimated_counts=tuple(estimated),
-        scenes=tuple(tuple(int(n) for n in row) for row in table[1:]),
+        true_counts=tuple(range(1, max_sources + 1)),
+        estimated_counts=tuple(range(most + 1)),
+        scenes=tuple(map(tuple, table[1:].tolist())),
     )
 
 
@@ -172,7 +155,11 @@ def closeness_cells(sources: SourceRows, estimator: str) -> list[ClosenessCell]:
         # Rounding may take the coherence of two sources at one place a little past 1.
         chosen = (sources.coherence > low) & (sources.coherence <= high + 1e-9)
         inside = sources.select(chosen & (sources.source >= 0))
-        ratios = [_rmse_over_bound(inside, q) for q in range(len(COORDINATES))]
+        ratios: list[float | None] = []
+        for error, bound in zip(inside.error.T, inside.bound.T, strict=True):
+            used = inside.matched & usable(bound)
+            above, below = root_mean_square(error[used]), root_mean_square(bound[used])
+            ratios.append(None if above is None or below is None else above / below)
         matched = int(inside.matched.sum())
         cells.append(
             ClosenessCell(
@@ -196,37 +183,23 @@ def oracle_figures(
     """Figures of an oracle over all its scenes: the errors of the search itself."""
     sources = rows.sources
     assigned = sources.select((sources.source >= 0) & np.isfinite(sources.error[:, 2]))
-    angle = np.degrees(great_circle(_positions(assigned.truth), _positions(assigned.estimate)))
-    middle = median(angle), median(np.abs(assigned.error[:, 2]))
-    true = _positions(sources.truth[sources.source >= 0])
+    truth, found = Positions.of_table(assigned.truth), Positions.of_table(assigned.estimate)
+    angle = np.degrees(great_circle(truth, found))
+    medians = median(angle), median(np.abs(assigned.error[:, 2]))
     pegged = share(int(rows.scenes.num_pegged.sum()), int(rows.scenes.num_estimated.sum()))
-    achieved, targets = (*middle, pegged), (ANGLE_TARGET, RANGE_TARGET, EDGE_TARGET)
+    targets = zip((*medians, pegged), (ANGLE_TARGET, RANGE_TARGET, EDGE_TARGET), strict=True)
     return OracleFigures(
         name=name,
         side_information=side_information,
         scenes=len(rows.scenes),
         sources=len(assigned),
-        median_angle_deg=middle[0],
-        median_range_m=middle[1],
+        median_angle_deg=medians[0],
+        median_range_m=medians[1],
         within_a_degree=mean(angle < 1.0),
         edge_pegged_share=pegged,
-        edge_share_of_truth=mean(at_limit(true, physics)),
-        met=all(
-            value is not None and value < target for value, target in zip(achieved, targets, strict=True)
-        ),
+        edge_share_of_truth=mean(at_limit(Positions.of_table(sources.truth[sources.source >= 0]), physics)),
+        met=all(value is not None and value < target for value, target in targets),
     )
-
-
-def _positions(table: FloatArray) -> Positions:
-    """Columns azimuth and elevation (deg), range (m) as positions."""
-    return Positions(np.radians(table[:, 0]), np.radians(table[:, 1]), table[:, 2])
-
-
-def _rmse_over_bound(sources: SourceRows, quantity: int) -> float | None:
-    error, bound = sources.error[:, quantity], sources.bound[:, quantity]
-    used = sources.matched & np.isfinite(bound) & (bound > 0)
-    above, below = root_mean_square(error[used]), root_mean_square(bound[used])
-    return None if above is None or below is None else above / below
 
 
 def share(part: int, whole: int) -> float | None:
@@ -247,8 +220,3 @@ def median(values: FloatArray) -> float | None:
 def root_mean_square(values: FloatArray) -> float | None:
     """The root mean square; None of nothing."""
     return float(np.sqrt(np.mean(values**2))) if len(values) else None
-
-
-def _interval(value: float, samples: FloatArray) -> Interval:
-    low, high = percentile_interval(samples)
-    return Interval(value=float(value) if np.isfinite(value) else None, low=low, high=high)

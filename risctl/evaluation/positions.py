@@ -40,6 +40,11 @@ class Positions:
         direction = (across * np.cos(self.azimuth), across * np.sin(self.azimuth), np.sin(self.elevation))
         return np.stack([self.range * axis for axis in direction], axis=-1)
 
+    @classmethod
+    def of_table(cls, table: FloatArray) -> Positions:
+        """Positions of the columns of a report, (..., 3)."""
+        return cls(np.radians(table[..., 0]), np.radians(table[..., 1]), table[..., 2])
+
     def table(self) -> FloatArray:
         """The columns of a report: azimuth and elevation in degrees, range in metres; (..., 3)."""
         return np.stack([np.degrees(self.azimuth), np.degrees(self.elevation), self.range], axis=-1)

@@ -6,7 +6,8 @@ added later has a default, so that older files stay readable.
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Iterable
+from typing import Literal, TypeVar
 
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 
@@ -27,6 +28,17 @@ class Record(BaseModel):
         use_attribute_docstrings=True,
         serialize_by_alias=True,
     )
+
+
+AnyRecord = TypeVar("AnyRecord", bound=Record)
+
+
+def find(records: Iterable[AnyRecord], **labels: object) -> AnyRecord:
+    """The first record that has these values; KeyError where there is none."""
+    for record in records:
+        if all(getattr(record, name) == value for name, value in labels.items()):
+            return record
+    raise KeyError(tuple(labels.values()))
 
 
 class Interval(Record):
@@ -214,23 +226,11 @@ class Results(Record):
         """Everything that has cells: the estimators, then the references."""
         return (*self.estimators, *(reference.name for reference in self.references))
 
+    @property
+    def counts(self) -> list[int]:
+        """The source counts that have cells of their own."""
+        return sorted({cell.num_sources for cell in self.cells if cell.num_sources is not None})
+
     def cell(self, estimator: str, snr_db: float | None = None, num_sources: int | None = None) -> Cell:
         """The figures of one cell; None stands for all. KeyError where there is no such cell."""
-        for cell in self.cells:
-            if (cell.estimator, cell.snr_db, cell.num_sources) == (estimator, snr_db, num_sources):
-                return cell
-        raise KeyError((estimator, snr_db, num_sources))
-
-    def confusion_of(self, estimator: str, snr_db: float | None = None) -> Confusion:
-        """The confusion matrix of one estimator and SNR bin; None stands for every SNR. KeyError: none."""
-        for confusion in self.confusion:
-            if (confusion.estimator, confusion.snr_db) == (estimator, snr_db):
-                return confusion
-        raise KeyError((estimator, snr_db))
-
-    def timing(self, estimator: str) -> Timing:
-        """The timing of one estimator; KeyError where there is none."""
-        for timing in self.timings:
-            if timing.estimator == estimator:
-                return timing
-        raise KeyError(estimator)
+        return find(self.cells, estimator=estimator, snr_db=snr_db, num_sources=num_sources)

@@ -36,17 +36,17 @@ class Rows:
             yield getattr(self, item.name)
 
     def select(self, chosen: BoolArray) -> Self:
-        """Return the rows where `chosen` is true."""
+        """The rows where `chosen` is true."""
         return type(self)(*(array[chosen] for array in self.arrays()))
 
     @classmethod
     def concatenate(cls, parts: Sequence[Self]) -> Self:
-        """Return the rows of `parts` in order; at least one part."""
+        """The rows of `parts` in order; at least one part."""
         return cls(*(np.concatenate(arrays) for arrays in zip(*(p.arrays() for p in parts), strict=True)))
 
     @classmethod
     def header(cls) -> list[str]:
-        """Return the column names of a CSV file of these rows."""
+        """Column names of a CSV file of these rows."""
         return [name for item in fields(cls) for name in item.metadata.get("names", (item.name,))]
 
 
@@ -102,22 +102,17 @@ class EstimatorRows:
 
     @classmethod
     def concatenate(cls, parts: Sequence[EstimatorRows]) -> EstimatorRows:
-        """Return the rows of consecutive chunks as one."""
+        """The rows of consecutive chunks as one."""
         scenes = SceneRows.concatenate([part.scenes for part in parts])
         return cls(scenes, SourceRows.concatenate([part.sources for part in parts]))
 
     def cell(self, snr_db: float | None, num_sources: int | None) -> EstimatorRows:
-        """Return the rows of one SNR bin and source count; None takes every one."""
-        return EstimatorRows(
-            self.scenes.select(_in_cell(self.scenes, snr_db, num_sources)),
-            self.sources.select(_in_cell(self.sources, snr_db, num_sources)),
-        )
+        """The rows of one SNR bin and source count; None takes every one."""
 
+        def inside(rows: SceneRows | SourceRows) -> BoolArray:
+            snr = snr_db is None or rows.snr_bin_db == snr_db
+            count = num_sources is None or rows.num_sources == num_sources
+            return np.broadcast_to(np.logical_and(snr, count), len(rows))
 
-def _in_cell(rows: SceneRows | SourceRows, snr_db: float | None, num_sources: int | None) -> BoolArray:
-    chosen = np.ones(len(rows), dtype=bool)
-    if snr_db is not None:
-        chosen &= rows.snr_bin_db == snr_db
-    if num_sources is not None:
-        chosen &= rows.num_sources == num_sources
-    return chosen
+        scenes, sources = self.scenes, self.sources
+        return EstimatorRows(scenes.select(inside(scenes)), sources.select(inside(sources)))

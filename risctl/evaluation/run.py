@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 
@@ -12,7 +12,7 @@ import torch
 from risctl.config import EvaluationConfig, PhysicsConfig
 from risctl.errors import InputError
 from risctl.evaluation.answers import StoredAnswers
-from risctl.evaluation.chunks import ChunkScorer, IndexedScenes, Measured, read_chunks
+from risctl.evaluation.chunks import ChunkScorer, IndexedScenes, read_chunks
 from risctl.evaluation.metrics import cell_figures, closeness_cells, confusion, oracle_figures
 from risctl.evaluation.results import SCHEMA_VERSION, Cell, Results, Timing
 from risctl.evaluation.rows import EstimatorRows
@@ -67,10 +67,16 @@ def evaluate(
     total = len(source) if num_scenes is None else min(num_scenes, len(source))
     references = references or {}
     names = (*estimators, *references)
-    _check_request(total, names, workers, device)
-    for estimator in estimators.values():
-        if isinstance(estimator, StoredAnswers):
-            estimator.check_length(total, len(source))
+    assert len(set(names)) == len(names), names
+    if total < 1:
+        raise InputError("evaluation", "scenes", "at least one", total)
+    if not names:
+        raise InputError("evaluation", "estimators", "at least one", "none")
+    if workers > 1 and torch.device(device).type != "cpu":
+        raise InputError("evaluation", "workers", f"1 on {device}", workers)
+    stored = {name: e for name, e in estimators.items() if isinstance(e, StoredAnswers)}
+    for answers in stored.values():
+        answers.check_length(total, len(source))
     scorer = ChunkScorer(estimators, physics, evaluation, num_sources_known, device, references)
     outcomes = []
     with closing(map_in_order(scorer, read_chunks(source, 0, total, batch), workers)) as coming:
@@ -79,33 +85,29 @@ def evaluate(
             if progress is not None:
                 progress(min(len(outcomes) * batch, total), total)
     rows = {name: EstimatorRows.concatenate([outcome[name].rows for outcome in outcomes]) for name in names}
-    stored = {name for name, estimator in estimators.items() if isinstance(estimator, StoredAnswers)}
-    measured = {name: [] if name in stored else [outcome[name] for outcome in outcomes] for name in names}
-    timings = [_timing(name, measured[name], total, workers, batch, device) for name in names]
-    side_information = {name: reference.side_information for name, reference in references.items()}
-    results = _results(rows, timings, physics, evaluation, num_sources_known, seed, side_information)
-    return Evaluation(results, rows)
-
-
-def _results(
-    rows: Mapping[str, EstimatorRows],
-    timings: Sequence[Timing],
-    physics: PhysicsConfig,
-    evaluation: EvaluationConfig,
-    num_sources_known: bool,
-    seed: int,
-    side_information: Mapping[str, str],
-) -> Results:
-    """Figures of raw rows: every SNR bin and source count, and the margins over them.
-
-    `side_information` has the names of those rows that are an oracle's.
-    """
-    return Results(
+    timings = []
+    for name in names:
+        cpu = None if name in stored else sum(outcome[name].cpu_seconds for outcome in outcomes)
+        wall = None if name in stored else sum(outcome[name].wall_seconds for outcome in outcomes)
+        timing = Timing(
+            estimator=name,
+            scenes=total,
+            cpu_seconds=cpu,
+            cpu_seconds_per_scene=None if cpu is None else cpu / total,
+            wall_seconds=wall,
+            workers=max(workers, 1),
+            threads_per_worker=THREADS,
+            batch=batch,
+            device=device,
+        )
+        timings.append(timing)
+    results = Results(
         schema_version=SCHEMA_VERSION,
-        scenes=max((len(r.scenes) for r in rows.values()), default=0),
-        estimators=tuple(name for name in rows if name not in side_information),
+        scenes=total,
+        estimators=tuple(estimators),
         references=tuple(
-            oracle_figures(name, given, rows[name], physics) for name, given in side_information.items()
+            oracle_figures(name, oracle.side_information, rows[name], physics)
+            for name, oracle in references.items()
         ),
         num_sources_known=num_sources_known,
         snr_values_db=evaluation.snr_values_db,
@@ -125,16 +127,7 @@ def _results(
         ),
         closeness=tuple(c for name, r in rows.items() for c in closeness_cells(r.sources, name)),
     )
-
-
-def _check_request(total: int, names: Sequence[str], workers: int, device: str) -> None:
-    if total < 1:
-        raise InputError("evaluation", "scenes", "at least one", total)
-    assert len(set(names)) == len(names), names
-    if not names:
-        raise InputError("evaluation", "estimators", "at least one", "none")
-    if workers > 1 and torch.device(device).type != "cpu":
-        raise InputError("evaluation", "workers", f"1 on {device}", workers)
+    return Evaluation(results, rows)
 
 
 def _cells(
@@ -146,21 +139,3 @@ def _cells(
             rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(i, count or 0)))
             cell = rows.cell(snr, count)
             yield cell_figures(cell, (name, snr, count), evaluation.gospa_power, evaluation.bootstrap, rng)
-
-
-def _timing(
-    name: str, measured: Sequence[Measured], scenes: int, workers: int, batch: int, device: str
-) -> Timing:
-    """Seconds of all calls of an estimator; null if none was measured."""
-    cpu = sum(m.cpu_seconds for m in measured) if measured else None
-    return Timing(
-        estimator=name,
-        scenes=scenes,
-        cpu_seconds=cpu,
-        cpu_seconds_per_scene=None if cpu is None else cpu / scenes,
-        wall_seconds=sum(m.wall_seconds for m in measured) if measured else None,
-        workers=max(workers, 1),
-        threads_per_worker=THREADS,
-        batch=batch,
-        device=device,
-    )

@@ -10,7 +10,7 @@ import numpy as np
 from risctl.config import EvaluationConfig, PhysicsConfig
 from risctl.errors import RisctlError
 from risctl.evaluation.gospa import gospa
-from risctl.evaluation.matching import Links, inside_gate, link, pick
+from risctl.evaluation.matching import inside_gate, link, pick
 from risctl.evaluation.positions import BoolArray, FloatArray, IntArray, Positions, wrap
 from risctl.evaluation.rows import EstimatorRows, SceneRows, SourceRows
 from risctl.physics import FieldOfView
@@ -45,9 +45,42 @@ def score(
 ) -> EstimatorRows:
     """Raw rows of one estimator on one batch of scenes."""
     check_answers(answers, truth.first)
-    links = link(truth.positions, answers.positions, math.radians(evaluation.gate_deg))
-    sources = _source_rows(truth, answers, links, physics, evaluation)
-    return EstimatorRows(_scene_rows(truth, answers, sources, evaluation), sources)
+    gate, true, found = math.radians(evaluation.gate_deg), truth.positions, answers.positions
+    snr_bin_db, num_sources = nearest(truth.snr_db, evaluation.snr_values_db), true.present.sum(axis=1)
+    links = link(true, found, gate)
+    scene, here, there = links.scene, links.of_sources(true), links.of_estimates(found)
+    sources = SourceRows(
+        scene=truth.first + scene,
+        source=links.source,
+        snr_db=truth.snr_db[scene],
+        snr_bin_db=snr_bin_db[scene],
+        num_sources=num_sources[scene],
+        num_estimated=answers.num_sources[scene],
+        matched=inside_gate(here, there, gate),
+        pegged=at_limit(there, physics),
+        power_db=10 * np.log10(pick(truth.power, scene, links.source)),
+        coherence=pick(truth.coherence, scene, links.source),
+        truth=here.table(),
+        estimate=there.table(),
+        error=errors(here, there),
+        bound=pick(truth.bound, scene, links.source),
+        std=links.of_estimates(answers.std).table(),
+    )
+    pairs = zip(true.cartesian(), true.present, found.cartesian(), found.present, strict=True)
+    cutoff, power = evaluation.gospa_cutoff, evaluation.gospa_power
+    distances = [gospa(x[used], y[given], cutoff, power) for x, used, y, given in pairs]
+    scenes = SceneRows(
+        scene=truth.first + np.arange(len(num_sources)),
+        snr_db=truth.snr_db,
+        snr_bin_db=snr_bin_db,
+        num_sources=num_sources,
+        num_estimated=answers.num_sources,
+        num_matched=np.bincount(scene[sources.matched], minlength=len(num_sources)),
+        num_pegged=np.bincount(scene[sources.pegged], minlength=len(num_sources)),
+        gospa=np.array([d.distance for d in distances]),
+        gospa_parts=np.array([(d.localisation, d.missed, d.false) for d in distances]).reshape(-1, 3),
+    )
+    return EstimatorRows(scenes, sources)
 
 
 def check_answers(answers: Answers, first: int) -> None:
@@ -83,57 +116,3 @@ def errors(truth: Positions, estimate: Positions) -> FloatArray:
     elevation = np.degrees(estimate.elevation - truth.elevation)
     distance = np.linalg.norm(estimate.cartesian() - truth.cartesian(), axis=-1)
     return np.stack([azimuth, elevation, estimate.range - truth.range, distance], axis=-1)
-
-
-def _source_rows(
-    truth: Truth, answers: Answers, links: Links, physics: PhysicsConfig, evaluation: EvaluationConfig
-) -> SourceRows:
-    there, found = links.of_sources(truth.positions), links.of_estimates(answers.positions)
-    snr_db = truth.snr_db[links.scene]
-    return SourceRows(
-        scene=truth.first + links.scene,
-        source=links.source,
-        snr_db=snr_db,
-        snr_bin_db=nearest(snr_db, evaluation.snr_values_db),
-        num_sources=truth.positions.present.sum(axis=1)[links.scene],
-        num_estimated=answers.num_sources[links.scene],
-        matched=inside_gate(there, found, math.radians(evaluation.gate_deg)),
-        pegged=at_limit(found, physics),
-        power_db=10 * np.log10(pick(truth.power, links.scene, links.source)),
-        coherence=pick(truth.coherence, links.scene, links.source),
-        truth=there.table(),
-        estimate=found.table(),
-        error=errors(there, found),
-        bound=pick(truth.bound, links.scene, links.source),
-        std=links.of_estimates(answers.std).table(),
-    )
-
-
-def _scene_rows(
-    truth: Truth, answers: Answers, sources: SourceRows, evaluation: EvaluationConfig
-) -> SceneRows:
-    scenes = len(truth.snr_db)
-    local = sources.scene - truth.first
-    distance, parts = _gospa_scenes(truth.positions, answers.positions, evaluation)
-    return SceneRows(
-        scene=truth.first + np.arange(scenes),
-        snr_db=truth.snr_db,
-        snr_bin_db=nearest(truth.snr_db, evaluation.snr_values_db),
-        num_sources=truth.positions.present.sum(axis=1),
-        num_estimated=answers.num_sources,
-        num_matched=np.bincount(local[sources.matched], minlength=scenes),
-        num_pegged=np.bincount(local[sources.pegged], minlength=scenes),
-        gospa=distance,
-        gospa_parts=parts,
-    )
-
-
-def _gospa_scenes(
-    truth: Positions, found: Positions, evaluation: EvaluationConfig
-) -> tuple[FloatArray, FloatArray]:
-    """GOSPA distance (B,) and its three parts (B, 3) of each scene."""
-    cutoff, power = evaluation.gospa_cutoff, evaluation.gospa_power
-    pairs = zip(truth.cartesian(), truth.present, found.cartesian(), found.present, strict=True)
-    scores = [gospa(x[used], y[there], cutoff, power) for x, used, y, there in pairs]
-    parts = np.array([(s.localisation, s.missed, s.false) for s in scores]).reshape(-1, 3)
-    return np.array([s.distance for s in scores]), parts

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
-from risctl.evaluation.results import Cell, OracleFigures, Record, Results, Timing
-from risctl.evaluation.tables import Columns, TextTable, error_ratio, interval_text, number_text
+from risctl.evaluation.results import Cell, OracleFigures, Record, Results, Timing, find
+from risctl.evaluation.tables import Columns, TextTable, error_ratio, interval_text, number_text, row_name
 
 SCHEMA_VERSION: Literal[1] = 1
 HOLDS = 0.9  # of its best recall in the sweep: below it an estimator counts as broken
@@ -27,14 +27,11 @@ class SweepPoint(Record):
 
     def cell(self, name: str) -> Cell:
         """The cell of one estimator or reference over all SNR and counts."""
-        for cell in self.cells:
-            if (cell.estimator, cell.snr_db, cell.num_sources) == (name, None, None):
-                return cell
-        raise KeyError(name)
+        return find(self.cells, estimator=name, snr_db=None, num_sources=None)
 
     def cpu_seconds(self, name: str) -> float | None:
         """CPU seconds per scene of one estimator or reference."""
-        return next(t.cpu_seconds_per_scene for t in self.timings if t.estimator == name)
+        return find(self.timings, estimator=name).cpu_seconds_per_scene
 
 
 class Break(Record):
@@ -98,13 +95,10 @@ def assemble(key: str, values: Sequence[bool | int | float | str], results: Sequ
 
 
 def _break(name: str, points: Sequence[SweepPoint]) -> Break:
-    recalls = [point.cell(name).recall.value for point in points]
-    best = max((recall for recall in recalls if recall is not None), default=None)
-    broken = tuple(
-        point.value
-        for point, recall in zip(points, recalls, strict=True)
-        if best is not None and recall is not None and recall < HOLDS * best
-    )
+    recalls = {point.value: point.cell(name).recall.value for point in points}
+    known = {value: recall for value, recall in recalls.items() if recall is not None}
+    best = max(known.values(), default=None)
+    broken = tuple(value for value, recall in known.items() if best is not None and recall < HOLDS * best)
     return Break(estimator=name, best_recall=best, broken_at=broken)
 
 
@@ -112,7 +106,7 @@ def sweep_table(sweep: Sweep) -> TextTable:
     """Recall, count, RMSE over bound and time, by estimator and value."""
     broken = {(entry.estimator, value) for entry in sweep.breaks for value in entry.broken_at}
     columns: Columns[tuple[str, SweepPoint, Cell]] = (
-        ("estimator", lambda row: row[0] if row[0] in sweep.estimators else f"{row[0]} (reference)"),
+        ("estimator", lambda row: row_name(row[0], sweep.estimators)),
         (sweep.key.rpartition(".")[2], lambda row: value_text(row[1].value)),
         ("recall", lambda row: interval_text(row[2].recall)),
         ("K right", lambda row: interval_text(row[2].count_accuracy)),

@@ -19,6 +19,7 @@ from risctl.evaluation.results import (
     Results,
     Timing,
 )
+from risctl.evaluation.rows import QUANTITIES
 
 NOTHING = "–"
 Item = TypeVar("Item")
@@ -66,10 +67,6 @@ def _percent(value: float | None) -> str:
     return NOTHING if value is None else f"{100 * value:.1f} %"
 
 
-def _snr(cell: Cell) -> str:
-    return "all" if cell.snr_db is None else f"{cell.snr_db:g}"
-
-
 def _rmse(stats: ErrorStats) -> str:
     text = f"{number_text(stats.rmse)} / {number_text(stats.bound)} ({error_ratio(stats)})"
     return text if stats.sources else NOTHING
@@ -80,54 +77,56 @@ def _median(stats: ErrorStats) -> str:
     return text if stats.sources else NOTHING
 
 
-DETECTION: Columns[Cell] = (
+def _coherence(cell: ClosenessCell) -> str:
+    return f"{cell.coherence_low:.1f} - {cell.coherence_high:.1f}" if cell.coherence_high else "alone"
+
+
+def _errors(text: Callable[[ErrorStats], str], unit: bool = True) -> Columns[Cell]:
+    """A column per coordinate, and one of the position."""
+
+    def column(name: str) -> tuple[str, Callable[[Cell], str]]:
+        heading = name.replace("_", " ") if unit else name.partition("_")[0]
+        return heading, lambda cell: text(getattr(cell, name))
+
+    return [column(name) for name in QUANTITIES]
+
+
+WHERE: Columns[Cell] = (
     ("estimator", lambda cell: cell.estimator),
-    ("SNR dB", _snr),
+    ("SNR dB", lambda cell: "all" if cell.snr_db is None else f"{cell.snr_db:g}"),
+)
+RATES: Columns[Cell] = (
     ("scenes", lambda cell: str(cell.scenes)),
     ("K right", lambda cell: interval_text(cell.count_accuracy)),
     ("recall", lambda cell: interval_text(cell.recall)),
+)
+DETECTION: Columns[Cell] = (
+    *WHERE,
+    *RATES,
     ("precision", lambda cell: interval_text(cell.precision)),
     ("GOSPA m", lambda cell: number_text(cell.gospa.mean)),
     ("at edge", lambda cell: _percent(cell.edge_pegged_share)),
 )
 ACCURACY: Columns[Cell] = (
-    ("estimator", lambda cell: cell.estimator),
-    ("SNR dB", _snr),
+    *WHERE,
     ("left out", lambda cell: _percent(cell.left_out_share)),
-    ("azimuth deg", lambda cell: _rmse(cell.azimuth_deg)),
-    ("elevation deg", lambda cell: _rmse(cell.elevation_deg)),
-    ("range m", lambda cell: _rmse(cell.range_m)),
-    ("position m", lambda cell: _rmse(cell.position_m)),
+    *_errors(_rmse),
 )
 MEDIANS: Columns[Cell] = (
-    ("estimator", lambda cell: cell.estimator),
-    ("SNR dB", _snr),
-    ("azimuth deg", lambda cell: _median(cell.azimuth_deg)),
-    ("elevation deg", lambda cell: _median(cell.elevation_deg)),
-    ("range m", lambda cell: _median(cell.range_m)),
-    ("position m", lambda cell: _median(cell.position_m)),
+    *WHERE,
+    *_errors(_median),
     ("1σ", lambda cell: _percent(cell.azimuth_deg.within_1_sigma)),
     ("2σ", lambda cell: _percent(cell.azimuth_deg.within_2_sigma)),
 )
 COUNTS: Columns[Cell] = (
-    ("estimator", lambda cell: cell.estimator),
+    WHERE[0],
     ("K", lambda cell: str(cell.num_sources)),
-    ("scenes", lambda cell: str(cell.scenes)),
-    ("K right", lambda cell: interval_text(cell.count_accuracy)),
-    ("recall", lambda cell: interval_text(cell.recall)),
-    ("azimuth", lambda cell: error_ratio(cell.azimuth_deg)),
-    ("elevation", lambda cell: error_ratio(cell.elevation_deg)),
-    ("range", lambda cell: error_ratio(cell.range_m)),
-    ("position", lambda cell: error_ratio(cell.position_m)),
+    *RATES,
+    *_errors(error_ratio, unit=False),
 )
 CLOSENESS: Columns[ClosenessCell] = (
     ("estimator", lambda cell: cell.estimator),
-    (
-        "coherence",
-        lambda cell: (
-            f"{cell.coherence_low:.1f} - {cell.coherence_high:.1f}" if cell.coherence_high else "alone"
-        ),
-    ),
+    ("coherence", _coherence),
     ("sources", lambda cell: str(cell.true_sources)),
     ("recall", lambda cell: _share(cell.recall)),
     ("azimuth", lambda cell: _share(cell.azimuth_ratio)),
@@ -146,39 +145,35 @@ ORACLES: Columns[OracleFigures] = (
 )
 
 
-def detection_table(results: Results, num_sources: int | None = None) -> TextTable:
+def detection_table(results: Results) -> TextTable:
     """Source counts, recall and precision with their intervals, GOSPA, by estimator and SNR."""
     known = "K given" if results.num_sources_known else "K estimated"
-    title = f"Sources found ({known}, {_counts(num_sources)})"
     note = (
         f"recall and precision within {results.gate_deg:g} deg in azimuth and elevation; [95 % bootstrap]; "
         f"GOSPA cut-off {results.gospa_cutoff_m:g} m, p {results.gospa_power:g}"
     )
-    return TextTable.of(title, DETECTION, _over_snr(results, num_sources), note)
+    return TextTable.of(f"Sources found ({known}, all K)", DETECTION, _over_snr(results), note)
 
 
-def accuracy_table(results: Results, num_sources: int | None = None) -> TextTable:
+def accuracy_table(results: Results) -> TextTable:
     """RMSE beside the bound of the same sources, and the ratio, by estimator and SNR."""
-    title = f"RMSE / Cramer-Rao bound (ratio), matched sources, {_counts(num_sources)}"
+    title = "RMSE / Cramer-Rao bound (ratio), matched sources, all K"
     note = "bound: root mean variance, same sources; left out: sources without an estimate inside the gate"
-    return TextTable.of(title, ACCURACY, _over_snr(results, num_sources), note)
+    return TextTable.of(title, ACCURACY, _over_snr(results), note)
 
 
-def median_table(results: Results, num_sources: int | None = None) -> TextTable:
+def median_table(results: Results) -> TextTable:
     """Median errors beside median bounds, and how well the stated deviations cover the errors."""
-    title = f"Median error / median bound, matched sources, {_counts(num_sources)}"
+    title = "Median error / median bound, matched sources, all K"
     note = "1σ, 2σ: share of azimuth errors within the estimator's own deviation (Gaussian: 68 %, 95 %)"
-    return TextTable.of(title, MEDIANS, _over_snr(results, num_sources), note)
+    return TextTable.of(title, MEDIANS, _over_snr(results), note)
 
 
-def count_table(results: Results, snr_db: float | None = None) -> TextTable:
-    """Detection and accuracy by number of sources, in one SNR bin (None: all)."""
-    counts = sorted({cell.num_sources for cell in results.cells if cell.num_sources is not None})
-    cells = [results.cell(name, snr_db, count) for name in results.estimators for count in counts]
-    where = "all SNR" if snr_db is None else f"{snr_db:g} dB"
-    return TextTable.of(
-        f"By number of sources, {where}", COUNTS, cells, "azimuth .. position: RMSE over bound"
-    )
+def count_table(results: Results) -> TextTable:
+    """Detection and accuracy by number of sources, over all SNR."""
+    cells = [results.cell(name, None, count) for name in results.estimators for count in results.counts]
+    note = "azimuth .. position: RMSE over bound"
+    return TextTable.of("By number of sources, all SNR", COUNTS, cells, note)
 
 
 def closeness_table(results: Results) -> TextTable:
@@ -202,16 +197,12 @@ def reference_table(results: Results) -> TextTable:
 def timing_table(results: Results) -> TextTable:
     """CPU and elapsed seconds per scene of each estimator; dashes for answers read from a file."""
 
-    def name(timing: Timing) -> str:
-        known = timing.estimator in results.estimators
-        return timing.estimator if known else f"{timing.estimator} (reference)"
-
     def elapsed(timing: Timing) -> str:
         seconds = timing.wall_seconds
         return number_text(seconds / timing.scenes if seconds is not None and timing.scenes else None)
 
     columns: Columns[Timing] = (
-        ("estimator", name),
+        ("estimator", lambda timing: row_name(timing.estimator, results.estimators)),
         ("CPU s per scene", lambda timing: number_text(timing.cpu_seconds_per_scene)),
         ("elapsed s per scene", elapsed),
         ("workers", lambda timing: str(timing.workers)),
@@ -221,19 +212,23 @@ def timing_table(results: Results) -> TextTable:
     return TextTable.of("Time of the estimators' own calls", columns, results.timings)
 
 
+def row_name(name: str, estimators: Sequence[str]) -> str:
+    """The name as it stands in a table beside the estimators."""
+    return name if name in estimators else f"{name} (reference)"
+
+
 def headline(results: Results) -> str:
     """One-line summary at the highest SNR with scenes: azimuth and range beside the bound."""
     sentences = []
     for name in results.estimators:
         cells = [results.cell(name, snr) for snr in results.snr_values_db]
         for cell in [cell for cell in cells if cell.scenes][-1:]:
-            azimuth, range_ = cell.azimuth_deg, cell.range_m
-            sentences.append(
-                f"{name} at {cell.snr_db:g} dB: azimuth {number_text(azimuth.rmse)} deg (bound "
-                f"{number_text(azimuth.bound)}), range {number_text(range_.rmse)} m (bound "
-                f"{number_text(range_.bound)}), "
-                f"recall {_share(cell.recall.value)}, K right {_share(cell.count_accuracy.value)}"
-            )
+            errors = [
+                f"{label} {number_text(stats.rmse)} {unit} (bound {number_text(stats.bound)})"
+                for label, stats, unit in (("azimuth", cell.azimuth_deg, "deg"), ("range", cell.range_m, "m"))
+            ]
+            shares = f"recall {_share(cell.recall.value)}, K right {_share(cell.count_accuracy.value)}"
+            sentences.append(f"{name} at {cell.snr_db:g} dB: {', '.join(errors)}, {shares}")
     sentences += [
         f"{oracle.name} (a reference, given {oracle.side_information}): median angle error "
         f"{number_text(oracle.median_angle_deg)} deg, range {number_text(oracle.median_range_m)} m, "
@@ -243,12 +238,8 @@ def headline(results: Results) -> str:
     return "; ".join(sentences) or "no scenes"
 
 
-def _over_snr(results: Results, num_sources: int | None) -> list[Cell]:
+def _over_snr(results: Results) -> list[Cell]:
     """Cells of each estimator by SNR, then over all; bins without scenes are left out."""
     bins = (*results.snr_values_db, None)
-    cells = [results.cell(name, snr, num_sources) for name in results.estimators for snr in bins]
+    cells = [results.cell(name, snr) for name in results.estimators for snr in bins]
     return [cell for cell in cells if cell.scenes]
-
-
-def _counts(num_sources: int | None) -> str:
-    return "all K" if num_sources is None else f"K = {num_sources}"

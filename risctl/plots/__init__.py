@@ -5,9 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from risctl.evaluation.results import Results
-from risctl.plots.confusion import confusion_figure
-from risctl.plots.rates import rates_figure
-from risctl.plots.rmse import rmse_figure
+from risctl.plots.results import confusion_figure, rates_figure, rmse_figure
 from risctl.plots.scene import scene_figure
 from risctl.plots.spectrum import spectrum_figure
 from risctl.plots.style import save_figure

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from risctl.plots.style import COLOURS, FAINT, INK, dress, new_figure
+from risctl.plots.style import COLOURS, FAINT, INK, dress, new_figure, number
 from risctl.training.metrics import FIGURES, Figure
 
 if TYPE_CHECKING:
@@ -39,10 +39,32 @@ class Curves:
 def curves_figure(curves: Curves, title: str) -> Picture:
     """Draw six panels over the optimiser's steps; a figure that is missing or not finite leaves a gap."""
     figure = new_figure(13.0, 7.0)
-    panels = figure.subplots(2, 3)
-    draw: tuple[Callable[[Axes, Curves], None], ...] = (_loss, _terms, _shares, _errors, _lr, _grad)
-    for axes, panel in zip(panels.flat, draw, strict=True):
-        panel(axes, curves)
+    loss, terms, shares, errors, rates, norms = panels = list(figure.subplots(2, 3).flat)
+    dress(loss, "step", "loss", "Total")
+    dress(terms, "step", "weight x term", "Validation, by term")
+    dress(shares, "step", "share", "Covariances and count, validation")
+    dress(errors, "step", "degrees, metres", "Errors, validation")
+    dress(rates, "step", "learning rate", "Learning rates")
+    dress(norms, "step", "norm before clipping", "Gradient norms")
+    for axes in (loss, terms, errors, norms):
+        _log(axes)
+    _loss(loss, curves)
+    at = [entry["step"] for entry in curves.epochs]
+    for i, (name, weight) in enumerate(curves.weights.items()):
+        values = [weight * value for value in _values(curves.epochs, "val", name)]
+        style = DASHES[i // len(COLOURS) % len(DASHES)]
+        terms.plot(at, values, color=COLOURS[i % len(COLOURS)], linestyle=style, linewidth=1.2, label=name)
+    _figures(shares, curves, [figure for figure in FIGURES if not figure.unit])
+    shares.set_ylim(0, 1.05)
+    _figures(errors, curves, [figure for figure in FIGURES if figure.unit])
+    _groups(rates, curves, "lr")
+    _groups(norms, curves, "grad_norm")
+    for i, kind in enumerate(("skipped", "sanitised")):
+        marked = [entry["step"] for entry in curves.steps if entry.get(kind)]
+        for j, step in enumerate(marked):
+            label = f"{kind}: {len(marked)}" if j == 0 else None
+            norms.axvline(step, color=COLOURS[1 + 2 * i], linewidth=0.8, linestyle=DASHES[i + 1], label=label)
+    for axes in panels:
         axes.set_xlim(left=0)
         handles, labels = axes.get_legend_handles_labels()
         if labels:
@@ -54,8 +76,6 @@ def curves_figure(curves: Curves, title: str) -> Picture:
 
 def _loss(axes: Axes, curves: Curves) -> None:
     """Draw all terms under the same weights throughout, whatever was differentiated."""
-    dress(axes, "step", "loss", "Total")
-    _log(axes)
     steps = [entry["step"] for entry in curves.steps]
     each = _totals(curves.steps, "terms", curves.weights)
     axes.plot(steps, each, color=FAINT, linewidth=0.7, alpha=0.7, label="each step")
@@ -69,31 +89,8 @@ def _loss(axes: Axes, curves: Curves) -> None:
         best, step = min(finite)
         axes.plot([step], [best], "o", color=INK, markersize=7, fillstyle="none", label=f"best {best:.3g}")
     if curves.gate is not None:
-        axes.axhline(
-            curves.gate, color=COLOURS[2], linestyle="--", linewidth=1, label=f"gate {curves.gate:g}"
-        )
-
-
-def _terms(axes: Axes, curves: Curves) -> None:
-    dress(axes, "step", "weight x term", "Validation, by term")
-    _log(axes)
-    at = [entry["step"] for entry in curves.epochs]
-    for i, (name, weight) in enumerate(curves.weights.items()):
-        values = [weight * value for value in _values(curves.epochs, "val", name)]
-        style = DASHES[i // len(COLOURS) % len(DASHES)]
-        axes.plot(at, values, color=COLOURS[i % len(COLOURS)], linestyle=style, linewidth=1.2, label=name)
-
-
-def _shares(axes: Axes, curves: Curves) -> None:
-    dress(axes, "step", "share", "Covariances and count, validation")
-    _figures(axes, curves, [figure for figure in FIGURES if not figure.unit])
-    axes.set_ylim(0, 1.05)
-
-
-def _errors(axes: Axes, curves: Curves) -> None:
-    dress(axes, "step", "degrees, metres", "Errors, validation")
-    _log(axes)
-    _figures(axes, curves, [figure for figure in FIGURES if figure.unit])
+        label = f"gate {curves.gate:g}"
+        axes.axhline(curves.gate, color=COLOURS[2], linestyle="--", linewidth=1, label=label)
 
 
 def _figures(axes: Axes, curves: Curves, figures: Sequence[Figure]) -> None:
@@ -102,22 +99,6 @@ def _figures(axes: Axes, curves: Curves, figures: Sequence[Figure]) -> None:
         values = _values(curves.epochs, "metrics", figure.name)
         colour = COLOURS[i % len(COLOURS)]
         axes.plot(at, values, color=colour, marker="o", markersize=3, linewidth=1.4, label=figure.label)
-
-
-def _lr(axes: Axes, curves: Curves) -> None:
-    dress(axes, "step", "learning rate", "Learning rates")
-    _groups(axes, curves, "lr")
-
-
-def _grad(axes: Axes, curves: Curves) -> None:
-    dress(axes, "step", "norm before clipping", "Gradient norms")
-    _log(axes)
-    _groups(axes, curves, "grad_norm")
-    for i, kind in enumerate(("skipped", "sanitised")):
-        at = [entry["step"] for entry in curves.steps if entry.get(kind)]
-        for j, step in enumerate(at):
-            label = f"{kind}: {len(at)}" if j == 0 else None
-            axes.axvline(step, color=COLOURS[1 + 2 * i], linewidth=0.8, linestyle=DASHES[i + 1], label=label)
 
 
 def _groups(axes: Axes, curves: Curves, key: str) -> None:
@@ -139,16 +120,12 @@ def _log(axes: Axes) -> None:
 
 def _totals(entries: Sequence[Entry], key: str, weights: Mapping[str, float]) -> list[float]:
     """Weighted sums of raw terms."""
-    terms = [[weight * _value(entry, (key, name)) for name, weight in weights.items()] for entry in entries]
-    return [sum(row) for row in terms]
+    return [sum(weight * _value(entry, key, name) for name, weight in weights.items()) for entry in entries]
 
 
-def _values(entries: Sequence[Entry], *path: str) -> list[float]:
-    return [_value(entry, path) for entry in entries]
+def _values(entries: Sequence[Entry], key: str, name: str) -> list[float]:
+    return [_value(entry, key, name) for entry in entries]
 
 
-def _value(entry: Entry, path: Sequence[str]) -> float:
-    found: Any = entry
-    for key in path:
-        found = found.get(key) if isinstance(found, Mapping) else None
-    return float("nan") if found is None else float(found)
+def _value(entry: Entry, key: str, name: str) -> float:
+    return number((entry.get(key) or {}).get(name))

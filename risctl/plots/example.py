@@ -11,7 +11,7 @@ import torch
 from risctl.config import Config
 from risctl.covariance import snapshot_factor
 from risctl.data import SceneSource
-from risctl.evaluation import Evaluation, Positions, SourceRows
+from risctl.evaluation import Evaluation, Positions
 from risctl.evaluation.positions import FloatArray
 from risctl.inference.music import music_pseudospectrum
 from risctl.physics import ArrayGeometry, FieldOfView, Scenes
@@ -27,7 +27,9 @@ def draw_example(directory: Path, evaluation: Evaluation, config: Config, source
     """Draw the first estimator's view of a typical scene; return the files."""
     name = evaluation.results.names[0]
     index = example_scene(evaluation, name)
-    truth, estimate, std = positions_of(evaluation.rows[name].sources, index)
+    rows = evaluation.rows[name].sources
+    rows = rows.select(rows.scene == index)
+    truth, estimate, std = map(Positions.of_table, (rows.truth, rows.estimate, rows.std))
     scene = source.scenes(index, index + 1)
     title = f"Scene {index}, {float(scene.snr_db[0]):.0f} dB: "
     space = scene_figure(config.physics, truth, estimate, std, title + name)
@@ -38,7 +40,7 @@ def draw_example(directory: Path, evaluation: Evaluation, config: Config, source
 
 
 def floor_of(spectrum: FloatArray) -> float:
-    """Return the depth in dB that shows all of a spectrum: 30 at most, half a decibel at least.
+    """Depth in dB that shows all of a spectrum: 30 at most, half a decibel at least.
 
     A snapshot of M antennas fixes only M of the N dimensions of the wave on the surface: even at high SNR the
     peaks of the sample covariance may stand only a decibel or two above the rest.
@@ -49,7 +51,7 @@ def floor_of(spectrum: FloatArray) -> float:
 def music_spectrum(
     scene: Scenes, estimate: Positions, config: Config
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Return the spectrum [R, A] of one scene and its grids: azimuths (rad), ranges (m).
+    """The spectrum [R, A] of one scene and its grids: azimuths (rad), ranges (m).
 
     The signal subspace has as many dimensions as there are estimates. Their elevations are on the elevation
     grid, where the sharp peaks would else fall between two points.
@@ -60,34 +62,19 @@ def music_spectrum(
         (-view.azimuth, view.azimuth),
         (view.range_min, view.range_max),
     )
-    grids = [
+    elevation, azimuth, range_ = (
         torch.linspace(*limit, steps, dtype=torch.float64) for limit, steps in zip(limits, GRID, strict=True)
-    ]
-    elevation = torch.cat([grids[0], torch.from_numpy(estimate.elevation)])
-    F = snapshot_factor(scene.y, scene.H, scene.codes, config.covariance)[0]
-    K = max(1, len(estimate.azimuth))
-    geometry = ArrayGeometry.from_config(config.physics)
-    return (
-        music_pseudospectrum(F, K, elevation, grids[1], grids[2], geometry),
-        grids[1].numpy(),
-        grids[2].numpy(),
     )
+    elevation = torch.cat([elevation, torch.from_numpy(estimate.elevation)])
+    F = snapshot_factor(scene.y, scene.H, scene.codes, config.covariance)[0]
+    K, geometry = max(1, len(estimate.azimuth)), ArrayGeometry.from_config(config.physics)
+    spectrum = music_pseudospectrum(F, K, elevation, azimuth, range_, geometry)
+    return spectrum, azimuth.numpy(), range_.numpy()
 
 
 def example_scene(evaluation: Evaluation, name: str) -> int:
-    """Return the first scene of the highest SNR bin whose source count is nearest to `TYPICAL_SOURCES`."""
+    """The first scene of the highest SNR bin whose source count is nearest to `TYPICAL_SOURCES`."""
     scenes = evaluation.rows[name].scenes
     high = scenes.snr_bin_db == scenes.snr_bin_db.max()
     distance = np.where(high, np.abs(scenes.num_sources - TYPICAL_SOURCES), np.iinfo(np.int64).max)
     return int(scenes.scene[distance.argmin()])
-
-
-def positions_of(rows: SourceRows, scene: int) -> tuple[Positions, Positions, Positions]:
-    """Return truth, estimates and their deviations of one scene, NaN where there is none."""
-    part = rows.select(rows.scene == scene)
-    return _positions(part.truth), _positions(part.estimate), _positions(part.std)
-
-
-def _positions(table: FloatArray) -> Positions:
-    """Return columns azimuth and elevation (deg), range (m) as positions."""
-    return Positions(np.radians(table[:, 0]), np.radians(table[:, 1]), table[:, 2])

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from risctl.hpo import TrialRecord
-from risctl.plots.search import loss_of
-from risctl.plots.style import COLOURS, FAINT, INK, new_figure
+from risctl.plots.style import COLOURS, FAINT, INK, colour_bar, new_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -18,6 +19,11 @@ if TYPE_CHECKING:
 TICKS = 5
 COLOUR_MAP = "viridis"  # the best darkest
 WORST_DRAWN = 0.9  # quantile of the losses at the end of the colours: one bad trial must not fade the others
+
+
+def loss_of(trial: TrialRecord) -> float:
+    """The trial's lowest validation loss, NaN where there is none."""
+    return math.nan if trial.value is None else trial.value
 
 
 @dataclass(frozen=True)
@@ -41,7 +47,7 @@ class Scale:
     choices: tuple[Any, ...] = ()
 
     def place(self, value: Any) -> float:
-        """Return where a value stands."""
+        """Height of a value on the axis."""
         if self.choices:
             return self.choices.index(value) / max(len(self.choices) - 1, 1)
         if self.high <= self.low:
@@ -51,15 +57,15 @@ class Scale:
         return float((value - self.low) / (self.high - self.low))
 
     def ticks(self) -> list[tuple[float, str]]:
-        """Return places and words of the marks."""
+        """Heights and words of the marks."""
         if self.choices:
             return [(self.place(choice), str(choice)) for choice in self.choices]
-        parts = [i / (TICKS - 1) for i in range(TICKS)]
         if self.step and not self.log:
             count = round((self.high - self.low) / self.step)
             every = -(-count // (TICKS + 1)) * self.step
             values = [self.low + i * every for i in range(int((self.high - self.low) / every + 1e-9) + 1)]
             return [(self.place(value), f"{value:.3g}") for value in values]
+        parts = [i / (TICKS - 1) for i in range(TICKS)]
         if self.log:
             return [(part, f"{self.low * (self.high / self.low) ** part:.2g}") for part in parts]
         return [(part, f"{self.low + (self.high - self.low) * part:.3g}") for part in parts]
@@ -76,15 +82,37 @@ def parallel_figure(
         preset: number of the trial with the preset's own values, None if there is none.
         title: of the figure.
     """
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.colors import Normalize
+
     drawn = [trial for trial in trials if math.isfinite(loss_of(trial))]
     drawn.sort(key=lambda trial: -loss_of(trial))  # the better ones on top
     figure = new_figure(1.9 * (len(scales) + 1) + 1.2, 4.8)
     axes = figure.subplots()
-    losses = sorted(loss_of(trial) for trial in drawn)
-    loss = Scale("validation loss", losses[0], losses[-1]) if losses else Scale("validation loss")
-    _draw_scales(axes, [*scales, loss])
-    _draw_lines(axes, drawn, [*scales, loss], preset)
-    _colour_bar(figure, axes, losses)
+    losses, colours = sorted(loss_of(trial) for trial in drawn), ScalarMappable(cmap=COLOUR_MAP)
+    axis = Scale("validation loss")
+    if losses:
+        axis = Scale("validation loss", losses[0], losses[-1])
+        high = losses[min(int(WORST_DRAWN * len(losses)), len(losses) - 1)]
+        colours.set_norm(Normalize(losses[0], high if high > losses[0] else losses[0] + 1e-9))
+        colour_bar(figure, colours, axes, "validation loss", pad=0.01, fraction=0.03, extend="max")
+    _draw_scales(axes, [*scales, axis])
+    best = min((t for t in drawn if t.state == "complete"), key=loss_of, default=None)
+    for trial in drawn:
+        heights = [scale.place(trial.params[scale.key]) for scale in scales] + [axis.place(loss_of(trial))]
+        own, top = trial.number == preset, trial is best
+        axes.plot(
+            heights,
+            color=colours.to_rgba(np.array(loss_of(trial))),
+            linewidth=3.2 if top else 1.3,
+            alpha=1.0 if own or top else 0.75,
+            linestyle=":" if trial.state == "pruned" else "-",
+            label="best" if top else None,
+        )
+        if own:
+            axes.plot(heights, color=COLOURS[1], linewidth=1.6, linestyle="--", label="preset")
+    axes.plot([], [], color=FAINT, linestyle=":", label="pruned")
+    axes.legend(fontsize=8, frameon=False, loc="upper center", bbox_to_anchor=(0.5, 0.0), ncols=3)
     axes.set_title(title, fontsize=10, loc="left", color=INK, pad=26)
     return figure
 
@@ -102,51 +130,3 @@ def _draw_scales(axes: Axes, scales: Sequence[Scale]) -> None:
             axes.text(
                 i - 0.03, place, words, ha="right", va="center", fontsize=7.5, color=INK, zorder=4, bbox=box
             )
-
-
-def _draw_lines(
-    axes: Axes, trials: Sequence[TrialRecord], scales: Sequence[Scale], preset: int | None
-) -> None:
-    from matplotlib import colormaps
-    from matplotlib.colors import Normalize
-
-    losses = sorted(loss_of(trial) for trial in trials)
-    best = min((t for t in trials if t.state == "complete"), key=loss_of, default=None)
-    colours = colormaps[COLOUR_MAP]
-    shade = Normalize(*_colour_ends(losses)) if losses else Normalize()
-    for trial in trials:
-        values = [trial.params[scale.key] for scale in scales[:-1]] + [loss_of(trial)]
-        heights = [scale.place(value) for scale, value in zip(scales, values, strict=True)]
-        own, top = trial.number == preset, trial is best
-        axes.plot(
-            range(len(scales)),
-            heights,
-            color=colours(shade(loss_of(trial))),
-            linewidth=3.2 if top else 1.3,
-            alpha=1.0 if own or top else 0.75,
-            linestyle=":" if trial.state == "pruned" else "-",
-            label="best" if top else None,
-        )
-        if own:
-            axes.plot(
-                range(len(scales)), heights, color=COLOURS[1], linewidth=1.6, linestyle="--", label="preset"
-            )
-    axes.plot([], [], color=FAINT, linestyle=":", label="pruned")
-    axes.legend(fontsize=8, frameon=False, loc="upper center", bbox_to_anchor=(0.5, 0.0), ncols=3)
-
-
-def _colour_ends(losses: Sequence[float]) -> tuple[float, float]:
-    return losses[0], losses[min(int(WORST_DRAWN * len(losses)), len(losses) - 1)]
-
-
-def _colour_bar(figure: Figure, axes: Axes, losses: Sequence[float]) -> None:
-    from matplotlib.cm import ScalarMappable
-    from matplotlib.colors import Normalize
-
-    if not losses:
-        return
-    low, high = _colour_ends(losses)
-    colours = ScalarMappable(Normalize(low, high if high > low else low + 1e-9), COLOUR_MAP)
-    bar = figure.colorbar(colours, ax=axes, pad=0.01, fraction=0.03, extend="max")
-    bar.set_label("validation loss", fontsize=9)
-    bar.ax.tick_params(labelsize=8)

@@ -34,30 +34,46 @@ def scene_figure(
     A line joins each estimate to the source it is assigned to; stems drop to the floor of the field of view.
     Slots that hold NaN are left out.
     """
+    from matplotlib.lines import Line2D
+    from matplotlib.patches import Patch
+
     truth, found = truth[truth.present], estimate.present
-    std = None if std is None else std[found]
-    estimate = estimate[found]
+    std, estimate = None if std is None else std[found], estimate[found]
+    view = FieldOfView.from_config(physics)
+    floor = -view.range_max * math.sin(view.elevation)
     figure = new_figure(7.4, 5.6)
     axes: Any = figure.add_subplot(projection="3d", computed_zorder=False)
-    floor = _draw_view(axes, physics)
-    _draw_panel(axes, physics)
-    _draw_points(axes, truth, TRUE, "o", floor)
-    _draw_points(axes, estimate, FOUND, "X", floor)
-    _draw_links(axes, truth, estimate)
-    if std is not None:
-        _draw_bars(axes, estimate, std, physics)
-    _frame(axes, physics, floor, title)
-    legend_below(figure, *_legend(std is not None), columns=3)
-    return figure
-
-
-def _draw_view(axes: Any, physics: PhysicsConfig) -> float:
-    """Draw the edges of the field of view at its far range; return the height of its floor, metres."""
-    view = FieldOfView.from_config(physics)
-    style = {"color": FAINT, "linewidth": 0.9, "zorder": 1}
     for curve in view_edges(view):
-        axes.plot(*curve.cartesian().T, **style)
-    return -view.range_max * math.sin(view.elevation)
+        axes.plot(*curve.cartesian().T, color=FAINT, linewidth=0.9, zorder=1)
+    spacing = physics.element_spacing * physics.wavelength
+    y, z = physics.ris_columns * spacing / 2, physics.ris_rows * spacing / 2
+    across, up = np.meshgrid([-y, y], [-z, z])
+    filled: dict[str, Any] = {"color": PANEL, "edgecolor": INK, "linewidth": 0.8, "alpha": 0.75}
+    axes.plot_surface(np.zeros_like(across), across, up, shade=False, zorder=2, **filled)
+    hollow = {"facecolors": "none", "edgecolors": TRUE, "s": 75, "linewidths": 1.7}
+    _draw_points(axes, truth, floor, TRUE, marker="o", **hollow)
+    cross = {"color": FOUND, "s": 42, "linewidths": 0.4, "edgecolors": "white"}
+    _draw_points(axes, estimate, floor, FOUND, marker="X", **cross)
+    for i, j in zip(*match_scene(truth, estimate, gate=math.pi), strict=True):
+        ends = np.stack([truth[i].cartesian(), estimate[j].cartesian()])
+        axes.plot(*ends.T, color=INK, linewidth=0.9, zorder=4)
+    if std is not None:
+        for k in range(len(estimate.azimuth)):
+            for bar in error_bars(estimate[k], std[k], view.range_max):
+                axes.plot(*bar.T, color=FOUND, linewidth=1.3, alpha=0.75, zorder=5)
+    _frame(axes, view, floor)
+    axes.set_title(title, fontsize=11)
+    legend = {
+        "true source": Line2D([], [], color=TRUE, marker="o", markersize=8, fillstyle="none", linestyle=""),
+        "estimate" if std is None else "estimate ± one standard deviation": Line2D(
+            [], [], color=FOUND, marker="X", markersize=8, linestyle="" if std is None else "-"
+        ),
+        "reconfigurable surface": Patch(facecolor=PANEL, edgecolor=INK, alpha=0.75),
+        "estimate to its source": Line2D([], [], color=INK, linewidth=0.9),
+        "edge of the field of view": Line2D([], [], color=FAINT, linewidth=0.9),
+    }
+    legend_below(figure, list(legend.values()), list(legend), columns=3)
+    return figure
 
 
 def view_edges(view: FieldOfView) -> Iterator[Positions]:
@@ -71,43 +87,12 @@ def view_edges(view: FieldOfView) -> Iterator[Positions]:
             yield Positions(np.full(2, side * view.azimuth), np.full(2, other * view.elevation), ends)
 
 
-def _draw_panel(axes: Any, physics: PhysicsConfig) -> None:
-    """Draw the surface, filled, in the y-z plane."""
-    spacing = physics.element_spacing * physics.wavelength
-    y, z = physics.ris_columns * spacing / 2, physics.ris_rows * spacing / 2
-    across, up = np.meshgrid([-y, y], [-z, z])
-    axes.plot_surface(
-        np.zeros_like(across),
-        across,
-        up,
-        color=PANEL,
-        edgecolor=INK,
-        linewidth=0.8,
-        alpha=0.75,
-        shade=False,
-        zorder=2,
-    )
-
-
-def _draw_points(axes: Any, points: Positions, colour: str, marker: str, floor: float) -> None:
+def _draw_points(axes: Any, points: Positions, floor: float, colour: str, **style: Any) -> None:
+    """Points with their stems and feet."""
     for x, y, z in points.cartesian():
         axes.plot([x, x], [y, y], [floor, z], color=colour, linewidth=0.7, linestyle=":", zorder=3)
         axes.plot([x], [y], [floor], color=colour, marker=".", markersize=3, zorder=3)
-    filled = {"o": {"facecolors": "none", "edgecolors": colour, "s": 75, "linewidths": 1.7}}
-    style = filled.get(marker, {"color": colour, "s": 42, "linewidths": 0.4, "edgecolors": "white"})
-    axes.scatter(*points.cartesian().T, marker=marker, depthshade=False, zorder=6, **style)
-
-
-def _draw_links(axes: Any, truth: Positions, estimate: Positions) -> None:
-    for i, j in zip(*match_scene(truth, estimate, gate=math.pi), strict=True):
-        ends = np.stack([truth[i].cartesian(), estimate[j].cartesian()])
-        axes.plot(*ends.T, color=INK, linewidth=0.9, zorder=4)
-
-
-def _draw_bars(axes: Any, estimate: Positions, std: Positions, physics: PhysicsConfig) -> None:
-    for k in range(len(estimate.azimuth)):
-        for bar in error_bars(estimate[k], std[k], physics.range_max):
-            axes.plot(*bar.T, color=FOUND, linewidth=1.3, alpha=0.75, zorder=5)
+    axes.scatter(*points.cartesian().T, depthshade=False, zorder=6, **style)
 
 
 def error_bars(at: Positions, std: Positions, range_max: float) -> Iterator[FloatArray]:
@@ -115,47 +100,28 @@ def error_bars(at: Positions, std: Positions, range_max: float) -> Iterator[Floa
 
     A deviation that is not finite has no bar; a range bar ends at the surface and at the far range.
     """
-    steps = np.diag([std.azimuth, std.elevation, std.range])
     centre = np.array([at.azimuth, at.elevation, at.range])
-    for step in steps:
+    for step in np.diag([std.azimuth, std.elevation, std.range]):
         ends = np.stack([centre - step, centre + step])
         ends[:, 2] = np.clip(ends[:, 2], 0.0, max(range_max, float(at.range)))
         if np.isfinite(ends).all():
             yield Positions(ends[:, 0], ends[:, 1], ends[:, 2]).cartesian()
 
 
-def _frame(axes: Any, physics: PhysicsConfig, floor: float, title: str) -> None:
-    far = physics.range_max
-    side = far * math.sin(math.radians(physics.azimuth_limit_deg))
-    axes.set(xlim=(0, far), ylim=(-side, side), zlim=(floor, -floor))
+def _frame(axes: Any, view: FieldOfView, floor: float) -> None:
+    """Limits, labels and a grid on the floor."""
+    far, side = view.range_max, view.range_max * math.sin(view.azimuth)
+    limits = {"xlim": (0, far), "ylim": (-side, side), "zlim": (floor, -floor)}
+    axes.set(**limits)
     axes.set_box_aspect((far, 2 * side, -2 * floor), zoom=1.2)
-    axes.set_xlabel("x (m)", fontsize=9)
-    axes.set_ylabel("y (m)", fontsize=9)
-    axes.set_zlabel("z (m)", fontsize=9)
     axes.tick_params(labelsize=8)
     axes.view_init(elev=26, azim=-52)
-    for axis in (axes.xaxis, axes.yaxis, axes.zaxis):
-        axis.set_pane_color((0.97, 0.97, 0.97))
+    for name in "xyz":
+        getattr(axes, f"set_{name}label")(f"{name} (m)", fontsize=9)
+        getattr(axes, f"{name}axis").set_pane_color((0.97, 0.97, 0.97))
     axes.grid(False)
     for x in (x for x in axes.get_xticks() if 0 < x < far):
         axes.plot([x, x], [-side, side], [floor, floor], **_GRID)
     for y in (y for y in axes.get_yticks() if -side < y < side):
         axes.plot([0, far], [y, y], [floor, floor], **_GRID)
-    axes.set(xlim=(0, far), ylim=(-side, side), zlim=(floor, -floor))
-    axes.set_title(title, fontsize=11)
-
-
-def _legend(bars: bool) -> tuple[list[Any], list[str]]:
-    from matplotlib.lines import Line2D
-    from matplotlib.patches import Patch
-
-    hollow = Line2D([], [], color=TRUE, marker="o", markersize=8, fillstyle="none", linestyle="")
-    cross = Line2D([], [], color=FOUND, marker="X", markersize=8, linestyle="-" if bars else "")
-    entries = {
-        "true source": hollow,
-        "estimate ± one standard deviation" if bars else "estimate": cross,
-        "reconfigurable surface": Patch(facecolor=PANEL, edgecolor=INK, alpha=0.75),
-        "estimate to its source": Line2D([], [], color=INK, linewidth=0.9),
-        "edge of the field of view": Line2D([], [], color=FAINT, linewidth=0.9),
-    }
-    return list(entries.values()), list(entries)
+    axes.set(**limits)

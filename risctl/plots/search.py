@@ -1,27 +1,55 @@
-"""How a hyper-parameter search went: losses over the trials and their epochs, and what mattered."""
+"""The pictures of a search: losses over trials and epochs, what mattered, all trials in parallel."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from itertools import accumulate
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from risctl.hpo import TrialRecord
+from risctl.config import Config
+from risctl.config.search import setting
+from risctl.hpo import SearchOutcome, SearchPlan, TrialRecord
 from risctl.hpo.files import direction
-from risctl.hpo.importance import Importance
-from risctl.plots.style import COLOURS, FAINT, INK, MARKERS, dress, new_figure
+from risctl.hpo.importance import WITHOUT_EFFECT, Importance
+from risctl.plots.parallel import Scale, loss_of, parallel_figure
+from risctl.plots.style import COLOURS, FAINT, INK, MARKERS, dress, new_figure, save_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-STATES = ("complete", "pruned")
 FAR = 3.0  # times the median loss: what is beyond it is drawn at the edge
 
 
-def loss_of(trial: TrialRecord) -> float:
-    """The trial's lowest validation loss, NaN where there is none."""
-    return math.nan if trial.value is None else trial.value
+def draw_search(
+    run: Path, plan: SearchPlan, outcome: SearchOutcome, importances: Sequence[Importance]
+) -> list[Path]:
+    """Draw what there is; return the files."""
+    trials = [trial for trial in outcome.trials if trial.state != "running"]
+    preset = None if outcome.baseline is None else outcome.baseline.number
+    title = f"{run}: {outcome.finished} of {plan.trials} trials, space {plan.config.search.space}"
+    figures = {"history.png": history_figure(trials, preset, title)}
+    if importances:
+        mattered = f"What mattered in {len(trials)} trials"
+        figures["importance.png"] = importance_figure(importances, mattered)
+    figures["parallel.png"] = parallel_figure(trials, scales(plan.config), preset, title)
+    return [save_figure(figure, run / name) for name, figure in figures.items()]
+
+
+def scales(config: Config) -> list[Scale]:
+    """The axes of the parallel coordinates; parameters that don't enter the loss come last."""
+    axes = []
+    space = config.search.parameters
+    for key in sorted(space, key=lambda key: (key.startswith(f"{WITHOUT_EFFECT}."), key)):
+        parameter, whole = space[key], isinstance(setting(config, key), int)
+        if parameter.choices is None:
+            step = parameter.step or (1.0 if whole else 0.0)
+            axes.append(Scale(key, *parameter.bounds, parameter.log, step))
+        else:
+            axes.append(Scale(key, choices=parameter.choices))
+    return axes
 
 
 def history_figure(trials: Sequence[TrialRecord], preset: int | None, title: str) -> Figure:
@@ -35,9 +63,17 @@ def history_figure(trials: Sequence[TrialRecord], preset: int | None, title: str
     figure = new_figure(12.0, 4.6)
     left, right = figure.subplots(1, 2)
     finite = [trial for trial in trials if math.isfinite(loss_of(trial))]
-    best = _best(finite)
+    complete = [(loss_of(trial), trial.number) for trial in finite if trial.state == "complete"]
+    best = min(complete)[1] if complete else None
     _over_trials(left, finite, best, preset)
-    _failures(left, [trial for trial in trials if trial.state not in STATES])
+    failed = [trial.number for trial in trials if trial.state == "failed"]
+    if failed:  # without a loss: at the upper edge
+        edge: dict[str, Any] = {
+            "transform": left.get_xaxis_transform(),
+            "color": COLOURS[1],
+            "label": "failed",
+        }
+        left.plot(failed, [0.97] * len(failed), "X", markersize=8, **edge)
     _over_epochs(right, finite, best, preset)
     for axes in (left, right):
         _limit(axes, [loss_of(trial) for trial in finite])
@@ -47,47 +83,24 @@ def history_figure(trials: Sequence[TrialRecord], preset: int | None, title: str
     return figure
 
 
-def _best(trials: Sequence[TrialRecord]) -> int | None:
-    complete = [(loss_of(trial), trial.number) for trial in trials if trial.state == "complete"]
-    return min(complete)[1] if complete else None
-
-
 def _over_trials(axes: Axes, trials: Sequence[TrialRecord], best: int | None, preset: int | None) -> None:
     dress(axes, "trial", "validation loss", "Loss of every trial")
-    for i, state in enumerate(STATES):
-        chosen = [trial for trial in trials if trial.state == state]
-        at, losses = [trial.number for trial in chosen], [loss_of(trial) for trial in chosen]
-        label = state if state == "complete" else f"{state}: lowest until then"
-        if chosen:
-            axes.plot(at, losses, MARKERS[4 * i], color=COLOURS[i], markersize=6, label=label)
-    _best_so_far(axes, trials)
-    for trial in trials:
-        if trial.number == preset:
-            axes.axhline(loss_of(trial), color=COLOURS[2], linestyle="--", linewidth=1, label="preset")
-        if trial.number == best:
-            label = f"best: trial {trial.number}, {loss_of(trial):.4g}"
-            axes.plot([trial.number], [loss_of(trial)], "o", color=INK, fillstyle="none", ms=11, label=label)
-
-
-def _best_so_far(axes: Axes, trials: Sequence[TrialRecord]) -> None:
-    at: list[int] = []
-    lowest: list[float] = []
-    for trial in sorted(trials, key=lambda trial: trial.number):
-        if trial.state == "complete":
-            at.append(trial.number)
-            lowest.append(min([loss_of(trial), *lowest[-1:]]))
+    losses = {trial.number: loss_of(trial) for trial in trials}
+    for i, (state, label) in enumerate((("complete", "complete"), ("pruned", "pruned: lowest until then"))):
+        at = [trial.number for trial in trials if trial.state == state]
+        if at:
+            values = [losses[number] for number in at]
+            axes.plot(at, values, MARKERS[4 * i], color=COLOURS[i], markersize=6, label=label)
+    at = sorted(trial.number for trial in trials if trial.state == "complete")
     if at:
+        lowest = list(accumulate((losses[number] for number in at), min))
         axes.step(at, lowest, where="post", color=COLOURS[0], linewidth=1.2, alpha=0.6, label="best so far")
-
-
-def _failures(axes: Axes, trials: Sequence[TrialRecord]) -> None:
-    """Mark the trials without a loss at the upper edge."""
-    at = [trial.number for trial in trials if trial.state == "failed"]
-    if at:
-        transform = axes.get_xaxis_transform()
-        axes.plot(
-            at, [0.97] * len(at), "X", color=COLOURS[1], markersize=8, transform=transform, label="failed"
-        )
+    for number, loss in losses.items():
+        if number == preset:
+            axes.axhline(loss, color=COLOURS[2], linestyle="--", linewidth=1, label="preset")
+        if number == best:
+            label = f"best: trial {number}, {loss:.4g}"
+            axes.plot([number], [loss], "o", color=INK, fillstyle="none", ms=11, label=label)
 
 
 def _over_epochs(axes: Axes, trials: Sequence[TrialRecord], best: int | None, preset: int | None) -> None:
@@ -121,19 +134,17 @@ def importance_figure(bars: Sequence[Importance], title: str) -> Figure:
     """Draw the shares as bars, each with the level that chance alone reaches."""
     figure = new_figure(8.0, 1.4 + 0.42 * max(len(bars), 1))
     axes = figure.subplots()
-    dress(axes, "share of the importance", "")
-    axes.set_title(title, fontsize=10, loc="left", color=INK)
+    dress(axes, "share of the importance", "", title)
     places = list(range(len(bars)))[::-1]
     colours = [COLOURS[0] if bar.share > bar.chance else FAINT for bar in bars]
     axes.barh(places, [bar.share for bar in bars], height=0.62, color=colours)
     for i, (place, bar) in enumerate(zip(places, bars, strict=True)):
         label = "what chance exceeds in 1 of 20 searches" if i == 0 else None
         axes.plot([bar.chance] * 2, [place - 0.38, place + 0.38], color=COLOURS[1], linewidth=2, label=label)
-        axes.text(
-            max(bar.share, bar.chance) + 0.012, place, direction(bar), va="center", fontsize=8, color=INK
-        )
+        end = max(bar.share, bar.chance)
+        axes.text(end + 0.012, place, direction(bar), va="center", fontsize=8, color=INK)
     axes.set_yticks(places, [bar.key for bar in bars])
-    axes.set_xlim(0, 1.35 * max([bar.share for bar in bars] + [bar.chance for bar in bars] + [0.1]))
+    axes.set_xlim(0, 1.35 * max([max(bar.share, bar.chance) for bar in bars] + [0.1]))
     axes.grid(False, axis="y")
     if bars:
         axes.legend(fontsize=8, frameon=False, loc="lower right")

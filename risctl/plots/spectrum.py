@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from risctl.evaluation.positions import FloatArray, Positions
-from risctl.plots.style import INK, legend_below, new_figure
+from risctl.plots.style import INK, colour_bar, legend_below, new_figure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -42,9 +42,7 @@ def spectrum_figure(
         np.degrees(azimuth), range_, decibels, cmap="cividis", vmin=floor_db, vmax=0.0, shading="nearest"
     )
     mesh.set_rasterized(True)
-    bar = figure.colorbar(mesh, ax=axes, pad=0.02, aspect=28, extend="min")
-    bar.set_label("below the peak (dB)", fontsize=9)
-    bar.ax.tick_params(labelsize=8)
+    colour_bar(figure, mesh, axes, "below the peak (dB)", pad=0.02, aspect=28, extend="min")
     true_dots = axes.scatter(
         np.degrees(truth.azimuth), truth.range, s=110, facecolors="none", edgecolors="white", linewidths=1.8
     )
@@ -64,7 +62,7 @@ def spectrum_figure(
 
 
 def to_decibels(spectrum: FloatArray, floor_db: float) -> FloatArray:
-    """Return 10 log10 of the spectrum over its largest value, not below `floor_db`; nothing is all floor."""
+    """10 log10 of the spectrum over its largest value, not below `floor_db`; nothing is all floor."""
     peak = float(spectrum.max())
     if peak <= 0:
         return np.full_like(spectrum, floor_db)

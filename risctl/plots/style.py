@@ -9,13 +9,14 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from risctl.data.atomic import write_atomically
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
     from matplotlib.axes import Axes
+    from matplotlib.cm import ScalarMappable
     from matplotlib.figure import Figure
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000", "#F0E442")
@@ -26,7 +27,7 @@ LETTER, HANDLE = 0.075, 0.65  # inches of a legend's letter and of its line with
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """Return an empty figure of that many inches, laid out so that nothing overlaps."""
+    """An empty figure of that many inches, laid out so that nothing overlaps."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width, height), layout="constrained", facecolor="white")
@@ -47,27 +48,47 @@ def dress(axes: Axes, xlabel: str, ylabel: str, title: str = "") -> None:
         axes.spines[side].set_visible(False)
 
 
+def style_of(index: int) -> tuple[str, str]:
+    """Colour and marker of the estimator at that place."""
+    return COLOURS[index % len(COLOURS)], MARKERS[index % len(MARKERS)]
+
+
+def number(value: float | None) -> float:
+    """The value, NaN (a gap in a line) for none."""
+    return float("nan") if value is None else value
+
+
+def log_scale(axes: Axes) -> None:
+    """Make the vertical axis logarithmic, with ticks at 1, 2 and 5."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    axes.set_yscale("log")
+    axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.yaxis.set_minor_formatter(NullFormatter())
+
+
+def colour_bar(figure: Figure, drawn: ScalarMappable, axes: Any, label: str, **how: Any) -> None:
+    """Put a labelled colour bar beside the axes."""
+    bar = figure.colorbar(drawn, ax=axes, **how)
+    bar.set_label(label, fontsize=9)
+    bar.ax.tick_params(labelsize=8)
+
+
 def legend_below(figure: Figure, handles: Sequence[Artist], labels: Sequence[str], columns: int = 6) -> None:
     """Put one legend for all panels under them, where it covers nothing."""
+
+    def width(columns: int) -> float:
+        """About how many inches the labels take, column after column filled."""
+        rows = -(-len(labels) // columns)
+        widest = [max(map(len, labels[i : i + rows])) for i in range(0, len(labels), rows)]
+        return sum(LETTER * letters + HANDLE for letters in widest)
+
     columns = min(columns, max(len(labels), 1))
-    while columns > 1 and _legend_width(labels, columns) > figure.get_figwidth():
+    while columns > 1 and width(columns) > figure.get_figwidth():
         columns -= 1
-    figure.legend(
-        handles,
-        labels,
-        loc="outside lower center",
-        ncols=columns,
-        frameon=False,
-        fontsize=9,
-        handlelength=2.6,
-    )
-
-
-def _legend_width(labels: Sequence[str], columns: int) -> float:
-    """About how many inches the labels take in so many columns, which are filled one after the other."""
-    rows = -(-len(labels) // columns)
-    widest = [max(map(len, labels[i : i + rows])) for i in range(0, len(labels), rows)]
-    return sum(LETTER * width + HANDLE for width in widest)
+    below: dict[str, Any] = {"loc": "outside lower center", "ncols": columns}
+    figure.legend(handles, labels, frameon=False, fontsize=9, handlelength=2.6, **below)
 
 
 def save_figure(figure: Figure, path: Path) -> Path:

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from risctl.evaluation.results import Cell, Interval
 from risctl.evaluation.sweep import HOLDS, Sweep, SweepPoint, value_text
-from risctl.plots.style import COLOURS, FAINT, INK, MARKERS, dress, legend_below, new_figure
+from risctl.plots.style import FAINT, INK, dress, legend_below, log_scale, new_figure, number, style_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -33,7 +35,10 @@ Reading = Callable[[SweepPoint, Cell], Interval]
 PANELS: tuple[tuple[str, Reading], ...] = (
     ("recall", lambda _, cell: cell.recall),
     ("source count right", lambda _, cell: cell.count_accuracy),
-    ("CPU seconds a scene", lambda point, cell: _bare(point.cpu_seconds(cell.estimator))),
+    (
+        "CPU seconds a scene",
+        lambda point, cell: Interval(value=point.cpu_seconds(cell.estimator), low=None, high=None),
+    ),
     ("azimuth RMSE / bound", lambda _, cell: cell.azimuth_deg.ratio),
     ("elevation RMSE / bound", lambda _, cell: cell.elevation_deg.ratio),
     ("range RMSE / bound", lambda _, cell: cell.range_m.ratio),
@@ -54,8 +59,14 @@ def sweep_figure(sweep: Sweep) -> Figure:
         _ticks(axes, sweep)
         below = axes in panels[-1]
         dress(axes, LABELS.get(sweep.key, sweep.key) if below else "", label)
-    figure.suptitle(_title(sweep), fontsize=11)
-    handles = [Line2D([], [], color=c, marker=m, markersize=5) for c, m in _styles(sweep)]
+    snr = sweep.snr_values_db
+    bins = f", {snr[0]:g}..{snr[-1]:g} dB" if len(snr) > 1 else f", {snr[0]:g} dB" if snr else ""
+    known = "given" if sweep.num_sources_known else "estimated"
+    scenes = min(point.scenes for point in sweep.points)
+    title = f"{sweep.key}: {scenes} scenes a value{bins}, K {known}; with 95 % intervals"
+    figure.suptitle(title, fontsize=11)
+    styles = [style_of(i) for i in range(len(sweep.estimators))]
+    handles = [Line2D([], [], color=c, marker=m, markersize=5) for c, m in styles]
     hollow = Line2D([], [], color=FAINT, marker="o", markersize=5, markerfacecolor="white", linestyle="")
     labels = [*sweep.estimators, f"recall below {100 * HOLDS:g} % of its best"]
     legend_below(figure, [*handles, hollow], labels)
@@ -72,42 +83,32 @@ def is_number(values: Sequence[bool | int | float | str]) -> bool:
     return all(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
 
 
-def _styles(sweep: Sweep) -> list[tuple[str, str]]:
-    return [(COLOURS[i % len(COLOURS)], MARKERS[i % len(MARKERS)]) for i in range(len(sweep.estimators))]
-
-
 def _draw_line(axes: Axes, sweep: Sweep, index: int, read: Reading) -> None:
-    name, (colour, marker) = sweep.estimators[index], _styles(sweep)[index]
+    name, (colour, marker) = sweep.estimators[index], style_of(index)
     values = [point.value for point in sweep.points]
-    x, figures = places(values), [read(point, point.cell(name)) for point in sweep.points]
+    figures = [read(point, point.cell(name)) for point in sweep.points]
+    middle, low, high = ([number(getattr(f, k)) for f in figures] for k in ("value", "low", "high"))
+    x = places(values)
     if is_number(values):
-        order = sorted(range(len(x)), key=x.__getitem__)
-        along, sorted_figures = [x[i] for i in order], [figures[i] for i in order]
-        axes.plot(along, [_number(f.value) for f in sorted_figures], color=colour, linewidth=1.4)
-        low, high = [_number(f.low) for f in sorted_figures], [_number(f.high) for f in sorted_figures]
-        axes.fill_between(along, low, high, color=colour, alpha=0.15, linewidth=0)
+        along, line, lower, upper = np.array([x, middle, low, high])[:, np.argsort(x)]
+        axes.plot(along, line, color=colour, linewidth=1.4)
+        axes.fill_between(along, lower, upper, color=colour, alpha=0.15, linewidth=0)
     else:  # side by side, with bars: no value lies between two others
         x = [at + 0.12 * (index - (len(sweep.estimators) - 1) / 2) for at in x]
-        axes.vlines(x, [_number(f.low) for f in figures], [_number(f.high) for f in figures], color=colour)
-    for at, value, figure in zip(x, values, figures, strict=True):
+        axes.vlines(x, low, high, color=colour)
+    for at, value, height in zip(x, values, middle, strict=True):
         face = "white" if value in sweep.breaks[index].broken_at else colour
-        axes.plot(at, _number(figure.value), marker, color=colour, markersize=5, markerfacecolor=face)
+        axes.plot(at, height, marker, color=colour, markersize=5, markerfacecolor=face)
 
 
 def _scale(axes: Axes, label: str) -> None:
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
-
     if label in SHARES:
         axes.set_ylim(-0.03, 1.03)
-        return
-    if "bound" not in label:
+    elif "bound" not in label:
         axes.set_ylim(0.0, max(1.08 * float(axes.dataLim.y1), 1e-6))
-        return
-    axes.axhline(1.0, color=FAINT, linestyle=(0, (4, 2)), linewidth=1.1)
-    axes.set_yscale("log")
-    axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axes.yaxis.set_minor_formatter(NullFormatter())
+    else:
+        axes.axhline(1.0, color=FAINT, linestyle=(0, (4, 2)), linewidth=1.1)
+        log_scale(axes)
 
 
 def _ticks(axes: Axes, sweep: Sweep) -> None:
@@ -119,19 +120,3 @@ def _ticks(axes: Axes, sweep: Sweep) -> None:
         axes.set_xlim(-0.5, len(x) - 0.5)
     axes.minorticks_off()
     axes.set_xticks(x, [value_text(value) for value in values], color=INK)
-
-
-def _title(sweep: Sweep) -> str:
-    scenes = min(point.scenes for point in sweep.points)
-    snr = sweep.snr_values_db
-    bins = f", {snr[0]:g}..{snr[-1]:g} dB" if len(snr) > 1 else f", {snr[0]:g} dB" if snr else ""
-    known = "given" if sweep.num_sources_known else "estimated"
-    return f"{sweep.key}: {scenes} scenes a value{bins}, K {known}; with 95 % intervals"
-
-
-def _bare(value: float | None) -> Interval:
-    return Interval(value=value, low=None, high=None)
-
-
-def _number(value: float | None) -> float:
-    return float("nan") if value is None else value

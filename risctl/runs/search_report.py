@@ -24,7 +24,7 @@ from risctl.hpo.files import (
 from risctl.hpo.importance import Importance, importances
 from risctl.hpo.space import distributions
 from risctl.hpo.verdict import Verdict, judge_search, spread
-from risctl.plots.trials import draw_search
+from risctl.plots.search import draw_search
 from risctl.runs.directory import SIGNAL_STATUS
 from risctl.runs.documents import write_json
 from risctl.text import Document, versioned

@@ -24,6 +24,7 @@ from risctl.evaluation import (
     timing_table,
     write_evaluation,
 )
+from risctl.evaluation.results import find
 from risctl.inference import build_estimator
 from tests.evaluation.conftest import Run, assert_same_rows
 
@@ -54,7 +55,7 @@ def test_a_function_of_one_scene_is_scored_as_the_estimator_behind_it(
     ours = ExternalEstimator("x", partial(nomp_of_one_scene, nomp))
     same = run({"x": ours}, workers=workers, **options)
     assert_same_rows(same, run({"x": nomp}, **options))
-    assert same.results.timing("x").cpu_seconds > 0
+    assert find(same.results.timings, estimator="x").cpu_seconds > 0
 
 
 def test_plain_positions_have_no_deviations_and_may_be_many_or_none(run: Run, tmp_path: Path) -> None:
@@ -62,7 +63,7 @@ def test_plain_positions_have_no_deviations_and_may_be_many_or_none(run: Run, tm
     evaluation = run({"x": ExternalEstimator("x", lambda *_: place)})
     cell = evaluation.results.cell("x")
     assert cell.estimated_sources == 9 * 60
-    assert evaluation.results.confusion_of("x").estimated_counts[-1] == 9
+    assert find(evaluation.results.confusion, estimator="x", snr_db=None).estimated_counts[-1] == 9
     assert (cell.azimuth_deg.with_std, cell.azimuth_deg.within_1_sigma) == (0, None)
     for table in TABLES:
         assert table(evaluation.results).rows

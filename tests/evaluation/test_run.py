@@ -11,6 +11,7 @@ from risctl.config import Config, EvaluationConfig, PhysicsConfig
 from risctl.errors import InputError, RisctlError
 from risctl.evaluation import Evaluation, evaluate
 from risctl.evaluation.chunks import answers_of, largest_coherence, truth_of
+from risctl.evaluation.results import find
 from risctl.inference import Estimates, build_estimator
 from risctl.physics import ArrayGeometry, Scenes, simulate_scenes, steering_vector
 from tests.evaluation.conftest import HeldScenes, OracleEstimator, Run, assert_same_rows
@@ -46,7 +47,7 @@ def test_cells_cover_every_bin_and_count(evaluated: Evaluation) -> None:
             assert sum(cell.scenes for cell in part) == whole.scenes == 60
             assert sum(cell.matched_sources for cell in part) == whole.matched_sources
     assert results.cell("poor").count_accuracy.value == pytest.approx(45 / 60)
-    assert sum(map(sum, results.confusion_of("poor").scenes)) == 60
+    assert sum(map(sum, find(results.confusion, estimator="poor", snr_db=None).scenes)) == 60
     with pytest.raises(KeyError):
         results.cell("nobody")
 
@@ -79,12 +80,13 @@ def test_the_number_of_workers_changes_nothing(run: Run, physics: PhysicsConfig)
     one, other = (x.results.model_dump(exclude={"timings"}) for x in (here, there))
     assert one == other
     assert done == [(6, 20), (12, 20), (18, 20), (20, 20)]
-    assert there.results.timing("nomp").workers == 2
-    assert there.results.timing("nomp").cpu_seconds > 0
+    timing = find(there.results.timings, estimator="nomp")
+    assert timing.workers == 2
+    assert timing.cpu_seconds > 0
 
 
 def test_timing_is_of_the_calls_alone(evaluated: Evaluation) -> None:
-    timing = evaluated.results.timing("good")
+    timing = find(evaluated.results.timings, estimator="good")
     assert timing.scenes == 60
     assert timing.threads_per_worker == 1
     assert timing.cpu_seconds_per_scene == pytest.approx(timing.cpu_seconds / 60)

@@ -24,7 +24,7 @@ from risctl.evaluation import (
     write_point,
     write_sweep,
 )
-from risctl.evaluation.results import Results
+from risctl.evaluation.results import Results, find
 from risctl.plots import save_figure, sweep_figure
 from risctl.plots.sweep import places
 
@@ -64,7 +64,7 @@ def test_points_hold_the_margins_of_their_results(sweep: Sweep, evaluated: Evalu
         labels = {(cell.snr_db, cell.num_sources) for cell in point.cells}
         assert labels == {(None, None), (None, 1), (None, 2), (None, 3), (0.0, None), (20.0, None)}
         assert point.cell("good") == results.cell("good")
-        assert point.cpu_seconds("good") == results.timing("good").cpu_seconds_per_scene
+        assert point.cpu_seconds("good") == find(results.timings, estimator="good").cpu_seconds_per_scene
     assert sweep.snr_values_db == results.snr_values_db
 
 

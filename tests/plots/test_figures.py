@@ -78,10 +78,10 @@ def test_bins_without_figures_leave_gaps(evaluated: Evaluation, draw: object, tm
 
 def test_rmse_lines_are_the_cells(evaluated: Evaluation) -> None:
     results = evaluated.results
-    figure = rmse_figure(results, num_sources=2)
+    figure = rmse_figure(results)
     azimuth = figure.axes[0]
     bound, rmse = azimuth.get_lines()[:2]
-    cells = [results.cell("good", snr, 2) for snr in results.snr_values_db]
+    cells = [results.cell("good", snr) for snr in results.snr_values_db]
     np.testing.assert_array_equal(rmse.get_ydata(), [c.azimuth_deg.rmse for c in cells])
     np.testing.assert_array_equal(bound.get_ydata(), [c.azimuth_deg.bound for c in cells])
     assert azimuth.get_yscale() == "log"
