@@ -51,10 +51,8 @@ def test_former_fingerprints_of_the_covariance_pipeline_are_known() -> None:
 def test_differences() -> None:
     assert diff_configs(Config(), Config()) == {}
     other = load_config(None, None, ["physics.impairments.dead_elements=0.1", "data.seed=1"])
-    assert diff_configs(Config(), other) == {
-        "data.seed": (0, 1),
-        "physics.impairments.dead_elements": (0.0, 0.1),
-    }
+    expected = {"data.seed": (0, 1), "physics.impairments.dead_elements": (0.0, 0.1)}
+    assert diff_configs(Config(), other) == expected
 
 
 def test_toml_reads_back(tmp_path: Path) -> None:

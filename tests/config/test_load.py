@@ -74,10 +74,9 @@ def test_a_bad_override_names_what_is_wrong(word: str, parts: tuple[str, ...]) -
     with pytest.raises(InputError) as caught:
         load_config("quick", None, [word])
     message = str(caught.value)
-    assert "override" in message
     assert "\n" not in message
     assert len(message) < 400
-    for part in parts:
+    for part in ("override", *parts):
         assert part in message
 
 

@@ -26,23 +26,16 @@ from tests.hpo.small import small_config, small_plan
 from tests.processes import fork, serve, stop_on_signals
 
 
-class Log:
-    """Keeps the events of a search."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-
-    def __call__(self, event: SearchEvent) -> None:
-        with self._path.open("a") as stream:
-            stream.write(json.dumps({"kind": type(event).__name__, **asdict(event)}) + "\n")
-
-
 def search(request: dict[str, Any]) -> int:
     directory, stop = Path(request.pop("directory")), StopFlag()
     stop_on_signals(stop.request)
     directory.mkdir(parents=True, exist_ok=True)
     plan = small_plan(config=small_config(**request.pop("search", {})), **request)
-    log = Log(directory / "events.jsonl")
+
+    def log(event: SearchEvent) -> None:
+        with (directory / "events.jsonl").open("a") as stream:
+            stream.write(json.dumps({"kind": type(event).__name__, **asdict(event)}) + "\n")
+
     try:
         outcome = run_search(plan, directory, [log], stop, resume=True)
     except RisctlError as error:
