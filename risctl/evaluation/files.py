@@ -68,7 +68,7 @@ def read_results(path: Path) -> Results:
     version = document.get("schema_version") if isinstance(document, dict) else None
     if version is not None and version != SCHEMA_VERSION:
         raise InputError(path, "schema_version", str(SCHEMA_VERSION), version)
-    return _parsed(Results, content, path, "evaluation results")
+    return parse_record(Results, content, path, "evaluation results")
 
 
 def write_point(path: Path, point: StoredPoint) -> None:
@@ -90,7 +90,7 @@ def read_point(path: Path) -> StoredPoint | None:
         return None
     with storage_errors(path):
         content = path.read_bytes()
-    return _parsed(StoredPoint, content, path, "figures of one value of a sweep")
+    return parse_record(StoredPoint, content, path, "figures of one value of a sweep")
 
 
 def write_sweep(directory: Path, sweep: Sweep) -> list[Path]:
@@ -115,7 +115,8 @@ def record_json(record: Record) -> str:
     return json.dumps(record.model_dump(mode="json"), allow_nan=False, indent=1) + "\n"
 
 
-def _parsed(kind: type[AnyRecord], content: bytes, path: Path, expected: str) -> AnyRecord:
+def parse_record(kind: type[AnyRecord], content: bytes, path: Path, expected: str) -> AnyRecord:
+    """Read a record from JSON; `DamagedFileError` for anything but the `expected` thing."""
     try:
         return kind.model_validate_json(content)
     except ValidationError as error:

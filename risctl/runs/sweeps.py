@@ -6,13 +6,15 @@ import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated
+
+from pydantic import Field
 
 from risctl import __version__
 from risctl.config import Config, canonical_json, load_config
 from risctl.config.former import digest16
 from risctl.config.layers import Layers, Machine
-from risctl.errors import DamagedFileError, InputError
+from risctl.errors import InputError
 from risctl.evaluation import (
     Results,
     StoredPoint,
@@ -25,10 +27,11 @@ from risctl.evaluation import (
     write_sweep,
 )
 from risctl.evaluation.axes import SNR, SWEEP, Axis, parse_sweeps
+from risctl.evaluation.files import parse_record
+from risctl.evaluation.results import Record
 from risctl.plots import save_figure, sweep_figure
 from risctl.registry import estimator_names
 from risctl.runs.directory import CONFIG, RunDirectory
-from risctl.runs.documents import read_document
 from risctl.runs.evaluation import (
     FOLDER,
     EvaluationRequest,
@@ -46,16 +49,19 @@ from risctl.text import Document, json_text
 REQUEST = Path(FOLDER) / "request.json"  # what was asked for, to resume from
 POINT_BYTES = 120_000  # figures of one estimator at one value
 SWEEP_BYTES = 1_000_000  # table and picture of a sweep
-STORED_TYPES = {
-    "target": (str, type(None)),
-    "sweeps": (list,),
-    "known_num_sources": (bool,),
-    "batch": (int,),
-    "workers": (int,),
-    "plots": (bool,),
-    "seed": (int, type(None)),
-}
 Configs = dict[Axis, tuple[Config, ...]]  # of every value of every axis
+
+
+class StoredSweeps(Record):
+    """`request.json`: what resuming needs to know beside the run's `config.json`."""
+
+    target: str | None = None
+    sweeps: Annotated[tuple[str, ...], Field(min_length=1)]
+    known_num_sources: bool = False
+    batch: int = 64
+    workers: int = 1
+    plots: bool = True
+    seed: int | None = None
 
 
 @dataclass(frozen=True)
@@ -144,24 +150,23 @@ def sweep(
 def _run_directory(request: EvaluationRequest, resumed: Path | None) -> RunDirectory:
     config, source = open_source(request, request.resolve())
     if resumed is None:
-        asked = {REQUEST: json_text(_stored(request)).encode()}
+        asked = {REQUEST: json_text(_stored(request).model_dump(mode="json")).encode()}
         return make_run_directory(request, config, source, asked)
     run = RunDirectory(resumed, "eval")
     run.resume(record_of(request, config, source))
     return run
 
 
-def _stored(request: EvaluationRequest) -> Document:
-    """What resuming needs to know beside the run's `config.json`."""
-    return {
-        "target": None if request.model_path is None else str(Path(request.model_path).absolute()),
-        "sweeps": [axis.word for axis in request.axes],
-        "known_num_sources": request.known_num_sources,
-        "batch": request.batch,
-        "workers": request.workers,
-        "plots": request.plots,
-        "seed": request.layers.seed,
-    }
+def _stored(request: EvaluationRequest) -> StoredSweeps:
+    return StoredSweeps(
+        target=None if request.model_path is None else str(Path(request.model_path).absolute()),
+        sweeps=tuple(axis.word for axis in request.axes),
+        known_num_sources=request.known_num_sources,
+        batch=request.batch,
+        workers=request.workers,
+        plots=request.plots,
+        seed=request.layers.seed,
+    )
 
 
 def _run_sweep(
@@ -236,27 +241,18 @@ def resumed_request(layers: Layers, run: Path, machine: Machine | None = None) -
     for path in (CONFIG, REQUEST):
         if not (run / path).is_file():
             raise InputError("resume", "", f"a run of a sweep (with {path})", run)
-    asked, config = _read_stored(run / REQUEST), load_config(None, run / CONFIG)
+    path = run / REQUEST
+    asked = parse_record(StoredSweeps, path.read_bytes(), path, "what a sweep was asked for")
+    config = load_config(None, run / CONFIG)
     return EvaluationRequest(
-        layers=replace(layers, file=run / CONFIG, seed=asked["seed"]),
+        layers=replace(layers, file=run / CONFIG, seed=asked.seed),
         estimators=config.evaluation.estimators,
         scenes=config.evaluation.scenes,
-        known_num_sources=asked["known_num_sources"],
-        workers=asked["workers"],
-        batch=asked["batch"],
-        plots=asked["plots"],
-        model_path=asked["target"],
-        axes=parse_sweeps(asked["sweeps"]),
+        known_num_sources=asked.known_num_sources,
+        workers=asked.workers,
+        batch=asked.batch,
+        plots=asked.plots,
+        model_path=asked.target,
+        axes=parse_sweeps(asked.sweeps),
         machine=machine or Machine(),
     )
-
-
-def _read_stored(path: Path) -> Document:
-    asked: dict[str, Any] = read_document(path)
-    for key, kinds in STORED_TYPES.items():
-        value = asked.get(key)
-        if key not in asked or not isinstance(value, kinds):
-            raise DamagedFileError(path, f"{key} of a sweep", type(value).__name__)
-    if not asked["sweeps"] or not all(isinstance(word, str) for word in asked["sweeps"]):
-        raise DamagedFileError(path, "sweeps", asked["sweeps"])
-    return asked
