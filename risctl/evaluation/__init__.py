@@ -1,23 +1,19 @@
 """Evaluation: matching, figures against the Cramer-Rao bound, GOSPA, intervals, tables, pictures."""
 
-from risctl.evaluation.answers import StoredAnswers, read_answers
-from risctl.evaluation.chunks import IndexedScenes
+from risctl.evaluation.answers import read_answers
 from risctl.evaluation.external import ExternalEstimator
 from risctl.evaluation.files import (
     StoredPoint,
     read_point,
     read_results,
-    record_json,
     sweep_stem,
     write_evaluation,
     write_point,
     write_sweep,
 )
-from risctl.evaluation.gospa import Gospa, gospa
-from risctl.evaluation.matching import match_scene, match_scenes
 from risctl.evaluation.positions import Positions
 from risctl.evaluation.results import Results
-from risctl.evaluation.rows import EstimatorRows, SceneRows, SourceRows
+from risctl.evaluation.rows import SourceRows
 from risctl.evaluation.run import Evaluation, evaluate
 from risctl.evaluation.sweep import Sweep, assemble, sweep_headline, sweep_table, value_text
 from risctl.evaluation.tables import (
@@ -33,16 +29,11 @@ from risctl.evaluation.tables import (
 )
 
 __all__ = [
-    "EstimatorRows",
     "Evaluation",
     "ExternalEstimator",
-    "Gospa",
-    "IndexedScenes",
     "Positions",
     "Results",
-    "SceneRows",
     "SourceRows",
-    "StoredAnswers",
     "StoredPoint",
     "Sweep",
     "TextTable",
@@ -52,15 +43,11 @@ __all__ = [
     "count_table",
     "detection_table",
     "evaluate",
-    "gospa",
     "headline",
-    "match_scene",
-    "match_scenes",
     "median_table",
     "read_answers",
     "read_point",
     "read_results",
-    "record_json",
     "reference_table",
     "sweep_headline",
     "sweep_stem",

@@ -96,8 +96,8 @@ def writing_figures(physics: PhysicsConfig, plan: Plan) -> Iterator[Figure]:
             simulate_scenes(physics, rng, 1, first_index=index)
 
     slow = SINGLE_SCENES / median(cpu_seconds(one_by_one, plan.repeats))
-    baseline = (slow, "scene by scene, unwritten")
-    yield speed("gen-data, written and hashed", "scenes/s", count, samples[1:], baseline, target=6000.0)
+    beside = (6000.0, slow, "scene by scene, unwritten")
+    yield speed("gen-data, written and hashed", "scenes/s", count, samples[1:], beside)
     yield Figure("size of a scene on disk", "bytes", each, each, each, 1, target=25_000.0)
 
 
@@ -110,7 +110,7 @@ def training_figures(config: Config, bench: Plan) -> Iterator[Figure]:
     scenes = plan.train.scenes(0, batch)
     state = new_train_state(plan, network, processes)
     step = cpu_seconds(lambda: take_step(state, context, [scenes]), repeats)
-    yield speed("training steps", "scenes/s", batch, step, target=150.0)
+    yield speed("training steps", "scenes/s", batch, step, (150.0, None, ""))
 
     def outputs() -> dict[str, Tensor]:
         found = vars(network(scenes.y, scenes.H, scenes.codes))
@@ -132,8 +132,8 @@ def training_figures(config: Config, bench: Plan) -> Iterator[Figure]:
         torch.autograd.backward(loss.total)
 
     rest = cpu_seconds(rest_alone, repeats)
-    baseline = (alone, "the network alone, both ways")
-    yield cost("covariances and losses, both ways", batch, rest, baseline, target=alone)
+    beside = (alone, alone, "the network alone, both ways")
+    yield cost("covariances and losses, both ways", batch, rest, beside)
 
 
 def nomp_figures(config: Config, plan: Plan) -> Iterator[Figure]:
@@ -151,7 +151,7 @@ def nomp_figures(config: Config, plan: Plan) -> Iterator[Figure]:
         one_by_one = partial(locate, estimator, scenes, [slice(i, i + 1) for i in range(few)])
         (singly,) = cpu_seconds(one_by_one, 1, warm=False)
         name = f"NOMP, {swaps} swap rounds" if swaps else "NOMP without swaps"
-        yield cost(name, len(scenes), together, (singly / few, "one scene at a time"), target)
+        yield cost(name, len(scenes), together, (target, singly / few, "one scene at a time"))
 
 
 def locate(estimator: Estimator, scenes: Scenes, batches: Sequence[slice]) -> None:
@@ -168,8 +168,8 @@ def learned_figure(learned: Estimator, config: Config, plan: Plan) -> Figure:
     measured = (scenes.y, scenes.H, scenes.codes)
     seconds, slow = (cpu_seconds(partial(e, *measured), plan.repeats) for e in (learned, nomp))
     reference = median(slow) / len(scenes)
-    baseline = (reference, "NOMP without swaps, K estimated")
-    return cost("learned, K estimated", len(scenes), seconds, baseline, reference / LEARNED_GAIN)
+    beside = (reference / LEARNED_GAIN, reference, "NOMP without swaps, K estimated")
+    return cost("learned, K estimated", len(scenes), seconds, beside)
 
 
 def music_figures(physics: PhysicsConfig, covariance: CovarianceConfig, plan: Plan) -> Iterator[Figure]:
@@ -183,9 +183,9 @@ def music_figures(physics: PhysicsConfig, covariance: CovarianceConfig, plan: Pl
     for count, target in ((1, 2e6), (plan.covariances, 15e6)):
         name = f"MUSIC, {count} covariance{'s' if count > 1 else ''}"
         seconds = cpu_seconds(partial(spectrum, factors[:count], K, grid), plan.repeats)
-        yield speed(name, "points/s", count * grid.num_points, seconds, baseline, target)
+        yield speed(name, "points/s", count * grid.num_points, seconds, (target, *baseline))
     anew = cpu_seconds(lambda: spectrum(factors[:1], K, music_grid(physics, plan)), plan.repeats)
-    yield speed("MUSIC, 1 covariance, grid made anew", "points/s", grid.num_points, anew, baseline)
+    yield speed("MUSIC, 1 covariance, grid made anew", "points/s", grid.num_points, anew, (None, *baseline))
 
 
 def music_grid(physics: PhysicsConfig, plan: Plan) -> PolarGrid:

@@ -56,7 +56,7 @@ def covariance_figures(
     for name, baseline, gain, fast, slow in jobs:
         seconds = cpu_seconds(fast, repeats)
         dense = median(cpu_seconds(slow, min(repeats, 3))) / len(scenes)
-        yield cost(name, len(scenes), seconds, (dense, baseline), dense / gain)
+        yield cost(name, len(scenes), seconds, (dense / gain, dense, baseline))
 
 
 def true_steering(scenes: Scenes, physics: PhysicsConfig) -> Tensor:

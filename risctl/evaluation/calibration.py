@@ -6,7 +6,7 @@ minimises the cross-entropy of the source count. The epoch that is best on the v
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import closing
 from copy import deepcopy
 from dataclasses import dataclass, fields
@@ -48,12 +48,6 @@ class CountData:
     num_sources: Tensor
     snr_db: Tensor
 
-    @staticmethod
-    def concatenate(parts: Sequence[CountData]) -> CountData:
-        """All `parts` in order."""
-        names = [f.name for f in fields(CountData)]
-        return CountData(**{name: torch.cat([getattr(p, name) for p in parts]) for name in names})
-
 
 @torch.no_grad()
 def count_data(estimator: LearnedEstimator, chunk: Chunk) -> CountData:
@@ -90,7 +84,8 @@ def collect_counts(
             parts.append(part)
             if progress is not None:
                 progress(min(len(parts) * CHUNK, count), count)
-    return CountData.concatenate(parts)
+    names = [field.name for field in fields(CountData)]
+    return CountData(**{name: torch.cat([getattr(part, name) for part in parts]) for name in names})
 
 
 def fit_fusion(train: CountData, validation: CountData, seed: int) -> Fit:

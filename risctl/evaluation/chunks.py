@@ -44,17 +44,11 @@ class Measured:
 
 @dataclass(frozen=True)
 class Chunk:
-    """Consecutive scenes as numpy arrays, which travel between processes by value."""
+    """Scenes from `first` on as numpy arrays, which travel between processes by value."""
 
     first: int
     arrays: Mapping[str, npt.NDArray[Any]]
     phase_bits: int
-
-    @classmethod
-    def pack(cls, first: int, scenes: Scenes) -> Chunk:
-        """Pack `scenes`, the first of which is scene `first`."""
-        arrays = {name: tensor.cpu().numpy() for name, tensor in scenes.tensors().items()}
-        return cls(first, arrays, scenes.phase_bits)
 
     def unpack(self) -> Scenes:
         """The scenes on the CPU."""
@@ -65,7 +59,9 @@ class Chunk:
 def read_chunks(source: IndexedScenes, start: int, stop: int, size: int) -> Iterator[Chunk]:
     """Scenes start .. stop - 1 of `source`, `size` at a time."""
     for first in range(start, stop, size):
-        yield Chunk.pack(first, source.scenes(first, min(first + size, stop)))
+        scenes = source.scenes(first, min(first + size, stop))
+        arrays = {name: tensor.cpu().numpy() for name, tensor in scenes.tensors().items()}
+        yield Chunk(first, arrays, scenes.phase_bits)
 
 
 @dataclass(frozen=True)
@@ -90,25 +86,23 @@ class ChunkScorer:
         truth, scenes = truth_of(on_cpu, chunk.first, self.physics), on_cpu.to(self.device)
         known = scenes.num_sources.long() if self.num_sources_known else None
         seen = (scenes.y, scenes.H, scenes.codes, known)  # made before the clock starts
-        measured = {}
+        runs: dict[str, Callable[[], Estimates]] = {}
         for name, estimator in self.estimators.items():
-            here = (
-                estimator.starting_at(chunk.first) if isinstance(estimator, IndexedEstimator) else estimator
-            )
-            measured[name] = self._measure(name, partial(here, *seen), truth)
-        for name, reference in self.references.items():
-            measured[name] = self._measure(name, partial(reference, scenes), truth)
+            if isinstance(estimator, IndexedEstimator):
+                estimator = estimator.starting_at(chunk.first)
+            runs[name] = partial(estimator, *seen)
+        runs |= {name: partial(reference, scenes) for name, reference in self.references.items()}
+        measured = {}
+        for name, run in runs.items():
+            cpu, wall = time.process_time(), time.perf_counter()
+            answers = answers_of(run())  # waits for the device
+            cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
+            try:
+                rows = score(truth, answers, self.physics, self.evaluation)
+            except RisctlError as error:
+                raise RisctlError(f"estimator {name}: {error}") from error
+            measured[name] = Measured(rows, cpu, wall)
         return measured
-
-    def _measure(self, name: str, locate: Callable[[], Estimates], truth: Truth) -> Measured:
-        cpu, wall = time.process_time(), time.perf_counter()
-        answers = answers_of(locate())  # waits for the device
-        cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
-        try:
-            rows = score(truth, answers, self.physics, self.evaluation)
-        except RisctlError as error:
-            raise RisctlError(f"estimator {name}: {error}") from error
-        return Measured(rows, cpu, wall)
 
 
 def truth_of(scenes: Scenes, first: int, physics: PhysicsConfig) -> Truth:
@@ -121,15 +115,14 @@ def truth_of(scenes: Scenes, first: int, physics: PhysicsConfig) -> Truth:
     geometry = ArrayGeometry.from_config(physics, scenes.y.device, torch.float64)
     bounds = scene_bounds(scenes, geometry, kind="conditional")
     degrees = float(np.degrees(1.0))
-    columns = [padded(bounds.azimuth, degrees), padded(bounds.elevation, degrees)]
-    columns += [padded(bounds.range), padded(bounds.position)]
+    angles = padded(bounds.azimuth, degrees), padded(bounds.elevation, degrees)
     return Truth(
         first=first,
         snr_db=scenes.snr_db.double().cpu().numpy(),
         positions=Positions(padded(scenes.azimuth), padded(scenes.elevation), padded(scenes.range)),
         power=padded(scenes.power),
         coherence=padded(largest_coherence(scenes, geometry)),
-        bound=np.stack(columns, axis=-1),
+        bound=np.stack([*angles, padded(bounds.range), padded(bounds.position)], axis=-1),
     )
 
 

@@ -105,15 +105,15 @@ def source_table(parts: Mapping[str, Any], where: str | Path, key: str) -> Float
         if len(wrong):
             place = f"{key}, source {wrong[0]}, {name}"
             raise InputError(where, place, f"{low:.4g} to {high:.4g} {unit}", f"{column[wrong[0]]:g}")
-    std, power = np.full((count, 3), np.nan), np.full(count, np.nan)
-    if parts.get("std") is not None:
-        std = _array(parts["std"], (count, 3), f"std [{count}, 3], none negative", where, key)
-    if parts.get("power") is not None:
-        power = _array(parts["power"], (count,), f"power [{count}], none negative", where, key)
-    for name, values in (("std", std), ("power", power)):
+    columns = [positions]
+    for name, shape in (("std", (count, 3)), ("power", (count,))):
+        values = np.full(shape, np.nan)
+        if parts.get(name) is not None:
+            values = _array(parts[name], shape, f"{name} {list(shape)}, none negative", where, key)
         if (values < 0).any():
             raise InputError(where, f"{key}, {name}", "none negative", f"{values.min():g}")
-    return np.column_stack([positions, std, power])
+        columns.append(values)
+    return np.column_stack(columns)
 
 
 def to_estimates(tables: Sequence[FloatArray]) -> Estimates:
@@ -122,18 +122,12 @@ def to_estimates(tables: Sequence[FloatArray]) -> Estimates:
     padded = np.full((len(tables), max(counts, default=0), 7), np.nan)
     for row, table in zip(padded, tables, strict=True):
         row[: len(table)] = table
-    columns = torch.from_numpy(padded)
-    return Estimates(
-        num_sources=torch.tensor(counts, dtype=torch.int64),
-        azimuth=columns[..., 0],
-        elevation=columns[..., 1],
-        range=columns[..., 2],
-        power=columns[..., 6],
-        std_azimuth=columns[..., 3],
-        std_elevation=columns[..., 4],
-        std_range=columns[..., 5],
-        noise_var=torch.full((len(tables),), torch.nan, dtype=torch.float64),
-    )
+    columns = torch.from_numpy(padded).unbind(-1)
+    azimuth, elevation, range_, std_azimuth, std_elevation, std_range, power = columns
+    num_sources = torch.tensor(counts, dtype=torch.int64)
+    std = (std_azimuth, std_elevation, std_range)
+    noise_var = torch.full((len(tables),), torch.nan, dtype=torch.float64)
+    return Estimates(num_sources, azimuth, elevation, range_, power, *std, noise_var)
 
 
 def _array(

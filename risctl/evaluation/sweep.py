@@ -78,6 +78,13 @@ def assemble(key: str, values: Sequence[bool | int | float | str], results: Sequ
     )
     first = results[0]
     bins = {found.snr_values_db for found in results}
+    breaks = []
+    for name in first.estimators:
+        recalls = {point.value: point.cell(name).recall.value for point in points}
+        known = {value: recall for value, recall in recalls.items() if recall is not None}
+        best = max(known.values(), default=0.0)
+        broken = tuple(value for value, recall in known.items() if recall < HOLDS * best)
+        breaks.append(Break(estimator=name, best_recall=best if known else None, broken_at=broken))
     return Sweep(
         schema_version=SCHEMA_VERSION,
         key=key,
@@ -90,16 +97,8 @@ def assemble(key: str, values: Sequence[bool | int | float | str], results: Sequ
         covariance_fingerprint=first.covariance_fingerprint,
         checkpoint=first.checkpoint,
         points=points,
-        breaks=tuple(_break(name, points) for name in first.estimators),
+        breaks=tuple(breaks),
     )
-
-
-def _break(name: str, points: Sequence[SweepPoint]) -> Break:
-    recalls = {point.value: point.cell(name).recall.value for point in points}
-    known = {value: recall for value, recall in recalls.items() if recall is not None}
-    best = max(known.values(), default=None)
-    broken = tuple(value for value, recall in known.items() if best is not None and recall < HOLDS * best)
-    return Break(estimator=name, best_recall=best, broken_at=broken)
 
 
 def sweep_table(sweep: Sweep) -> TextTable:

@@ -9,7 +9,8 @@ from statistics import median
 from typing import TypeAlias
 
 MIN_SECONDS = 0.05  # of one sample: shorter work is repeated within it
-Baseline: TypeAlias = tuple[float | None, str]  # figure and name of the naive way
+Beside: TypeAlias = tuple[float | None, float | None, str]  # target, and the naive baseline with its name
+NOTHING: Beside = (None, None, "")
 
 
 @dataclass(frozen=True)
@@ -78,28 +79,13 @@ def cpu_seconds(work: Callable[[], object], repeats: int, *, warm: bool = True) 
     return [first, *(sample(calls) for _ in range(repeats - 1))]
 
 
-def speed(
-    name: str,
-    unit: str,
-    amount: int,
-    seconds: list[float],
-    baseline: Baseline = (None, ""),
-    target: float | None = None,
-) -> Figure:
+def speed(name: str, unit: str, amount: int, seconds: list[float], beside: Beside = NOTHING) -> Figure:
     """Amount per CPU second."""
     rates = [amount / s for s in seconds]
-    return Figure(name, unit, median(rates), min(rates), max(rates), len(rates), True, target, *baseline)
+    return Figure(name, unit, median(rates), min(rates), max(rates), len(rates), True, *beside)
 
 
-def cost(
-    name: str,
-    scenes: int,
-    seconds: list[float],
-    baseline: Baseline = (None, ""),
-    target: float | None = None,
-) -> Figure:
+def cost(name: str, scenes: int, seconds: list[float], beside: Beside = NOTHING) -> Figure:
     """CPU seconds per scene."""
     costs = [s / scenes for s in seconds]
-    return Figure(
-        name, "s/scene", median(costs), min(costs), max(costs), len(costs), False, target, *baseline
-    )
+    return Figure(name, "s/scene", median(costs), min(costs), max(costs), len(costs), False, *beside)

@@ -6,8 +6,6 @@ from pathlib import Path
 
 from risctl.evaluation.results import Results
 from risctl.plots.results import confusion_figure, rates_figure, rmse_figure
-from risctl.plots.scene import scene_figure
-from risctl.plots.spectrum import spectrum_figure
 from risctl.plots.style import save_figure
 from risctl.plots.sweep import sweep_figure
 
@@ -35,8 +33,6 @@ __all__ = [
     "rates_figure",
     "rmse_figure",
     "save_figure",
-    "scene_figure",
-    "spectrum_figure",
     "sweep_figure",
     "write_plots",
 ]

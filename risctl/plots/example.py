@@ -1,9 +1,10 @@
-"""Pictures of one scene of an evaluation: where the sources were, and where they were found."""
+"""Pictures of one scene of an evaluation: its sources and estimates in space, and over a MUSIC spectrum."""
 
 from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -16,11 +17,14 @@ from risctl.evaluation.positions import FloatArray
 from risctl.inference.music import music_pseudospectrum
 from risctl.physics import ArrayGeometry, FieldOfView, Scenes
 from risctl.plots.scene import scene_figure
-from risctl.plots.spectrum import spectrum_figure
-from risctl.plots.style import save_figure
+from risctl.plots.style import INK, colour_bar, legend_below, new_figure, save_figure
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 TYPICAL_SOURCES = 3
 GRID = (17, 121, 61)  # elevations, azimuths, ranges of the spectrum
+FLOOR_DB = -30.0
 
 
 def draw_example(directory: Path, evaluation: Evaluation, config: Config, source: SceneSource) -> list[Path]:
@@ -45,7 +49,7 @@ def floor_of(spectrum: FloatArray) -> float:
     A snapshot of M antennas fixes only M of the N dimensions of the wave on the surface: even at high SNR the
     peaks of the sample covariance may stand only a decibel or two above the rest.
     """
-    return float(max(-30.0, min(-0.5, 10 * math.log10(spectrum.min() / spectrum.max()))))
+    return float(max(FLOOR_DB, min(-0.5, 10 * math.log10(spectrum.min() / spectrum.max()))))
 
 
 def music_spectrum(
@@ -78,3 +82,57 @@ def example_scene(evaluation: Evaluation, name: str) -> int:
     high = scenes.snr_bin_db == scenes.snr_bin_db.max()
     distance = np.where(high, np.abs(scenes.num_sources - TYPICAL_SOURCES), np.iinfo(np.int64).max)
     return int(scenes.scene[distance.argmin()])
+
+
+def spectrum_figure(
+    spectrum: FloatArray,
+    azimuth: FloatArray,
+    range_: FloatArray,
+    truth: Positions,
+    estimate: Positions,
+    title: str = "MUSIC spectrum, largest over elevation",
+    floor_db: float = FLOOR_DB,
+) -> Figure:
+    """Draw a spectrum in dB below its peak.
+
+    Args:
+        spectrum: power-like values, not negative, shape (ranges, azimuths).
+        azimuth: grid, ascending, radians. range_: grid, ascending, metres.
+        truth, estimate: the sources of this scene, (K,) and (K_hat,); slots that hold NaN are left out.
+        title: what the spectrum is (a slice at one elevation, a maximum over elevation ...).
+        floor_db: everything further below the peak than this is drawn alike.
+    """
+    from matplotlib.patheffects import withStroke
+
+    figure = new_figure(7.6, 4.6)
+    axes = figure.subplots()
+    decibels = to_decibels(spectrum, floor_db)
+    mesh = axes.pcolormesh(
+        np.degrees(azimuth), range_, decibels, cmap="cividis", vmin=floor_db, vmax=0.0, shading="nearest"
+    )
+    mesh.set_rasterized(True)
+    colour_bar(figure, mesh, axes, "below the peak (dB)", pad=0.02, aspect=28, extend="min")
+    true_dots = axes.scatter(
+        np.degrees(truth.azimuth), truth.range, s=110, facecolors="none", edgecolors="white", linewidths=1.8
+    )
+    crosses = axes.scatter(
+        np.degrees(estimate.azimuth), estimate.range, s=55, marker="x", color="#D55E00", linewidths=1.8
+    )
+    true_dots.set_path_effects([withStroke(linewidth=3.4, foreground=INK)])
+    crosses.set_path_effects([withStroke(linewidth=3.6, foreground="white")])
+    axes.set_xlim(float(np.degrees(azimuth[0])), float(np.degrees(azimuth[-1])))
+    axes.set_ylim(float(range_[0]), float(range_[-1]))
+    axes.set_xlabel("azimuth (deg)", fontsize=9)
+    axes.set_ylabel("range (m)", fontsize=9)
+    axes.tick_params(labelsize=8)
+    axes.set_title(title, fontsize=11)
+    legend_below(figure, [true_dots, crosses], ["true source", "estimate"])
+    return figure
+
+
+def to_decibels(spectrum: FloatArray, floor_db: float) -> FloatArray:
+    """10 log10 of the spectrum over its largest value, not below `floor_db`; nothing is all floor."""
+    peak = float(spectrum.max())
+    if peak <= 0:
+        return np.full_like(spectrum, floor_db)
+    return np.asarray(10 * np.log10(np.maximum(spectrum / peak, 10 ** (floor_db / 10))))

@@ -13,7 +13,6 @@ from risctl.hpo import TrialRecord
 from risctl.plots.style import COLOURS, FAINT, INK, colour_bar, new_figure
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 TICKS = 5
@@ -96,7 +95,18 @@ def parallel_figure(
         high = losses[min(int(WORST_DRAWN * len(losses)), len(losses) - 1)]
         colours.set_norm(Normalize(losses[0], high if high > losses[0] else losses[0] + 1e-9))
         colour_bar(figure, colours, axes, "validation loss", pad=0.01, fraction=0.03, extend="max")
-    _draw_scales(axes, [*scales, axis])
+    axes.set_xlim(-0.35, len(scales) + 0.45)
+    axes.set_ylim(-0.06, 1.06)
+    axes.set_axis_off()
+    line: dict[str, Any] = {"color": INK, "linewidth": 0.8, "zorder": 3}
+    box = {"facecolor": "white", "edgecolor": "none", "alpha": 0.75, "pad": 0.8}
+    for i, scale in enumerate((*scales, axis)):
+        axes.plot([i, i], [0, 1], **line)
+        axes.text(i, 1.08, scale.key, ha="center", fontsize=9, color=INK)
+        for at, words in scale.ticks():
+            axes.plot([i - 0.015, i + 0.015], [at, at], **line)
+            left = axes.text(i - 0.03, at, words, ha="right", va="center", fontsize=7.5, color=INK, zorder=4)
+            left.set_bbox(box)
     best = min((t for t in drawn if t.state == "complete"), key=loss_of, default=None)
     for trial in drawn:
         heights = [scale.place(trial.params[scale.key]) for scale in scales] + [axis.place(loss_of(trial))]
@@ -115,18 +125,3 @@ def parallel_figure(
     axes.legend(fontsize=8, frameon=False, loc="upper center", bbox_to_anchor=(0.5, 0.0), ncols=3)
     axes.set_title(title, fontsize=10, loc="left", color=INK, pad=26)
     return figure
-
-
-def _draw_scales(axes: Axes, scales: Sequence[Scale]) -> None:
-    axes.set_xlim(-0.35, len(scales) - 0.55)
-    axes.set_ylim(-0.06, 1.06)
-    axes.set_axis_off()
-    for i, scale in enumerate(scales):
-        axes.plot([i, i], [0, 1], color=INK, linewidth=0.8, zorder=3)
-        axes.text(i, 1.08, scale.key, ha="center", fontsize=9, color=INK)
-        for place, words in scale.ticks():
-            axes.plot([i - 0.015, i + 0.015], [place, place], color=INK, linewidth=0.8, zorder=3)
-            box = {"facecolor": "white", "edgecolor": "none", "alpha": 0.75, "pad": 0.8}
-            axes.text(
-                i - 0.03, place, words, ha="right", va="center", fontsize=7.5, color=INK, zorder=4, bbox=box
-            )

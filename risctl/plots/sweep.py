@@ -52,13 +52,25 @@ def sweep_figure(sweep: Sweep) -> Figure:
 
     figure = new_figure(10.4, 6.2)
     panels = figure.subplots(2, 3, sharex=True)
+    values = [point.value for point in sweep.points]
+    x = places(values)
     for axes, (label, read) in zip(panels.flat, PANELS, strict=True):
         for i in range(len(sweep.estimators)):
             _draw_line(axes, sweep, i, read)
-        _scale(axes, label)
-        _ticks(axes, sweep)
-        below = axes in panels[-1]
-        dress(axes, LABELS.get(sweep.key, sweep.key) if below else "", label)
+        if label in SHARES:
+            axes.set_ylim(-0.03, 1.03)
+        elif "bound" not in label:
+            axes.set_ylim(0.0, max(1.08 * float(axes.dataLim.y1), 1e-6))
+        else:
+            axes.axhline(1.0, color=FAINT, linestyle=(0, (4, 2)), linewidth=1.1)
+            log_scale(axes)
+        if is_number(values) and min(x) > 0 and max(x) / min(x) >= WIDE:
+            axes.set_xscale("log")
+        if not is_number(values):
+            axes.set_xlim(-0.5, len(x) - 0.5)
+        axes.minorticks_off()
+        axes.set_xticks(x, [value_text(value) for value in values], color=INK)
+        dress(axes, LABELS.get(sweep.key, sweep.key) if axes in panels[-1] else "", label)
     snr = sweep.snr_values_db
     bins = f", {snr[0]:g}..{snr[-1]:g} dB" if len(snr) > 1 else f", {snr[0]:g} dB" if snr else ""
     known = "given" if sweep.num_sources_known else "estimated"
@@ -99,24 +111,3 @@ def _draw_line(axes: Axes, sweep: Sweep, index: int, read: Reading) -> None:
     for at, value, height in zip(x, values, middle, strict=True):
         face = "white" if value in sweep.breaks[index].broken_at else colour
         axes.plot(at, height, marker, color=colour, markersize=5, markerfacecolor=face)
-
-
-def _scale(axes: Axes, label: str) -> None:
-    if label in SHARES:
-        axes.set_ylim(-0.03, 1.03)
-    elif "bound" not in label:
-        axes.set_ylim(0.0, max(1.08 * float(axes.dataLim.y1), 1e-6))
-    else:
-        axes.axhline(1.0, color=FAINT, linestyle=(0, (4, 2)), linewidth=1.1)
-        log_scale(axes)
-
-
-def _ticks(axes: Axes, sweep: Sweep) -> None:
-    values = [point.value for point in sweep.points]
-    x = places(values)
-    if is_number(values) and min(x) > 0 and max(x) / min(x) >= WIDE:
-        axes.set_xscale("log")
-    if not is_number(values):
-        axes.set_xlim(-0.5, len(x) - 0.5)
-    axes.minorticks_off()
-    axes.set_xticks(x, [value_text(value) for value in values], color=INK)

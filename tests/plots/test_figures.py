@@ -22,12 +22,10 @@ from risctl.plots import (
     rates_figure,
     rmse_figure,
     save_figure,
-    scene_figure,
-    spectrum_figure,
     write_plots,
 )
-from risctl.plots.scene import error_bars, view_edges
-from risctl.plots.spectrum import to_decibels
+from risctl.plots.example import spectrum_figure, to_decibels
+from risctl.plots.scene import error_bars, scene_figure, view_edges
 
 
 def positions(*at: tuple[float, float, float]) -> Positions:

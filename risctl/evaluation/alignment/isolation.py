@@ -3,27 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from risctl.evaluation.alignment.report import Finding, number
 from risctl.evaluation.alignment.sides import SIDES, SideOutput, TwoSides, only_measured
-from risctl.model import Prediction
 from risctl.physics import Scenes
 from risctl.training.forward import Measured
-
-
-@dataclass(frozen=True)
-class FixedPrediction:
-    """Network whose answer is constant, so that its input has an effect through ``R_samp`` only."""
-
-    prediction: Prediction
-
-    def __call__(self, y: Tensor, H: Tensor, codes: Tensor) -> Prediction:
-        """The prediction, whatever is measured."""
-        return self.prediction
 
 
 def gradient_findings(sides: TwoSides, measured: Measured, weights: Sequence[Tensor]) -> list[Finding]:
@@ -45,9 +33,10 @@ def gradient_findings(sides: TwoSides, measured: Measured, weights: Sequence[Ten
         found = [g.flatten() for g in parts if g is not None]
         findings.append(_reaches(f"the weights by way of {name}", torch.cat(found)[None] if found else None))
     factors = [x.detach().clone().requires_grad_() for x in (prediction.A_angle, prediction.A_range)]
-    fixed = FixedPrediction(replace(prediction, A_angle=factors[0], A_range=factors[1]))
+    # A network whose answer is constant: its input has an effect through R_samp only.
+    fixed = replace(prediction, A_angle=factors[0], A_range=factors[1])
     inputs = only_measured(measured, lambda x: x.detach().clone().requires_grad_())
-    again = sides.with_network("training", fixed).run("training", inputs)
+    again = sides.with_network("training", lambda y, H, codes: fixed).run("training", inputs)
     leaves = [*factors, inputs.y, inputs.H, inputs.codes]
     through = torch.autograd.grad(_energy(again), leaves, allow_unused=True)
     findings += [_reaches(name, gradient) for name, gradient in zip(names, through, strict=False)]

@@ -94,8 +94,8 @@ def alterations(sides: TwoSides, scenes: Scenes) -> dict[str, Alter]:
     if sides.stated.tikhonov_alpha * NUDGE < torch.finfo(torch.float32).eps:
         used.remove("tikhonov_alpha")
     complex_codes = bool(scenes.codes.imag.abs().max() > 1e-3 * scenes.codes.abs().max())  # past rounding
-    found = {f"{name} by one part in a thousand": _knobs(partial(_nudged, name)) for name in used}
-    found |= {"centring flipped": _knobs(_flipped)}
+    found = {f"{name} by one part in a thousand": _knobs(partial(_altered, name)) for name in used}
+    found |= {"centring flipped": _knobs(partial(_altered, "center"))}
     found |= _pipeline_alterations(sides, scenes, complex_codes) | _step_alterations(sides.stated, used)
     if complex_codes:
         found["codes conjugated"] = _given(lambda m: Measurements(m.y, m.H, _conjugate(m.codes)))
@@ -108,15 +108,24 @@ def alterations(sides: TwoSides, scenes: Scenes) -> dict[str, Alter]:
 
 def _pipeline_alterations(sides: TwoSides, scenes: Scenes, complex_codes: bool) -> dict[str, Alter]:
     """Alterations of the code of the covariance pipeline."""
-    blend, back_project = pipeline.blended_covariance, pipeline.back_project
+    weight, blend, back_project = pipeline.blend_weight, pipeline.blended_covariance, pipeline.back_project
     geometry = ArrayGeometry.from_config(sides.physics, scenes.y.device)
-    true = partial(_true_for_sampled, scenes, geometry)
+
+    def jittered(samp: LowRank, beta: float, _offset: Tensor | None) -> Tensor:
+        offset = -JITTER if beta > 0.5 else JITTER
+        return weight(samp, beta, torch.full(samp.F.shape[:1], offset, device=samp.F.device))
+
+    def true_for_sampled(measured: Measured) -> AbstractContextManager[Any]:
+        """The true covariance of the scenes that a side is given, in place of the sample covariance."""
+        truth = Truth.of(measured if isinstance(measured, Scenes) else scenes, geometry).covariance().F
+        return patch.object(pipeline, "sample_factor", lambda a, center: truth[: len(a)].to(a))
+
     found: dict[str, Alter] = {
-        "beta jitter left on": _patched(pipeline, "blend_weight", partial(_jittered, pipeline.blend_weight)),
+        "beta jitter left on": _patched(pipeline, "blend_weight", jittered),
         "trace scaled to 1": _patched(
             pipeline, "_to_trace_n", lambda F: F / torch.linalg.matrix_norm(F)[:, None, None]
         ),
-        "R_true in place of R_samp": lambda sides, side: replace(sides, patches={side: true}),
+        "R_true in place of R_samp": lambda sides, side: replace(sides, patches={side: true_for_sampled}),
         DETACH: _patched(LowRank, "detach", lambda R: R),
         "Hermitisation dropped": _patched(lowrank, "hermitian_part", lambda R: R),
     }
@@ -144,9 +153,9 @@ def _step_alterations(stated: CovarianceConfig, used: Sequence[str]) -> dict[str
     def jitter(_generators: Generators, count: int, _half_width: float) -> Tensor:
         return torch.linspace(-JITTER, JITTER, count)
 
-    others = {f"another {name}": _nudged(name, stated) for name in used if name != "beta"}
+    others = {f"another {name}": _altered(name, stated) for name in used if name != "beta"}
     others["another beta"] = stated.model_copy(update={"beta": 0.5 if stated.beta != 0.5 else 0.4})
-    others["centring flipped"] = _flipped(stated)
+    others["centring flipped"] = _altered("center", stated)
     found = {
         f"{STEP}{name}": _patched(step, "forward_pass", partial(with_knobs, knobs))
         for name, knobs in others.items()
@@ -179,30 +188,11 @@ def _given(change: InputChange) -> Alter:
     return lambda sides, side: replace(sides, inputs={side: change})
 
 
-def _nudged(name: str, knobs: CovarianceConfig) -> CovarianceConfig:
+def _altered(name: str, knobs: CovarianceConfig) -> CovarianceConfig:
+    """Centring flipped, another setting moved by a part in a thousand (by that much from zero)."""
     value = getattr(knobs, name)
-    value = value - NUDGE * value if name == "beta" and value > 0.5 else value + NUDGE * (value or 1.0)
-    return knobs.model_copy(update={name: value})
-
-
-def _flipped(knobs: CovarianceConfig) -> CovarianceConfig:
-    return knobs.model_copy(update={"center": not knobs.center})
-
-
-def _true_for_sampled(
-    known: Scenes, geometry: ArrayGeometry, measured: Measured
-) -> AbstractContextManager[Any]:
-    """The true covariance of the scenes that a side is given, in place of the sample covariance."""
-    scenes = measured if isinstance(measured, Scenes) else known
-    truth = Truth.of(scenes, geometry).covariance().F
-    return patch.object(pipeline, "sample_factor", lambda a, center: truth[: len(a)].to(a))
-
-
-def _jittered(
-    blend_weight: Callable[..., Tensor], samp: LowRank, beta: float, beta_offset: Tensor | None
-) -> Tensor:
-    offset = -JITTER if beta > 0.5 else JITTER
-    return blend_weight(samp, beta, torch.full(samp.F.shape[:1], offset, device=samp.F.device))
+    step = -NUDGE * value if name == "beta" and value > 0.5 else NUDGE * (value or 1.0)
+    return knobs.model_copy(update={name: not value if name == "center" else value + step})
 
 
 def _conjugate(codes: Tensor) -> Tensor:

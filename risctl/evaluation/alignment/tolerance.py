@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from risctl.data import Measurements
-from risctl.evaluation.alignment.isolation import FixedPrediction
 from risctl.evaluation.alignment.report import Finding, finding
 from risctl.evaluation.alignment.sides import SideOutput, TwoSides, only_measured, relative_difference
 from risctl.training.forward import Measured
@@ -50,10 +49,10 @@ def _same_factors(
     sides: TwoSides, inputs: Measurements, whole: SideOutput, what: str, change: Callable[[Tensor], Tensor]
 ) -> list[Finding]:
     prediction = whole.forward.prediction
-    fixed = FixedPrediction(
-        replace(prediction, A_angle=change(prediction.A_angle), A_range=change(prediction.A_range))
+    fixed = replace(prediction, A_angle=change(prediction.A_angle), A_range=change(prediction.A_range))
+    changed = sides.with_network("inference", lambda y, H, codes: fixed).run(
+        "inference", only_measured(inputs, change)
     )
-    changed = sides.with_network("inference", fixed).run("inference", only_measured(inputs, change))
     rounding = ROUNDINGS * torch.finfo(torch.float32).eps
     limit = max(SAME_FACTORS_TOLERANCE, rounding * ridge_condition(inputs, sides.stated.tikhonov_alpha))
     return [
