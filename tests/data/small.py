@@ -1,7 +1,5 @@
 """A small array whose scenes take microseconds, and datasets made of it."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Callable
@@ -17,14 +15,33 @@ from risctl.data.manifest import read_manifest
 from risctl.data.shards import hash_file
 from tests.small import PHYSICS as SMALL
 
-SCENES, SHARD_SCENES = 600, 280
+S, L, M, N = 2, 4, 6, 144  # of `good_arrays`
+SCENES = 600
+SETTINGS = {"seed": 5, "split": "test", "num_scenes": SCENES, "shard_scenes": 280}  # three shards
+SHARDS = [f"shard-0000{i}.safetensors" for i in range(3)]
+
+
+def write(directory: Path, **changes: Any) -> Any:
+    """Write the dataset of `SETTINGS` and return the summary."""
+    settings = SETTINGS | changes
+    return write_dataset(directory, settings.pop("physics", SMALL), **settings)
 
 
 def write_small(directory: Path, **changes: Any) -> Path:
-    """Write 600 scenes in three shards."""
-    settings = {"seed": 5, "split": "test", "num_scenes": SCENES, "shard_scenes": SHARD_SCENES} | changes
-    write_dataset(directory, settings.pop("physics", SMALL), **settings)
+    """Write the dataset of `SETTINGS` and return its directory."""
+    write(directory, **changes)
     return directory
+
+
+def good_arrays() -> dict[str, Any]:
+    """Return a well-formed measurement for N = 144."""
+    rng = np.random.default_rng(7)
+
+    def draw(*shape: int) -> Any:
+        return (rng.normal(size=shape) + 1j * rng.normal(size=shape)).astype(np.complex64)
+
+    codes = draw(S, L, N)
+    return {"y": draw(S, L, M), "H": draw(M, N), "codes": codes / np.abs(codes)}
 
 
 def tree(directory: Path) -> dict[str, bytes]:

@@ -1,31 +1,28 @@
 """Writers that die at any instant, and writers that share a directory."""
 
-from __future__ import annotations
-
 import os
 import random
 import signal
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 
 from risctl.data import open_dataset
 from risctl.errors import DamagedFileError, InputError
 from tests.data.small import tree, write_small
+from tests.processes import Server
 
-if TYPE_CHECKING:
-    from tests.data.conftest import WriterProcess
+Tree = dict[str, bytes]
 
 
 @pytest.fixture(scope="module")
-def expected(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+def expected(tmp_path_factory: pytest.TempPathFactory) -> Tree:
     """The dataset as an undisturbed writer leaves it."""
     return tree(write_small(tmp_path_factory.mktemp("expected") / "dataset"))
 
 
-def _check_then_complete(directory: Path, expected: dict[str, bytes], settings: dict[str, int]) -> None:
+def _check_then_complete(directory: Path, expected: Tree, settings: dict[str, int]) -> None:
     if (directory / "dataset.json").exists():
         open_dataset(directory).verify()
     else:
@@ -36,7 +33,7 @@ def _check_then_complete(directory: Path, expected: dict[str, bytes], settings: 
 
 
 def test_death_before_every_single_file_operation(
-    tmp_path: Path, writer_process: WriterProcess, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, writers: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One writer per file operation of an undisturbed run, each dying just before it."""
     monkeypatch.setattr(os, "fsync", lambda _descriptor: None)  # as in the dying writers
@@ -45,7 +42,7 @@ def test_death_before_every_single_file_operation(
     deaths = 0
     for count in range(1, 1000):
         directory = tmp_path / str(count)
-        status = writer_process.wait(writer_process.start(directory, crash_at=count, **settings))
+        status = writers.run(directory, crash_at=count, **settings)
         assert status in (0, 99)
         _check_then_complete(directory, expected, settings)
         if status == 0:
@@ -54,37 +51,35 @@ def test_death_before_every_single_file_operation(
     assert deaths > 50
 
 
-def test_kill_9_at_random_moments(tmp_path: Path, writer_process: WriterProcess) -> None:
+def test_kill_9_at_random_moments(tmp_path: Path, writers: Server) -> None:
     settings = {"num_scenes": 1000, "shard_scenes": 100}
     begin = time.monotonic()
-    assert writer_process.wait(writer_process.start(tmp_path / "expected", **settings)) == 0
+    assert writers.run(tmp_path / "expected", **settings) == 0
     duration = time.monotonic() - begin
     expected = tree(tmp_path / "expected")
     rng = random.Random(3)
     killed = 0
     for trial in range(8):
         directory = tmp_path / str(trial)
-        pid = writer_process.start(directory, **settings)
+        pid = writers.start(directory, **settings)
         time.sleep(rng.uniform(0.02, 0.9) * duration)
         os.kill(pid, signal.SIGKILL)
-        killed += writer_process.wait(pid) == -signal.SIGKILL
+        killed += writers.wait(pid) == -signal.SIGKILL
         _check_then_complete(directory, expected, settings)
     assert killed >= 4
 
 
-def test_shares_written_at_once_make_one_dataset(
-    tmp_path: Path, writer_process: WriterProcess, expected: dict[str, bytes]
-) -> None:
+def test_shares_at_once_make_one_dataset(tmp_path: Path, writers: Server, expected: Tree) -> None:
     for trial in range(4):
         directory = tmp_path / str(trial)
-        pids = [writer_process.start(directory, shard=(i, 2)) for i in range(2)]
-        assert [writer_process.wait(pid) for pid in pids] == [0, 0]
+        pids = [writers.start(directory, shard=(i, 2)) for i in range(2)]
+        assert writers.wait(pids) == [0, 0]
         assert tree(directory) == expected
 
 
-def test_two_writers_of_the_same_shards_do_not_disturb_each_other(
-    tmp_path: Path, writer_process: WriterProcess, expected: dict[str, bytes]
+def test_writers_of_the_same_shards_do_not_disturb_each_other(
+    tmp_path: Path, writers: Server, expected: Tree
 ) -> None:
-    pids = [writer_process.start(tmp_path / "same") for _ in range(3)]
-    assert [writer_process.wait(pid) for pid in pids] == [0, 0, 0]
+    pids = [writers.start(tmp_path / "same") for _ in range(3)]
+    assert writers.wait(pids) == [0, 0, 0]
     assert tree(tmp_path / "same") == expected

@@ -1,13 +1,12 @@
-from __future__ import annotations
-
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
 from risctl.config import PhysicsConfig
-from risctl.data import SceneStream, dataset_bytes, open_dataset
+from risctl.data import SceneStream, dataset_bytes, open_dataset, shards
 from risctl.data.layout import ShardLayout, scene_shapes
 from risctl.errors import DamagedFileError, StorageError
 from tests.data.small import SCENES, SMALL, tree, write_small
@@ -16,24 +15,20 @@ from tests.data.test_stream import equal
 
 @pytest.mark.parametrize("shard_scenes", [7, 256, 280, 599, 1000])
 def test_the_disk_changes_nothing(tmp_path: Path, shard_scenes: int) -> None:
-    count = 20 if shard_scenes == 1 else SCENES
-    store = open_dataset(write_small(tmp_path / "d", num_scenes=count, shard_scenes=shard_scenes))
-    stream = SceneStream(SMALL, 5, "test", count)
-    assert len(store) == count
-    assert (store.physics, store.seed, store.split) == (SMALL, 5, "test")
-    assert equal(store.scenes(0, count), stream.scenes(0, count))
-    assert equal(store.scenes(7, 13), stream.scenes(7, 13))
-    assert equal(store.scenes(count - 1, count), stream.scenes(count - 1, count))
+    store = open_dataset(write_small(tmp_path / "d", shard_scenes=shard_scenes))
+    stream = SceneStream(SMALL, 5, "test", SCENES)
+    assert (len(store), store.physics, store.seed, store.split) == (SCENES, SMALL, 5, "test")
+    for start, stop in ((0, SCENES), (7, 13), (SCENES - 1, SCENES)):
+        assert equal(store.scenes(start, stop), stream.scenes(start, stop))
 
 
 def test_take_gathers_across_shards_in_the_order_asked_for(tmp_path: Path) -> None:
     store = open_dataset(write_small(tmp_path / "d"))
     indices = torch.tensor([599, 0, 281, 280, 279, 0])
     assert equal(store.take(indices), store.scenes(0, SCENES)[indices])
-    with pytest.raises(IndexError):
-        store.take(torch.tensor([600]))
-    with pytest.raises(IndexError):
-        store.take(torch.tensor([-1]))
+    for outside in (600, -1):
+        with pytest.raises(IndexError):
+            store.take(torch.tensor([outside]))
 
 
 def test_what_is_returned_is_a_copy(tmp_path: Path) -> None:
@@ -54,8 +49,7 @@ def test_tensors_have_the_types_and_shapes_of_the_format() -> None:
     scenes = SceneStream(PhysicsConfig(), 0, "train").scenes(0, 2)
     for name, (dtype, shape) in scene_shapes(PhysicsConfig()).items():
         tensor = scenes.tensors()[name]
-        assert str(tensor.dtype) == f"torch.{dtype}"
-        assert tuple(tensor.shape) == (2, *shape)
+        assert (str(tensor.dtype), tensor.shape) == (f"torch.{dtype}", (2, *shape))
 
 
 def test_a_scene_costs_less_than_25_kilobytes_and_every_tensor_is_aligned() -> None:
@@ -68,9 +62,7 @@ def test_a_scene_costs_less_than_25_kilobytes_and_every_tensor_is_aligned() -> N
             assert place.start % torch.empty(0, dtype=getattr(torch, place.dtype)).element_size() == 0
 
 
-def test_content_is_checked_at_first_touch_of_a_shard_only(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_shard_is_checked_at_its_first_touch_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     directory = write_small(tmp_path / "d")
     content = bytearray((directory / "shard-00001.safetensors").read_bytes())
     content[-1] ^= 1
@@ -81,23 +73,20 @@ def test_content_is_checked_at_first_touch_of_a_shard_only(
         with pytest.raises(DamagedFileError, match=r"shard-00001\.safetensors: damaged"):
             store.scenes(279, 281)
     open_dataset(directory, verify=False).scenes(279, 281)
-
-    calls = []
-    monkeypatch.setattr("risctl.data.shards.hash_file", lambda *args: calls.append(1))
+    hash_file = Mock()
+    monkeypatch.setattr(shards, "hash_file", hash_file)
     with pytest.raises(DamagedFileError):
         open_dataset(directory).scenes(0, 1)
-    assert calls == [1]
+    assert hash_file.call_count == 1
 
 
 def test_one_check_serves_all_reads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from risctl.data import shards
-
-    calls, original = [], shards.hash_file
-    monkeypatch.setattr(shards, "hash_file", lambda *args: calls.append(1) or original(*args))
+    hash_file = Mock(wraps=shards.hash_file)
+    monkeypatch.setattr(shards, "hash_file", hash_file)
     store = open_dataset(write_small(tmp_path / "d"))
     for start in range(0, SCENES, 10):
         store.scenes(start, start + 10)
-    assert len(calls) == 3
+    assert hash_file.call_count == 3
 
 
 def test_every_flipped_byte_of_a_shard_is_found(tmp_path: Path) -> None:
@@ -110,24 +99,14 @@ def test_every_flipped_byte_of_a_shard_is_found(tmp_path: Path) -> None:
             open_dataset(directory).verify()
 
 
-def test_the_path_of_the_manifest_will_do(tmp_path: Path) -> None:
-    directory = write_small(tmp_path / "d")
-    by_file, by_directory = open_dataset(directory / "dataset.json"), open_dataset(str(directory))
-    assert by_file.fingerprint == by_directory.fingerprint
-
-
-def test_a_directory_reached_by_a_link_is_fine(tmp_path: Path) -> None:
-    write_small(tmp_path / "d")
-    (tmp_path / "link").symlink_to(tmp_path / "d")
-    store = open_dataset(tmp_path / "link")
-    store.verify()
-    assert len(store) == 600
-
-
-def test_reading_writes_nothing(tmp_path: Path) -> None:
+def test_the_manifests_path_or_a_link_will_do_and_reading_writes_nothing(tmp_path: Path) -> None:
     directory = write_small(tmp_path / "d")
     before = tree(directory)
-    open_dataset(directory).verify()
+    (tmp_path / "link").symlink_to(directory)
+    for place in (directory / "dataset.json", tmp_path / "link"):
+        store = open_dataset(place)
+        store.verify()
+        assert (len(store), store.fingerprint) == (600, open_dataset(str(directory)).fingerprint)
     assert tree(directory) == before
 
 

@@ -1,33 +1,24 @@
-from __future__ import annotations
-
 import errno
 import json
 import os
 import shutil
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from itertools import count
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
 from risctl.config import ImpairmentConfig
-from risctl.data import open_dataset, write_dataset
+from risctl.data import open_dataset
 from risctl.errors import DamagedFileError, InputError, StorageError
 from risctl.physics import Scenes, simulate_scenes
-from tests.data.small import SMALL, forge, tree, write_small
+from tests.data.small import SHARDS, SMALL, forge, tree, write, write_small
 
-SHARDS = [f"shard-0000{i}.safetensors" for i in range(3)]
-
-
-def write(directory: Path, **changes: Any) -> Any:
-    settings = {"seed": 5, "split": "test", "num_scenes": 600, "shard_scenes": 280} | changes
-    return write_dataset(directory, settings.pop("physics", SMALL), **settings)
-
-
-def times(directory: Path) -> list[int]:
-    return [(directory / name).stat().st_mtime_ns for name in SHARDS]
+IMPAIRMENTS = ImpairmentConfig(dead_elements=0.1)
 
 
 def test_the_summary_counts_what_was_done(tmp_path: Path) -> None:
@@ -41,11 +32,11 @@ def test_the_summary_counts_what_was_done(tmp_path: Path) -> None:
 
 
 def test_a_second_run_verifies_and_touches_nothing(tmp_path: Path) -> None:
-    write_small(tmp_path / "d")
-    before, content = times(tmp_path / "d"), tree(tmp_path / "d")
+    shards = [write_small(tmp_path / "d") / name for name in SHARDS]
+    before, content = [shard.stat().st_mtime_ns for shard in shards], tree(tmp_path / "d")
     summary = write(tmp_path / "d")
     assert (summary.kept, summary.written) == (3, 0)
-    assert (times(tmp_path / "d"), tree(tmp_path / "d")) == (before, content)
+    assert ([shard.stat().st_mtime_ns for shard in shards], tree(tmp_path / "d")) == (before, content)
 
 
 @pytest.mark.parametrize("damage", ["flip", "cut", "missing", "link"])
@@ -67,11 +58,32 @@ def test_a_damaged_shard_is_made_anew(tmp_path: Path, damage: str) -> None:
     assert tree(directory) == expected
 
 
-def test_a_manifest_with_hashes_of_other_scenes_is_refused_and_the_shard_kept(tmp_path: Path) -> None:
-    directory = write_small(tmp_path / "d")
+def _edit_partial(directory: Path) -> None:
+    path = directory / "dataset.partial.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"seed": 6}))
+
+
+def _forge_a_hash(directory: Path) -> None:
     forge(directory, lambda values: values["shards"][1].update(content_hash="0" * 64))
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "said"),
+    [
+        (_forge_a_hash, DamagedFileError, r"dataset\.json.*shard-00001\.safetensors"),
+        (lambda d: forge(d, lambda v: v["generator"].update(version=2)), InputError, r"generator\.version"),
+        (lambda d: (d / "dataset.json").unlink(), InputError, "shards without"),
+        (_edit_partial, DamagedFileError, r"dataset\.partial\.json.*edited"),
+    ],
+    ids=["hashes of other scenes", "another generator", "no manifest", "an edited partial manifest"],
+)
+def test_a_manifest_that_does_not_fit_is_refused_and_the_shards_kept(
+    tmp_path: Path, change: Any, error: type[Exception], said: str
+) -> None:
+    directory = write_small(tmp_path / "d", shard=(0, 2) if change is _edit_partial else (0, 1))
+    change(directory)
     before = tree(directory)
-    with pytest.raises(DamagedFileError, match=r"dataset\.json.*shard-00001\.safetensors"):
+    with pytest.raises(error, match=said):
         write(directory)
     assert tree(directory) == before
 
@@ -84,10 +96,7 @@ def test_a_manifest_with_hashes_of_other_scenes_is_refused_and_the_shard_kept(tm
         ({"num_scenes": 151}, "num_scenes"),
         ({"shard_scenes": 71}, "shard_scenes"),
         ({"physics": SMALL.model_copy(update={"wavelength": 0.31})}, "physics.wavelength"),
-        (
-            {"physics": SMALL.model_copy(update={"impairments": ImpairmentConfig(dead_elements=0.1)})},
-            "physics.impairments",
-        ),
+        ({"physics": SMALL.model_copy(update={"impairments": IMPAIRMENTS})}, "physics.impairments"),
     ],
 )
 @pytest.mark.parametrize("finished", [True, False])
@@ -101,30 +110,6 @@ def test_another_dataset_in_the_directory_is_refused(
     assert tree(directory) == before
 
 
-def test_another_generator_version_is_not_continued(tmp_path: Path) -> None:
-    directory = write_small(tmp_path / "d")
-    forge(directory, lambda values: values["generator"].update(version=2))
-    with pytest.raises(InputError, match=r"generator\.version"):
-        write(directory)
-
-
-def test_shards_of_an_unknown_dataset_are_not_overwritten(tmp_path: Path) -> None:
-    directory = write_small(tmp_path / "d")
-    (directory / "dataset.json").unlink()
-    with pytest.raises(InputError, match="shards without"):
-        write(directory)
-    assert (directory / SHARDS[0]).exists()
-
-
-def test_an_edited_partial_manifest_is_refused(tmp_path: Path) -> None:
-    directory = write_small(tmp_path / "d", shard=(0, 2))
-    path = directory / "dataset.partial.json"
-    values = json.loads(path.read_text()) | {"seed": 6}
-    path.write_text(json.dumps(values))
-    with pytest.raises(DamagedFileError, match=r"dataset\.partial\.json.*edited"):
-        write(directory)
-
-
 def test_a_file_in_the_place_of_the_directory_is_refused(tmp_path: Path) -> None:
     (tmp_path / "d").write_text("x")
     with pytest.raises(InputError, match="a directory"):
@@ -134,21 +119,16 @@ def test_a_file_in_the_place_of_the_directory_is_refused(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize(
-    ("changes", "key"),
+    ("key", "value"),
     [
-        ({"shard": (2, 2)}, "shard"),
-        ({"shard": (-1, 2)}, "shard"),
-        ({"shard": (0, 0)}, "shard"),
-        ({"workers": 0}, "workers"),
-        ({"num_scenes": 0}, "num_scenes"),
-        ({"shard_scenes": 0}, "shard_scenes"),
-        ({"seed": -1}, "seed"),
-        ({"split": "dev"}, "split"),
+        *(("shard", share) for share in ((2, 2), (-1, 2), (0, 0))),
+        *((key, 0) for key in ("workers", "num_scenes", "shard_scenes")),
+        *(("seed", -1), ("split", "dev")),
     ],
 )
-def test_bad_arguments_write_nothing(tmp_path: Path, changes: dict[str, Any], key: str) -> None:
+def test_bad_arguments_write_nothing(tmp_path: Path, key: str, value: Any) -> None:
     with pytest.raises(InputError, match=key):
-        write(tmp_path / "d", **changes)
+        write(tmp_path / "d", **{key: value})
     assert not (tmp_path / "d").exists()
 
 
@@ -166,18 +146,16 @@ def test_worker_processes_write_the_same_bytes(tmp_path: Path) -> None:
     assert summary.written == 6
     write(tmp_path / "d", **settings)
     assert tree(tmp_path / "w") == tree(tmp_path / "d")
-    assert len(seen) == 6
-    assert seen[-1] == (1600, 1600)
+    assert (len(seen), seen[-1]) == (6, (1600, 1600))
 
 
 def test_progress_rises_to_the_total(tmp_path: Path) -> None:
     seen: list[tuple[int, int]] = []
     write(tmp_path / "d", progress=lambda *now: seen.append(now))
-    done = [now for now, _ in seen]
-    assert done == sorted(done)
+    assert seen == sorted(seen)
     assert {total for _, total in seen} == {600}
-    assert done[-1] == 600
-    assert len(done) > 3
+    assert seen[-1] == (600, 600)
+    assert len(seen) > 3
     seen.clear()
     write(tmp_path / "d", shard=(0, 2), progress=lambda *now: seen.append(now))
     assert seen == [(280, 320), (320, 320)]
@@ -195,12 +173,10 @@ def test_no_room_is_said_before_any_work(tmp_path: Path, monkeypatch: pytest.Mon
 def test_a_full_disk_is_one_line_and_leaves_nothing_half_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, after: int
 ) -> None:
-    left, pwrite = after, os.pwrite
+    calls, pwrite = count(), os.pwrite
 
     def full(*args: Any) -> int:
-        nonlocal left
-        left -= 1
-        if left < 0:
+        if next(calls) >= after:
             raise OSError(errno.ENOSPC, "No space left on device")
         return pwrite(*args)
 
@@ -209,8 +185,7 @@ def test_a_full_disk_is_one_line_and_leaves_nothing_half_written(
         with pytest.raises(StorageError, match=r"No space left on device$") as caught:
             write(tmp_path / "d")
     assert "\n" not in str(caught.value)
-    assert not list((tmp_path / "d").glob("*.tmp"))
-    assert not list((tmp_path / "d").glob(".*.tmp"))
+    assert not [path for path in (tmp_path / "d").iterdir() if path.suffix == ".tmp"]
     assert write(tmp_path / "d").complete
     assert tree(tmp_path / "d") == tree(write_small(tmp_path / "expected"))
 
@@ -234,11 +209,8 @@ def test_an_interrupt_keeps_finished_shards_and_leaves_no_litter(tmp_path: Path)
 
 
 def test_an_error_of_the_progress_display_is_not_blamed_on_the_disk(tmp_path: Path) -> None:
-    def broken(_done: int, _total: int) -> None:
-        raise BrokenPipeError(errno.EPIPE, "Broken pipe")
-
     with pytest.raises(BrokenPipeError):
-        write(tmp_path / "d", progress=broken)
+        write(tmp_path / "d", progress=Mock(side_effect=BrokenPipeError(errno.EPIPE, "Broken pipe")))
 
 
 def test_a_vanished_directory_is_a_storage_error(tmp_path: Path) -> None:
@@ -247,15 +219,12 @@ def test_a_vanished_directory_is_a_storage_error(tmp_path: Path) -> None:
 
 
 def test_a_killed_worker_is_reported_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def die(*_: object, **__: object) -> None:
-        raise BrokenProcessPool
-
-    monkeypatch.setattr(ProcessPoolExecutor, "submit", die)
+    monkeypatch.setattr(ProcessPoolExecutor, "submit", Mock(side_effect=BrokenProcessPool))
     with pytest.raises(StorageError, match="a worker process was killed"):
         write(tmp_path / "d", workers=2)
 
 
-def test_scenes_that_no_reader_would_accept_are_not_written(
+def test_scenes_that_no_reader_accepts_are_not_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def without_signal(*args: Any, **options: Any) -> Scenes:

@@ -1,10 +1,8 @@
 """A process that writes datasets on request, so that tests can kill writers without paying for each start.
 
-`{"start": {...write_dataset arguments...}, "crash_at": n}` forks a writer, which ends as if killed just
+`{"start": {...write_dataset arguments..., "crash_at": n}}` forks a writer, which ends as if killed just
 before its n-th file operation.
 """
-
-from __future__ import annotations
 
 import os
 import sys
@@ -12,8 +10,8 @@ from collections.abc import Callable
 from typing import Any
 
 from risctl.data import write_dataset
-from tests.data.small import SMALL
-from tests.processes import serve
+from tests.data.small import SETTINGS, SMALL
+from tests.processes import fork, serve
 
 FILE_OPERATIONS = ("pwrite", "fsync", "replace", "unlink", "open")
 
@@ -32,27 +30,24 @@ def crash_at(count: int) -> None:
 
         return call
 
-    os.fsync = lambda _descriptor: None  # a killed process, unlike a power failure, loses nothing cached
     for name in FILE_OPERATIONS:
         setattr(os, name, guarded(getattr(os, name)))
 
 
 def start(request: dict[str, Any]) -> int:
-    pid = os.fork()
-    if pid:
-        return pid
-    settings = request["start"]
+    settings = SETTINGS | request["start"]
+    directory, death = settings.pop("directory"), settings.pop("crash_at", None)
     settings["shard"] = tuple(settings.get("shard", (0, 1)))
-    if request.get("crash_at"):
-        crash_at(request["crash_at"])
-    summary = write_dataset(settings.pop("directory"), SMALL, **settings)
-    os._exit(0 if summary.written + summary.kept + summary.repaired else 3)
 
+    def work() -> int:
+        if death is not None:
+            crash_at(death)
+        summary = write_dataset(directory, SMALL, **settings)
+        return 0 if summary.written + summary.kept + summary.repaired else 3
 
-def main() -> None:
-    write_dataset(sys.argv[1], SMALL, 0, "train", 1)  # everything is imported and warm after this
-    serve(start)
+    return fork(work)
 
 
 if __name__ == "__main__":
-    main()
+    write_dataset(sys.argv[1], SMALL, 0, "train", 1)  # everything is imported and warm after this
+    serve(start)
