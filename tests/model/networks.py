@@ -1,7 +1,5 @@
 """Small networks and scenes that the tests of the model share."""
 
-from __future__ import annotations
-
 import numpy as np
 import torch
 

@@ -1,7 +1,5 @@
 """The count fusion: what it says before it learned anything, and its file."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest
@@ -15,14 +13,12 @@ WEIGHTS = {"a": torch.arange(6.0).view(2, 3), "b": torch.ones(4)}
 
 def _saved(path: Path) -> CountFusion:
     torch.manual_seed(0)
-    network = CountFusion(7, 5, 8)
+    network, sizes = CountFusion(7, 5, 8), {"figures": 7, "max_sources": 5, "hidden": 8}
     with torch.no_grad():
         for parameter in network.parameters():
             parameter.normal_()
         network.std.fill_(2.0)
-    state = FusionState(
-        weights_hash=weights_hash(WEIGHTS), figures=7, max_sources=5, hidden=8, search={}, fitted={}
-    )
+    state = FusionState(weights_hash=weights_hash(WEIGHTS), **sizes, search={}, fitted={})
     save_fusion(path, network, state)
     return network
 

@@ -1,7 +1,5 @@
 """The network as a whole: what its answer may and may not depend on, and what it must consist of."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import replace
 
@@ -21,7 +19,10 @@ from risctl.physics.polar import from_polar
 from risctl.physics.steering import steering_derivatives
 from tests.model.networks import make_network, make_scenes, outputs
 
-HEADS = ("structured", "factors")
+
+@pytest.fixture(params=["structured", "factors"])
+def head(request: pytest.FixtureRequest) -> str:
+    return request.param
 
 
 def _assert_same(found: dict[str, Tensor], expected: dict[str, Tensor], atol: float = 1e-3) -> None:
@@ -29,7 +30,6 @@ def _assert_same(found: dict[str, Tensor], expected: dict[str, Tensor], atol: fl
         torch.testing.assert_close(found[name], x, rtol=1e-3, atol=atol, msg=lambda m, n=name: f"{n}: {m}")
 
 
-@pytest.mark.parametrize("head", HEADS)
 def test_shapes_types_and_limits(head: str) -> None:
     physics, scenes = make_scenes(3)
     out = outputs(make_network(physics, head=head), scenes)
@@ -38,16 +38,13 @@ def test_shapes_types_and_limits(head: str) -> None:
     assert out["A_angle"].dtype == out["A_range"].dtype == torch.complex64
     assert out["count_logits"].shape == out["power"].shape == (B, K)
     assert out["position"].shape == (B, K, 3)
-    azimuth, elevation, range_ = out["position"].unbind(-1)
-    assert float(azimuth.abs().max()) <= math.radians(60.0) + 1e-5
-    assert float(elevation.abs().max()) <= math.radians(30.0) + 1e-5
-    assert float(range_.min()) >= 0.5 - 1e-5
-    assert float(range_.max()) <= 10.0 + 1e-4
+    low = torch.tensor([-math.radians(60.0), -math.radians(30.0), 0.5]) - 1e-5
+    high = torch.tensor([math.radians(60.0), math.radians(30.0), 10.0]) + torch.tensor([1e-5, 1e-5, 1e-4])
+    assert bool(((out["position"] >= low) & (out["position"] <= high)).all())
     assert float(out["power"].min()) >= 0.0
     torch.testing.assert_close(out["power"].sum(1), torch.ones(B))
 
 
-@pytest.mark.parametrize("head", HEADS)
 def test_order_phase_and_scale_of_the_snapshots_do_not_matter(head: str) -> None:
     physics, scenes = make_scenes(4)
     network = make_network(physics, head=head)
@@ -72,10 +69,7 @@ def test_the_answer_depends_on_what_was_measured() -> None:
 def test_one_set_of_weights_takes_other_snapshots_and_antennas(changes: dict[str, int]) -> None:
     network = make_network(PhysicsConfig())
     _, scenes = make_scenes(3, **changes)
-    out = outputs(network, scenes)
-    assert all(
-        bool(torch.isfinite(torch.view_as_real(x) if x.is_complex() else x).all()) for x in out.values()
-    )
+    assert all(bool(torch.isfinite(x).all()) for x in outputs(network, scenes).values())
 
 
 @pytest.mark.parametrize(
@@ -88,7 +82,6 @@ def test_one_set_of_weights_takes_other_snapshots_and_antennas(changes: dict[str
         {"wavefront": "fresnel", "amplitude_taper": True, "ris_columns": 6, "ris_rows": 6},
     ],
 )
-@pytest.mark.parametrize("head", HEADS)
 def test_other_surfaces_and_slots(changes: dict[str, object], head: str) -> None:
     physics, scenes = make_scenes(2, **changes)
     network = make_network(physics, head=head, depth=1, map_rows=4, map_columns=8, map_ranges=2)
@@ -97,7 +90,6 @@ def test_other_surfaces_and_slots(changes: dict[str, object], head: str) -> None
     assert bool(torch.isfinite(forward.covariances.blend.norm()).all())
 
 
-@pytest.mark.parametrize("head", HEADS)
 def test_a_batch_is_its_scenes(head: str) -> None:
     physics, scenes = make_scenes(5)
     network = make_network(physics, head=head, depth=3)
@@ -105,7 +97,6 @@ def test_a_batch_is_its_scenes(head: str) -> None:
     _assert_same(outputs(network, scenes), {k: torch.cat([s[k] for s in single]) for k in single[0]}, 1e-4)
 
 
-@pytest.mark.parametrize("head", HEADS)
 def test_training_and_evaluation_differ_by_dropout_alone(head: str) -> None:
     physics, scenes = make_scenes(4)
     network = make_network(physics, head=head)
@@ -128,7 +119,6 @@ def _step_loss(network: RisNetwork, physics: PhysicsConfig, scenes: Scenes) -> T
     return value.total + torch.stack(list(own.values())).sum()
 
 
-@pytest.mark.parametrize("head", HEADS)
 def test_the_gradient_reaches_every_parameter_and_is_finite(head: str) -> None:
     physics, scenes = make_scenes(6)
     network = make_network(physics, head=head, depth=3)
@@ -139,14 +129,12 @@ def test_the_gradient_reaches_every_parameter_and_is_finite(head: str) -> None:
         assert bool(parameter.grad.any()), name
 
 
-@pytest.mark.parametrize("head", HEADS)
 def test_every_parameter_is_in_one_group_once(head: str) -> None:
     network = make_network(head=head)
     groups = network.parameter_groups()
     assert set(groups) == {"backbone", "head"}
     listed = [id(p) for group in groups.values() for p in group]
-    assert sorted(listed) == sorted(id(p) for p in network.parameters())
-    assert len(set(listed)) == len(listed)
+    assert sorted(listed) == sorted({id(p) for p in network.parameters()})
     assert {id(p) for p in network.backbone.parameters()} == {id(p) for p in groups["backbone"]}
 
 
@@ -175,7 +163,6 @@ def test_wider_and_deeper_is_larger() -> None:
     assert sizes == sorted(set(sizes))
 
 
-@pytest.mark.parametrize("head", HEADS)
 def test_autocast_reaches_convolutions_only(head: str) -> None:
     physics, scenes = make_scenes(3)
     network = make_network(physics, head=head)
@@ -211,9 +198,7 @@ def _slots(std: float, view: FieldOfView) -> Slots:
     return Slots(points, torch.zeros(1, 2), torch.zeros(1, 2), torch.full((1, 2), std))
 
 
-def test_the_range_factor_is_what_range_errors_add_to_the_covariance(
-    geometry: ArrayGeometry, view: FieldOfView
-) -> None:
+def test_the_range_factor_is_what_range_errors_add(geometry: ArrayGeometry, view: FieldOfView) -> None:
     std = 1e-3
     slots = _slots(std, view)
     power = torch.tensor([[0.7, 0.3]])
@@ -231,9 +216,8 @@ def test_a_plane_wave_has_no_range_factor(view: FieldOfView) -> None:
 
 
 def test_unlikely_slots_get_no_power(view: FieldOfView) -> None:
-    slots = Slots(
-        torch.zeros(1, 4, 3), torch.zeros(1, 4), torch.tensor([[0.0, 0.7, 0.0, 0.0]]), torch.ones(1, 4)
-    )
+    log_power = torch.tensor([[0.0, 0.7, 0.0, 0.0]])
+    slots = Slots(torch.zeros(1, 4, 3), torch.zeros(1, 4), log_power, torch.ones(1, 4))
     sure_of_two = torch.tensor([[-20.0, 20.0, -20.0, -20.0]])
     power = slot_powers(slots, sure_of_two)
     weight = torch.tensor([1.0, math.exp(0.7)])
@@ -245,21 +229,10 @@ def test_unlikely_slots_get_no_power(view: FieldOfView) -> None:
 def test_half_empty_slots_keep_the_gradient_finite() -> None:
     physics, scenes = make_scenes(3)
     network = make_network(physics)
-    last = network.count.net[-1]
-    with torch.no_grad():
-        last.bias.copy_(torch.tensor([200.0, 0.0, -200.0, -200.0, -200.0]))
-    out = outputs(network, scenes)
-    assert float(out["power"][:, 1:].max()) < 1e-6
+    network.count.net[-1].bias.data = torch.tensor([200.0, 0.0, -200.0, -200.0, -200.0])
+    assert float(outputs(network, scenes)["power"][:, 1:].max()) < 1e-6
     _step_loss(network, physics, scenes).backward()
     assert all(bool(torch.isfinite(p.grad).all()) for p in network.parameters() if p.grad is not None)
-
-
-def test_a_broken_measurement_is_named() -> None:
-    physics, scenes = make_scenes(3)
-    H = scenes.H.clone()
-    H[2, 0, 0] = torch.inf
-    with pytest.raises(MeasurementError, match="H of scene 2 "):
-        make_network(physics)(scenes.y, H, scenes.codes)
 
 
 def test_silence_is_refused() -> None:
@@ -276,7 +249,6 @@ def test_a_snapshot_with_the_surface_off_is_no_trouble(off: slice) -> None:
     codes = scenes.codes.clone()
     codes[:, off] = 0.0
     found = make_network(physics)(scenes.y, scenes.H, codes)
-    assert found.maps is not None
     for x in (found.maps, found.count_logits, found.position, found.power):
         assert torch.isfinite(x).all()
 

@@ -1,7 +1,5 @@
 """Decoding: planted maxima are found to a fraction of a cell, and nothing leaves the field of view."""
 
-from __future__ import annotations
-
 import math
 
 import torch
@@ -113,7 +111,6 @@ def test_everything_but_the_choice_of_cells_is_differentiable(view: FieldOfView)
     points, power, std = read(maps)
     (points.sum() + power.sum() + std.sum()).backward()
     grad = maps.grad
-    assert grad is not None
     for channel in (OFFSET_Y, OFFSET_Z, RANGE, POWER, RANGE_STD):
         assert bool((grad[:, channel, 1, 2] != 0).all())
         assert int((grad[:, channel] != 0).sum()) == 4

@@ -1,7 +1,5 @@
 """What must hold of a training, as functions: the tests run them, and run them again under planted faults."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, replace
@@ -17,45 +15,27 @@ from risctl.data import SceneStream
 from risctl.losses import Truth
 from risctl.model import Forward, Prediction
 from risctl.physics import Scenes
-from risctl.training import EpochResult, Event, Started, StepResult, StopFlag, TrainingPlan, run_training
+from risctl.training import EpochResult, Event, Outcome, Started, StepResult, StopFlag, run_training
 from risctl.training.objective import StepLoss
 from risctl.training.process_group import ProcessGroup
-from risctl.training.state import TrainState, new_train_state
+from risctl.training.state import new_train_state
 from risctl.training.step import StepContext, take_step
-from tests.training.small import (
-    CLOCKS,
-    PHYSICS,
-    Recorder,
-    SmallNetwork,
-    TwoTerms,
-    small_plan,
-    state_hash,
-    train_small,
-)
+from tests.small import Recorder
+from tests.training.small import CLOCKS, PHYSICS, SmallNetwork, TwoTerms, small_plan, state_hash, train_small
 
-MAIN_WEIGHTS = {
-    "cov": 1.0,
-    "cov_pred": 0.03,
-    "ortho": 1e-3,
-    "cross": 1e-3,
-    "gap": 0.05,
-    "margin": 0.05,
-    "K": 0.3,
-    "aux": 0.5,
-    "peak": 0.05,
-    "align": 0.002,
-}
+MAIN_WEIGHTS = {"cov": 1.0, "cov_pred": 0.03, "ortho": 1e-3, "cross": 1e-3, "gap": 0.05, "margin": 0.05}
+MAIN_WEIGHTS |= {"K": 0.3, "aux": 0.5, "peak": 0.05, "align": 0.002}
 
 
-class StopAt:
-    """A listener that asks the run to stop after a step, or at its next validation."""
+def train_until(step: int, directory: Path, *listeners: Any, **settings: Any) -> Outcome:
+    """Run the small training and ask it to stop after a step, or at its next validation."""
+    stop = StopFlag()
 
-    def __init__(self, step: int) -> None:
-        self.stop, self.step = StopFlag(), step
+    def listen(event: Event) -> None:
+        if isinstance(event, StepResult) and event.step == step:
+            stop.request(15)
 
-    def __call__(self, event: Event) -> None:
-        if isinstance(event, StepResult) and event.step == self.step:
-            self.stop.request(15)
+    return train_small(directory, *listeners, listen, stop=stop, **settings)
 
 
 class Log:
@@ -79,10 +59,8 @@ def resumes_to_the_same_end(directory: Path, step: int = 6, **settings: Any) -> 
     """Stopped after `step` and resumed, a run ends with the state and the records of an undisturbed one."""
     reference, log = Log(), Log()
     train_small(directory / "reference", reference, **settings)
-    stopper = StopAt(step)
-    outcome = train_small(directory / "other", log, stopper, stop=stopper.stop, **settings)
-    assert outcome.stopped_by == 15
-    assert outcome.steps == step
+    outcome = train_until(step, directory / "other", log, **settings)
+    assert (outcome.stopped_by, outcome.steps) == (15, step)
     torch.manual_seed(step)  # a new process begins with another global state
     outcome = train_small(directory / "other", log, resume=True, **settings)
     assert outcome.finished
@@ -118,9 +96,8 @@ class Bench:
     """A state and what one step needs, to call steps by hand."""
 
     def __init__(self, network: Any = None, **settings: Any) -> None:
-        self.plan: TrainingPlan = small_plan(network=network, **settings)
-        assert self.plan.network is not None
-        self.state: TrainState = new_train_state(self.plan, self.plan.network, ProcessGroup())
+        self.plan = small_plan(network=network, **settings)
+        self.state = new_train_state(self.plan, self.plan.network, ProcessGroup())
         self.context = StepContext.from_plan(self.plan, ProcessGroup())
         self._scenes = SceneStream(PHYSICS, 3, "train")
         self._next = 0
@@ -128,11 +105,9 @@ class Bench:
     def batches(self) -> list[Scenes]:
         """The next step's batches."""
         size, count = self.plan.training.batch, self.plan.training.accumulate
-        found = [
-            self._scenes.scenes(self._next + i * size, self._next + (i + 1) * size) for i in range(count)
-        ]
+        starts = range(self._next, self._next + size * count, size)
         self._next += size * count
-        return found
+        return [self._scenes.scenes(start, start + size) for start in starts]
 
     def step(self) -> Any:
         return take_step(self.state, self.context, self.batches())[0]
@@ -199,17 +174,17 @@ def a_skipped_step_changes_nothing(network: Any) -> None:
     bench = Bench(network)
     assert not bench.step().skipped
     state = bench.state
-    assert state.ema is not None
-    before = (bench.weights(), state.scheduler.position, state.ema.updates, str(state.optimiser.state_dict()))
-    ema = [p.clone() for p in state.ema.network.parameters()]
+
+    def everything() -> tuple[Any, ...]:
+        weights = [x.tolist() for x in (bench.weights(), *state.ema.network.parameters())]
+        return weights, state.scheduler.position, state.ema.updates, str(state.optimiser.state_dict())
+
+    before = everything()
     report = bench.step()
     assert report.skipped
     assert report.message
     assert report.moved == 0
-    after = (bench.weights(), state.scheduler.position, state.ema.updates, str(state.optimiser.state_dict()))
-    assert torch.equal(before[0], after[0])
-    assert before[1:] == after[1:]
-    assert all(torch.equal(a, b) for a, b in zip(ema, state.ema.network.parameters(), strict=True))
+    assert everything() == before
     assert all(p.grad is None for p in state.parameters)
     assert not bench.step().skipped
     assert state.scheduler.position == before[1] + 1

@@ -1,21 +1,15 @@
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 import pytest
 
-from tests.processes import ROOT as ROOT
 from tests.processes import Server
 
 
-class TrainerProcess(Server):
-    """Starts trainings, each with a list of processes, and waits for them."""
-
-
 @pytest.fixture(scope="module")
-def trainer_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TrainerProcess]:
-    with TrainerProcess("tests.training.trainer_process", tmp_path_factory.mktemp("warm") / "run") as trainer:
-        yield trainer
+def trainers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """Starts trainings, each with a list of processes, and waits for them."""
+    with Server("tests.training.trainer_process", tmp_path_factory.mktemp("warm") / "run") as server:
+        yield server
 
 
 @pytest.fixture(autouse=True)

@@ -1,7 +1,5 @@
 """A training that takes a fraction of a second: few elements, a network of two small layers, cheap losses."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -11,7 +9,7 @@ import torch
 import xxhash
 from torch import Tensor, nn
 
-from risctl.config import Config, DataConfig, LossConfig, ModelConfig, PhysicsConfig, TrainingConfig
+from risctl.config import Config, DataConfig, LossConfig, ModelConfig, TrainingConfig
 from risctl.data import SceneStream
 from risctl.losses import Truth
 from risctl.model import Forward, Prediction, RisNetwork, build_network
@@ -30,11 +28,11 @@ CLOCKS = {"seconds"}
 class SmallNetwork(nn.Module):
     """Answers from the mean energy of the snapshots seen through the channel; has dropout."""
 
-    def __init__(self, seed: int = 0, physics: PhysicsConfig = PHYSICS, dropout: float = 0.1) -> None:
+    def __init__(self, dropout: float = 0.1) -> None:
         super().__init__()
-        self.N, self.K = physics.num_elements, physics.max_sources
+        self.N, self.K = PHYSICS.num_elements, PHYSICS.max_sources
         with torch.random.fork_rng():
-            torch.manual_seed(seed)
+            torch.manual_seed(0)
             self.body = nn.Linear(self.N, 16)
             self.norm = nn.LayerNorm(16)
             self.head = nn.Linear(16, self.K * (4 * self.N + 3 + 2))
@@ -48,19 +46,12 @@ class SmallNetwork(nn.Module):
         real, rest = out[:, : 4 * size].view(-1, 4, self.N, self.K), out[:, 4 * size :].view(-1, 5, self.K)
         low = torch.tensor([-1.0, -0.5, 0.5])
         position = low + torch.sigmoid(rest[:, :3]).mT * (torch.tensor([1.0, 0.5, 10.0]) - low)
-        return Prediction(
-            A_angle=torch.complex(real[:, 0], real[:, 1]),
-            A_range=torch.complex(real[:, 2], real[:, 3]),
-            count_logits=rest[:, 3],
-            position=position,
-            power=rest[:, 4].softmax(1),
-        )
+        A_angle, A_range = (torch.complex(real[:, i], real[:, i + 1]) for i in (0, 2))
+        return Prediction(A_angle, A_range, rest[:, 3], position, rest[:, 4].softmax(1))
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
-        return {
-            "backbone": [*self.body.parameters(), *self.norm.parameters()],
-            "head": list(self.head.parameters()),
-        }
+        body = [*self.body.parameters(), *self.norm.parameters()]
+        return {"backbone": body, "head": list(self.head.parameters())}
 
 
 class TwoTerms:
@@ -84,45 +75,31 @@ def real_network(dropout: float = 0.1) -> RisNetwork:
     return build_network(PHYSICS, MODEL.model_copy(update={"dropout": dropout}), seed=0)
 
 
-def weighted_terms(physics: PhysicsConfig = PHYSICS) -> WeightedTerms:
+def weighted_terms() -> WeightedTerms:
     """The real objective."""
-    geometry, view = ArrayGeometry.from_config(physics), FieldOfView.from_config(physics)
+    geometry, view = ArrayGeometry.from_config(PHYSICS), FieldOfView.from_config(PHYSICS)
     return WeightedTerms(LossConfig(), geometry, view, epochs=3)
 
 
 @cache
-def _stream(physics: PhysicsConfig, seed: int, split: str, length: int | None) -> SceneStream:
+def _stream(split: str, length: int | None) -> SceneStream:
     """One stream for all trainings of a process: their scenes are made once."""
-    return SceneStream(physics, seed, split, length)
+    return SceneStream(PHYSICS, 0, split, length)
 
 
-def small_plan(
-    network: Any = None, objective: Any = None, physics: PhysicsConfig = PHYSICS, **changes: Any
-) -> TrainingPlan:
+def small_plan(network: Any = None, objective: Any = None, **changes: Any) -> TrainingPlan:
     """Return a plan of three epochs of four steps; `changes` are settings of the training or data section."""
-    training = {
-        "epochs": 3,
-        "batch": 8,
-        "lr": 1e-2,
-        "swa_fraction": 0.34,
-        "warmup_fraction": 0.2,
-        "checkpoint_seconds": 0.0,
-        "early_stop_patience": 0,
-    }
+    training = {"epochs": 3, "batch": 8, "lr": 1e-2, "swa_fraction": 0.34, "warmup_fraction": 0.2}
+    training |= {"checkpoint_seconds": 0.0, "early_stop_patience": 0}
     data = {"train_scenes": 32, "val_scenes": 16, "repeat": True}
     for key, value in changes.items():
         (data if key in DataConfig.model_fields and key != "seed" else training)[key] = value
-    config = Config(
-        physics=physics, model=MODEL, training=TrainingConfig(**training), data=DataConfig(**data)
-    )
+    sections = {"training": TrainingConfig(**training), "data": DataConfig(**data)}
+    config = Config(physics=PHYSICS, model=MODEL, **sections)
     length = config.data.train_scenes if config.data.repeat else None
-    sources = (
-        _stream(physics, config.data.seed, "train", length),
-        _stream(physics, config.data.seed, "val", config.data.val_scenes),
-    )
-    return TrainingPlan.from_config(
-        config, sources, network=network or SmallNetwork(), objective=objective or TwoTerms()
-    )
+    sources = (_stream("train", length), _stream("val", config.data.val_scenes))
+    parts = {"network": network or SmallNetwork(), "objective": objective or TwoTerms()}
+    return TrainingPlan.from_config(config, sources, **parts)
 
 
 def train_small(directory: Path, *listeners: Any, **settings: Any) -> Outcome:

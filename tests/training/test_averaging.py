@@ -1,7 +1,5 @@
 """Averages of weights against their plain formulas."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from torch import Tensor
@@ -15,15 +13,13 @@ def _weights(network: SmallNetwork) -> Tensor:
     return torch.cat([p.detach().double().reshape(-1) for p in network.parameters()])
 
 
-def _walk(network: SmallNetwork, steps: int) -> list[Tensor]:
-    """Move the weights about and return where they were."""
-    generator, seen = torch.Generator().manual_seed(1), []
-    for _ in range(steps):
-        with torch.no_grad():
-            for p in network.parameters():
-                p += torch.randn(p.shape, generator=generator)
-        seen.append(_weights(network))
-    return seen
+def _move(network: SmallNetwork) -> Tensor:
+    """Add the same random step to the weights and return them."""
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for p in network.parameters():
+            p += torch.randn(p.shape, generator=generator)
+    return _weights(network)
 
 
 def test_the_decay_grows_to_its_limit() -> None:
@@ -37,7 +33,7 @@ def test_the_exponential_average() -> None:
     network = SmallNetwork()
     average, expected = WeightAverage(network), _weights(network)
     for t in range(40):
-        current = _walk(network, 1)[0]
+        current = _move(network)
         average.update_exponential(network, 0.7)
         decay = min(0.7, (1 + t) / (10 + t))
         expected = decay * expected + (1 - decay) * current
@@ -49,14 +45,13 @@ def test_the_plain_average_is_the_mean() -> None:
     network = SmallNetwork()
     average, seen = WeightAverage(network), []
     for _ in range(25):
-        seen += _walk(network, 1)
+        seen.append(_move(network))
         average.update_mean(network)
     assert torch.allclose(_weights(average.network), torch.stack(seen).mean(0), atol=1e-5)
 
 
 def test_an_average_takes_no_part_in_training() -> None:
     bench = Bench()
-    assert bench.state.ema is not None
     bench.step()
     assert not bench.state.ema.network.training
     assert not any(p.requires_grad for p in bench.state.ema.network.parameters())
@@ -65,16 +60,13 @@ def test_an_average_takes_no_part_in_training() -> None:
 def test_a_run_averages_in_the_right_phase() -> None:
     """Of twelve steps the last four are averaged; the mean is that of the weights after each of them."""
     bench, seen = Bench(), []
-    assert bench.state.ema is not None
     for step in range(12):
         assert bench.state.weights == ("raw" if step == 0 else "ema" if step <= 8 else "swa")
         bench.step()
         seen.append(bench.weights().double())
-    assert bench.state.swa is not None
     assert bench.state.swa.updates == 4
-    found = torch.cat(
-        [p.double().reshape(-1) for g in bench.state.swa.network.parameter_groups().values() for p in g]
-    )
+    groups = bench.state.swa.network.parameter_groups().values()
+    found = torch.cat([p.double().reshape(-1) for group in groups for p in group])
     assert torch.allclose(found, torch.stack(seen[8:]).mean(0), atol=1e-6)
     assert bench.state.inference_network() is bench.state.swa.network
     assert bench.state.ema.updates == 12

@@ -1,7 +1,5 @@
 """Which scenes a step sees: orders, passes, curriculum, and the cursor that is all the sampler's state."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from pathlib import Path
 
@@ -51,9 +49,8 @@ def test_scenes_of_a_stream_are_new_in_every_epoch_unless_repeated() -> None:
 def test_a_dataset_on_a_disk_is_the_same_set(tmp_path: Path) -> None:
     write_dataset(tmp_path / "d", PHYSICS, seed=0, split="train", num_scenes=32, shard_scenes=10)
     plan = small_plan(repeat=True)
-    stored = replace(
-        plan, train=open_dataset(tmp_path / "d"), data=plan.data.model_copy(update={"repeat": False})
-    )
+    data = plan.data.model_copy(update={"repeat": False})
+    stored = replace(plan, train=open_dataset(tmp_path / "d"), data=data)
     assert stored.repeats
     a, b = Feed(plan).draw(5, 40, None)[0], Feed(stored).draw(5, 40, None)[0]
     for name, x in a.tensors().items():
@@ -84,9 +81,7 @@ def test_a_filter_that_nothing_passes_is_refused() -> None:
 def test_the_phases_of_the_curriculum() -> None:
     training = TrainingConfig(epochs=10, curriculum=True, curriculum_until=(0.2, 0.5))
     assert [phase_of(training, epoch) for epoch in range(10)] == [0] * 2 + [1] * 3 + [2] * 5
-    assert filter_of(training, 0) == Filter(2, 10.0)
-    assert filter_of(training, 2) == Filter(3, 0.0)
-    assert filter_of(training, 5) is None
+    assert [filter_of(training, epoch) for epoch in (0, 2, 5)] == [Filter(2, 10.0), Filter(3, 0.0), None]
     off = training.model_copy(update={"curriculum": False})
     assert [filter_of(off, epoch) for epoch in range(10)] == [None] * 10
 

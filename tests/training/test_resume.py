@@ -1,7 +1,5 @@
 """An interrupted run ends where the uninterrupted one ends, to the last bit."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +10,8 @@ from risctl.errors import DamagedFileError, InputError, StorageError
 from risctl.model.checkpoint import read_checkpoint, save_checkpoint
 from risctl.training import EpochResult, StopFlag
 from risctl.training.validation import Validator
-from tests.training.checks import (
-    Log,
-    StopAt,
-    best_value_follows_the_lowest_validation,
-    resumes_to_the_same_end,
-)
+from tests.training import checks
+from tests.training.checks import Log, resumes_to_the_same_end, train_until
 from tests.training.small import Recorder, real_network, state_hash, train_small, weighted_terms
 
 
@@ -80,13 +74,10 @@ def test_a_stop_before_the_first_step_saves_too(tmp_path: Path) -> None:
 
 
 def test_saving_rarely_changes_nothing(tmp_path: Path) -> None:
-    train_small(tmp_path / "a")
-    train_small(tmp_path / "b", checkpoint_seconds=1e6)
-    hashes = []
-    for name in "ab":
-        found = read_checkpoint(tmp_path / name / "checkpoints/last.safetensors")
-        hashes.append({k: v.tolist() for k, v in found.tensors.items()})
-    assert hashes[0] == hashes[1]
+    often = train_small(tmp_path / "a")
+    rarely = train_small(tmp_path / "b", checkpoint_seconds=1e6)
+    a, b = (read_checkpoint(outcome.last_path).tensors for outcome in (often, rarely))
+    assert {k: v.tolist() for k, v in a.items()} == {k: v.tolist() for k, v in b.items()}
 
 
 def test_resuming_a_finished_run_does_nothing(tmp_path: Path) -> None:
@@ -99,67 +90,49 @@ def test_resuming_a_finished_run_does_nothing(tmp_path: Path) -> None:
     assert second == first
 
 
-def test_resuming_before_anything_was_saved_starts(tmp_path: Path) -> None:
-    assert train_small(tmp_path, resume=True).finished
-
-
 def test_early_stopping_counts_on_through_an_interruption(tmp_path: Path) -> None:
     settings = {"epochs": 30, "lr": 0.2, "early_stop_patience": 2, "swa_fraction": 0.0}
     reference = train_small(tmp_path / "reference", **settings)
-    assert reference.early_stopped
-    assert reference.finished
+    assert (reference.early_stopped, reference.finished) == (True, True)
     assert reference.epochs < 30
-    stopper = StopAt((reference.epochs - 1) * 4 + 1)
-    train_small(tmp_path / "other", stopper, stop=stopper.stop, **settings)
+    train_until((reference.epochs - 1) * 4 + 1, tmp_path / "other", **settings)
     other = train_small(tmp_path / "other", resume=True, **settings)
     assert other.epochs == reference.epochs
     assert state_hash(tmp_path / "other") == state_hash(tmp_path / "reference")
 
 
 def test_the_best_value_follows_the_lowest_validation(tmp_path: Path) -> None:
-    best_value_follows_the_lowest_validation(tmp_path)
+    checks.best_value_follows_the_lowest_validation(tmp_path)
 
 
 def test_the_best_checkpoint_is_that_of_the_best_epoch(tmp_path: Path) -> None:
     outcome = train_small(tmp_path, epochs=4, lr=3e-3)
-    assert outcome.best_path is not None
-    assert outcome.best_epoch is not None
     state = read_checkpoint(outcome.best_path).state
-    assert state.best_value == outcome.best_value
-    assert state.epoch == outcome.best_epoch + 1
+    assert (state.best_value, state.epoch) == (outcome.best_value, outcome.best_epoch + 1)
 
 
 @pytest.mark.parametrize(
-    ("settings", "key"),
-    [
-        ({"lr": 2e-2}, "training.lr"),
-        ({"seed": 1}, "training.seed"),
-        ({"train_scenes": 40}, "data.train_scenes"),
-    ],
+    ("key", "value"), [("training.lr", 2e-2), ("training.seed", 1), ("data.train_scenes", 40)]
 )
-def test_other_science_is_refused(tmp_path: Path, settings: dict[str, Any], key: str) -> None:
-    stopper = StopAt(2)
-    train_small(tmp_path, stopper, stop=stopper.stop)
+def test_other_science_is_refused(tmp_path: Path, key: str, value: Any) -> None:
+    train_until(2, tmp_path)
     with pytest.raises(InputError, match=key):
-        train_small(tmp_path, resume=True, **settings)
+        train_small(tmp_path, resume=True, **{key.partition(".")[2]: value})
     train_small(tmp_path, resume=True, checkpoint_seconds=3.0)
 
 
 def test_a_fork_may_change_it(tmp_path: Path) -> None:
-    stopper = StopAt(6)
-    train_small(tmp_path, stopper, stop=stopper.stop)
+    train_until(6, tmp_path)
     recorder = Recorder()
     outcome = train_small(tmp_path, recorder, resume=True, fork=True, epochs=4, batch=16)
-    assert outcome.finished
-    assert outcome.epochs == 4
+    assert (outcome.finished, outcome.epochs) == (True, 4)
     assert outcome.steps == 6 + 3 * 2  # from the start of the second epoch, of two steps now
     assert [result.epoch for result in recorder.of(EpochResult)] == [1, 2, 3]
     assert recorder.of(EpochResult)[0].best
 
 
 def test_a_fork_may_bring_a_loss_scaler(tmp_path: Path) -> None:
-    stopper = StopAt(6)
-    train_small(tmp_path, stopper, stop=stopper.stop)
+    train_until(6, tmp_path)
     assert train_small(tmp_path, resume=True, fork=True, precision="fp16").finished
 
 
@@ -169,8 +142,7 @@ def test_a_fork_may_bring_a_loss_scaler(tmp_path: Path) -> None:
     ids=str,
 )
 def test_a_malformed_loss_scaler_is_refused(tmp_path: Path, changed: dict[str, Any]) -> None:
-    stopper = StopAt(6)
-    train_small(tmp_path, stopper, stop=stopper.stop, precision="fp16")
+    train_until(6, tmp_path, precision="fp16")
     found = read_checkpoint(tmp_path / "checkpoints/last.safetensors")
     training = found.state.training | {"scaler": found.state.training["scaler"] | changed}
     save_checkpoint(found.path, found.tensors, found.state.model_copy(update={"training": training}))

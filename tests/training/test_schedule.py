@@ -1,7 +1,5 @@
 """The rate as a function of the steps taken."""
 
-from __future__ import annotations
-
 import math
 from itertools import pairwise
 
@@ -39,8 +37,7 @@ def test_without_averaging_the_cosine_ends_at_zero() -> None:
     ("epochs", "warmup", "swa"), [(1, 0.5, 0.5), (1, 0.9, 0.0), (2, 0.0, 1.0), (3, 0.6, 0.4)]
 )
 def test_short_runs_have_finite_rates(epochs: int, warmup: float, swa: float) -> None:
-    training = TrainingConfig(epochs=epochs, warmup_fraction=warmup, swa_fraction=swa)
-    curve = RateCurve.of(training, 1)
+    curve = RateCurve.of(TrainingConfig(epochs=epochs, warmup_fraction=warmup, swa_fraction=swa), 1)
     assert all(0.0 <= curve(s) <= 1.0 for s in range(epochs + 1))
 
 

@@ -1,8 +1,7 @@
 """One step: its order, what is counted, and what a step that does not happen leaves alone."""
 
-from __future__ import annotations
-
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +11,8 @@ from torch import Tensor
 
 import risctl.training.step as step_module
 from risctl.model import Prediction
-from tests.training.checks import (
-    Bench,
-    Poisoned,
-    a_nonfinite_gradient_is_counted,
-    a_skipped_step_changes_nothing,
-    loss_weights_follow_their_schedule,
-    training_covariances_are_those_of_inference,
-)
+from tests.training import checks
+from tests.training.checks import Bench, Poisoned
 from tests.training.small import SmallNetwork, TwoTerms
 
 
@@ -33,11 +26,8 @@ class Diverging(SmallNetwork):
     def forward(self, y: Tensor, H: Tensor, codes: Tensor) -> Prediction:
         self.done += 1
         out = super().forward(y, H, codes)
-        if self.done not in self.calls:
-            return out
-        return Prediction(
-            out.A_angle * self.value, out.A_range * 0, out.count_logits, out.position, out.power
-        )
+        factors = {"A_angle": out.A_angle * self.value, "A_range": out.A_range * 0}
+        return replace(out, **factors) if self.done in self.calls else out
 
 
 class Silent(SmallNetwork):
@@ -47,57 +37,56 @@ class Silent(SmallNetwork):
 
     def forward(self, y: Tensor, H: Tensor, codes: Tensor) -> Prediction:
         self.done += 1
-        if self.done == 2:
-            for parameter in self.head.parameters():
-                parameter.requires_grad_(False)
+        self.head.requires_grad_(self.done != 2)
         try:
             return super().forward(y, H, codes)
         finally:
-            for parameter in self.head.parameters():
-                parameter.requires_grad_(True)
+            self.head.requires_grad_(True)
 
 
 def test_the_order_of_a_step(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing before its turn, call by call."""
     bench, calls = Bench(precision="fp16"), []
     state = bench.state
 
-    def record(owner: Any, name: str, label: str) -> None:
+    def record(owner: Any, name: str) -> None:
         original = getattr(owner, name)
 
         def call(*args: Any, **options: Any) -> Any:
-            calls.append(label)
+            calls.append((owner, name))
             return original(*args, **options)
 
         monkeypatch.setattr(owner, name, call)
 
-    record(torch.autograd, "backward", "backward")
-    record(state.scaler, "unscale_", "unscale")
-    record(step_module, "count_nonfinite", "record")
-    record(step_module, "sanitise", "sanitise")
-    record(step_module, "clip_gradients", "clip")
-    record(step_module, "refusal", "check")
-    record(state.optimiser, "step", "step")
-    record(state.scaler, "update", "scaler")
-    record(state.optimiser, "zero_grad", "zero")
-    record(state.scheduler, "step", "schedule")
-    record(state.ema, "update_exponential", "average")
+    order = [
+        (torch.autograd, "backward"),
+        (state.scaler, "unscale_"),
+        (step_module, "count_nonfinite"),
+        (step_module, "sanitise"),
+        (step_module, "clip_gradients"),
+        (step_module, "refusal"),
+        (state.optimiser, "step"),
+        (state.scaler, "update"),
+        (state.optimiser, "zero_grad"),
+        (state.scheduler, "step"),
+        (state.ema, "update_exponential"),
+    ]
+    for owner, name in order:
+        record(owner, name)
     assert not bench.step().skipped
-    expected = "backward unscale record sanitise clip check step scaler zero schedule average"
-    assert calls == expected.split()
+    assert calls == order
 
 
 def test_a_nonfinite_gradient_is_counted() -> None:
-    a_nonfinite_gradient_is_counted()
+    checks.a_nonfinite_gradient_is_counted()
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, 0.0])
 def test_a_network_that_diverges_skips_the_step(value: float) -> None:
-    a_skipped_step_changes_nothing(Diverging(value, {2}))
+    checks.a_skipped_step_changes_nothing(Diverging(value, {2}))
 
 
 def test_a_group_without_a_gradient_skips_the_step() -> None:
-    a_skipped_step_changes_nothing(Silent(dropout=0.0))
+    checks.a_skipped_step_changes_nothing(Silent(dropout=0.0))
 
 
 def test_a_loss_that_is_not_finite_skips_the_step() -> None:
@@ -109,9 +98,8 @@ def test_a_loss_that_is_not_finite_skips_the_step() -> None:
     bench = Bench(objective=Bad())
     before = bench.weights()
     report = bench.step()
-    assert report.skipped
+    assert (report.skipped, report.total) == (True, None)
     assert "K" in report.message
-    assert report.total is None
     assert torch.equal(before, bench.weights())
 
 
@@ -173,11 +161,11 @@ def test_accumulation_is_one_large_batch() -> None:
 
 
 def test_the_loss_weights_of_every_step_follow_their_schedule(tmp_path: Path) -> None:
-    loss_weights_follow_their_schedule(tmp_path)
+    checks.loss_weights_follow_their_schedule(tmp_path)
 
 
 def test_the_covariances_of_every_step_are_those_of_inference(tmp_path: Path) -> None:
-    training_covariances_are_those_of_inference(tmp_path)
+    checks.training_covariances_are_those_of_inference(tmp_path)
 
 
 def test_movement_is_the_length_of_the_change() -> None:
@@ -191,15 +179,11 @@ def test_movement_is_the_length_of_the_change() -> None:
 def test_the_jitter_is_drawn_per_scene_and_only_when_asked_for() -> None:
     bench = Bench(beta_jitter=0.05)
     offsets = bench.state.generators.beta_offsets(4000, 0.05)
-    assert offsets is not None
     assert offsets.abs().max() <= 0.05
     assert float(offsets.std()) == pytest.approx(0.05 / math.sqrt(3), rel=0.05)
     assert len(offsets.unique()) > 3000
     assert bench.state.generators.beta_offsets(4, 0.0) is None
-    wide, narrow = (
-        Bench(SmallNetwork(dropout=0.0), beta_jitter=0.3),
-        Bench(SmallNetwork(dropout=0.0), beta_jitter=0.0),
-    )
+    wide, narrow = (Bench(SmallNetwork(dropout=0.0), beta_jitter=jitter) for jitter in (0.3, 0.0))
     assert wide.step().total != narrow.step().total
 
 

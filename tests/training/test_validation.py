@@ -1,8 +1,7 @@
 """Validation: every scene once, the main phase's weights, the network inference would use."""
 
-from __future__ import annotations
-
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,7 @@ from risctl.training import FIGURES, EpochResult, FirstBatch, inactive_terms, mo
 from risctl.training.metrics import great_circle, nmse, scene_figures, source_figures
 from risctl.training.process_group import ProcessGroup
 from risctl.training.validation import Validator
-from tests.training.checks import Bench
+from tests.training.checks import Poisoned
 from tests.training.small import PHYSICS, Recorder, SmallNetwork, small_plan, train_small, weighted_terms
 
 
@@ -54,10 +53,10 @@ def test_batches_do_not_matter() -> None:
 def test_a_run_validates_the_average_without_dropout(tmp_path: Path) -> None:
     recorder = Recorder()
     outcome = train_small(tmp_path, recorder, epochs=2, swa_fraction=0.0)
-    assert [result.weights for result in recorder.of(EpochResult)] == ["ema", "ema"]
-    assert outcome.metrics == recorder.of(EpochResult)[-1].metrics
-    assert outcome.last == recorder.of(EpochResult)[-1].val
-    assert outcome.first_value == recorder.of(EpochResult)[0].val["total"]
+    first, last = recorder.of(EpochResult)
+    assert (first.weights, last.weights) == ("ema", "ema")
+    assert (outcome.first_value, outcome.last) == (first.val["total"], last.val)
+    assert outcome.metrics == last.metrics
 
 
 def test_validation_is_never_filtered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -76,10 +75,9 @@ def test_validation_is_never_filtered(tmp_path: Path, monkeypatch: pytest.Monkey
 
 def test_a_network_that_diverges_ends_the_run(tmp_path: Path) -> None:
     class Diverging(SmallNetwork):
-        def forward(self, y: Tensor, H: Tensor, codes: Tensor) -> Prediction:
-            out = super().forward(y, H, codes)
-            bad = out if self.training else out.A_angle * math.nan
-            return out if self.training else Prediction(bad, bad, out.count_logits, out.position, out.power)
+        def forward(self, *measured: Tensor) -> Prediction:
+            out = super().forward(*measured)
+            return out if self.training else replace(out, A_angle=out.A_angle * math.nan)
 
     with pytest.raises(DivergedError, match="not finite"):
         train_small(tmp_path, network=Diverging())
@@ -89,12 +87,11 @@ def test_too_many_skipped_steps_end_the_run(tmp_path: Path) -> None:
     class Failing(SmallNetwork):
         done = 0
 
-        def forward(self, y: Tensor, H: Tensor, codes: Tensor) -> Prediction:
-            out = super().forward(y, H, codes)
+        def forward(self, *measured: Tensor) -> Prediction:
+            out = super().forward(*measured)
             self.done += self.training
-            nothing = out.A_angle * 0.0
-            bad = self.training and self.done > 1
-            return Prediction(nothing, nothing, out.count_logits, out.position, out.power) if bad else out
+            nothing = {"A_angle": out.A_angle * 0.0, "A_range": out.A_range * 0.0}
+            return replace(out, **nothing) if self.training and self.done > 1 else out
 
     with pytest.raises(CheckFailedError, match=r"3 of 4 steps were skipped.*0\.05"):
         train_small(tmp_path / "a", network=Failing())
@@ -102,14 +99,10 @@ def test_too_many_skipped_steps_end_the_run(tmp_path: Path) -> None:
 
 
 def test_too_many_sanitised_steps_end_the_run(tmp_path: Path) -> None:
-    class Poisoned(SmallNetwork):
-        def __init__(self) -> None:
-            super().__init__()
-            self.head.bias.register_hook(lambda g: g * math.nan)
-
+    first, second = (Poisoned(math.nan, range(1, 13)) for _ in range(2))
     with pytest.raises(CheckFailedError, match=r"3 of 3 steps were sanitised"):
-        train_small(tmp_path / "a", network=Poisoned())
-    assert train_small(tmp_path / "b", network=Poisoned(), max_sanitised_fraction=1.0).sanitised == 12
+        train_small(tmp_path / "a", network=first)
+    assert train_small(tmp_path / "b", network=second, max_sanitised_fraction=1.0).sanitised == 12
 
 
 def test_the_first_batch_is_described_once(tmp_path: Path) -> None:
@@ -118,10 +111,8 @@ def test_the_first_batch_is_described_once(tmp_path: Path) -> None:
     (found,) = recorder.of(FirstBatch)
     N, L, K = PHYSICS.num_elements, PHYSICS.num_snapshots, PHYSICS.max_sources
     assert found.ranks == {"pred": 2 * K, "samp": L - 1, "blend": N}  # 2 K + L - 1 > N here
-    bench = Bench(SmallNetwork())
     for name, norm in found.norms.items():
         assert math.sqrt(N) <= norm <= 1.1 * N, name  # between the identity and rank one
-    assert bench.plan.physics == PHYSICS
 
 
 def test_the_table_of_figures_names_what_a_validation_finds(tmp_path: Path) -> None:
@@ -129,8 +120,7 @@ def test_the_table_of_figures_names_what_a_validation_finds(tmp_path: Path) -> N
     norms = {"norm_pred", "norm_samp", "norm_blend"}
     assert {figure.name for figure in FIGURES} == set(metrics) - norms
     angle = next(figure for figure in FIGURES if figure.unit == "deg")
-    assert angle.label == "median angle error, deg, >= 10 dB"
-    assert angle.row == "angle deg, >= 10 dB"
+    assert (angle.label, angle.row) == ("median angle error, deg, >= 10 dB", "angle deg, >= 10 dB")
     assert angle.sentence(0.594) == "median angle error 0.59 deg at >= 10 dB"
 
 

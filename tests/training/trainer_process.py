@@ -5,8 +5,6 @@ with the list of their ids. A trainer keeps the records of its run in `records.j
 there, and says in `phase` what it is doing if asked to (`"phases": true`).
 """
 
-from __future__ import annotations
-
 import json
 import os
 import sys
@@ -28,21 +26,15 @@ from tests.training.small import CLOCKS, SmallNetwork, real_network, small_plan,
 KINDS = {kind.__name__: kind for kind in (StepResult, EpochResult)}
 
 
-class Records:
-    """A log file that drops, on a new start, what will be made again."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-
-    def __call__(self, event: Event) -> None:
-        if isinstance(event, Started):
-            lines = self._path.read_text().splitlines() if self._path.exists() else []
-            kept = [line for line in lines if event.keeps(_parse(line))]
-            self._path.write_text("".join(f"{line}\n" for line in kept))
-        elif isinstance(event, StepResult | EpochResult):
-            values = {k: v for k, v in asdict(event).items() if k not in CLOCKS}
-            with self._path.open("a") as stream:
-                stream.write(json.dumps({"kind": type(event).__name__, **values}) + "\n")
+def record(path: Path, event: Event) -> None:
+    """Keep a log file, which drops on a new start what will be made again."""
+    if isinstance(event, Started):
+        lines = path.read_text().splitlines() if path.exists() else []
+        path.write_text("".join(f"{line}\n" for line in lines if event.keeps(_parse(line))))
+    elif isinstance(event, StepResult | EpochResult):
+        values = {k: v for k, v in asdict(event).items() if k not in CLOCKS}
+        with path.open("a") as stream:
+            stream.write(json.dumps({"kind": type(event).__name__, **values}) + "\n")
 
 
 def _parse(line: str) -> Event:
@@ -79,11 +71,10 @@ def train(request: dict[str, Any], environment: Mapping[str, str] = MappingProxy
         request["network"] = SmallNetwork(dropout=request.pop("dropout"))
     if request.pop("real", False):
         request |= {"network": real_network(dropout=0.0), "objective": weighted_terms()}
-    records = Records(directory / "records.jsonl")
+    records = partial(record, directory / "records.jsonl")
     outcome = run_training(small_plan(**request), directory, [records], stop, resume=True)
-    (directory / "outcome.json").write_text(
-        json.dumps({"steps": outcome.steps, "finished": outcome.finished})
-    )
+    told = {"steps": outcome.steps, "finished": outcome.finished}
+    (directory / "outcome.json").write_text(json.dumps(told))
     return 0 if outcome.stopped_by is None else 128 + outcome.stopped_by
 
 
@@ -96,13 +87,7 @@ def start(request: dict[str, Any]) -> list[int]:
     return [fork(partial(train, dict(request), environment)) for environment in own]
 
 
-def main() -> None:
-    torch.set_num_threads(1)
-    train_small(
-        Path(sys.argv[1]), epochs=1, train_scenes=24, val_scenes=8
-    )  # everything is imported and warm after this
-    serve(lambda request: start(request["start"]))
-
-
 if __name__ == "__main__":
-    main()
+    torch.set_num_threads(1)
+    train_small(Path(sys.argv[1]), epochs=1, train_scenes=24, val_scenes=8)  # everything is warm after this
+    serve(lambda request: start(request["start"]))
