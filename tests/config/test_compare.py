@@ -1,7 +1,5 @@
 """Fingerprints, differences, and TOML that reads back."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 
@@ -34,10 +32,7 @@ def test_only_what_differs_from_the_defaults_counts() -> None:
 
 
 # Fingerprints as risctl 0.1.0 wrote them.
-FORMER = {
-    (): "ea228ebe1e18bd1d",
-    ("physics.pair_coherence=0.8", "loss.own_std=0.5"): "5798d5b1bab1a1f2",
-}
+FORMER = {(): "ea228ebe1e18bd1d", ("physics.pair_coherence=0.8", "loss.own_std=0.5"): "5798d5b1bab1a1f2"}
 
 
 @pytest.mark.parametrize(("words", "former"), FORMER.items())
@@ -55,10 +50,8 @@ def test_former_fingerprints_of_sections_are_known() -> None:
 def test_differences() -> None:
     assert diff_configs(Config(), Config()) == {}
     other = load_config(None, None, ["physics.impairments.dead_elements=0.1", "data.seed=1"])
-    assert diff_configs(Config(), other) == {
-        "data.seed": (0, 1),
-        "physics.impairments.dead_elements": (0.0, 0.1),
-    }
+    expected = {"data.seed": (0, 1), "physics.impairments.dead_elements": (0.0, 0.1)}
+    assert diff_configs(Config(), other) == expected
 
 
 def test_toml_reads_back(tmp_path: Path) -> None:

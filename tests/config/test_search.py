@@ -1,23 +1,19 @@
 """Search spaces are data: what is accepted, what is refused in one line, and how they are written down."""
 
-from __future__ import annotations
-
 from pathlib import Path
+from typing import Any
 
 import pytest
-from pydantic import ValidationError
 
 from risctl.config import Config, diff_configs, load_config
-from risctl.config.search import Parameter, setting
+from risctl.config.search import Parameter
 from risctl.config.toml import to_toml
 from risctl.errors import InputError
 
-SPACE = "[search]\nspace = 'mine'\n[search.spaces.mine]\n"
 
-
-def _load(tmp_path: Path, lines: str) -> Config:
+def _load(tmp_path: Path, line: str) -> Config:
     path = tmp_path / "mine.toml"
-    path.write_text(SPACE + lines)
+    path.write_text(f"[search]\nspace = 'mine'\n[search.spaces.mine]\n{line}")
     return load_config("search", path)
 
 
@@ -34,13 +30,6 @@ def test_the_shipped_spaces() -> None:
     }
     narrow = load_config("search", overrides=["search.space=narrow"]).search
     assert set(narrow.parameters) == {"training.lr", "training.weight_decay", "model.dropout"}
-
-
-@pytest.mark.parametrize("space", ["wide", "narrow"])
-def test_the_preset_lies_in_its_own_spaces(space: str) -> None:
-    config = load_config("search", overrides=[f"search.space={space}"])
-    for key, parameter in config.search.parameters.items():
-        assert parameter.holds(setting(config, key)), key
 
 
 @pytest.mark.parametrize(
@@ -87,10 +76,9 @@ def test_a_parameter_is_added_by_a_line_of_a_file(line: str, tmp_path: Path) -> 
 def test_what_trials_cannot_take_is_refused_with_its_file(line: str, said: str, tmp_path: Path) -> None:
     with pytest.raises(InputError) as error:
         _load(tmp_path, line)
-    assert said in str(error.value)
+    for part in (said, "search.spaces.mine", str(tmp_path / "mine.toml")):
+        assert part in str(error.value)
     assert error.value.exit_status == 2
-    assert "search.spaces.mine" in str(error.value)
-    assert str(tmp_path / "mine.toml") in str(error.value)
 
 
 def test_an_unknown_space_is_refused_with_those_there_are() -> None:
@@ -114,9 +102,8 @@ def test_a_space_survives_being_written_down(tmp_path: Path) -> None:
 def test_a_difference_of_spaces_is_named_though_one_lacks_it() -> None:
     found = diff_configs(load_config("quick"), load_config("search"))
     assert found["search.spaces.narrow.training.lr.high"] == (None, 3e-4)
-    assert "search.spaces.narrow.training.lr.high" in diff_configs(
-        load_config("search"), load_config("quick")
-    )
+    back = diff_configs(load_config("search"), load_config("quick"))
+    assert back["search.spaces.narrow.training.lr.high"] == (3e-4, None)
 
 
 def test_presets_without_a_space_have_no_parameters() -> None:
@@ -133,14 +120,7 @@ def test_presets_without_a_space_have_no_parameters() -> None:
         (Parameter(choices=(True, False)), [True], [1, 0]),
     ],
 )
-def test_a_parameter_knows_its_values(
-    parameter: Parameter, inside: list[object], outside: list[object]
-) -> None:
+def test_a_parameter_knows_its_values(parameter: Parameter, inside: list[Any], outside: list[Any]) -> None:
     assert all(parameter.holds(value) for value in inside)
     assert not any(parameter.holds(value) for value in outside)
     assert all(parameter.holds(value) for value in parameter.probes)
-
-
-def test_a_parameter_is_frozen() -> None:
-    with pytest.raises(ValidationError):
-        Parameter(low=1, high=2).low = 3  # type: ignore[misc]
