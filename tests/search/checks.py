@@ -1,16 +1,13 @@
 """What must hold of a search, whatever was killed."""
 
-from __future__ import annotations
-
 import random
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from risctl.search import SearchOutcome
-from tests.search.conftest import SearchProcess, events
-
-EPOCHS = 2
+from tests.search.conftest import Searches, events
+from tests.search.small import SEARCH
 
 
 def check_whole(outcome: SearchOutcome, asked: int) -> None:
@@ -23,7 +20,7 @@ def check_whole(outcome: SearchOutcome, asked: int) -> None:
     assert len({trial.params["training.lr"] for trial in trials}) == len(trials)
     for trial in trials:
         if trial.state == "complete":
-            assert len(trial.epochs) == EPOCHS
+            assert len(trial.epochs) == SEARCH["epochs"]
         if trial.state != "failed":
             assert trial.value == min(trial.epochs)
             assert trial.secondary["count_accuracy"] >= 0
@@ -41,14 +38,7 @@ def check_same_parameters(directories: Iterable[Path]) -> None:
             assert seen.setdefault(event["number"], event["params"]) == event["params"]
 
 
-def wait_until(true: Callable[[], bool], seconds: float = 60.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-
-
-def kill_a_worker(searches: SearchProcess, rng: random.Random, over: Callable[[], bool]) -> bool:
+def kill_a_worker(searches: Searches, rng: random.Random, over: Callable[[], bool]) -> bool:
     """Kill a random worker at once; wait for one if there is none, until `over`."""
     deadline = time.monotonic() + 60
     while not (workers := searches.workers()):

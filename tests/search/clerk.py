@@ -1,7 +1,5 @@
 """A process as a study knows it: one that claims trials and ends them, without training anything."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from optuna.trial import TrialState
@@ -12,8 +10,6 @@ from risctl.search.study import Claim, Study
 
 
 class Clerk:
-    """Opens a study."""
-
     def __init__(self, plan: SearchPlan, directory: Path) -> None:
         self.storage = open_storage(plan, directory)
         self.study = Study(plan, self.storage)
@@ -28,10 +24,6 @@ class Clerk:
 
     def finish(self, number: int, value: float, state: TrialState = TrialState.COMPLETE) -> None:
         self.study.finish(number, state, value, 1.0)
-        self.mine.discard(number)
-
-    def lose(self, number: int) -> None:
-        """Take note that a trial is somebody else's."""
         self.mine.discard(number)
 
     def states(self) -> list[str]:

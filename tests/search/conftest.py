@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 import json
 import os
 import signal
@@ -15,12 +13,11 @@ from tests.processes import Server
 from tests.search.clerk import Clerk
 
 
-class SearchProcess(Server):
+class Searches(Server):
     """Starts searches in processes of their own, and waits for them."""
 
     def kill(self, pid: int) -> int:
-        with suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
+        self.kill_worker(pid)
         return int(self.wait(pid))
 
     def kill_worker(self, pid: int) -> bool:
@@ -46,8 +43,7 @@ def events(directory: Path, kind: str | None = None) -> list[dict[str, Any]]:
 
 def count(directory: Path, kind: str) -> int:
     """How many events of a kind there are."""
-    path = directory / "events.jsonl"
-    return path.read_text().count(f'"kind": "{kind}"') if path.exists() else 0
+    return len(events(directory, kind))
 
 
 OpenClerk = Callable[[SearchPlan, Path], Clerk]
@@ -68,6 +64,6 @@ def open_clerk() -> Iterator[OpenClerk]:
 
 
 @pytest.fixture(scope="session")
-def search_process() -> Iterator[SearchProcess]:
-    with SearchProcess("tests.search.search_process") as searches:
-        yield searches
+def searches() -> Iterator[Searches]:
+    with Searches("tests.search.search_process") as server:
+        yield server

@@ -1,7 +1,5 @@
 """A PostgreSQL server of the tests' own: an empty cluster on a socket, gone with the tests."""
 
-from __future__ import annotations
-
 import os
 import pwd
 import shutil
@@ -14,29 +12,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-PLACES = ("/usr/lib/postgresql/*/bin", "/usr/pgsql-*/bin", "/opt/homebrew/opt/postgresql*/bin")
-USERS = ("postgres", "nobody")
+PLACES = ("usr/lib/postgresql/*/bin", "usr/pgsql-*/bin", "opt/homebrew/opt/postgresql*/bin")
 
 
 def find_server() -> Path | None:
     """Return the directory of the newest server installed."""
-    found = shutil.which("initdb")
-    if found is not None:
+    if found := shutil.which("initdb"):
         return Path(found).resolve().parent
-    root = Path("/")
-    installed = [
-        bin_ for place in PLACES for bin_ in root.glob(place.lstrip("/")) if (bin_ / "initdb").exists()
-    ]
+    installed = [found.parent for place in PLACES for found in Path("/").glob(f"{place}/initdb")]
     return max(installed, key=lambda bin_: (len(str(bin_)), str(bin_)), default=None)
-
-
-def _user() -> dict[str, Any]:
-    """The server refuses to run as root."""
-    if os.geteuid() != 0:
-        return {}
-    names = {entry.pw_name: entry for entry in pwd.getpwall()}
-    entry = next(names[name] for name in USERS if name in names)
-    return {"user": entry.pw_uid, "group": entry.pw_gid, "extra_groups": []}
 
 
 class Server:
@@ -44,10 +28,13 @@ class Server:
 
     def __init__(self, binaries: Path, home: Path) -> None:
         self._binaries, self._home = binaries, home
-        self._options: dict[str, Any] = {"cwd": home, "stdout": subprocess.DEVNULL, **_user()}
-        self._options["stderr"] = subprocess.DEVNULL
-        if "user" in self._options:
-            os.chown(home, self._options["user"], self._options["group"])
+        self._options: dict[str, Any] = dict.fromkeys(("stdout", "stderr"), subprocess.DEVNULL)
+        self._options["cwd"] = home
+        if os.geteuid() == 0:  # the server refuses to run as root
+            names = {entry.pw_name: entry for entry in pwd.getpwall()}
+            entry = names["postgres" if "postgres" in names else "nobody"]
+            self._options |= {"user": entry.pw_uid, "group": entry.pw_gid, "extra_groups": []}
+            os.chown(home, entry.pw_uid, entry.pw_gid)
         initdb = [binaries / "initdb", "-D", home / "data", "-U", "risctl", "-A", "trust", "-E", "UTF8"]
         subprocess.run([*initdb, "--no-sync", "--locale=C"], check=True, **self._options)
         self.url = f"postgresql+psycopg://risctl@/postgres?host={home}"
@@ -58,7 +45,12 @@ class Server:
         settings = ["-k", self._home, "-c", "listen_addresses=", "-c", "fsync=off"]
         words = [self._binaries / "postgres", "-D", self._home / "data", *settings]
         self._process = subprocess.Popen(words, **self._options)
-        _wait_for(self._binaries, self._home, self._process)
+        asked = [self._binaries / "pg_isready", "-q", "-h", self._home, "-d", "postgres", "-U", "risctl"]
+        deadline = time.monotonic() + 60
+        while subprocess.run(asked, check=False).returncode != 0:
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError(f"the PostgreSQL server of {self._binaries} does not start")
+            time.sleep(0.05)
 
     def stop(self) -> None:
         """Stop without waiting for clients."""
@@ -75,13 +67,3 @@ def server(binaries: Path) -> Iterator[Server]:
             yield running
         finally:
             running.stop()
-
-
-def _wait_for(binaries: Path, home: Path, process: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + 60
-    while process.poll() is None and time.monotonic() < deadline:
-        asked = [binaries / "pg_isready", "-q", "-h", home, "-d", "postgres", "-U", "risctl"]
-        if subprocess.run(asked, check=False).returncode == 0:
-            return
-        time.sleep(0.05)
-    raise RuntimeError(f"the PostgreSQL server of {binaries} does not start")

@@ -5,8 +5,6 @@ process whose children all the workers are. A search resumes what is there, and 
 `events.jsonl`.
 """
 
-from __future__ import annotations
-
 import json
 import os
 from dataclasses import asdict
@@ -19,7 +17,6 @@ from typing import Any
 import torch
 
 import risctl.search.run  # noqa: F401  (imported before anything is forked)
-from risctl.errors import RisctlError
 from risctl.search import SearchEvent, run_search
 from risctl.search.pool import PRELOADED
 from risctl.training import StopFlag
@@ -28,47 +25,32 @@ from tests.search.clerk import Clerk
 from tests.search.small import small_config, small_plan
 
 
-class Log:
-    """Keeps the events of a search."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-
-    def __call__(self, event: SearchEvent) -> None:
-        with self._path.open("a") as stream:
-            stream.write(json.dumps({"kind": type(event).__name__, **asdict(event)}) + "\n")
-
-
 def search(request: dict[str, Any]) -> int:
-    directory, stop = Path(request.pop("directory")), StopFlag()
-    stop_on_signals(stop.request)
-    directory.mkdir(parents=True, exist_ok=True)
-    plan = small_plan(config=small_config(**request.pop("search", {})), **request)
-    log = Log(directory / "events.jsonl")
-    try:
-        outcome = run_search(plan, directory, [log], stop, resume=True)
-    except RisctlError as error:
-        (directory / "error").write_text(str(error))
-        return error.exit_status
-    return 0 if outcome.stopped_by is None else 128 + outcome.stopped_by
-
-
-def search_in(request: dict[str, Any]) -> int:
     if request.pop("group", False):
         os.setsid()
         forkserver._forkserver.__init__()  # starts another server, in this group
     else:  # saves that, but the server of the workers is not this process's child then
         forkserver._forkserver.ensure_running = lambda: None
-    return search(request)
+    directory, stop = Path(request.pop("directory")), StopFlag()
+    stop_on_signals(stop.request)
+    directory.mkdir(parents=True, exist_ok=True)
+    plan = small_plan(config=small_config(**request.pop("search", {})), **request)
+
+    def log(event: SearchEvent) -> None:
+        with (directory / "events.jsonl").open("a") as stream:
+            stream.write(json.dumps({"kind": type(event).__name__, **asdict(event)}) + "\n")
+
+    outcome = run_search(plan, directory, [log], stop, resume=True)
+    return 0 if outcome.stopped_by is None else 128 + outcome.stopped_by
 
 
 def answer(request: dict[str, Any]) -> Any:
     if "start" in request:
-        return fork(partial(search_in, request["start"]))
+        return fork(partial(search, request["start"]))
     return forkserver._forkserver._forkserver_pid
 
 
-def main() -> None:
+if __name__ == "__main__":
     torch.set_num_threads(1)
     context = get_context("forkserver")
     # Every worker imports this module again: what it imports must be there already.
@@ -82,7 +64,3 @@ def main() -> None:
         clerk.claim()
         clerk.storage.close()
     serve(answer)
-
-
-if __name__ == "__main__":
-    main()

@@ -1,35 +1,15 @@
 """Searches whose workers, and whose own process, are killed at random moments."""
 
-from __future__ import annotations
-
 import random
 from pathlib import Path
 
 import pytest
 
 from risctl.search import read_outcome
-from tests.search.checks import check_same_parameters, check_whole, kill_a_worker, wait_until
-from tests.search.conftest import SearchProcess, count, events
+from tests.processes import wait_until
+from tests.search.checks import check_same_parameters, check_whole, kill_a_worker
+from tests.search.conftest import Searches, count, events
 from tests.search.small import small_plan
-
-
-def _disturb(
-    searches: SearchProcess, directory: Path, trials: int, workers: int, kills: list[str], rng: random.Random
-) -> int:
-    """Run a search and kill `kills`, evenly over it; return how many workers died of it."""
-    rng.shuffle(kills)
-    plan, died = {"trials": trials, "workers": workers}, 0
-    pid = searches.start(directory, **plan)
-    for place, target in enumerate(kills):
-        due = int(2 * trials * place / len(kills)) + rng.randrange(2)
-        wait_until(lambda due=due: count(directory, "TrialEpoch") >= due)
-        if target == "worker":
-            died += kill_a_worker(searches, rng, lambda: _ended(directory) >= trials)
-        else:
-            assert searches.kill(pid) == -9
-            pid = searches.start(directory, **plan)
-    assert searches.wait(pid) == 0
-    return died
 
 
 def _ended(directory: Path) -> int:
@@ -44,16 +24,28 @@ def _ended(directory: Path) -> int:
     ],
 )
 def test_no_trial_is_lost(
-    tmp_path: Path, search_process: SearchProcess, trials: int, workers: int, kills: dict[str, int]
+    tmp_path: Path, searches: Searches, trials: int, workers: int, kills: dict[str, int]
 ) -> None:
-    targets = [target for target, times in kills.items() for _ in range(times)]
-    died = _disturb(search_process, tmp_path, trials, workers, targets, random.Random(3))
+    """The kills are spread evenly over the search."""
+    targets, rng = [target for target, times in kills.items() for _ in range(times)], random.Random(3)
+    rng.shuffle(targets)
+    plan, died = {"trials": trials, "workers": workers}, 0
+    pid = searches.start(tmp_path, **plan)
+    for place, target in enumerate(targets):
+        due = int(2 * trials * place / len(targets)) + rng.randrange(2)
+        wait_until(lambda due=due: count(tmp_path, "TrialEpoch") >= due)
+        if target == "worker":
+            died += kill_a_worker(searches, rng, lambda: _ended(tmp_path) >= trials)
+        else:
+            assert searches.kill(pid) == -9
+            pid = searches.start(tmp_path, **plan)
+    assert searches.wait(pid) == 0
     outcome = read_outcome(small_plan(trials), tmp_path)
     check_whole(outcome, trials)
     check_same_parameters([tmp_path])
     assert died >= kills["worker"] // 2
     noticed = sum(len(trial.deaths) for trial in outcome.trials)
     assert 1 <= noticed <= died  # a search that was killed too, or a trial that had just ended, notices none
-    assert not search_process.workers()
+    assert not searches.workers()
     retried = events(tmp_path, "TrialRetried")
     assert all("killed by signal 9" in event["reason"] for event in retried)

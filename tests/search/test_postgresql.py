@@ -1,8 +1,5 @@
 """Studies that several machines share: a real server, several searches, any of them killed."""
 
-from __future__ import annotations
-
-import importlib.util
 import os
 import random
 import secrets
@@ -17,36 +14,30 @@ import pytest
 from risctl.errors import StorageError
 from risctl.search import SearchPlan, read_outcome, shown_url
 from risctl.search.study import LostTrialError
-from tests.search.checks import check_same_parameters, check_whole, kill_a_worker, wait_until
-from tests.search.conftest import OpenClerk, SearchProcess, count, events
+from tests.processes import wait_until
+from tests.search.checks import check_same_parameters, check_whole, kill_a_worker
+from tests.search.conftest import OpenClerk, Searches, count, events
 from tests.search.postgres import find_server, server
 from tests.search.small import small_plan
+
+pytest.importorskip("psycopg", reason="no driver for PostgreSQL: pip install 'psycopg[binary]'")
 
 RUN = secrets.token_hex(4)  # a database that is used again may have studies of earlier runs
 GIVEN = "RISCTL_TEST_POSTGRESQL"  # the URL of an empty database to use instead
 
 
 @pytest.fixture(scope="module")
-def database() -> Iterator[str]:
+def binaries() -> Path:
+    return find_server() or pytest.skip("no PostgreSQL server installed (package postgresql)")
+
+
+@pytest.fixture(scope="module")
+def database(request: pytest.FixtureRequest) -> Iterator[str]:
     if GIVEN in os.environ:
-        _needs_driver()
         yield os.environ[GIVEN]
         return
-    with server(_binaries()) as running:
+    with server(request.getfixturevalue("binaries")) as running:
         yield running.url
-
-
-def _binaries() -> Path:
-    _needs_driver()
-    binaries = find_server()
-    if binaries is None:
-        pytest.skip("no PostgreSQL server installed (package postgresql)")
-    return binaries
-
-
-def _needs_driver() -> None:
-    if importlib.util.find_spec("psycopg") is None:
-        pytest.skip("no driver for PostgreSQL: pip install 'psycopg[binary]'")
 
 
 def _plan(database: str, name: str, **changes: Any) -> SearchPlan:
@@ -74,8 +65,7 @@ def test_a_silent_machine_loses_its_trials_once(database: str, tmp_path: Path, o
     plan = _plan(database, "silent", trials=2, grace_seconds=0.5)
     first, other = open_clerk(plan, tmp_path / "a"), open_clerk(plan, tmp_path / "b")
     claim = first.claim()
-    assert claim is not None
-    assert (other.claim() or claim).number == 1  # alive: its trial is its own
+    assert other.claim().number == 1  # alive: its trial is its own
     for _ in range(4):
         time.sleep(0.2)
         assert first.study.heartbeat([0]) == []
@@ -83,20 +73,15 @@ def test_a_silent_machine_loses_its_trials_once(database: str, tmp_path: Path, o
         assert other.claim() is None
     time.sleep(0.8)
     taken = other.claim()
-    assert taken is not None
     assert (taken.number, taken.params, taken.before) == (0, claim.params, tmp_path / "a" / "0")
     with pytest.raises(LostTrialError):
         first.finish(0, 1.0)
-    first.lose(0)
+    first.mine.discard(0)
     record = other.study.records()[0]
     assert record.deaths == ("nothing was heard of its machine for 0.5 s",)
     time.sleep(0.8)
-    replaced = first.claim()  # it and the other's are silent now: number 0 for the second time
-    assert replaced is not None
-    assert replaced.number == 1
-    replaced = first.claim()
-    assert replaced is not None
-    assert replaced.number == 2
+    assert first.claim().number == 1  # it and the other's are silent now: number 0 for the second time
+    assert first.claim().number == 2
     assert first.states()[0] == "failed"
 
 
@@ -108,15 +93,13 @@ def test_what_is_given_back_is_taken_at_once(database: str, tmp_path: Path, open
     assert other.claim() is None
     first.study.release(0)
     claim = other.claim()
-    assert claim is not None
     assert (claim.number, claim.seconds) == (0, 1.5)
     assert other.study.records()[0].deaths == ()
 
 
-def test_a_server_that_is_not_there(
+def test_an_absent_server_is_named_without_its_password(
     tmp_path: Path, open_clerk: OpenClerk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    _needs_driver()
     monkeypatch.setattr("risctl.search.storage.PAUSES", ())
     url = f"postgresql://me:secret@/nowhere?host={tmp_path}"
     with pytest.raises(StorageError, match=r"me:\*\*\*@/nowhere.*No such file") as error:
@@ -133,17 +116,13 @@ def test_a_server_that_is_not_there(
     ],
 )
 def test_three_machines_of_which_some_die(
-    database: str, tmp_path: Path, search_process: SearchProcess, trials: int, kills: dict[str, int]
+    database: str, tmp_path: Path, searches: Searches, trials: int, kills: dict[str, int]
 ) -> None:
     name, rng = f"machines{trials}", random.Random(5)
-    settings = {
-        "storage_url": database,
-        "study_name": f"{name}-{RUN}",
-        "heartbeat_seconds": 0.3,
-        "grace_seconds": 1.5,
-    }
+    settings = {"storage_url": database, "study_name": f"{name}-{RUN}"}
+    settings |= {"heartbeat_seconds": 0.3, "grace_seconds": 1.5}
     places = [tmp_path / str(place) for place in range(3)]
-    pids = [search_process.start(place, trials=trials, **settings) for place in places]
+    pids = [searches.start(place, trials=trials, **settings) for place in places]
     targets = [target for target, times in kills.items() for _ in range(times)]
     rng.shuffle(targets)
     died = 0
@@ -151,35 +130,35 @@ def test_three_machines_of_which_some_die(
         due = int(1.5 * trials * turn / len(targets)) + 1
         wait_until(lambda due=due: sum(count(place, "TrialEpoch") for place in places) >= due)
         if target == "worker":
-            died += kill_a_worker(search_process, rng, lambda: False)
+            died += kill_a_worker(searches, rng, lambda: False)
         else:
             place = rng.randrange(3)
-            assert search_process.kill(pids[place]) == -9
-            pids[place] = search_process.start(places[place], trials=trials, **settings)
-    assert [search_process.wait(pid) for pid in pids] == [0, 0, 0]
+            assert searches.kill(pids[place]) == -9
+            pids[place] = searches.start(places[place], trials=trials, **settings)
+    assert [searches.wait(pid) for pid in pids] == [0, 0, 0]
     outcome = read_outcome(_plan(database, name, trials=trials), tmp_path)
     check_whole(outcome, trials)
     check_same_parameters(places)
     assert died == kills["worker"]
-    assert not search_process.workers()
+    assert not searches.workers()
     for place in places:  # whoever trained them: everybody was told of every end
         told = {event["number"] for event in events(place, "TrialEnded")}
         assert told == {trial.number for trial in outcome.trials}
 
 
 @pytest.mark.slow
-def test_a_server_that_restarts(tmp_path: Path, search_process: SearchProcess) -> None:
+def test_a_server_that_restarts(tmp_path: Path, binaries: Path, searches: Searches) -> None:
     """Searches wait for it, and lose nothing."""
-    with server(_binaries()) as running:
+    with server(binaries) as running:
         settings = {"storage_url": running.url, "heartbeat_seconds": 0.3, "grace_seconds": 30.0}
         places = [tmp_path / str(place) for place in range(2)]
-        pids = [search_process.start(place, trials=6, **settings) for place in places]
+        pids = [searches.start(place, trials=6, **settings) for place in places]
         for due in (2, 6):
             wait_until(lambda due=due: sum(count(place, "TrialEpoch") for place in places) >= due)
             running.stop()
             time.sleep(1.5)
             running.start()
-        assert [search_process.wait(pid) for pid in pids] == [0, 0]
+        assert [searches.wait(pid) for pid in pids] == [0, 0]
         outcome = read_outcome(small_plan(6, storage_url=running.url), tmp_path)
         check_whole(outcome, 6)
         assert not any(trial.deaths for trial in outcome.trials)

@@ -1,7 +1,5 @@
 """Searches of one machine, undisturbed and interrupted."""
 
-from __future__ import annotations
-
 import os
 import signal
 import sqlite3
@@ -12,19 +10,20 @@ import pytest
 
 from risctl.data import exclusive_lock
 from risctl.errors import InputError, StorageError
-from risctl.search import SearchPlan, TrialEnded, read_outcome, run_search
-from tests.search.checks import check_same_parameters, check_whole, wait_until
-from tests.search.conftest import OpenClerk, SearchProcess, count, events
-from tests.search.small import SPACE, essence, small_config, small_plan, with_store
+from risctl.search import TrialEnded, read_outcome, run_search
+from tests.processes import wait_until
+from tests.search.checks import check_same_parameters, check_whole
+from tests.search.conftest import OpenClerk, Searches, count, events
+from tests.search.small import SPACE, essence, small_config, small_plan
 from tests.small import Recorder
 
 TRIALS = 4
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory, search_process: SearchProcess) -> Path:
+def undisturbed(tmp_path_factory: pytest.TempPathFactory, searches: Searches) -> Path:
     directory = tmp_path_factory.mktemp("search") / "undisturbed"
-    assert search_process.run(directory, trials=TRIALS) == 0
+    assert searches.run(directory, trials=TRIALS) == 0
     return directory
 
 
@@ -32,9 +31,7 @@ def test_every_trial_ends(undisturbed: Path) -> None:
     outcome = read_outcome(small_plan(TRIALS), undisturbed)
     check_whole(outcome, TRIALS)
     assert outcome.storage_url == f"sqlite:///{undisturbed / 'study.db'}"
-    assert outcome.baseline is not None
     assert outcome.baseline.params["training.lr"] == 1e-2
-    assert outcome.best is not None
     complete = [trial for trial in outcome.trials if trial.state == "complete"]
     assert outcome.best.value == min(trial.value or 0.0 for trial in complete)
     for trial in outcome.trials:
@@ -49,30 +46,25 @@ def test_events_tell_all_of_it(undisturbed: Path) -> None:
     assert [event["number"] for event in told if event["kind"] == "TrialStarted"] == list(range(TRIALS))
     for trial in outcome.trials:
         own = [event for event in told if event["number"] == trial.number]
-        assert [event["kind"] for event in own] == [
-            "TrialStarted",
-            *["TrialEpoch"] * len(trial.epochs),
-            "TrialEnded",
-        ]
+        middle = ["TrialEpoch"] * len(trial.epochs)
+        assert [event["kind"] for event in own] == ["TrialStarted", *middle, "TrialEnded"]
         assert [event["epoch"] for event in own[1:-1]] == list(range(len(trial.epochs)))
         assert tuple(event["value"] for event in own[1:-1]) == trial.epochs
         assert (own[-1]["state"], own[-1]["value"]) == (trial.state, trial.value)
         assert own[0]["params"] == trial.params
 
 
-def test_killed_and_interrupted_it_ends_the_same(
-    tmp_path: Path, undisturbed: Path, search_process: SearchProcess
-) -> None:
+def test_killed_and_interrupted_it_ends_alike(tmp_path: Path, undisturbed: Path, searches: Searches) -> None:
     """Same seed, one worker: the same trials and values, a SIGKILL and a SIGINT in between."""
-    pid = search_process.start(tmp_path, trials=TRIALS)
+    pid = searches.start(tmp_path, trials=TRIALS)
     wait_until(lambda: count(tmp_path, "TrialEpoch") >= 2)
-    assert search_process.kill(pid) == -signal.SIGKILL
-    pid = search_process.start(tmp_path, trials=TRIALS)
+    assert searches.kill(pid) == -signal.SIGKILL
+    pid = searches.start(tmp_path, trials=TRIALS)
     wait_until(lambda: count(tmp_path, "TrialEpoch") >= 5)
     os.kill(pid, signal.SIGINT)
-    assert search_process.wait(pid) == 128 + signal.SIGINT
+    assert searches.wait(pid) == 128 + signal.SIGINT
     assert read_outcome(small_plan(TRIALS), tmp_path).finished < TRIALS
-    assert search_process.run(tmp_path, trials=TRIALS) == 0
+    assert searches.run(tmp_path, trials=TRIALS) == 0
     outcome = read_outcome(small_plan(TRIALS), tmp_path)
     check_whole(outcome, TRIALS)
     check_same_parameters([tmp_path])
@@ -80,11 +72,9 @@ def test_killed_and_interrupted_it_ends_the_same(
     assert not any(trial.deaths for trial in outcome.trials)
 
 
-def test_more_trials_go_on_where_it_ended(
-    tmp_path: Path, undisturbed: Path, search_process: SearchProcess
-) -> None:
+def test_more_trials_go_on_where_it_ended(tmp_path: Path, undisturbed: Path, searches: Searches) -> None:
     (tmp_path / "study.db").write_bytes((undisturbed / "study.db").read_bytes())
-    assert search_process.run(tmp_path, trials=TRIALS + 1) == 0
+    assert searches.run(tmp_path, trials=TRIALS + 1) == 0
     outcome = read_outcome(small_plan(TRIALS + 1), tmp_path)
     check_whole(outcome, TRIALS + 1)
     before = read_outcome(small_plan(TRIALS), undisturbed)
@@ -93,12 +83,10 @@ def test_more_trials_go_on_where_it_ended(
     assert ended == list(range(TRIALS + 1))  # those of before are told again
 
 
-def test_trials_that_cannot_train_are_failed_and_replaced(
-    tmp_path: Path, search_process: SearchProcess
-) -> None:
+def test_trials_that_cannot_train_are_failed_and_replaced(tmp_path: Path, searches: Searches) -> None:
     """A batch of more scenes than there are: no other process would do better."""
     batches = {"small": SPACE | {"training": SPACE["training"] | {"batch": {"choices": [16, 4096]}}}}
-    assert search_process.run(tmp_path, trials=3, search={"spaces": batches}) == 0
+    assert searches.run(tmp_path, trials=3, search={"spaces": batches}) == 0
     outcome = read_outcome(small_plan(3, config=small_config(spaces=batches)), tmp_path)
     assert outcome.finished == 3
     failed = [trial for trial in outcome.trials if trial.state == "failed"]
@@ -110,13 +98,12 @@ def test_trials_that_cannot_train_are_failed_and_replaced(
     assert not events(tmp_path, "TrialRetried")
 
 
-def test_a_search_without_hope_ends(tmp_path: Path, search_process: SearchProcess) -> None:
+def test_a_search_without_hope_ends(tmp_path: Path, searches: Searches) -> None:
     batches = {"small": {"training": {"batch": {"low": 2048, "high": 4096}}}}
-    assert search_process.run(tmp_path, trials=9, search={"spaces": batches}) == 0
+    assert searches.run(tmp_path, trials=9, search={"spaces": batches}) == 0
     outcome = read_outcome(small_plan(9, config=small_config(spaces=batches)), tmp_path)
     assert outcome.best is None
     assert outcome.baseline is None  # the preset's 16 is not in the space
-    assert outcome.gave_up is not None
     assert outcome.gave_up.startswith("6 of 6 trials failed, the last one: training: batch")
 
 
@@ -128,7 +115,6 @@ def test_parameters_that_fit_nothing_else_fail_their_trials(tmp_path: Path) -> N
     changed = config.model_copy(update={"physics": coherent, "covariance": plain})
     heard = Recorder()
     outcome = run_search(small_plan(config=changed), tmp_path, [heard])
-    assert outcome.gave_up is not None
     assert "covariance.center: expected false with coherent symbols" in outcome.gave_up
     assert [event.state for event in heard.of(TrialEnded)] == ["failed"] * 6
 
@@ -138,20 +124,15 @@ def test_the_study_is_an_ordinary_one(undisturbed: Path) -> None:
     storage = optuna.storages.RDBStorage(f"sqlite:///{undisturbed / 'study.db'}")
     study = optuna.load_study(study_name="risctl", storage=storage)
     assert len(study.trials) == TRIALS
-    assert study.best_trial.value == min(trial.value for trial in study.get_trials(states=[_COMPLETE]))
+    complete = study.get_trials(states=[optuna.trial.TrialState.COMPLETE])
+    assert study.best_trial.value == min(trial.value for trial in complete)
     assert all(trial.intermediate_values for trial in study.trials)
     storage.remove_session()
     storage.engine.dispose()
 
 
-_COMPLETE = optuna.trial.TrialState.COMPLETE
-
-
 def test_only_one_search_a_directory(tmp_path: Path) -> None:
-    with (
-        exclusive_lock(tmp_path / ".lock"),
-        pytest.raises(StorageError, match="still locked by another process"),
-    ):
+    with exclusive_lock(tmp_path / ".lock"), pytest.raises(StorageError, match="locked by another process"):
         run_search(small_plan(), tmp_path)
     assert not (tmp_path / "study.db").exists()
 
@@ -159,27 +140,27 @@ def test_only_one_search_a_directory(tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("killed", [False, True])
 def test_a_trial_that_somebody_else_took_is_let_go(
-    tmp_path: Path, search_process: SearchProcess, open_clerk: OpenClerk, killed: bool
+    tmp_path: Path, searches: Searches, open_clerk: OpenClerk, killed: bool
 ) -> None:
-    pid = search_process.start(tmp_path, trials=2)
+    pid = searches.start(tmp_path, trials=2)
     wait_until(lambda: count(tmp_path, "TrialEpoch") >= 1)
     taken = open_clerk(small_plan(2), tmp_path).claim()  # against the rules: the search holds the lock
     assert taken is not None
     if killed:
-        for worker in search_process.workers():
-            search_process.kill_worker(worker)
-    assert search_process.wait(pid) == 0
+        for worker in searches.workers():
+            searches.kill_worker(worker)
+    assert searches.wait(pid) == 0
     check_whole(read_outcome(small_plan(2), tmp_path), 2)
 
 
 @pytest.mark.slow
-def test_a_signal_for_the_whole_group_saves(tmp_path: Path, search_process: SearchProcess) -> None:
+def test_a_signal_for_the_whole_group_saves(tmp_path: Path, searches: Searches) -> None:
     """As a batch system sends it: to the search, its workers and the server they come from, at once."""
-    pid = search_process.start(tmp_path, trials=4, workers=2, group=True)
+    pid = searches.start(tmp_path, trials=4, workers=2, group=True)
     wait_until(lambda: count(tmp_path, "TrialEpoch") >= 3)
     os.killpg(pid, signal.SIGTERM)
-    assert search_process.wait(pid) == 128 + signal.SIGTERM
-    assert search_process.run(tmp_path, trials=4) == 0
+    assert searches.wait(pid) == 128 + signal.SIGTERM
+    assert searches.run(tmp_path, trials=4) == 0
     outcome = read_outcome(small_plan(4), tmp_path)
     check_whole(outcome, 4)
     assert not any(trial.deaths for trial in outcome.trials)
@@ -189,11 +170,13 @@ def test_a_signal_for_the_whole_group_saves(tmp_path: Path, search_process: Sear
 def test_what_is_refused_before_anything_starts(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"study\.db: expected the study of a search"):
         read_outcome(small_plan(), tmp_path)
+    config = small_config()
+    store = config.model_copy(update={"data": config.data.model_copy(update={"source": "store"})})
     for plan, words in (
         (small_plan(config=small_config(spaces={})), "search: space"),
         (small_plan(trials=0), "search: trials"),
         (small_plan(workers=0), "search: workers"),
-        (SearchPlan(with_store(small_config()), 3), "data: source"),
+        (small_plan(config=store), "data: source"),
     ):
         with pytest.raises(InputError, match=words):
             run_search(plan, tmp_path / "new")

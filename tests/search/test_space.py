@@ -1,7 +1,5 @@
 """Spaces and trials: what is drawn, and what a trial then trains."""
 
-from __future__ import annotations
-
 import optuna
 import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
@@ -10,16 +8,12 @@ from optuna.trial import FrozenTrial, TrialState
 from risctl.config import Config, load_config
 from risctl.config.former import FORMER
 from risctl.errors import InputError
-from risctl.search import preset_parameters, trial_config, trial_plan, with_parameters
+from risctl.search import SearchPlan, preset_parameters, trial_config, trial_plan, with_parameters
 from risctl.search.settings import check_settings, settings_of
 from risctl.search.space import distributions, draw
 from tests.search.small import small_config, small_plan
 
-
-def _ended(params: dict[str, object], value: float, space: dict[str, object]) -> FrozenTrial:
-    return optuna.create_trial(
-        params=params, distributions=space, value=value, intermediate_values={0: value}
-    )
+WIDER = {"lr": {"low": 1e-3, "high": 1.0}}
 
 
 def _history(seed: int, count: int, config: Config) -> list[FrozenTrial]:
@@ -28,17 +22,18 @@ def _history(seed: int, count: int, config: Config) -> list[FrozenTrial]:
     trials: list[FrozenTrial] = []
     for _ in range(count):
         params = dict(draw(plan, space, trials))
-        trials.append(_ended(params, params["training.lr"] + params["model.dropout"], space))
+        value = params["training.lr"] + params["model.dropout"]
+        ended = {"value": value, "intermediate_values": {0: value}}
+        trials.append(optuna.create_trial(params=params, distributions=space, **ended))
     return trials
 
 
-def test_the_shipped_spaces_hold_their_preset() -> None:
-    for name in ("wide", "narrow"):
-        config = load_config("search", None, [f"search.space={name}"])
-        own = preset_parameters(config)
-        assert own is not None
-        assert with_parameters(config, own) == config
-        assert own.keys() == distributions(config).keys()
+@pytest.mark.parametrize("name", ["wide", "narrow"])
+def test_a_shipped_space_holds_its_preset(name: str) -> None:
+    config = load_config("search", None, [f"search.space={name}"])
+    own = preset_parameters(config)
+    assert with_parameters(config, own) == config
+    assert own.keys() == distributions(config).keys()
 
 
 def test_kinds_of_distributions() -> None:
@@ -110,20 +105,17 @@ def test_impossible_parameters_are_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    ("changed", "key"),
+    ("plan", "key"),
     [
-        ({"search": {"epochs": 4}}, "search.epochs"),
-        ({"search": {"startup_trials": 9}}, "search.startup_trials"),
-        ({"seed": 1}, "seed"),
-        ({"search": {"spaces": {"small": {"training": {"lr": {"low": 1e-3, "high": 1.0}}}}}}, "search.space"),
+        (small_plan(config=small_config(epochs=4)), "search.epochs"),
+        (small_plan(config=small_config(startup_trials=9)), "search.startup_trials"),
+        (small_plan(seed=1), "seed"),
+        (small_plan(config=small_config(spaces={"small": {"training": WIDER}})), "search.space"),
     ],
 )
-def test_other_settings_than_the_studys_are_named(changed: dict[str, object], key: str) -> None:
-    stored = settings_of(small_plan())
-    changed = dict(changed)
-    config = small_config(**changed.pop("search", {}))
+def test_other_settings_than_the_studys_are_named(plan: SearchPlan, key: str) -> None:
     with pytest.raises(InputError, match=key):
-        check_settings(stored, settings_of(small_plan(config=config, **changed)), "study.db")
+        check_settings(settings_of(small_plan()), settings_of(plan), "study.db")
 
 
 def test_a_study_that_was_begun_before_a_renaming_goes_on() -> None:
@@ -136,5 +128,5 @@ def test_a_study_that_was_begun_before_a_renaming_goes_on() -> None:
 
 
 def test_more_trials_are_no_other_settings() -> None:
-    stored = settings_of(small_plan(trials=4))
-    check_settings(stored, settings_of(small_plan(9, config=small_config(trials=9), workers=3)), "study.db")
+    more = small_plan(9, config=small_config(trials=9), workers=3)
+    check_settings(settings_of(small_plan(4)), settings_of(more), "study.db")

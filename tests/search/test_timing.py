@@ -1,7 +1,5 @@
 """The time of a trial: counted as the trial counts, measured on a few of its steps."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -18,16 +16,11 @@ def test_a_trial_is_its_steps_and_its_validations() -> None:
 
 
 @pytest.mark.parametrize("repeat", [True, False])
-def test_a_few_steps_stand_for_all_and_nothing_stays(
-    repeat: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_few_steps_stand_for_all(repeat: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         timing, "TemporaryDirectory", lambda: TemporaryDirectory(dir=tmp_path, prefix="short")
     )
-    plan = small_plan(epochs=50, train_scenes=64, val_scenes=16, repeat=repeat)
-    found = time_trial(plan)
+    found = time_trial(small_plan(epochs=50, train_scenes=64, val_scenes=16, repeat=repeat))
     assert (found.steps, found.validated) == (50 * 8, 50 * 16)
-    assert found.step > 0
-    assert found.validated_scene > 0
-    assert found.parameters > 0
+    assert min(found.step, found.validated_scene, found.parameters) > 0
     assert list(tmp_path.iterdir()) == []

@@ -1,7 +1,5 @@
 """The go/no-go lines of a search, at their limits."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest
@@ -15,15 +13,9 @@ def _trial(number: int, value: float | None, state: Any = "complete", **more: An
 
 
 def _outcome(*trials: TrialRecord, best: int | None = None, baseline: int | None = 0) -> SearchOutcome:
-    found = {trial.number: trial for trial in trials}
-    return SearchOutcome(
-        trials=trials,
-        best=None if best is None else found[best],
-        stopped_by=None,
-        study_name="s",
-        storage_url="u",
-        baseline=None if baseline is None else found[baseline],
-    )
+    found = {None: None} | {trial.number: trial for trial in trials}
+    told = {"best": found[best], "baseline": found[baseline]}
+    return SearchOutcome(trials=trials, stopped_by=None, study_name="s", storage_url="u", **told)
 
 
 def _findings(outcome: SearchOutcome, asked: int = 2) -> dict[str, Any]:
@@ -48,12 +40,9 @@ def test_only_complete_trials_tell_how_far_losses_move() -> None:
 
 def test_the_best_must_beat_the_presets_own() -> None:
     better = _findings(_outcome(_trial(0, 1.0), _trial(1, 0.8), best=1))["best loss"]
-    assert better.met
-    assert better.found == "0.8, preset 1 (-20.0%)"
-    same = _findings(_outcome(_trial(0, 0.8), _trial(1, 1.0), best=0))["best loss"]
-    assert not same.met
-    absent = _findings(_outcome(_trial(1, 0.8), best=1, baseline=None))["best loss"]
-    assert not absent.met
+    assert (better.met, better.found) == (True, "0.8, preset 1 (-20.0%)")
+    assert not _findings(_outcome(_trial(0, 0.8), _trial(1, 1.0), best=0))["best loss"].met
+    assert not _findings(_outcome(_trial(1, 0.8), best=1, baseline=None))["best loss"].met
     assert gain(_trial(1, 0.8), _trial(0, 1.0)) == pytest.approx(0.2)
     assert gain(_trial(1, 0.8), None) is None
 
@@ -66,16 +55,15 @@ def test_what_is_not_finite_and_what_crashed_are_told_apart() -> None:
         _trial(3, None, "failed", reason="/home/fernando: disk full", deaths=("signal 9", "signal 9")),
     )
     found = _findings(_outcome(*trials, best=1))
-    assert (found["trials with NaN or Inf"].value, found["trials with NaN or Inf"].met) == (1, False)
-    assert (found["trials that crashed"].value, found["trials that crashed"].met) == (1, False)
-    assert "2 deaths of workers" in found["trials that crashed"].found
+    infinite, crashed = found["trials with NaN or Inf"], found["trials that crashed"]
+    assert (infinite.value, infinite.met, crashed.value, crashed.met) == (1, False, 1, False)
+    assert "2 deaths of workers" in crashed.found
 
 
 def test_a_death_that_was_mended_is_told_and_forgiven() -> None:
     found = _outcome(_trial(0, 1.0), _trial(1, 0.5, deaths=("signal 9",)), best=1)
     verdict = judge_search(found, 2)
-    assert verdict.go
-    assert verdict.missed == ""
+    assert (verdict.go, verdict.missed) == (True, "")
     assert "1 deaths" in _findings(found)["trials that crashed"].found
 
 
