@@ -1,7 +1,5 @@
 """The default surface, which tests of several layers share."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 

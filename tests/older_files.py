@@ -3,8 +3,6 @@
 Run as ``python -m tests.older_files`` in a directory that `write_files` filled.
 """
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 
@@ -47,7 +45,6 @@ def open_shipped() -> None:
     assert loaded.fusion is not None
     assert parse_section(Config, loaded.config, loaded.path).physics == loaded.physics
     results = read_results(SHIPPED / "eval" / "results.json")
-    assert results.covariance_fingerprint is not None
     assert is_covariance_fingerprint(results.covariance_fingerprint, CovarianceConfig())
     for path in SHIPPED.glob("sweeps/*.json"):
         assert Sweep.model_validate_json(path.read_text()).points

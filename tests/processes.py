@@ -4,13 +4,12 @@ A server reads one JSON request a line: `{"start": {...}}` forks a process and a
 `{"wait": pid}` answers with its exit status (negative: the signal).
 """
 
-from __future__ import annotations
-
 import json
 import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Self
@@ -33,16 +32,12 @@ class Server:
 
     def __exit__(self, *_: object) -> None:
         with self.process:
-            assert self.process.stdin is not None
             self.process.stdin.close()
 
     def ask(self, **request: Any) -> Any:
-        stdin, stdout = self.process.stdin, self.process.stdout
-        assert stdin is not None
-        assert stdout is not None
-        stdin.write(json.dumps(request) + "\n")
-        stdin.flush()
-        return json.loads(stdout.readline())
+        self.process.stdin.write(json.dumps(request) + "\n")
+        self.process.stdin.flush()
+        return json.loads(self.process.stdout.readline())
 
     def start(self, directory: Path, **settings: Any) -> Any:
         """Start a process, or several that work together, and return the id or ids."""
@@ -55,6 +50,13 @@ class Server:
     def run(self, directory: Path, **settings: Any) -> Any:
         """Start, wait, and return the exit status or statuses."""
         return self.wait(self.start(directory, **settings))
+
+
+def wait_until(true: Callable[[], object], seconds: float = 60.0, pause: float = 0.02) -> None:
+    deadline = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(pause)
 
 
 def serve(answer: Callable[[dict[str, Any]], Any]) -> None:

@@ -1,7 +1,5 @@
 """What the tests of several packages share: a surface of few elements, and a listener that remembers."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from risctl.config import PhysicsConfig

@@ -1,39 +1,31 @@
 """How many source files a typical addition touches: each case edits a copy of the package and uses it."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import subprocess
 import sys
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
+from tests.runs.tiny import TINY
+
+TINY_EPOCH = (*TINY, "training.epochs=1")
 PACKAGE = Path(__file__).resolve().parents[1] / "risctl"
-TINY = (
-    "physics.ris_columns=6 physics.ris_rows=6 physics.num_snapshots=4 physics.num_antennas=4"
-    " physics.max_sources=2 model.width=8 model.depth=1 model.map_rows=4 model.map_columns=8"
-    " model.map_ranges=2 data.train_scenes=16 data.val_scenes=16 training.batch=8 training.epochs=1"
-)
 
 
-@dataclass(frozen=True)
-class Case:
+class Case(NamedTuple):
     """An addition: new files by name, edits as (file, text, what follows it), a script that uses it."""
 
     limit: int
     files: dict[str, str]
-    edits: tuple[tuple[str, str, str], ...]
+    edits: list[tuple[str, str, str]]
     script: str
 
-    @property
-    def touched(self) -> set[str]:
-        return {*self.files, *(file for file, _, _ in self.edits)}
 
-
-ESTIMATOR = Case(
+CASES: dict[str, Case] = {}
+CASES["an estimator"] = Case(
     2,
     {
         "inference/boresight.py": '''
@@ -55,14 +47,13 @@ class Boresight:
         return found
 '''
     },
-    (
+    [
         (
             "registry.py",
             "ESTIMATORS: dict[str, EstimatorEntry] = {\n",
-            '    "boresight": EstimatorEntry('
-            '"classical", "risctl.inference.boresight:Boresight", "straight ahead"),\n',
-        ),
-    ),
+            '"boresight": EstimatorEntry("classical", "risctl.inference.boresight:Boresight", "ahead"),\n',
+        )
+    ],
     """
 import risctl
 from risctl.cli.app import main
@@ -73,16 +64,16 @@ assert results.estimators == ("boresight",)
 assert main(["locate", "--help"]) == 0
 """,
 )
-FIGURE = Case(
+CASES["a training figure"] = Case(
     1,
     {},
-    (
+    [
         (
             "training/metrics.py",
             "FIGURES = (\n",
-            '    Figure("norm_blend", "norm of R_blend", "norm", ".2f", "low"),\n',
-        ),
-    ),
+            'Figure("norm_blend", "norm of R_blend", "norm", ".2f", "low"),\n',
+        )
+    ],
     """
 import risctl
 from risctl import runs
@@ -99,10 +90,10 @@ Console(file=(shown := StringIO()), width=120).print(state.render())
 assert "norm of R_blend" in shown.getvalue()
 """,
 )
-IMPAIRMENT = Case(
+CASES["an impairment"] = Case(
     2,
     {},
-    (
+    [
         (
             "config/physics.py",
             "class ImpairmentConfig(Section):\n",
@@ -116,7 +107,7 @@ IMPAIRMENT = Case(
             "    if imp.dead_elements:\n",
         ),
         ("physics/impairments.py", "ideal = not (", "imp.common_phase or "),
-    ),
+    ],
     """
 import risctl
 model = risctl.load_model()  # what was written before the field was added stays readable
@@ -125,7 +116,7 @@ turned = risctl.simulate(risctl.load_config("quick", overrides=["physics.impairm
 assert bool((same.H == turned.H).all()) and not bool((same.y == turned.y).all())
 """,
 )
-LOSS = Case(
+CASES["a loss term"] = Case(
     3,
     {
         "losses/spread.py": '''
@@ -135,7 +126,7 @@ def power_spread(power):
     return power.var(dim=-1)
 '''
     },
-    (
+    [
         (
             "config/network.py",
             "class LossConfig(Section):\n",
@@ -152,23 +143,17 @@ def power_spread(power):
             "from risctl.losses.projector import energy_inside\n",
             "from risctl.losses.spread import power_spread\n",
         ),
-    ),
+    ],
     """
 import risctl
 trained = risctl.train(risctl.load_config("quick", overrides=WORDS))
 assert "spread" in trained.epochs[0]["val"], trained.epochs[0]["val"]
 """,
 )
-FORMAT = Case(
+CASES["a measurement format"] = Case(
     1,
     {},
-    (
-        (
-            "data/formats.py",
-            "FORMATS = {\n",
-            '    ".zip": Format(_read_npz, _npz_bytes),\n',
-        ),
-    ),
+    (("data/formats.py", "FORMATS = {\n", '    ".zip": Format(_read_npz, _npz_bytes),\n'),),
     """
 import risctl
 scenes = risctl.simulate("quick", 2)
@@ -176,18 +161,11 @@ risctl.write_measurements("m.zip", scenes.y, scenes.H, scenes.codes)
 assert len(risctl.read_measurements("m.zip")) == 2
 """,
 )
-CASES = {
-    "an estimator": ESTIMATOR,
-    "a training figure": FIGURE,
-    "an impairment": IMPAIRMENT,
-    "a loss term": LOSS,
-    "a measurement format": FORMAT,
-}
 
 
-@pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 def test_an_addition_touches_few_files(case: Case, tmp_path: Path) -> None:
-    assert len(case.touched) <= case.limit
+    assert len({*case.files, *(file for file, _, _ in case.edits)}) <= case.limit
     copy = shutil.copytree(PACKAGE, tmp_path / "risctl", ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("presets", "runs/reference"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
@@ -199,12 +177,7 @@ def test_an_addition_touches_few_files(case: Case, tmp_path: Path) -> None:
         assert source.count(before) == 1, f"{name}: {before!r}"
         (copy / name).write_text(source.replace(before, before + text))
     (tmp_path / "work").mkdir()
-    done = subprocess.run(
-        [sys.executable, "-c", f"WORDS = {TINY!r}.split()\n{case.script}"],
-        cwd=tmp_path / "work",
-        env=os.environ | {"PYTHONPATH": str(tmp_path), "PYTHONDONTWRITEBYTECODE": "1"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    environment = os.environ | {"PYTHONPATH": str(tmp_path), "PYTHONDONTWRITEBYTECODE": "1"}
+    how = {"cwd": tmp_path / "work", "env": environment, "capture_output": True, "text": True, "check": False}
+    done = subprocess.run([sys.executable, "-c", f"WORDS = {TINY_EPOCH}\n{case.script}"], **how)
     assert done.returncode == 0, done.stderr

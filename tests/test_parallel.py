@@ -1,7 +1,5 @@
 """Order, errors and the end of worker processes. (What goes to one must be importable there.)"""
 
-from __future__ import annotations
-
 import math
 import os
 import signal
@@ -17,15 +15,9 @@ from risctl.errors import RisctlError
 from risctl.parallel import map_in_order
 
 
-def test_here_order_is_kept_and_errors_come_through() -> None:
-    outcomes = map_in_order(math.sqrt, [4.0, 9.0, -1.0], 1)
-    assert [next(outcomes), next(outcomes)] == [2.0, 3.0]
-    with pytest.raises(ValueError, match=r"nonnegative|math domain"):
-        next(outcomes)
-
-
-def test_in_processes_order_is_kept_and_errors_come_through() -> None:
-    outcomes = map_in_order(math.sqrt, [*(float(i * i) for i in range(9)), -1.0], 2)
+@pytest.mark.parametrize("workers", [1, 2])
+def test_order_is_kept_and_errors_come_through(workers: int) -> None:
+    outcomes = map_in_order(math.sqrt, [*(float(i * i) for i in range(9)), -1.0], workers)
     assert [next(outcomes) for _ in range(9)] == list(range(9))
     with pytest.raises(ValueError, match=r"nonnegative|math domain"):
         next(outcomes)
@@ -57,11 +49,8 @@ def parent(seconds: float) -> Iterator[subprocess.Popen[str]]:
     """A process, the first of a group, whose two workers have been starting or sleeping for `seconds`."""
     work = "print('ready', flush=True); list(map_in_order(time.sleep, [60.0] * 4, 2))"
     code = f"import time\nfrom risctl.parallel import map_in_order\nif __name__ == '__main__':\n    {work}"
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    with subprocess.Popen(
-        [sys.executable, "-c", code], text=True, start_new_session=True, **pipes
-    ) as process:
-        assert process.stdout is not None
+    how = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "start_new_session": True}
+    with subprocess.Popen([sys.executable, "-c", code], **how) as process:
         assert process.stdout.readline() == "ready\n"
         time.sleep(seconds)
         yield process
