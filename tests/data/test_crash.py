@@ -69,7 +69,7 @@ def test_kill_9_at_random_moments(tmp_path: Path, writers: Server) -> None:
     assert killed >= 4
 
 
-def test_shares_written_at_once_are_a_dataset(tmp_path: Path, writers: Server, expected: Tree) -> None:
+def test_shares_at_once_make_one_dataset(tmp_path: Path, writers: Server, expected: Tree) -> None:
     for trial in range(4):
         directory = tmp_path / str(trial)
         pids = [writers.start(directory, shard=(i, 2)) for i in range(2)]

@@ -4,6 +4,7 @@ import os
 import shutil
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from itertools import count
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -172,12 +173,10 @@ def test_no_room_is_said_before_any_work(tmp_path: Path, monkeypatch: pytest.Mon
 def test_a_full_disk_is_one_line_and_leaves_nothing_half_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, after: int
 ) -> None:
-    left, pwrite = after, os.pwrite
+    calls, pwrite = count(), os.pwrite
 
     def full(*args: Any) -> int:
-        nonlocal left
-        left -= 1
-        if left < 0:
+        if next(calls) >= after:
             raise OSError(errno.ENOSPC, "No space left on device")
         return pwrite(*args)
 

@@ -17,7 +17,6 @@ from typing import Any
 import torch
 
 import risctl.hpo.run  # noqa: F401  (imported before anything is forked)
-from risctl.errors import RisctlError
 from risctl.hpo import SearchEvent, run_search
 from risctl.hpo.pool import PRELOADED
 from risctl.training import StopFlag
@@ -27,6 +26,11 @@ from tests.processes import fork, serve, stop_on_signals
 
 
 def search(request: dict[str, Any]) -> int:
+    if request.pop("group", False):
+        os.setsid()
+        forkserver._forkserver.__init__()  # starts another server, in this group
+    else:  # saves that, but the server of the workers is not this process's child then
+        forkserver._forkserver.ensure_running = lambda: None
     directory, stop = Path(request.pop("directory")), StopFlag()
     stop_on_signals(stop.request)
     directory.mkdir(parents=True, exist_ok=True)
@@ -36,30 +40,17 @@ def search(request: dict[str, Any]) -> int:
         with (directory / "events.jsonl").open("a") as stream:
             stream.write(json.dumps({"kind": type(event).__name__, **asdict(event)}) + "\n")
 
-    try:
-        outcome = run_search(plan, directory, [log], stop, resume=True)
-    except RisctlError as error:
-        (directory / "error").write_text(str(error))
-        return error.exit_status
+    outcome = run_search(plan, directory, [log], stop, resume=True)
     return 0 if outcome.stopped_by is None else 128 + outcome.stopped_by
-
-
-def search_in(request: dict[str, Any]) -> int:
-    if request.pop("group", False):
-        os.setsid()
-        forkserver._forkserver.__init__()  # starts another server, in this group
-    else:  # saves that, but the server of the workers is not this process's child then
-        forkserver._forkserver.ensure_running = lambda: None
-    return search(request)
 
 
 def answer(request: dict[str, Any]) -> Any:
     if "start" in request:
-        return fork(partial(search_in, request["start"]))
+        return fork(partial(search, request["start"]))
     return forkserver._forkserver._forkserver_pid
 
 
-def main() -> None:
+if __name__ == "__main__":
     torch.set_num_threads(1)
     context = get_context("forkserver")
     # Every worker imports this module again: what it imports must be there already.
@@ -73,7 +64,3 @@ def main() -> None:
         clerk.claim()
         clerk.storage.close()
     serve(answer)
-
-
-if __name__ == "__main__":
-    main()

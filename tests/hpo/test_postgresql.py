@@ -97,7 +97,9 @@ def test_what_is_given_back_is_taken_at_once(database: str, tmp_path: Path, open
     assert other.study.records()[0].deaths == ()
 
 
-def test_an_absent_server(tmp_path: Path, open_clerk: OpenClerk, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_absent_server_is_named_without_its_password(
+    tmp_path: Path, open_clerk: OpenClerk, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("risctl.hpo.storage.PAUSES", ())
     url = f"postgresql://me:secret@/nowhere?host={tmp_path}"
     with pytest.raises(StorageError, match=r"me:\*\*\*@/nowhere.*No such file") as error:

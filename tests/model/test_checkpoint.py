@@ -93,7 +93,7 @@ def test_every_kind_of_tensor_comes_back(tmp_path: Path) -> None:
         assert tensors[name].dtype == x.dtype
 
 
-def test_a_length_that_is_not_the_files_is_found(path: Path) -> None:
+def test_a_cut_or_longer_file_is_found(path: Path) -> None:
     content = path.read_bytes()
     for length in (0, 1, 7, 8, 9, 100, len(content) // 2, len(content) - 1, len(content) + 1):
         path.write_bytes((content + b"\0")[:length])

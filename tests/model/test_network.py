@@ -198,7 +198,7 @@ def _slots(std: float, view: FieldOfView) -> Slots:
     return Slots(points, torch.zeros(1, 2), torch.zeros(1, 2), torch.full((1, 2), std))
 
 
-def test_the_range_factor_is_what_range_errors_add_to_R(geometry: ArrayGeometry, view: FieldOfView) -> None:
+def test_the_range_factor_is_what_range_errors_add(geometry: ArrayGeometry, view: FieldOfView) -> None:
     std = 1e-3
     slots = _slots(std, view)
     power = torch.tensor([[0.7, 0.3]])
