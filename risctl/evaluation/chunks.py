@@ -132,9 +132,8 @@ def largest_coherence(scenes: Scenes, geometry: ArrayGeometry) -> torch.Tensor:
     range_ = torch.where(mask, scenes.range.double(), 1.0)
     A = steering_vector(scenes.azimuth.double(), scenes.elevation.double(), range_, geometry)
     gram = (A.conj() @ A.mT).abs()
-    pairs = (
-        mask[:, :, None] & mask[:, None, :] & ~torch.eye(mask.shape[1], dtype=torch.bool, device=mask.device)
-    )
+    others = ~torch.eye(mask.shape[1], dtype=torch.bool, device=mask.device)
+    pairs = mask[:, :, None] & mask[:, None, :] & others
     return torch.where(pairs, gram, 0.0).amax(dim=-1)
 
 

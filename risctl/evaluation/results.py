@@ -1,7 +1,7 @@
 """The figures of an evaluation: the schema of `results.json`.
 
 A figure without a scene or a source to compute it from is null. Angles in degrees, lengths in metres. A field
-added later has a default, so that older files stay readable.
+added later to a record that is read from a file has a default: older files do not have it.
 """
 
 from __future__ import annotations
@@ -15,10 +15,7 @@ SCHEMA_VERSION: Literal[1] = 1
 
 
 class Record(BaseModel):
-    """A frozen, strict record of finite numbers.
-
-    A field that is added to a record that is read from a file needs a default: older files do not have it.
-    """
+    """A frozen, strict record of finite numbers."""
 
     model_config = ConfigDict(
         frozen=True,

@@ -9,8 +9,7 @@ import numpy as np
 
 from risctl.config import EvaluationConfig, PhysicsConfig
 from risctl.errors import RisctlError
-from risctl.evaluation.gospa import gospa
-from risctl.evaluation.matching import inside_gate, link, pick
+from risctl.evaluation.matching import gospa, inside_gate, link, pick
 from risctl.evaluation.positions import BoolArray, FloatArray, IntArray, Positions, wrap
 from risctl.evaluation.rows import EstimatorRows, SceneRows, SourceRows
 from risctl.physics import FieldOfView

@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from risctl.evaluation.gospa import gospa
+from risctl.evaluation.matching import gospa
 
 
 def brute_force(truth: np.ndarray, estimate: np.ndarray, cutoff: float, power: float) -> float:

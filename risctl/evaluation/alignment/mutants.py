@@ -98,7 +98,7 @@ def alterations(sides: TwoSides, scenes: Scenes) -> dict[str, Alter]:
     found |= {"centring flipped": _knobs(partial(_altered, "center"))}
     found |= _pipeline_alterations(sides, scenes, complex_codes) | _step_alterations(sides.stated, used)
     if complex_codes:
-        found["codes conjugated"] = _given(lambda m: Measurements(m.y, m.H, _conjugate(m.codes)))
+        found["codes conjugated"] = _given(lambda m: Measurements(m.y, m.H, m.codes.conj_physical()))
     if scenes.y.shape[1] > 1:
         found["last snapshot dropped"] = _given(lambda m: Measurements(m.y[:, :-1], m.H, m.codes[:, :-1]))
         name = "snapshots not in the order of their codes"
@@ -135,7 +135,9 @@ def _pipeline_alterations(sides: TwoSides, scenes: Scenes, complex_codes: bool) 
         )
     if complex_codes:
         found["codes conjugated in the ridge"] = _patched(
-            pipeline, "back_project", lambda y, H, codes, *rest: back_project(y, H, _conjugate(codes), *rest)
+            pipeline,
+            "back_project",
+            lambda y, H, codes, *rest: back_project(y, H, codes.conj_physical(), *rest),
         )
     return found
 
@@ -193,7 +195,3 @@ def _altered(name: str, knobs: CovarianceConfig) -> CovarianceConfig:
     value = getattr(knobs, name)
     step = -NUDGE * value if name == "beta" and value > 0.5 else NUDGE * (value or 1.0)
     return knobs.model_copy(update={name: not value if name == "center" else value + step})
-
-
-def _conjugate(codes: Tensor) -> Tensor:
-    return codes.conj().resolve_conj()

@@ -50,9 +50,8 @@ def _same_factors(
 ) -> list[Finding]:
     prediction = whole.forward.prediction
     fixed = replace(prediction, A_angle=change(prediction.A_angle), A_range=change(prediction.A_range))
-    changed = sides.with_network("inference", lambda y, H, codes: fixed).run(
-        "inference", only_measured(inputs, change)
-    )
+    altered = sides.with_network("inference", lambda y, H, codes: fixed)
+    changed = altered.run("inference", only_measured(inputs, change))
     rounding = ROUNDINGS * torch.finfo(torch.float32).eps
     limit = max(SAME_FACTORS_TOLERANCE, rounding * ridge_condition(inputs, sides.stated.tikhonov_alpha))
     return [
