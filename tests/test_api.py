@@ -1,7 +1,5 @@
 """The library as a user calls it: its names, their examples, README's lines, arrays in and positions out."""
 
-from __future__ import annotations
-
 import doctest
 import re
 import runpy

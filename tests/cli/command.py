@@ -1,7 +1,5 @@
 """A command line whose one document is read back."""
 
-from __future__ import annotations
-
 import json
 from typing import Any
 

@@ -1,7 +1,5 @@
 """How a command line ends: statuses, one line on stderr, one document on stdout, signals."""
 
-from __future__ import annotations
-
 import os
 import signal
 import subprocess

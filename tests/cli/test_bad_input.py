@@ -4,8 +4,6 @@ Presets and configuration files, override words, flags, datasets, measurement fi
 stdout, nothing left behind that looks finished.
 """
 
-from __future__ import annotations
-
 import json
 import pickle
 import shlex

@@ -1,7 +1,5 @@
 """`bench`: the document and the table have the right form; how fast is not for a test to say."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

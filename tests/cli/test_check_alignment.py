@@ -1,7 +1,5 @@
 """`check-alignment`: table, document, exit statuses, another process."""
 
-from __future__ import annotations
-
 import json
 import subprocess
 import sys

@@ -1,7 +1,5 @@
 """`config list|show|diff`."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Tables and progress off a terminal, and JSON that stays JSON."""
 
-from __future__ import annotations
-
 import json
 import math
 

@@ -1,7 +1,5 @@
 """`demo`: a complete run directory: dataset, figures, pictures, a measurement file and its answer."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

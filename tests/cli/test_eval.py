@@ -1,7 +1,5 @@
 """`eval`: documents, tables, dry runs, sweeps from the command line, flags in what is refused."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """`calibrate` and `export`: documents, files, what comes next."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from risctl.cli.app import main

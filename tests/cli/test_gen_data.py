@@ -1,7 +1,5 @@
 """`gen-data`."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

@@ -1,7 +1,5 @@
 """`hpo`: flags, the gate's command, what is printed, exit statuses; the engine only tells a story."""
 
-from __future__ import annotations
-
 import shlex
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """`locate`: the document on stdout and in a file, the table, a dry run, flags in what is refused."""
 
-from __future__ import annotations
-
 import shlex
 from pathlib import Path
 

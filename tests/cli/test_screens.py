@@ -1,7 +1,5 @@
 """What a person sees of a training and of a search: a table on a terminal, lines elsewhere, the time left."""
 
-from __future__ import annotations
-
 import io
 import sys
 

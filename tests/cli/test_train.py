@@ -1,7 +1,5 @@
 """`train` and `overfit`: documents, what is printed, signals, exit statuses, flags in what is refused."""
 
-from __future__ import annotations
-
 import json
 import signal
 from collections.abc import Callable

@@ -1,9 +1,8 @@
 """Predictions of a stated error, and the same scenes for every loss term."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
+from typing import Self
 
 import numpy as np
 import torch
@@ -51,24 +50,24 @@ class Case:
     def terms(self, loss: LossConfig = LOSS) -> dict[str, Tensor]:
         return per_scene_terms(self.forward(), self.truth, loss, self.geometry)
 
-    def with_leaves(self, leaves: tuple[Tensor, ...]) -> Case:
+    def with_leaves(self, leaves: tuple[Tensor, ...]) -> Self:
         return replace(self, **dict(zip(self.LEAVES, leaves, strict=True)))
 
-    def requires_grad(self) -> Case:
+    def requires_grad(self) -> Self:
         return self.with_leaves(tuple(x.detach().clone().requires_grad_() for x in self.leaves()))
 
-    def slots(self, order: list[int]) -> Case:
+    def slots(self, order: list[int]) -> Self:
         columns = {name: getattr(self, name)[..., order] for name in ("A_angle", "A_range", "power")}
         return replace(self, **columns, position=self.position[:, order])
 
-    def map(self, change: Callable[[Tensor], Tensor]) -> Case:
+    def map(self, change: Callable[[Tensor], Tensor]) -> Self:
         parts = {name: change(getattr(self, name)) for name in (*self.LEAVES, "samp")}
         return replace(self, **parts, truth=map_truth(self.truth, change))
 
-    def scenes(self, index: slice) -> Case:
+    def scenes(self, index: slice) -> Self:
         return self.map(lambda x: x[index])
 
-    def to(self, device: torch.device | str) -> Case:
+    def to(self, device: torch.device | str) -> Self:
         geometry = self.geometry.to(device, self.geometry.positions.dtype)
         return replace(self.map(lambda x: x.to(device)), geometry=geometry)
 
@@ -83,7 +82,7 @@ def simulated(physics: PhysicsConfig = PHYSICS, count: int = 8, seed: int = 5) -
 
 def build(
     error: float, scenes: Scenes | None = None, physics: PhysicsConfig = PHYSICS, beta: float = 0.3
-) -> Case:
+) -> Self:
     """A prediction that is the truth at ``error = 0`` and drifts off it along one fixed direction."""
     scenes = simulated(physics) if scenes is None else scenes
     geometry = ArrayGeometry.from_config(physics, dtype=torch.float64)
@@ -108,7 +107,7 @@ def build(
     )
 
 
-def single(case: Case) -> Case:
+def single(case: Case) -> Self:
     """The same case in single precision."""
 
     def narrow(x: Tensor) -> Tensor:

@@ -1,7 +1,5 @@
 """The picture of a training: every figure is in it, and what is missing leaves a gap."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The example scene of an evaluation, and the spectrum that is drawn of it."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 

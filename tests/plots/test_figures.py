@@ -1,7 +1,5 @@
 """Pictures: they are drawn, without pyplot, and hold what they should."""
 
-from __future__ import annotations
-
 import math
 import struct
 import subprocess

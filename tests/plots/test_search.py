@@ -1,7 +1,5 @@
 """The pictures of a search show every trial at its place; whatever is missing leaves a gap."""
 
-from __future__ import annotations
-
 import math
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """A directory of its own for every test, and a run that several tests begin with."""
 
-from __future__ import annotations
-
 import shutil
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Events of a made-up training."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 from risctl.losses import TERMS

@@ -1,7 +1,5 @@
 """Searches that were never run: trials, outcomes, their events, and an engine that tells them."""
 
-from __future__ import annotations
-
 import importlib
 import math
 from collections.abc import Iterable, Sequence

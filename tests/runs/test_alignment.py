@@ -1,7 +1,5 @@
 """The alignment check of fresh networks and trained models, and what stops where it fails."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

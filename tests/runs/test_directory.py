@@ -1,7 +1,5 @@
 """Run directories say what ran, where it came from, and how it ended."""
 
-from __future__ import annotations
-
 import json
 import re
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Evaluations in run directories: complete, streamed or from a dataset, by one process or two."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

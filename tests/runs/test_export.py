@@ -1,7 +1,5 @@
 """Exports and calibrations: what is handed on of a run, and what is fitted after it."""
 
-from __future__ import annotations
-
 import json
 import shutil
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The overfit gate: its verdict, the runs it judges, and whether a verdict is known for a network."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import replace
 from pathlib import Path

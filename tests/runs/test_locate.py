@@ -1,7 +1,5 @@
 """Answers from a measurement file: their form and their worth, and what has no answer."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Trained models in evaluations and answers: their own settings count, and nothing may contradict them."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -1,7 +1,5 @@
 """`metrics.jsonl`: every event a line, and after a resumption no line that was made twice."""
 
-from __future__ import annotations
-
 import json
 import os
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Runs that go on, and forks: what they keep, what may change, what is refused."""
 
-from __future__ import annotations
-
 import shutil
 from pathlib import Path
 

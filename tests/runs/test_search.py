@@ -1,7 +1,5 @@
 """Searches in run directories: what they need before they start, what they leave, how they go on."""
 
-from __future__ import annotations
-
 import csv
 import json
 import sys

@@ -1,7 +1,5 @@
 """Sweeps in run directories: an evaluation at every value; what is done stays done."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """TensorBoard scalars of a training's events; the package itself is optional."""
 
-from __future__ import annotations
-
 from importlib.util import find_spec
 from pathlib import Path
 

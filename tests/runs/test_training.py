@@ -1,7 +1,5 @@
 """Trainings in run directories: complete, stopped, resumed, from datasets; what does not fit is refused."""
 
-from __future__ import annotations
-
 import signal
 from pathlib import Path
 from typing import Any

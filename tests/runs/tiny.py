@@ -1,7 +1,5 @@
 """A surface and a network so small that a whole training takes a second, and ways to end it early."""
 
-from __future__ import annotations
-
 import signal
 from collections.abc import Callable
 from pathlib import Path
