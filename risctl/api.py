@@ -3,8 +3,6 @@
 They make the same checks and refusals as the commands of the same names.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """Errors for users: each has an exit status and a message of one line."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 

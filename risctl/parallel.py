@@ -4,8 +4,6 @@ One thread everywhere, so that the arithmetic, and with it every figure, is the 
 workers. Spawned, not forked: a fork of a process with running threads can hang.
 """
 
-from __future__ import annotations
-
 import os
 import signal
 import threading

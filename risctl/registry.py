@@ -1,7 +1,5 @@
 """The estimators that a configuration can name: a new one is its own file and one line here."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Literal
 

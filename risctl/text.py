@@ -1,7 +1,5 @@
 """Numbers, times, sizes and JSON documents as text."""
 
-from __future__ import annotations
-
 import json
 import math
 from collections.abc import Mapping

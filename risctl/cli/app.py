@@ -5,8 +5,6 @@ lock trouble, 130 and 143 after SIGINT and SIGTERM. Every status but 1 comes wit
 internal error keeps its traceback, because someone has to mend it.
 """
 
-from __future__ import annotations
-
 import os
 import signal
 import sys

@@ -1,7 +1,5 @@
 """`risctl calibrate`: fit the count fusion of a trained model."""
 
-from __future__ import annotations
-
 import shlex
 from typing import Annotated
 

@@ -1,7 +1,5 @@
 """`risctl doctor`: what this machine has, and whether risctl works on it."""
 
-from __future__ import annotations
-
 from dataclasses import asdict
 
 from risctl import runs

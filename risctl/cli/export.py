@@ -1,7 +1,5 @@
 """`risctl export`: what others need of a training run, small enough to hand on."""
 
-from __future__ import annotations
-
 import shlex
 from pathlib import Path
 from typing import Annotated

@@ -1,7 +1,5 @@
 """Base class of the configuration sections, and constrained types that they share."""
 
-from __future__ import annotations
-
 from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field

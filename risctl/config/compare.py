@@ -12,8 +12,6 @@ A verdict of its overfit gate, an interrupted sweep and the generated name of a 
 run the gate or the sweep anew, join the study by its name.
 """
 
-from __future__ import annotations
-
 import json
 from typing import Any, Final
 

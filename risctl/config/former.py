@@ -1,7 +1,5 @@
 """Reading what earlier versions wrote: settings that were renamed since, and fingerprints of another form."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Mapping

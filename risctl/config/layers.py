@@ -1,7 +1,5 @@
 """Resolving a configuration (schema defaults < preset < file < overrides), and the machine of a run."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace

@@ -1,7 +1,5 @@
 """The `model`, `loss` and `training` sections."""
 
-from __future__ import annotations
-
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator

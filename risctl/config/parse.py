@@ -1,7 +1,5 @@
 """Parsing files and override words into checked values, with one-line errors."""
 
-from __future__ import annotations
-
 import difflib
 import json
 import re

@@ -1,7 +1,5 @@
 """The `physics` section: geometry, channel, codes, symbols and the scene distribution."""
 
-from __future__ import annotations
-
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator

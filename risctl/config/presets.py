@@ -1,7 +1,5 @@
 """The shipped presets and reference model: beside the package in a checkout, inside it in a wheel."""
 
-from __future__ import annotations
-
 import difflib
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """The `inference` and `evaluation` sections."""
 
-from __future__ import annotations
-
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator

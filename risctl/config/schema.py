@@ -1,7 +1,5 @@
 """The `data` and `covariance` sections, the whole configuration, and the rules that span sections."""
 
-from __future__ import annotations
-
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator

@@ -8,8 +8,6 @@ A space is a table of parameters under the names of the settings they vary::
     model.width = { low = 16, high = 48, step = 8 }
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from typing import Annotated, Any, Self, TypeAlias

@@ -1,7 +1,5 @@
 """Writing a configuration as TOML, in a form that `--config` reads back."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 from typing import Any

@@ -7,8 +7,6 @@
 Training, validation and inference all call :func:`covariances`, which cannot tell them apart.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 

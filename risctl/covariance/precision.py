@@ -1,7 +1,5 @@
 """Precision and validity checks: covariances are computed in single precision or wider, autocast off."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

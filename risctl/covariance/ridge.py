@@ -5,8 +5,6 @@
 ``Phi^H (Phi Phi^H + alpha I_M)^-1 y``: an M x M system in place of an N x N one.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

@@ -4,8 +4,6 @@
 with ``R_samp = F F^H``; the divisor (L - 1 centred, L otherwise) cancels in the scaling.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

@@ -5,8 +5,6 @@ The temporary file is held with a kernel lock while its writer lives, so a later
 leftover (which it removes) from a live one's work (which it leaves alone).
 """
 
-from __future__ import annotations
-
 import fcntl
 import os
 import secrets

@@ -5,8 +5,6 @@ of its format is an input error; one that begins as its format does but cannot b
 file.
 """
 
-from __future__ import annotations
-
 import io
 import math
 import tokenize

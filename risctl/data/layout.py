@@ -5,8 +5,6 @@ before the first scene exists, and the reader accepts exactly that header and pa
 implementation that knows complex64 reads the files.
 """
 
-from __future__ import annotations
-
 import json
 import math
 from dataclasses import dataclass

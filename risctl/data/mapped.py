@@ -1,7 +1,5 @@
 """Opening files that somebody else may have prepared: regular files only, no symbolic links."""
 
-from __future__ import annotations
-
 import errno
 import json
 import mmap

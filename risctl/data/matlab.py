@@ -4,8 +4,6 @@ SciPy's reader trusts the lengths inside the file, and one flipped bit can end t
 is checked before it is used. Format: "MAT-File Format", The MathWorks (Level 5 MAT-files).
 """
 
-from __future__ import annotations
-
 import math
 import mmap
 import struct

@@ -1,7 +1,5 @@
 """Measurement files: snapshots, channel and codes of the user, checked before they are used."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,7 +1,5 @@
 """One shard: simulated, hashed and written in one pass; mapped and verified."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Callable, Sequence
 from contextlib import suppress

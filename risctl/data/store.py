@@ -6,8 +6,6 @@ then read: opening is instant, and reading a few scenes does not check all.
 `SceneStore.verify` checks all now.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Sequence
 from pathlib import Path

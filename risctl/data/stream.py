@@ -6,8 +6,6 @@ bit whatever the batch, the shard size, the number of worker processes or the ca
 machine and version of torch; another processor may round differently).
 """
 
-from __future__ import annotations
-
 import hashlib
 import os
 import signal

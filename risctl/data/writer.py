@@ -6,8 +6,6 @@ or absent, and the next run completes them to the same bytes, because a shard's 
 alone.
 """
 
-from __future__ import annotations
-
 import os
 import shutil
 from collections.abc import Callable, Generator

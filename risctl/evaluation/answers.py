@@ -8,8 +8,6 @@ found. A source may also have `power_db` and deviations `std_azimuth_deg`, `std_
 null stands for an unknown one. Other keys are passed over.
 """
 
-from __future__ import annotations
-
 import json
 import math
 import sys

@@ -1,7 +1,5 @@
 """The axes of a sweep: settings and their values, from words `section.key=v1,v2,...`."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

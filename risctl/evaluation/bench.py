@@ -4,8 +4,6 @@ CPU seconds (`time.process_time`), medians over repeats after one call that warm
 to print and compare, not to assert: another machine, or a busy one, gives others.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial

@@ -1,7 +1,5 @@
 """Speed of the covariance pipeline beside dense N x N algebra on the same scenes, in the same run."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from functools import partial
 from statistics import median

@@ -7,8 +7,6 @@ chapter 13. A share that is 0 or 1 in the sample has an interval of no width: no
 sample lacks.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 import numpy as np

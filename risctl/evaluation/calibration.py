@@ -4,8 +4,6 @@ The likelihood moves run on the scenes as they do in inference; the fusion sees 
 minimises the cross-entropy of the source count. The epoch that is best on the validation scenes is kept.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from contextlib import closing
 from copy import deepcopy

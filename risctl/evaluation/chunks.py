@@ -1,7 +1,5 @@
 """The work on a chunk of scenes: bound, timed calls of the estimators, scores."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field

@@ -1,7 +1,5 @@
 """Estimators from outside: a function of one scene's NumPy arrays, put beside ours in an evaluation."""
 
-from __future__ import annotations
-
 import inspect
 import math
 import sys

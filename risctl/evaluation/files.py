@@ -4,8 +4,6 @@ A finished value of a sweep is a file of its own, named by its place and marked 
 made from, so that an interrupted sweep goes on with the next one.
 """
 
-from __future__ import annotations
-
 import csv
 import io
 import json

@@ -1,7 +1,5 @@
 """Assignment of estimates to sources: least total cost by direction, the gate, and the GOSPA distance."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 

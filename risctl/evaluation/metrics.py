@@ -1,7 +1,5 @@
 """Figures of raw rows: of one cell, by closeness of sources, of an oracle."""
 
-from __future__ import annotations
-
 from itertools import pairwise
 
 import numpy as np

@@ -4,8 +4,6 @@ A figure without a scene or a source to compute it from is null. Angles in degre
 added later to a record that is read from a file has a default: older files do not have it.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from typing import Literal, TypeVar
 

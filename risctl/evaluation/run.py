@@ -1,7 +1,5 @@
 """Evaluation: estimators on scenes, scored against truth and bound, in bins of SNR and count."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Errors of one estimator on a batch of scenes beside truth and bound: raw rows, nothing averaged."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 

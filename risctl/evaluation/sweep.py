@@ -4,8 +4,6 @@ The scenes of all points have one seed, and each ingredient of a scene is drawn 
 setting changes what depends on it and leaves the rest of the scene as it was.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Literal
 

@@ -1,7 +1,5 @@
 """CPU seconds of a piece of work; a speed beside its target and beside a naive baseline."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -3,8 +3,6 @@
 One preset is the trial itself, the other what it found for a training of another length.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """A search before it starts, its trials, its events and its outcome."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path

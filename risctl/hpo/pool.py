@@ -1,7 +1,5 @@
 """Worker processes, seen from the process that owns the study."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterable
 from contextlib import suppress

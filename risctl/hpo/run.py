@@ -1,7 +1,5 @@
 """A search in its directory: the study, its lock, its outcome."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path

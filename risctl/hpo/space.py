@@ -1,7 +1,5 @@
 """The search space as distributions, and the draw of a trial's parameters."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 
 import numpy as np

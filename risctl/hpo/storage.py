@@ -5,8 +5,6 @@ one process anyway, which holds the lock of the run. A database has a lock of it
 takes back from a machine that is gone.
 """
 
-from __future__ import annotations
-
 import hashlib
 import time
 from collections.abc import Callable, Iterator

@@ -1,7 +1,5 @@
 """One machine's part of a search: claims trials and has its workers train them."""
 
-from __future__ import annotations
-
 import math
 import time
 from collections.abc import Sequence

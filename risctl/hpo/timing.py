@@ -1,7 +1,5 @@
 """Duration of a trial, from a few optimiser steps and a short validation on this machine."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median

@@ -1,7 +1,5 @@
 """One trial: its configuration, and the settings that make trials comparable."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 from typing import Any

@@ -1,7 +1,5 @@
 """Go or no-go of a search: the losses differ, the best beats the preset, no trial broke."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass

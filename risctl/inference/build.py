@@ -1,7 +1,5 @@
 """Estimators by name, each from the sections of the configuration that it reads."""
 
-from __future__ import annotations
-
 from importlib import import_module
 from typing import Any
 

@@ -10,8 +10,6 @@ with exact gradient ``-2 Re sum_l x_kl^* d_kl^H P_l y_l`` and Gauss-Newton matri
 Everything is read off the small Gram matrices of ``[B_l, D_l]``.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import torch

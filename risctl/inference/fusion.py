@@ -10,8 +10,6 @@ Features of one scene, in this order:
   pair in the steps of :data:`risctl.inference.levenberg.POINT_LIMIT` (half a beam, a range ring).
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch

@@ -10,8 +10,6 @@ information come from the K x K identity ``R^-1 = (I - B C B^H) / sigma^2`` with
 ``C = (B^H B + sigma^2 diag(p)^-1)^-1``, in which ``R^-1 B = B C diag(p)^-1`` needs no difference at all.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 

@@ -16,8 +16,6 @@ Two proposals on one source need no rule of their own: removing either costs alm
 first to be exchanged or dropped, and so is a source whose power has collapsed.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 
 import torch

@@ -15,8 +15,6 @@ unit vectors as its columns, and follows the same rule.
 Responses are held as real parts above imaginary parts, so that all products are real.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

@@ -13,8 +13,6 @@ A the true steering vectors, delta = `subspace_load`, lies in [0, 1] and is zero
 loads: about ``(N - K) (eps_cov / ||R||)^2`` there, 1e-7.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

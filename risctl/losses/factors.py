@@ -8,8 +8,6 @@ zero for ``A_range = 0``. A column without energy is orthogonal to all others; s
 bounded on the way there, a small share of the factor's mean column energy is added to every energy.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

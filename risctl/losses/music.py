@@ -17,8 +17,6 @@ puts them as far from the source in the one coordinate as in the other, wherever
 other.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

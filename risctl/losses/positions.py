@@ -11,8 +11,6 @@ i holds less than a tenth (`EMPTY_SHARE`) of source k's own share of the power, 
 at the truth.
 """
 
-from __future__ import annotations
-
 from functools import lru_cache
 
 import torch

@@ -11,8 +11,6 @@ apart and are no part of any validation loss.
   the predicted standard deviation learns from it.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import torch

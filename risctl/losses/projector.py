@@ -17,8 +17,6 @@ never those inside either subspace, and P's gradient in R comes out whole, the c
 (lambda_j = 0) included, as ``G`` and ``b`` are differentiated in F.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

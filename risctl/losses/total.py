@@ -8,8 +8,6 @@ Weights follow a schedule in training. Validation, gates, checkpoints and search
 main phase, so that their losses can be compared.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 

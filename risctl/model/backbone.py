@@ -1,7 +1,5 @@
 """A U-shaped convolution network over the lattice, conditioned on a few scalars of the scene."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate, silu

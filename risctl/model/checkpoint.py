@@ -5,8 +5,6 @@ The file's content hash proves that nothing in it was edited, so the settings in
 setting that was added since has its default, a renamed one is read under its present name.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass

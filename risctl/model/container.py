@@ -5,8 +5,6 @@ rest of it and every tensor's name, type, shape and bytes. A new file is written
 flushed, read back and compared by hash, and only then takes the old one's place.
 """
 
-from __future__ import annotations
-
 import json
 import os
 from collections.abc import Mapping

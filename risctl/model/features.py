@@ -14,8 +14,6 @@ logarithms relative to the map's mean, make them blind to scales and comparable 
 and antennas.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 

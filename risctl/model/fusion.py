@@ -6,8 +6,6 @@ network of these and a few more figures of the scene. It is fitted after the tra
 trained on, and stored beside the checkpoint it was fitted to.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Loading a trained network from a checkpoint."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The network: y, H and codes in, covariance factors, source count, positions and powers out."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import replace
 

@@ -1,7 +1,5 @@
 """From measurements through the network to covariances: the path that training and inference share."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Protocol
 

@@ -4,8 +4,6 @@ With ``Phi_l = H diag(c_l)`` and ``Phi_l Phi_l^H = U diag(lambda) U^H`` the solu
 ``a_l = V_l^H (lambda + alpha)^-1 U^H y_l``, ``V_l = U^H Phi_l``. Codes of the same moduli share U and lambda.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import torch

@@ -4,8 +4,6 @@ Cells are those of the lattice: rows ascend in ``u_z``, columns in ``u_y``, both
 The choice of the cells is not differentiable; their offsets, range, power and range uncertainty are.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 

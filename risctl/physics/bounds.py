@@ -11,8 +11,6 @@ With ``B_l = Phi_l A`` and ``D_l = Phi_l dA/dtheta`` (M x K and M x 3K), ``Phi_l
 Parameters are ordered source by source as (azimuth, elevation, range).
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import torch

@@ -1,7 +1,5 @@
 """Rician channel between the RIS and the base station."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator
 

@@ -10,8 +10,6 @@ A code is stored as the index q of the quantised phase ``2 pi q / 2^bits``.
 * ``mixed``: the first half of the snapshots ``dft``, the rest ``random``.
 """
 
-from __future__ import annotations
-
 import math
 from functools import cache
 

@@ -1,7 +1,5 @@
 """Hardware impairments: they change the data, not the model that estimators have of it."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import replace
 

@@ -3,8 +3,6 @@
 In them the beam of a uniform array has the same width everywhere: the coordinates to search in.
 """
 
-from __future__ import annotations
-
 import math
 
 import torch

@@ -5,8 +5,6 @@ runs on, so a scene is the same on every device. Bits are drawn by NumPy (whose 
 full state; a torch CPU generator keeps 32 bits of its seed) and shaped by torch's vectorised functions.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 

@@ -7,8 +7,6 @@ Each ingredient draws from its own child of the scene block's generator, so that
 an impairment, the SNR) leaves the others as they were and sweeps compare like with like.
 """
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

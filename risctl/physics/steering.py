@@ -10,8 +10,6 @@ finite down to q = 0 (the plane wave) and accurate in float32. The Fresnel model
 in the element coordinates, cross term included: ``-w_n + q (|p_n|^2 - w_n^2) / 2``.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import torch

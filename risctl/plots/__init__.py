@@ -1,7 +1,5 @@
 """The pictures of an evaluation. Importing this loads no matplotlib; drawing does."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from risctl.evaluation.results import Results

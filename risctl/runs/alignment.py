@@ -1,7 +1,5 @@
 """The alignment check of a model or a fresh network: fingerprints, both sides on one batch, self-test."""
 
-from __future__ import annotations
-
 import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Benchmarks with a description of the machine they ran on."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable
 from dataclasses import dataclass

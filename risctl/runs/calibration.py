@@ -1,7 +1,5 @@
 """Calibration of a trained model: fitting the count fusion, which is kept beside its checkpoint."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """The measurement file of a demonstration, located and scored beside its truth."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 

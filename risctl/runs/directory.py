@@ -1,7 +1,5 @@
 """Run directories: `runs/<command>/<utc-time>_<preset>_<id>/` with configuration, provenance and status."""
 
-from __future__ import annotations
-
 import os
 import secrets
 import shutil

@@ -1,7 +1,5 @@
 """Checks of an installation: libraries, presets, arithmetic, device, disk."""
 
-from __future__ import annotations
-
 import os
 import shutil
 from collections.abc import Callable

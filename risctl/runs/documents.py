@@ -1,7 +1,5 @@
 """JSON documents of run directories, written whole or not at all."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

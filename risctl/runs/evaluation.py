@@ -1,7 +1,5 @@
 """Evaluations in run directories: estimators on scenes, scored beside the Cramer-Rao bound."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property

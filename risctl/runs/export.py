@@ -1,7 +1,5 @@
 """Exports of training runs: weights for inference, count fusion, settings and curves."""
 
-from __future__ import annotations
-
 import json
 import shutil
 from dataclasses import dataclass

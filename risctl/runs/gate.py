@@ -1,7 +1,5 @@
 """The overfit gate: whether a network can learn a few hundred scenes by heart, and what is wrong if not."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass

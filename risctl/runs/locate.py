@@ -1,7 +1,5 @@
 """Positions from measurements: the choice of an estimator, the batches, the answer as a document."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass

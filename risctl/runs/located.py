@@ -1,7 +1,5 @@
 """Located sources as NumPy arrays, for users of the library."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, fields
 from typing import Self
 

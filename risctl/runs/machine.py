@@ -1,7 +1,5 @@
 """The machine a run uses: device, threads, and a description of both for the records."""
 
-from __future__ import annotations
-
 import os
 import platform
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Trained models of a run: the settings they bring, what may not contradict them, the alignment check."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path

@@ -1,7 +1,5 @@
 """What a run would need: parameters, disk and memory, estimated before anything is written."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from risctl.config import Config

@@ -1,7 +1,5 @@
 """How a long call reports its progress: a function that opens a bar, handed in by the caller."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import TypeAlias

@@ -1,7 +1,5 @@
 """Where a result comes from: command line, code, versions, machine, seeds, data."""
 
-from __future__ import annotations
-
 import platform
 import subprocess
 import sys

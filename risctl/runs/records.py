@@ -1,7 +1,5 @@
 """`metrics.jsonl`: one line per event of a training or a search, and the same file read back."""
 
-from __future__ import annotations
-
 import json
 import math
 import os

@@ -1,7 +1,5 @@
 """Where the scenes of a training come from: streams, or datasets on a disk that bring their own physics."""
 
-from __future__ import annotations
-
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path

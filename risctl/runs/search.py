@@ -1,7 +1,5 @@
 """Hyper-parameter searches in run directories: prepared, run or resumed, reported."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager

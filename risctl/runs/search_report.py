@@ -1,7 +1,5 @@
 """How a search ended: verdict, importance of the parameters, tables, pictures, presets, `search.json`."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Sweeps: a whole evaluation at every value of a setting, each kept as soon as it is done."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace

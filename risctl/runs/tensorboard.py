@@ -1,7 +1,5 @@
 """The events of a training as TensorBoard scalars; the package is optional."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager

@@ -1,7 +1,5 @@
 """Trainings in run directories: prepared, trained, resumed, forked."""
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager

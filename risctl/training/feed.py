@@ -3,8 +3,6 @@
 The curriculum: few sources at high SNR first, then more, then every scene.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from functools import lru_cache
 

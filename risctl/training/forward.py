@@ -1,7 +1,5 @@
 """The forward path of a training step: network in the step's precision, covariances in single or wider."""
 
-from __future__ import annotations
-
 from typing import Literal, Protocol
 
 import torch

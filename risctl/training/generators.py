@@ -3,8 +3,6 @@
 The global state belongs to the caller of the trainer; during a forward pass it is exchanged for the run's.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path

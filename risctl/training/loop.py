@@ -3,8 +3,6 @@
 Between two events the state is consistent: whatever is saved then is a state that the run can resume from.
 """
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace

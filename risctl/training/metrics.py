@@ -1,7 +1,5 @@
 """Training figures: errors of covariances, counts and matched positions, and the table that names them."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal

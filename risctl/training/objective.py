@@ -1,7 +1,5 @@
 """The training loss and the validation loss: weighted terms, behind a narrow interface."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol

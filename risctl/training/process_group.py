@@ -9,8 +9,6 @@ be left out without a backward pass on some of the processes, and accumulation n
 `torchrun` starts the processes and passes rank and size in the environment.
 """
 
-from __future__ import annotations
-
 import importlib
 import os
 from collections.abc import Iterator, Sequence

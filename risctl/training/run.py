@@ -5,8 +5,6 @@ when the run is asked to stop; `checkpoints/best.safetensors` whenever the valid
 far. Listeners receive an event before the state behind it is saved.
 """
 
-from __future__ import annotations
-
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager

@@ -4,8 +4,6 @@ A resumed run is built from its plan, gets this state back, and ends where the u
 last bit on a CPU.
 """
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Mapping
 from dataclasses import dataclass, field

@@ -4,8 +4,6 @@ Every process fills its rows of one table of all scenes. The sum of the tables d
 of processes, so all of them have the same figures.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from dataclasses import dataclass

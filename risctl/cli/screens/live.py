@@ -1,7 +1,5 @@
 """A display that follows events: refreshed in place on a terminal, plain lines elsewhere; and its tables."""
 
-from __future__ import annotations
-
 import sys
 import time
 from collections.abc import Callable, Iterator

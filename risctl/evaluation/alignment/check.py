@@ -1,7 +1,5 @@
 """The whole check of one network on one batch, and the cheap part that every command runs first."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from operator import itemgetter
 

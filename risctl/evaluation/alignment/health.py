@@ -1,7 +1,5 @@
 """Ranks, traces, norms and symmetry of the three covariances, beside what they have to be."""
 
-from __future__ import annotations
-
 from functools import partial
 
 import torch

@@ -1,7 +1,5 @@
 """Isolation of the covariances: where gradients flow and where not, and that the truth has no influence."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import replace
 

@@ -5,8 +5,6 @@ No configuration is read: beta and the load are the least-squares coefficients o
 weight is the ratio of the two parts of the predicted factor; centring and scaling are seen on the factors.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

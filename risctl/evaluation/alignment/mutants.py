@@ -1,7 +1,5 @@
 """Self-test of the check: one alteration at a time, on one side only, each of which has to be noticed."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace

@@ -1,7 +1,5 @@
 """Results of the alignment check."""
 
-from __future__ import annotations
-
 from dataclasses import asdict, dataclass
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Differences of the covariances where bits may differ: batch sizes, precisions, devices."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import replace
 from operator import itemgetter
