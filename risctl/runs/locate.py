@@ -2,10 +2,11 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from risctl.config import Config
 from risctl.config.layers import Layers
@@ -121,7 +122,8 @@ def locate_measurements(
 ) -> Estimates:
     """Estimate the sources of every scene.
 
-    With a trained model the first batch must come out as in its training.
+    Units of y, H and codes cancel: every scene is normalised, and powers are given back in its unit. With a
+    trained model the first batch must come out as in its training.
 
     Args:
         chosen: the estimator.
@@ -136,6 +138,7 @@ def locate_measurements(
         CheckFailedError: the learned estimator does not compute what its training computed.
     """
     _check_count(num_sources, chosen, data, where)
+    data, power_unit, noise_unit = normalised(data)
     estimator, total, device = chosen.build(), len(data), chosen.device
     parts = []
     with progress("scenes") as update:
@@ -148,7 +151,25 @@ def locate_measurements(
                     spot_check_estimator(estimator, chosen.model.network, chosen.config, part)
                 parts.append(estimator(part.y, part.H, part.codes, known))
             update(min(start + batch, total), total)
-    return Estimates.concatenate(parts)
+    found = Estimates.concatenate(parts)
+    power, noise_var = found.power.cpu() * power_unit[:, None], found.noise_var.cpu() * noise_unit
+    return replace(found, power=power.to(device), noise_var=noise_var.to(device))
+
+
+def normalised(data: Measurements) -> tuple[Measurements, Tensor, Tensor]:
+    """The measurements with y, H and codes of unit mean square per scene, whatever their unit.
+
+    Returns:
+        The measurements, the unit of a source's power, ``(y / (H c))^2``, and that of the noise variance,
+        ``y^2``: factors, float64 [S].
+    """
+    arrays, squares = [], []
+    for x in (data.y, data.H, data.codes):
+        wide = x.to(torch.complex128)
+        squares.append(wide.abs().square().mean(dim=(1, 2)))
+        arrays.append((wide / squares[-1].sqrt()[:, None, None]).to(torch.complex64))
+    y, H, codes = squares
+    return Measurements(*arrays), y / (H * codes), y
 
 
 def _check_count(num_sources: int | None, chosen: Chosen, data: Measurements, where: str | Path) -> None:
