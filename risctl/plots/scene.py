@@ -63,10 +63,12 @@ def scene_figure(
                 axes.plot(*bar.T, color=FOUND, linewidth=1.3, alpha=0.75, zorder=5)
     _frame(axes, view, floor)
     axes.set_title(title, fontsize=11)
-    found_label, line = ("estimate", "") if std is None else ("estimate ± one standard deviation", "-")
+    found_label = "estimate" if std is None else "estimate ± one standard deviation"
     legend = {
         "true source": Line2D([], [], color=TRUE, marker="o", markersize=8, fillstyle="none", linestyle=""),
-        found_label: Line2D([], [], color=FOUND, marker="X", markersize=8, linestyle=line),
+        found_label: Line2D(
+            [], [], color=FOUND, marker="X", markersize=8, linestyle="" if std is None else "-"
+        ),
         "reconfigurable surface": Patch(facecolor=PANEL, edgecolor=INK, alpha=0.75),
         "estimate to its source": Line2D([], [], color=INK, linewidth=0.9),
         "edge of the field of view": Line2D([], [], color=FAINT, linewidth=0.9),
