@@ -56,13 +56,10 @@ class StoredAnswers:
     tables: tuple[FloatArray, ...]
     first: int = 0
 
-    def __len__(self) -> int:
-        return len(self.tables)
-
     def check_length(self, evaluated: int, available: int) -> None:
         """Raise `InputError` unless the answers are of all scenes of the data, or of all evaluated ones."""
-        if len(self) not in (evaluated, available):
-            raise InputError(self.path, "scenes", f"{available}, as the data has", len(self))
+        if len(self.tables) not in (evaluated, available):
+            raise InputError(self.path, "scenes", f"{available}, as the data has", len(self.tables))
 
     def starting_at(self, first: int) -> Self:
         """The same answers for a batch whose first scene is scene `first`."""

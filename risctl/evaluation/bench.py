@@ -5,7 +5,7 @@ to print and compare, not to assert: another machine, or a busy one, gives other
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from statistics import median
@@ -22,7 +22,7 @@ from risctl.evaluation.bench_covariance import covariance_figures, dense_denomin
 from risctl.evaluation.timing import Figure, cost, cpu_seconds, speed
 from risctl.inference import Estimator, build_estimator
 from risctl.losses import Truth
-from risctl.model import build_network
+from risctl.model import Prediction, build_network
 from risctl.parallel import single_thread
 from risctl.physics import ArrayGeometry, FieldOfView, Scenes, simulate_scenes
 from risctl.physics.grid import PolarGrid
@@ -120,11 +120,11 @@ def training_figures(config: Config, bench: Plan) -> Iterator[Figure]:
         torch.autograd.backward(torch.stack(sums).sum())
 
     alone = median(cpu_seconds(network_alone, repeats)) / batch
-    said, made = network(scenes.y, scenes.H, scenes.codes), outputs()
+    made = outputs()
 
     def rest_alone() -> None:
         """Truth, covariances and losses, forward and backward, from a prediction that is there already."""
-        fixed = replace(said, **{name: x.detach().requires_grad_() for name, x in made.items()})
+        fixed = Prediction(**{name: x.detach().requires_grad_() for name, x in made.items()})
         forward = forward_pass(lambda y, H, codes: fixed, scenes, context.covariance)
         loss = context.objective.training(forward, Truth.of(scenes, context.geometry), 0)
         torch.autograd.backward(loss.total)

@@ -106,8 +106,7 @@ def fit_fusion(train: CountData, validation: CountData, seed: int) -> Fit:
             torch.autograd.backward(cross_entropy(scores, train.num_sources[rows] - 1))
             optimiser.step()
             schedule.step()
-        now = _validated(network, validation, epoch)
-        best = now if now.cross_entropy < best.cross_entropy else best
+        best = min(best, _validated(network, validation, epoch), key=lambda fit: fit.cross_entropy)
     return best
 
 

@@ -98,8 +98,8 @@ def write_sweep(directory: Path, sweep: Sweep) -> list[Path]:
         StorageError: disk full, permission denied, and the like.
     """
     paths = [directory / f"{sweep_stem(sweep.key)}{suffix}" for suffix in (".json", ".csv")]
-    for path, text in zip(paths, (record_json(sweep), sweep_csv(sweep)), strict=True):
-        write_atomically(path, text.encode())
+    write_atomically(paths[0], record_json(sweep).encode())
+    write_atomically(paths[1], sweep_csv(sweep).encode())
     return paths
 
 

@@ -1,12 +1,14 @@
 """Figures of raw rows: of one cell, by closeness of sources, of an oracle."""
 
+from collections.abc import Callable
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 
 from risctl.config import PhysicsConfig
 from risctl.evaluation.bootstrap import percentile_interval, ratio, resampled_sums
-from risctl.evaluation.positions import BoolArray, FloatArray, IntArray, Positions, great_circle
+from risctl.evaluation.positions import BoolArray, FloatArray, Positions, great_circle
 from risctl.evaluation.results import (
     Cell,
     ClosenessCell,
@@ -46,7 +48,7 @@ def cell_figures(
         snr_db=label[1],
         num_sources=label[2],
         scenes=len(scenes),
-        mean_snr_db=mean(scenes.snr_db),
+        mean_snr_db=statistic(np.mean, scenes.snr_db),
         true_sources=true,
         estimated_sources=estimated,
         matched_sources=matched,
@@ -54,8 +56,8 @@ def cell_figures(
         count_accuracy=count,
         recall=recall,
         precision=precision,
-        count_accuracy_mean_over_k=mean(np.array(correct)),
-        recall_mean_over_k=mean(np.array(found)),
+        count_accuracy_mean_over_k=statistic(np.mean, np.array(correct)),
+        recall_mean_over_k=statistic(np.mean, np.array(found)),
         gospa=gospa_stats(scenes, gospa_power),
         edge_pegged_share=share(int(scenes.num_pegged.sum()), estimated),
         **errors,
@@ -104,17 +106,17 @@ def error_stats(sources: SourceRows, quantity: int, rmse_ratio: Interval) -> Err
         within = np.abs(error[known]) / std[known]
     return ErrorStats(
         sources=len(error),
-        rmse=root_mean_square(error),
-        bias=mean(error),
-        bound=root_mean_square(bound),
+        rmse=statistic(rms, error),
+        bias=statistic(np.mean, error),
+        bound=statistic(rms, bound),
         ratio=rmse_ratio,
-        normalised_ratio=root_mean_square(error_bounded / bound),
-        median_error=median(np.abs(error)),
-        median_bound=median(bound),
+        normalised_ratio=statistic(rms, error_bounded / bound),
+        median_error=statistic(np.median, np.abs(error)),
+        median_bound=statistic(np.median, bound),
         without_bound=int((~bounded).sum()),
         with_std=len(within),
-        within_1_sigma=mean(within <= 1),
-        within_2_sigma=mean(within <= 2),
+        within_1_sigma=statistic(np.mean, within <= 1),
+        within_2_sigma=statistic(np.mean, within <= 2),
     )
 
 
@@ -125,7 +127,9 @@ def gospa_stats(scenes: SceneRows, power: float) -> GospaStats:
     parts = scenes.gospa_parts.mean(axis=0)
     localisation, missed, false = (float(part ** (1 / power)) for part in parts)
     rms = float(parts.sum() ** (1 / power))
-    return GospaStats(mean=mean(scenes.gospa), rms=rms, localisation=localisation, missed=missed, false=false)
+    return GospaStats(
+        mean=statistic(np.mean, scenes.gospa), rms=rms, localisation=localisation, missed=missed, false=false
+    )
 
 
 def confusion(scenes: SceneRows, estimator: str, snr_db: float | None, max_sources: int) -> Confusion:
@@ -156,7 +160,7 @@ def closeness_cells(sources: SourceRows, estimator: str) -> list[ClosenessCell]:
         ratios: list[float | None] = []
         for error, bound in zip(inside.error.T, inside.bound.T, strict=True):
             used = inside.matched & usable(bound)
-            above, below = root_mean_square(error[used]), root_mean_square(bound[used])
+            above, below = statistic(rms, error[used]), statistic(rms, bound[used])
             ratios.append(None if above is None or below is None else above / below)
         matched = int(inside.matched.sum())
         cells.append(
@@ -183,7 +187,7 @@ def oracle_figures(
     assigned = sources.select((sources.source >= 0) & np.isfinite(sources.error[:, 2]))
     truth, found = Positions.of_table(assigned.truth), Positions.of_table(assigned.estimate)
     angle = np.degrees(great_circle(truth, found))
-    medians = median(angle), median(np.abs(assigned.error[:, 2]))
+    medians = statistic(np.median, angle), statistic(np.median, np.abs(assigned.error[:, 2]))
     pegged = share(int(rows.scenes.num_pegged.sum()), int(rows.scenes.num_estimated.sum()))
     targets = zip((*medians, pegged), (ANGLE_TARGET, RANGE_TARGET, EDGE_TARGET), strict=True)
     return OracleFigures(
@@ -193,9 +197,11 @@ def oracle_figures(
         sources=len(assigned),
         median_angle_deg=medians[0],
         median_range_m=medians[1],
-        within_a_degree=mean(angle < 1.0),
+        within_a_degree=statistic(np.mean, angle < 1.0),
         edge_pegged_share=pegged,
-        edge_share_of_truth=mean(at_limit(Positions.of_table(sources.truth[sources.source >= 0]), physics)),
+        edge_share_of_truth=statistic(
+            np.mean, at_limit(Positions.of_table(sources.truth[sources.source >= 0]), physics)
+        ),
         met=all(value is not None and value < target for value, target in targets),
     )
 
@@ -205,16 +211,11 @@ def share(part: int, whole: int) -> float | None:
     return part / whole if whole else None
 
 
-def mean(values: FloatArray | BoolArray | IntArray) -> float | None:
-    """The mean; None of nothing."""
-    return float(values.mean()) if len(values) else None
+def statistic(function: Callable[[Any], Any], values: FloatArray | BoolArray) -> float | None:
+    """A statistic of the values; None of nothing."""
+    return float(function(values)) if len(values) else None
 
 
-def median(values: FloatArray) -> float | None:
-    """The median; None of nothing."""
-    return float(np.median(values)) if len(values) else None
-
-
-def root_mean_square(values: FloatArray) -> float | None:
-    """The root mean square; None of nothing."""
-    return float(np.sqrt(np.mean(values**2))) if len(values) else None
+def rms(values: FloatArray) -> float:
+    """The root mean square."""
+    return float(np.sqrt(np.mean(values**2)))

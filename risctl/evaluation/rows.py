@@ -5,7 +5,7 @@ They hold everything that the figures are computed from, in degrees, metres and 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, Self
 
@@ -28,12 +28,11 @@ class Rows:
     """Columns of equal length; a field of several columns is an array (rows, columns)."""
 
     def __len__(self) -> int:
-        return len(next(iter(self.arrays())))
+        return len(self.arrays()[0])
 
-    def arrays(self) -> Iterator[npt.NDArray[Any]]:
-        """Yield the fields in order."""
-        for item in fields(self):
-            yield getattr(self, item.name)
+    def arrays(self) -> list[npt.NDArray[Any]]:
+        """The fields in order."""
+        return [getattr(self, item.name) for item in fields(self)]
 
     def select(self, chosen: BoolArray) -> Self:
         """The rows where `chosen` is true."""

@@ -1,6 +1,6 @@
 """Evaluation: estimators on scenes, scored against truth and bound, in bins of SNR and count."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 
@@ -10,7 +10,7 @@ import torch
 from risctl.config import EvaluationConfig, PhysicsConfig
 from risctl.errors import InputError
 from risctl.evaluation.answers import StoredAnswers
-from risctl.evaluation.chunks import ChunkScorer, IndexedScenes, read_chunks
+from risctl.evaluation.chunks import ChunkScorer, IndexedScenes, Measured, read_chunks
 from risctl.evaluation.metrics import cell_figures, closeness_cells, confusion, oracle_figures
 from risctl.evaluation.results import SCHEMA_VERSION, Cell, Results, Timing
 from risctl.evaluation.rows import EstimatorRows
@@ -63,51 +63,68 @@ def evaluate(
         RisctlError: if an estimate is not finite, or a worker dies.
     """
     total = len(source) if num_scenes is None else min(num_scenes, len(source))
-    references = references or {}
-    names = (*estimators, *references)
-    assert len(set(names)) == len(names), names
-    if total < 1:
-        raise InputError("evaluation", "scenes", "at least one", total)
-    if not names:
-        raise InputError("evaluation", "estimators", "at least one", "none")
-    if workers > 1 and torch.device(device).type != "cpu":
-        raise InputError("evaluation", "workers", f"1 on {device}", workers)
-    stored = {name: e for name, e in estimators.items() if isinstance(e, StoredAnswers)}
-    for answers in stored.values():
-        answers.check_length(total, len(source))
-    scorer = ChunkScorer(estimators, physics, evaluation, num_sources_known, device, references)
+    scorer = ChunkScorer(estimators, physics, evaluation, num_sources_known, device, references or {})
+    _check_request(scorer, total, len(source), workers)
     outcomes = []
     with closing(map_in_order(scorer, read_chunks(source, 0, total, batch), workers)) as coming:
         for outcome in coming:
             outcomes.append(outcome)
             if progress is not None:
                 progress(min(len(outcomes) * batch, total), total)
-    rows = {name: EstimatorRows.concatenate([outcome[name].rows for outcome in outcomes]) for name in names}
-    timings = []
-    for name in names:
-        cpu = None if name in stored else sum(outcome[name].cpu_seconds for outcome in outcomes)
-        wall = None if name in stored else sum(outcome[name].wall_seconds for outcome in outcomes)
-        timing = Timing(
-            estimator=name,
-            scenes=total,
-            cpu_seconds=cpu,
-            cpu_seconds_per_scene=None if cpu is None else cpu / total,
-            wall_seconds=wall,
-            workers=max(workers, 1),
-            threads_per_worker=THREADS,
-            batch=batch,
-            device=device,
-        )
-        timings.append(timing)
-    results = Results(
+    rows, timings = {}, []
+    for name in outcomes[0]:
+        measured = [outcome[name] for outcome in outcomes]
+        rows[name] = EstimatorRows.concatenate([part.rows for part in measured])
+        timings.append(_timing(scorer, name, measured, total, workers, batch))
+    return Evaluation(_results(scorer, rows, timings, seed), rows)
+
+
+def _check_request(scorer: ChunkScorer, total: int, available: int, workers: int) -> None:
+    assert not scorer.estimators.keys() & scorer.references.keys()
+    if total < 1:
+        raise InputError("evaluation", "scenes", "at least one", total)
+    if not scorer.estimators and not scorer.references:
+        raise InputError("evaluation", "estimators", "at least one", "none")
+    if workers > 1 and torch.device(scorer.device).type != "cpu":
+        raise InputError("evaluation", "workers", f"1 on {scorer.device}", workers)
+    for estimator in scorer.estimators.values():
+        if isinstance(estimator, StoredAnswers):
+            estimator.check_length(total, available)
+
+
+def _timing(
+    scorer: ChunkScorer, name: str, measured: Sequence[Measured], scenes: int, workers: int, batch: int
+) -> Timing:
+    """Seconds of all calls of an estimator; null for answers read from a file."""
+    stored = isinstance(scorer.estimators.get(name), StoredAnswers)
+    cpu = None if stored else sum(m.cpu_seconds for m in measured)
+    return Timing(
+        estimator=name,
+        scenes=scenes,
+        cpu_seconds=cpu,
+        cpu_seconds_per_scene=None if cpu is None else cpu / scenes,
+        wall_seconds=None if stored else sum(m.wall_seconds for m in measured),
+        workers=max(workers, 1),
+        threads_per_worker=THREADS,
+        batch=batch,
+        device=scorer.device,
+    )
+
+
+def _results(
+    scorer: ChunkScorer, rows: Mapping[str, EstimatorRows], timings: Sequence[Timing], seed: int
+) -> Results:
+    """Figures of raw rows: every SNR bin and source count, and the margins over them."""
+    physics, evaluation = scorer.physics, scorer.evaluation
+    return Results(
         schema_version=SCHEMA_VERSION,
-        scenes=total,
-        estimators=tuple(estimators),
+        scenes=timings[0].scenes,
+        estimators=tuple(scorer.estimators),
         references=tuple(
             oracle_figures(name, oracle.side_information, rows[name], physics)
-            for name, oracle in references.items()
+            for name, oracle in scorer.references.items()
         ),
-        num_sources_known=num_sources_known,
+        num_sources_known=scorer.num_sources_known,
         snr_values_db=evaluation.snr_values_db,
         max_sources=physics.max_sources,
         gate_deg=evaluation.gate_deg,
@@ -125,7 +142,6 @@ def evaluate(
         ),
         closeness=tuple(c for name, r in rows.items() for c in closeness_cells(r.sources, name)),
     )
-    return Evaluation(results, rows)
 
 
 def _cells(

@@ -127,8 +127,8 @@ def sweep_headline(sweep: Sweep) -> str:
     """Where each estimator breaks, in a line."""
     sentences = []
     for entry in sweep.breaks:
-        broken = f"breaks at {', '.join(map(value_text, entry.broken_at))}"
-        where = broken if entry.broken_at else "holds throughout"
+        at = ", ".join(map(value_text, entry.broken_at))
+        where = f"breaks at {at}" if at else "holds throughout"
         sentences.append(f"{entry.estimator} recall {number_text(entry.best_recall)} at best, {where}")
     return f"{sweep.key}: " + "; ".join(sentences)
 

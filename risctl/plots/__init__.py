@@ -9,9 +9,7 @@ from risctl.plots.sweep import sweep_figure
 
 
 def write_plots(directory: Path, results: Results) -> list[Path]:
-    """Draw the figures of `results` as PNG files into an existing directory; return their paths.
-
-    Without an estimator there is nothing to draw.
+    """Draw the figures of the estimators, if any, as PNG files into an existing directory; return the paths.
 
     Raises:
         StorageError: disk full, permission denied, and the like.

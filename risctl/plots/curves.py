@@ -102,9 +102,8 @@ def _figures(axes: Axes, curves: Curves, figures: Sequence[Figure]) -> None:
 
 
 def _groups(axes: Axes, curves: Curves, key: str) -> None:
-    groups = list(curves.steps[-1][key]) if curves.steps else []
     steps = [entry["step"] for entry in curves.steps]
-    for i, group in enumerate(groups):
+    for i, group in enumerate(curves.steps[-1][key] if curves.steps else ()):
         axes.plot(steps, _values(curves.steps, key, group), color=COLOURS[i], linewidth=1, label=group)
 
 

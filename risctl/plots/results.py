@@ -50,7 +50,7 @@ def rmse_figure(results: Results) -> Figure:
     handles = [Line2D([], [], color=c, marker=m, markersize=5) for c, m in styles]
     handles.append(Line2D([], [], color=FAINT, linestyle=DASHED))
     handles += [Line2D([], [], **REFERENCE) for _ in results.references]
-    references = [f"{r.name}: a reference, told the truth" for r in results.references]
+    references = [f"{r.name}: an oracle, given the truth" for r in results.references]
     legend_below(figure, handles, [*results.estimators, "bound of the same sources", *references])
     return figure
 

@@ -63,9 +63,10 @@ def scene_figure(
                 axes.plot(*bar.T, color=FOUND, linewidth=1.3, alpha=0.75, zorder=5)
     _frame(axes, view, floor)
     axes.set_title(title, fontsize=11)
+    estimated = "estimate" if std is None else "estimate ± one standard deviation"
     legend = {
         "true source": Line2D([], [], color=TRUE, marker="o", markersize=8, fillstyle="none", linestyle=""),
-        "estimate" if std is None else "estimate ± one standard deviation": Line2D(
+        estimated: Line2D(
             [], [], color=FOUND, marker="X", markersize=8, linestyle="" if std is None else "-"
         ),
         "reconfigurable surface": Patch(facecolor=PANEL, edgecolor=INK, alpha=0.75),

@@ -32,8 +32,7 @@ def draw_search(
     title = f"{run}: {outcome.finished} of {plan.trials} trials, space {plan.config.search.space}"
     figures = {"history.png": history_figure(trials, preset, title)}
     if importances:
-        mattered = f"What mattered in {len(trials)} trials"
-        figures["importance.png"] = importance_figure(importances, mattered)
+        figures["importance.png"] = importance_figure(importances, f"What mattered in {len(trials)} trials")
     figures["parallel.png"] = parallel_figure(trials, scales(plan.config), preset, title)
     return [save_figure(figure, run / name) for name, figure in figures.items()]
 

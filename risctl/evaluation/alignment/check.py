@@ -13,7 +13,7 @@ from risctl.evaluation.alignment.health import health_findings
 from risctl.evaluation.alignment.isolation import gradient_findings, leakage_findings
 from risctl.evaluation.alignment.knobs import knob_findings
 from risctl.evaluation.alignment.report import Finding, Report, finding, number
-from risctl.evaluation.alignment.sides import SideOutput, TwoSides, only_measured, relative_difference
+from risctl.evaluation.alignment.sides import SIDES, SideOutput, TwoSides, only_measured, relative_difference
 from risctl.evaluation.alignment.tolerance import tolerance_findings
 from risctl.losses import Truth
 from risctl.physics import ArrayGeometry, Scenes
@@ -35,7 +35,8 @@ def check_alignment(sides: TwoSides, scenes: Scenes, weights: Sequence[Tensor]) 
         scenes: the batch.
         weights: trainable parameters.
     """
-    training, inference = run_both(sides, scenes)
+    with torch.no_grad():
+        training, inference = [sides.run(name, scenes) for name in SIDES]
     return Report(
         (
             *core_findings(sides, scenes, training, inference),
@@ -48,6 +49,7 @@ def check_alignment(sides: TwoSides, scenes: Scenes, weights: Sequence[Tensor]) 
     )
 
 
+@torch.no_grad()
 def spot_check(sides: TwoSides, measured: Measured) -> Report:
     """The cheap part, on the first scenes of a command: equality to the bit, measured settings, health.
 
@@ -59,7 +61,7 @@ def spot_check(sides: TwoSides, measured: Measured) -> Report:
         first = measured[:SPOT_SCENES]
     else:
         first = only_measured(measured, itemgetter(slice(SPOT_SCENES)))
-    found = core_findings(sides, first, *run_both(sides, first))
+    found = core_findings(sides, first, *[sides.run(name, first) for name in SIDES])
     report = Report(tuple(f for f in found if f.name not in DATA_DEPENDENT))
     if report.failures:
         bad = report.failures[0]
@@ -68,29 +70,26 @@ def spot_check(sides: TwoSides, measured: Measured) -> Report:
     return report
 
 
-@torch.no_grad()
-def run_both(sides: TwoSides, measured: Measured) -> tuple[SideOutput, SideOutput]:
-    """Both sides on the same batch."""
-    return sides.run("training", measured), sides.run("inference", measured)
-
-
 def core_findings(
     sides: TwoSides, measured: Measured, training: SideOutput, inference: SideOutput
 ) -> list[Finding]:
-    """Settings and health of both sides; covariances and loss, which have to be equal to the bit."""
-    worst = {name: relative_difference(R, inference.matrices[name]) for name, R in training.matrices.items()}
-    if training.loss is not None and inference.loss is not None:
-        worst["training loss"] = relative_difference(training.loss.total, inference.loss.total)
-    findings = [
-        finding("equality", f"{name}: largest relative difference", x, "0", x == 0.0)
-        for name, x in worst.items()
-    ]
+    """Equality, settings and health of both sides."""
+    findings = equality_findings(training, inference)
     # Norms are compared with those of the default scenes only where the scenes are of their kind.
     default_data = sides.physics == PhysicsConfig() and sides.stated == CovarianceConfig()
     for side in (training, inference):
         findings += knob_findings(side, measured, sides.stated)
         findings += health_findings(side, sides.stated, default_data)
     return findings
+
+
+def equality_findings(training: SideOutput, inference: SideOutput) -> list[Finding]:
+    """Largest difference of each covariance, and of the loss, between the sides: exactly zero."""
+    worst = {name: relative_difference(R, inference.matrices[name]) for name, R in training.matrices.items()}
+    if training.loss is not None and inference.loss is not None:
+        worst["training loss"] = relative_difference(training.loss.total, inference.loss.total)
+    label = "largest relative difference"
+    return [finding("equality", f"{name}: {label}", x, "0", x == 0.0) for name, x in worst.items()]
 
 
 @torch.no_grad()

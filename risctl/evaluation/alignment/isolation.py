@@ -61,7 +61,7 @@ def leakage_findings(sides: TwoSides, scenes: Scenes) -> list[Finding]:
     findings = []
     for name in SIDES:
         before, after = (sides.run(name, x).matrices["R_blend"] for x in (scenes, other))
-        same = before.shape == after.shape and torch.equal(before, after)
+        same = torch.equal(before, after)
         text = "unchanged" if same else "changed"
         findings.append(Finding("isolation", "R_blend under another truth", text, "unchanged", same, name))
     return findings

@@ -67,9 +67,7 @@ def ridge_strength(a: Tensor, measured: Measured) -> float:
     """alpha over the mean eigenvalue of ``Phi^H Phi``, from ``Phi^H Phi a + alpha a = Phi^H y``."""
     a, y, H, codes = (x.to(torch.complex128) for x in (a, measured.y, measured.H, measured.codes))
     H = H.unsqueeze(1)
-    y = y[:, : a.shape[1]].unsqueeze(-1)
-    codes = codes[:, : a.shape[1]].unsqueeze(-1)
-    a = a.unsqueeze(-1)
+    y, codes, a = (x[:, : a.shape[1]].unsqueeze(-1) for x in (y, codes, a))
     residual = y - H @ (codes * a)
     gradient = codes.conj() * (H.mH @ residual)
     alpha = (a.conj() * gradient).real.sum((-2, -1)) / a.abs().square().sum((-2, -1))

@@ -39,7 +39,7 @@ class Report:
     @property
     def passed(self) -> bool:
         """Whether every line passed."""
-        return all(finding.passed for finding in self.findings)
+        return not self.failures
 
     @property
     def failures(self) -> tuple[Finding, ...]:

@@ -91,10 +91,9 @@ class TwoSides:
             probe = lowrank.hermitian_part(skewed.view(4, 4))
         if name == "inference" and isinstance(measured, Scenes):
             loss = objective.training(forward, Truth.of(measured, geometry), epoch=0)
-        made = forward.covariances
-        operands = {"R_samp": made.samp, "R_pred": made.pred, "R_blend": made.blend}
-        error = float((probe - probe.mH).abs().max())
-        return SideOutput(name, forward, {key: R.dense() for key, R in operands.items()}, error, loss)
+        made, error = forward.covariances, float((probe - probe.mH).abs().max())
+        dense = {"R_samp": made.samp.dense(), "R_pred": made.pred.dense(), "R_blend": made.blend.dense()}
+        return SideOutput(name, forward, dense, error, loss)
 
     def with_covariance(self, name: SideName, covariance: CovarianceConfig) -> TwoSides:
         """The same with other covariance settings on one side."""

@@ -23,7 +23,8 @@ def tolerance_findings(sides: TwoSides, measured: Measured, whole: SideOutput) -
     rows = torch.split(torch.arange(len(inputs.y), device=inputs.y.device), 1)
     singly = [sides.run("inference", only_measured(inputs, itemgetter(i))) for i in rows]
     worst = relative_difference(blend, torch.cat([side.matrices["R_blend"] for side in singly]))
-    found = [_finding(f"R_blend, {len(singly)} scenes at once and singly", worst, BATCH_TOLERANCE)]
+    name = f"R_blend, {len(singly)} scenes at once and singly"
+    found = [finding("tolerance", name, worst, f"at most {BATCH_TOLERANCE:g}", worst <= BATCH_TOLERANCE)]
     found += _same_factors(sides, inputs, whole, "complex64 and complex128", lambda x: x.to(torch.complex128))
     if torch.cuda.is_available() and inputs.y.device.type == "cpu":
         found += _same_factors(sides, inputs, whole, "CPU and CUDA", lambda x: x.to("cuda"))
@@ -52,11 +53,8 @@ def _same_factors(
     changed = altered.run("inference", only_measured(inputs, change))
     rounding = ROUNDINGS * torch.finfo(torch.float32).eps
     limit = max(SAME_FACTORS_TOLERANCE, rounding * ridge_condition(inputs, sides.stated.tikhonov_alpha))
+    worst = {name: relative_difference(whole.matrices[name], R) for name, R in changed.matrices.items()}
     return [
-        _finding(f"{name}, {what}", relative_difference(whole.matrices[name], R), limit)
-        for name, R in changed.matrices.items()
+        finding("tolerance", f"{name}, {what}", x, f"at most {limit:g}", x <= limit)
+        for name, x in worst.items()
     ]
-
-
-def _finding(name: str, worst: float, limit: float) -> Finding:
-    return finding("tolerance", name, worst, f"at most {limit:g}", worst <= limit)
