@@ -94,7 +94,7 @@ def check_estimator(name: str) -> None:
     """Refuse a name that is no estimator of measurements; an oracle needs the truth of simulated scenes."""
     names = estimator_names("learned", "classical")
     if name in estimator_names("oracle"):
-        got = f"{name!r}, an oracle, which needs the true positions (an evaluation has them)"
+        got = f"{name!r}, an oracle that needs the true positions (an evaluation has them)"
         raise InputError("estimator", "", f"one of {', '.join(names)}", got)
     if name not in names:
         raise InputError("estimator", "", f"one of {', '.join(names)}", repr(name))
@@ -157,7 +157,9 @@ def locate_measurements(
 
 
 def normalised(data: Measurements) -> tuple[Measurements, Tensor, Tensor]:
-    """The measurements with y, H and codes of unit mean square per scene, whatever their unit.
+    """The measurements with y, H and codes of about unit mean square per scene, whatever their unit.
+
+    They are divided by powers of two, which rounds nothing.
 
     Returns:
         The measurements, the unit of a source's power, ``(y / (H c))^2``, and that of the noise variance,
@@ -166,8 +168,9 @@ def normalised(data: Measurements) -> tuple[Measurements, Tensor, Tensor]:
     arrays, squares = [], []
     for x in (data.y, data.H, data.codes):
         wide = x.to(torch.complex128)
-        squares.append(wide.abs().square().mean(dim=(1, 2)))
-        arrays.append((wide / squares[-1].sqrt()[:, None, None]).to(torch.complex64))
+        scale = wide.abs().square().mean(dim=(1, 2)).sqrt().log2().round().exp2()
+        arrays.append((wide / scale[:, None, None]).to(torch.complex64))
+        squares.append(scale.square())
     y, H, codes = squares
     return Measurements(*arrays), y / (H * codes), y
 

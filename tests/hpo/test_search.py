@@ -168,8 +168,6 @@ def test_a_signal_for_the_whole_group_saves(tmp_path: Path, searches: Searches) 
 
 
 def test_what_is_refused_before_anything_starts(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"study\.db: expected the study of a search"):
-        read_outcome(small_plan(), tmp_path)
     config = small_config()
     store = config.model_copy(update={"data": config.data.model_copy(update={"source": "store"})})
     for plan, words in (
