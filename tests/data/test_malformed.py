@@ -176,6 +176,7 @@ MEASUREMENT_CASES = [
     ),
     refused("text as mat", _file("bad.mat", b"hello"), ".mat", "another format"),
     refused("mat v7.3", _file("bad.mat", b"MATLAB 7.3".ljust(512) + b"\x89HDF\r\n\x1a\n"), "v7.3", "-v7"),
+    refused("HDF5 as mat", _file("bad.mat", b"\x89HDF\r\n\x1a\n" + bytes(600)), "v7.3"),
     refused("mat v4", _mat(lambda a: a.update(y=a["y"][0], codes=a["codes"][0]), format="4"), ".mat"),
     damaged("mat cut in half", _changed(".mat", _halve), ".mat", "too few"),
     damaged("bit flip in packed mat", _flipped_packed_mat, ".mat"),
