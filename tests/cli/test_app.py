@@ -36,6 +36,20 @@ def test_every_command_has_help_and_the_shared_options(name: str, capsys: Captur
         assert option in shown
 
 
+@pytest.mark.parametrize(
+    ("command", "disk_bytes", "parameters"),
+    [("bench", 1_000_000, 0), ("check-alignment", 0, 0), ("demo", 1_000_000, 10_000), ("doctor", 0, 0)],
+)
+def test_a_dry_run_shows_the_needs_and_writes_nothing(
+    command: str, disk_bytes: int, parameters: int, capsys: Capture
+) -> None:
+    document = ask(capsys, command, "--dry-run")
+    assert document["dry_run"]
+    assert document["needs"]["disk_bytes"] >= disk_bytes
+    assert document["needs"]["parameters"] >= parameters
+    assert not list(Path().iterdir())
+
+
 def test_with_json_an_error_is_the_one_document(capsys: Capture) -> None:
     document = ask(capsys, "config", "show", "physics.nope=1", status=2)
     assert document["schema_version"] == 1

@@ -64,9 +64,3 @@ def test_the_table(capsys: Capture) -> None:
     ):
         assert part in shown
     assert "risctl demo" in shown.splitlines()[-1]
-
-
-def test_dry_run_measures_nothing(capsys: Capture) -> None:
-    document = ask(capsys, "bench", "--dry-run")
-    assert document["dry_run"]
-    assert document["needs"]["disk_bytes"] > 1_000_000

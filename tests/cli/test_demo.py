@@ -10,7 +10,7 @@ from risctl.config import PhysicsConfig, load_config
 from risctl.data import SceneStream, open_dataset
 from risctl.evaluation import read_results
 from risctl.runs.demo import measured_scenes
-from tests.cli.command import Capture, ask
+from tests.cli.command import Capture
 from tests.runs.tiny import LENGTH, NETWORK, status_of
 
 SMALL = (
@@ -62,11 +62,3 @@ def test_measured_scenes_are_of_the_highest_snr_and_of_several_counts() -> None:
     assert scenes.snr_db.tolist() == [20.0, 20.0, 20.0]
     many = physics.model_copy(update={"min_sources": 5})
     assert measured_scenes(SceneStream(many, 0, "test", 4)).num_sources.tolist() == [5]
-
-
-def test_dry_run_writes_nothing(capsys: Capture, tmp_path: Path) -> None:
-    document = ask(capsys, "demo", "--dry-run")
-    assert document["dry_run"]
-    assert document["needs"]["disk_bytes"] > 1_000_000
-    assert document["needs"]["parameters"] > 10_000
-    assert list(tmp_path.iterdir()) == []

@@ -2,12 +2,9 @@
 
 from pathlib import Path
 
-import pytest
-
 from risctl.cli.app import main
 from risctl.data import open_dataset
-from risctl.physics import signals
-from tests.cli.command import Capture, ask, refused
+from tests.cli.command import Capture, ask
 
 SMALL = ("physics.num_snapshots=4", "data.shard_scenes=64", "--out", "d")
 
@@ -37,16 +34,3 @@ def test_the_preset_gives_the_number_of_scenes(capsys: Capture) -> None:
     assert document["writes"].startswith("16000 scenes")
     assert 16_000 * 20_000 < document["needs"]["disk_bytes"] < 16_000 * 25_000
     assert not Path("d").exists()
-
-
-def test_another_dataset_in_the_way_is_refused(capsys: Capture) -> None:
-    assert main(["gen-data", "--scenes", "64", *SMALL]) == 0
-    capsys.readouterr()
-    assert "seed" in refused(capsys, "gen-data", "--scenes", "64", *SMALL, "--seed", "1")
-
-
-def test_a_cap_that_no_scene_can_meet_is_refused(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(signals, "MAX_REDRAWS", 20)
-    cap = ("physics.max_coherence=1e-6", "physics.min_sources=5")
-    assert "physics.max_coherence" in refused(capsys, "gen-data", "--scenes", "64", *SMALL, *cap)
-    assert not Path("d/dataset.json").exists()

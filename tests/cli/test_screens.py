@@ -48,13 +48,6 @@ class Terminal(io.StringIO):
         return True
 
 
-def _terminal(monkeypatch: pytest.MonkeyPatch) -> Terminal:
-    stream = Terminal()
-    monkeypatch.setenv("TERM", "xterm")
-    monkeypatch.setattr(sys, "stderr", stream)
-    return stream
-
-
 def _state(clock: Clock | None = None) -> TrainingState:
     return TrainingState(lambda e: term_weights(LossConfig(), e, 3), clock=clock or Clock())
 
@@ -77,10 +70,6 @@ def test_the_table_shows_everything() -> None:
     for part in parts:
         assert part in shown, part
     assert max(map(len, shown.splitlines())) <= 80
-
-
-def test_the_table_is_drawn_before_anything_happened() -> None:
-    assert "the first batch" in _text(_state())
 
 
 def test_weighted_terms_are_weight_times_raw() -> None:
@@ -135,36 +124,14 @@ def test_plain_lines_of_steps_come_every_few_seconds(capsys: Capture) -> None:
     assert steps[1].startswith("epoch 1/3, step 2/12: loss 2.5 (aux 0.4")
 
 
-def test_on_a_terminal_the_table_is_live(monkeypatch: pytest.MonkeyPatch) -> None:
-    terminal = _terminal(monkeypatch)
-    with training_screen(_state()) as show:
-        for event in training():
-            show(event)
-    assert "\x1b[" in terminal.getvalue()
-    assert "step 12/12" in terminal.getvalue()
-
-
 def test_the_table_shows_every_trial_with_its_loss_and_parameters(state: SearchState) -> None:
     for event in events(trials()):
         state.update(event)
     shown = _text(state, 140)
-    parts = (
-        "12 of 12 trials done",
-        "pruned",
-        "0 preset",
-        "complete",
-        "4/4",
-        "lr 0.0002",
-        "0:00 left",
-        "best ",
-    )
-    for part in parts:
+    parts = ("12 of 12 trials done", "0 preset", "complete", "4/4", "lr 0.0002", "0:00 left", "best ")
+    for part in (*parts, "pruned"):
         assert part in shown, part
     assert len(shown.splitlines()) == 3 + 12
-
-
-def test_the_table_of_a_search_is_drawn_before_anything_happened(state: SearchState) -> None:
-    assert "0 of 12 trials done; – left" in _text(state, 140)
 
 
 def test_a_small_terminal_keeps_the_running_the_best_and_the_preset(state: SearchState) -> None:
@@ -200,22 +167,6 @@ def test_trials_of_earlier_processes_and_other_machines_say_nothing_about_the_sp
     assert state.seconds_left() == pytest.approx((10 - 0.75) * 110 / 0.25)
 
 
-def test_a_failed_trial_is_replaced_and_not_the_best(state: SearchState) -> None:
-    for event in events([record(0, 0.9), record(1, None, "failed", reason="killed by signal 9")]):
-        state.update(event)
-    assert (state.finished, state.count("failed")) == (1, 1)
-    assert state.best is not None
-    assert state.best.number == 0
-    assert "1 failed" in state.summary()
-
-
-def test_a_pruned_trial_is_never_the_best(state: SearchState) -> None:
-    for event in events([record(0, 0.9), record(1, 0.1, "pruned")]):
-        state.update(event)
-    assert state.best is not None
-    assert state.best.number == 0
-
-
 @pytest.mark.usefixtures("_no_waiting")
 def test_off_a_terminal_a_search_has_plain_lines(state: SearchState, capsys: Capture) -> None:
     with search_screen(state) as screen:
@@ -244,9 +195,30 @@ def test_of_earlier_trials_only_the_end_is_told(state: SearchState, capsys: Capt
     assert said[0].startswith("trial 0: complete, loss 0.9")
 
 
-def test_a_terminal_gets_a_live_table(state: SearchState, monkeypatch: pytest.MonkeyPatch) -> None:
-    terminal = _terminal(monkeypatch)
-    with search_screen(state) as screen:
-        for event in events(trials(3)):
-            screen(event)
-    assert "3 of 12 trials done" in terminal.getvalue()
+def test_a_failed_trial_is_replaced_and_it_or_a_pruned_one_never_the_best(state: SearchState) -> None:
+    failed = record(1, None, "failed", reason="killed by signal 9")
+    for event in events([record(0, 0.9), failed, record(2, 0.1, "pruned")]):
+        state.update(event)
+    assert (state.finished, state.count("failed")) == (2, 1)
+    assert state.best is not None
+    assert state.best.number == 0
+    assert "1 failed" in state.summary()
+
+
+def test_the_tables_are_drawn_before_anything_happened(state: SearchState) -> None:
+    assert "the first batch" in _text(_state())
+    assert "0 of 12 trials done; – left" in _text(state, 140)
+
+
+def test_on_a_terminal_the_tables_are_live(state: SearchState, monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = Terminal()
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr(sys, "stderr", terminal)
+    with training_screen(_state()) as show:
+        for event in training():
+            show(event)
+    with search_screen(state) as show:
+        for told in events(trials(3)):
+            show(told)
+    for part in ("\x1b[", "step 12/12", "3 of 12 trials done"):
+        assert part in terminal.getvalue()

@@ -156,6 +156,8 @@ MEASUREMENT_CASES = [
     refused("H of other antennas", _set("H", lambda h: h[:5]), "H", "M=6", "[5, 144]"),
     refused("codes of other length", _set("codes", lambda c: c[:, :3]), "codes", "L=4", "[2, 3, 144]"),
     refused("codes of other scenes", _set("codes", lambda c: c[:1]), "codes", "S=2", "[1, 4, 144]"),
+    refused("codes of other RIS", _set("codes", lambda c: c[..., :100]), "codes", "N=144", "[2, 4, 100]"),
+    refused("H of other scenes", _set("H", lambda h: np.stack([h] * 3)), "H", "S=2", "[3, 6, 144]"),
     refused("NaN in y", _put("y", (1, 2, 3), np.nan), "y", "finite", "scene 1"),
     refused("infinity in H", _put("H", (0, 0), np.inf), "H", "finite"),
     refused("NaN in codes", _put("codes", (0, 1, 2), complex(0, np.nan)), "codes", "finite", "scene 0"),
@@ -174,6 +176,7 @@ MEASUREMENT_CASES = [
     ),
     refused("text as mat", _file("bad.mat", b"hello"), ".mat", "another format"),
     refused("mat v7.3", _file("bad.mat", b"MATLAB 7.3".ljust(512) + b"\x89HDF\r\n\x1a\n"), "v7.3", "-v7"),
+    refused("HDF5 as mat", _file("bad.mat", b"\x89HDF\r\n\x1a\n" + bytes(600)), "v7.3"),
     refused("mat v4", _mat(lambda a: a.update(y=a["y"][0], codes=a["codes"][0]), format="4"), ".mat"),
     damaged("mat cut in half", _changed(".mat", _halve), ".mat", "too few"),
     damaged("bit flip in packed mat", _flipped_packed_mat, ".mat"),
@@ -243,9 +246,12 @@ def _swap(directory: Path) -> None:
     (directory / "x").rename(second)
 
 
-def _pipe(directory: Path) -> None:
-    (directory / SHARD).unlink()
-    os.mkfifo(directory / SHARD)
+def _in_place_of_shard(make: Callable[[Path], None]) -> Build:
+    def change(directory: Path) -> None:
+        (directory / SHARD).unlink()
+        make(directory / SHARD)
+
+    return _dataset(change)
 
 
 def _escape(directory: Path) -> None:
@@ -274,6 +280,7 @@ DATASET_CASES = [
     edited("physics edited", lambda v: v["generator"]["physics"].update(wavelength=0.4)),
     edited("hash edited", lambda v: v["shards"][0].update(content_hash="0" * 64)),
     edited("digest missing", lambda v: v.pop("digest")),
+    edited("digest edited", lambda v: v.update(digest="0" * 64)),
     damaged("NaN in manifest", _edited(lambda v: v.update(seed=float("nan"))), "JSON document"),
     damaged("unknown manifest key", _forged(lambda v: v.update(extra=1)), "extra"),
     damaged("unknown physics key", _forged(lambda v: v["generator"]["physics"].update(colour=1)), "colour"),
@@ -285,8 +292,10 @@ DATASET_CASES = [
     damaged("absolute path", _dataset(_absolute), MANIFEST, "shard-00000.safetensors and on"),
     damaged("shard is a link", _link(SHARD), SHARD, "symbolic link"),
     damaged("manifest is a link", _link(MANIFEST), MANIFEST, "symbolic link"),
-    damaged("shard is a pipe", _dataset(_pipe), SHARD, "regular file"),
+    damaged("shard is a pipe", _in_place_of_shard(os.mkfifo), SHARD, "regular file"),
     damaged("shard missing", _dataset(lambda d: (d / LAST).unlink()), LAST),
+    damaged("shard empty", _bytes(SHARD, bytearray.clear), SHARD, "bytes"),
+    damaged("shard a directory", _in_place_of_shard(Path.mkdir), SHARD, "regular file"),
     damaged("shard cut in half", _bytes(LAST, _halve), LAST, "bytes"),
     damaged("shard cut by a byte", _bytes(LAST, lambda b: b.pop()), LAST, "bytes"),
     damaged("shard longer", _bytes(SHARD, lambda b: b.append(0)), SHARD, "bytes"),

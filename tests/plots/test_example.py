@@ -10,13 +10,8 @@ from risctl.plots import example as pictures
 
 
 def test_the_spectrum_of_one_source_peaks_where_it_is() -> None:
-    words = [
-        "physics.max_sources=1",
-        "physics.snr_min_db=30",
-        "physics.snr_max_db=30",
-        "physics.range_max=3.0",
-    ]
-    config = load_config("quick", None, words)
+    high_snr = ["physics.snr_min_db=30", "physics.snr_max_db=30"]
+    config = load_config("quick", None, ["physics.max_sources=1", "physics.range_max=3.0", *high_snr])
     scene = SceneStream(config.physics, 2, "test", 1).scenes(0, 1)
     truth = Positions(*(x[0].double().numpy() for x in (scene.azimuth, scene.elevation, scene.range)))
     spectrum, azimuth, range_ = pictures.music_spectrum(scene, truth, config)

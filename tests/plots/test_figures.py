@@ -15,13 +15,7 @@ from risctl.errors import StorageError
 from risctl.evaluation import Evaluation, Positions
 from risctl.evaluation.results import Results
 from risctl.physics import FieldOfView
-from risctl.plots import (
-    confusion_figure,
-    rates_figure,
-    rmse_figure,
-    save_figure,
-    write_plots,
-)
+from risctl.plots import confusion_figure, rates_figure, rmse_figure, save_figure, write_plots
 from risctl.plots.example import spectrum_figure, to_decibels
 from risctl.plots.scene import error_bars, scene_figure, view_edges
 
@@ -31,30 +25,19 @@ def positions(*at: tuple[float, float, float]) -> Positions:
     return Positions(azimuth, elevation, range_)
 
 
-def empty(results: Results) -> Results:
-    """The same results with a bin of which nothing is known."""
-    cells = tuple(c.model_copy(update={"snr_db": 40.0}) for c in results.cells if c.snr_db == 0.0)
-    nothing = {"rmse": None, "bound": None}
-    stats = ("azimuth_deg", "elevation_deg", "range_m", "position_m")
-    cells = tuple(
-        c.model_copy(
-            update={name: getattr(c, name).model_copy(update=nothing) for name in stats}
-            | {"recall": c.recall.model_copy(update={"value": None, "low": None, "high": None})}
-        )
-        for c in cells
-    )
-    matrices = tuple(
-        m.model_copy(update={"snr_db": 40.0, "scenes": tuple((0,) * len(row) for row in m.scenes)})
-        for m in results.confusion
-        if m.snr_db == 0.0
-    )
-    return results.model_copy(
-        update={
-            "snr_values_db": (*results.snr_values_db, 40.0),
-            "cells": (*results.cells, *cells),
-            "confusion": (*results.confusion, *matrices),
-        }
-    )
+def with_an_empty_bin(results: Results) -> Results:
+    """The same results with a bin at 40 dB of which nothing is known."""
+    nothing = dict.fromkeys(("rmse", "bound", "value", "low", "high"))
+    stats = ("azimuth_deg", "elevation_deg", "range_m", "position_m", "recall")
+    document = results.model_dump()
+    document["snr_values_db"] = (*results.snr_values_db, 40.0)
+    for cell in [c.model_dump() for c in results.cells if c.snr_db == 0.0]:
+        unknown = {name: {key: nothing.get(key, x) for key, x in cell[name].items()} for name in stats}
+        document["cells"] += (cell | unknown | {"snr_db": 40.0},)
+    for matrix in [m.model_dump() for m in results.confusion if m.snr_db == 0.0]:
+        scenes = tuple((0,) * len(row) for row in matrix["scenes"])
+        document["confusion"] += (matrix | {"scenes": scenes, "snr_db": 40.0},)
+    return Results.model_validate(document)
 
 
 def test_files_are_pngs_of_some_size(evaluated: Evaluation, tmp_path: Path) -> None:
@@ -68,13 +51,12 @@ def test_files_are_pngs_of_some_size(evaluated: Evaluation, tmp_path: Path) -> N
 
 @pytest.mark.parametrize("draw", [rmse_figure, rates_figure, confusion_figure])
 def test_bins_without_figures_leave_gaps(evaluated: Evaluation, draw: object, tmp_path: Path) -> None:
-    figure = draw(empty(evaluated.results))  # type: ignore[operator]
+    figure = draw(with_an_empty_bin(evaluated.results))  # type: ignore[operator]
     assert save_figure(figure, tmp_path / "x.png").stat().st_size > 10_000
 
 
-def test_rmse_lines_are_the_cells(evaluated: Evaluation) -> None:
-    results = evaluated.results
-    figure = rmse_figure(results)
+def test_rmse_lines_are_the_cells_and_every_estimator_is_in_the_legend(evaluated: Evaluation) -> None:
+    results, figure = evaluated.results, rmse_figure(evaluated.results)
     azimuth = figure.axes[0]
     bound, rmse = azimuth.get_lines()[:2]
     cells = [results.cell("good", snr) for snr in results.snr_values_db]
@@ -82,10 +64,7 @@ def test_rmse_lines_are_the_cells(evaluated: Evaluation) -> None:
     np.testing.assert_array_equal(bound.get_ydata(), [c.azimuth_deg.bound for c in cells])
     assert azimuth.get_yscale() == "log"
     assert [axes.get_ylabel().split("(")[1] for axes in figure.axes] == ["deg)", "deg)", "m)", "m)"]
-
-
-def test_every_estimator_is_in_the_legend(evaluated: Evaluation) -> None:
-    texts = [text.get_text() for text in rmse_figure(evaluated.results).legends[0].get_texts()]
+    texts = [text.get_text() for text in figure.legends[0].get_texts()]
     assert texts == ["good", "poor", "bound of the same sources"]
 
 

@@ -34,14 +34,8 @@ def _labels(axes: Any) -> list[str]:
 
 def test_the_history_marks_best_preset_pruned_and_failed() -> None:
     left, right = history_figure(TRIALS, 0, "t").axes
-    assert set(_labels(left)) == {
-        "complete",
-        "pruned: lowest until then",
-        "best so far",
-        "preset",
-        "best: trial 1, 0.5",
-        "failed",
-    }
+    shown = {"complete", "pruned: lowest until then", "best so far", "preset", "best: trial 1, 0.5", "failed"}
+    assert set(_labels(left)) == shown
     assert set(_labels(right)) == {"preset", "best", "pruned"}
     steps = next(line for line in left.lines if line.get_label() == "best so far")
     assert list(steps.get_ydata()) == [0.9, 0.5, 0.5]  # type: ignore[arg-type]

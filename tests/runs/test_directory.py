@@ -30,18 +30,14 @@ def test_a_new_run_is_complete_and_running(run: RunDirectory) -> None:
     assert status_of(run.path)["state"] == "running"
 
 
-def test_a_run_that_ends_well(run: RunDirectory) -> None:
+def test_a_run_says_how_it_ended(run: RunDirectory) -> None:
     with run:
         pass
-    assert (status_of(run.path)["state"], status_of(run.path)["exit_status"]) == ("done", 0)
-
-
-def test_a_run_that_fails(run: RunDirectory) -> None:
+    assert status_of(run.path).items() >= {"state": "done", "exit_status": 0}.items()
     with pytest.raises(CheckFailedError), run:
         raise CheckFailedError("the gate")
-    assert status_of(run.path) | {"state": "failed", "exit_status": 3, "message": "the gate"} == status_of(
-        run.path
-    )
+    failed = {"state": "failed", "exit_status": 3, "message": "the gate"}
+    assert status_of(run.path).items() >= failed.items()
 
 
 @pytest.mark.parametrize(

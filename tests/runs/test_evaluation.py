@@ -90,11 +90,3 @@ def test_an_oracle_is_listed_apart() -> None:
     assert (reference.name, reference.scenes) == ("ceiling", 8)
     assert reference.median_angle_deg is not None
     assert reference.median_angle_deg < 0.2
-
-
-def test_needs_are_estimated_before_anything_is_written() -> None:
-    request = _request()
-    config = request.resolve()
-    assert config.physics.stratified
-    assert request.needs(config).disk_bytes > 0
-    assert not Path("runs").exists()

@@ -94,9 +94,6 @@ def test_a_fork_without_changes_killed_at_once_has_its_own_best() -> None:
 def test_a_fork_with_nothing_left_to_train_is_refused(run: Path, words: tuple[str, ...]) -> None:
     with pytest.raises(InputError, match=r"training\.epochs: expected more than 2 \(already done\)"):
         runs.prepare_training(Layers(overrides=words), resume=run, fork=True)
-
-
-def test_a_fork_of_a_run_without_a_saved_state_is_refused(run: Path) -> None:
     shutil.rmtree(run / "checkpoints")
     with pytest.raises(InputError, match="none saved yet"):
         runs.prepare_training(CHANGED, resume=run, fork=True)

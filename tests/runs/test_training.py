@@ -25,6 +25,7 @@ from tests.runs.tiny import (
 )
 
 LAST = Path("checkpoints/last.safetensors")
+OTHER = {"data": Path("d/train"), "val_data": Path("other")}
 
 
 def test_a_training_leaves_a_complete_run() -> None:
@@ -103,13 +104,7 @@ def test_datasets_bring_their_physics_and_numbers_of_scenes() -> None:
     [
         ({"data": Path("d/val")}, (), "d/val", "split", "train"),
         ({"data": Path("d/train"), "val_data": Path("d/train")}, (), "d/train", "split", "val"),
-        (
-            {"data": Path("d/train"), "val_data": Path("other")},
-            (),
-            "other",
-            "physics.ris_columns",
-            "as in d/train",
-        ),
+        (OTHER, (), "other", "physics.ris_columns", "as in d/train"),
         ({"val_data": Path("d/val")}, (), "val_data", "", "a training dataset (data)"),
         ({"data": Path("d")}, ("physics.num_snapshots=5",), "data", "", "no physics.* override"),
         ({}, ("data.source=store",), "data", "", 'a dataset beside data.source = "store"'),

@@ -1,4 +1,4 @@
-"""`check-alignment`: table, document, exit statuses, another process."""
+"""The commands that check, `check-alignment` and `doctor`: tables, documents, exit statuses."""
 
 import json
 import subprocess
@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from risctl.cli.app import main
 from risctl.evaluation.alignment import check, mutants
@@ -39,12 +40,20 @@ def test_a_line_that_fails_and_a_survivor_are_status_3(
     assert document["passed"] is True
     assert [mutant["caught"] for mutant in document["mutants"]] == [False, False]
     bad = Finding("equality", "R_blend: largest relative difference", 0.25, "0", False)
-    monkeypatch.setattr(check, "equality_findings", lambda *_: [bad])
+    monkeypatch.setattr(check, "core_findings", lambda *_: [bad])
     assert ask(capsys, *FRESH, status=3)["passed"] is False
-    assert main([*FRESH]) == 3
-    assert "expected 0, got 0.25" in capsys.readouterr().err
 
 
-def test_dry_run_writes_nothing(capsys: Capture, tmp_path: Path) -> None:
-    assert ask(capsys, "check-alignment", "--dry-run")["dry_run"] is True
-    assert list(tmp_path.iterdir()) == []
+def test_a_healthy_machine(capsys: Capture) -> None:
+    document = ask(capsys, "doctor", "--device", "cpu")
+    assert {entry["status"] for entry in document["checks"]} == {"ok"}
+    assert document["hardware"]["device"] == "cpu"
+    assert list(Path().iterdir()) == []
+
+
+def test_a_failed_check_of_the_machine_is_status_3(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.linalg, "solve", lambda a, b: 2 * b)
+    assert main(["doctor", "--device", "cpu"]) == 3
+    captured = capsys.readouterr()
+    assert "64 equations is solved with relative residual" in captured.out
+    assert captured.err == "risctl: doctor: arithmetic: see the table above\n"
