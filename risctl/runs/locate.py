@@ -26,6 +26,7 @@ from risctl.runs.needs import PROCESS_BYTES, Needs
 from risctl.runs.progress import Progress, silent
 from risctl.text import Document
 
+NEAR_UNIT = 10.0  # binary orders of magnitude in which single precision has room
 FALLBACK = "nomp"  # on a surface that the shipped model was not trained for
 
 
@@ -157,9 +158,9 @@ def locate_measurements(
 
 
 def normalised(data: Measurements) -> tuple[Measurements, Tensor, Tensor]:
-    """The measurements with y, H and codes of about unit mean square per scene, whatever their unit.
+    """The measurements with y, H and codes near unit mean square per scene, whatever their unit.
 
-    They are divided by powers of two, which rounds nothing.
+    What is far from it is divided by a power of two, which rounds nothing; what is near stays as it is.
 
     Returns:
         The measurements, the unit of a source's power, ``(y / (H c))^2``, and that of the noise variance,
@@ -168,7 +169,8 @@ def normalised(data: Measurements) -> tuple[Measurements, Tensor, Tensor]:
     arrays, squares = [], []
     for x in (data.y, data.H, data.codes):
         wide = x.to(torch.complex128)
-        scale = wide.abs().square().mean(dim=(1, 2)).sqrt().log2().round().exp2()
+        exponent = wide.abs().square().mean(dim=(1, 2)).sqrt().log2().round()
+        scale = torch.where(exponent.abs() > NEAR_UNIT, exponent, 0.0).exp2()
         arrays.append((wide / scale[:, None, None]).to(torch.complex64))
         squares.append(scale.square())
     y, H, codes = squares
