@@ -60,7 +60,7 @@ REFUSED = {
     "eval --resume . --config c.toml": "--config: expected none for a sweep that is resumed",
     "eval --answers x --data d": "--answers: expected NAME=FILE",
     "eval --answers x=1 --answers x=2": "--answers: x: expected every name once",
-    "locate x.npz --estimator ceiling": "sbl, got 'ceiling', an oracle, which needs the true positions",
+    "locate x.npz --estimator ceiling": "sbl, got 'ceiling', an oracle that needs the true positions",
     "locate x.npz --num-sources 6": "--num-sources: expected 1 to 5",
     "locate x.npz --out nowhere/x.json": "--out: expected a file in an existing directory",
     "locate x.npz --estimator learned covariance.beta=0.26": "the reference model: covariance.beta: expected",
