@@ -49,7 +49,12 @@ def locate(
     ] = None,
     batch: Annotated[int, typer.Option(help="Scenes estimated at once.")] = 64,
 ) -> Document:
-    """Estimate source positions from a measurement file with y, H and codes."""
+    """Estimate source positions from a measurement file with y, H and codes.
+
+    Snapshot l is y_l = H diag(codes_l) A x_l + noise. Element n = row * columns + column sits at
+    (0, (column - (C-1)/2) d, (row - (R-1)/2) d), x being the surface's normal; the steering vector of a source
+    at range r is exp(-j 2 pi (distance_n - r) / wavelength) / sqrt(N). Units of y, H and codes are free.
+    """
     _check_out(out)
     require_range("batch", batch, 1, 100_000)
     chosen = runs.choose_estimator(common.layers, estimator, model, runs.start(common.machine))
@@ -58,6 +63,7 @@ def locate(
         say(f"estimator {chosen.name}: {chosen.reason}")
     if common.dry_run:
         return dry_run("locate", chosen.config, chosen.needs(file), out)
+    say(runs.describe_surface(chosen.config.physics))
     estimates = runs.locate_file(chosen, file, num_sources, batch, progress)
     document = {"estimator": chosen.name, "scenes": runs.describe(estimates)}
     if out is not None:

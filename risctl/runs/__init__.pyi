@@ -52,6 +52,7 @@ from .gate import prepare_overfit as prepare_overfit
 from .locate import Chosen as Chosen
 from .locate import choose_estimator as choose_estimator
 from .locate import describe as describe
+from .locate import describe_surface as describe_surface
 from .locate import locate_file as locate_file
 from .locate import locate_measurements as locate_measurements
 from .machine import hardware as hardware

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from risctl.config import Config
+from risctl.config import Config, PhysicsConfig
 from risctl.config.layers import Layers
 from risctl.data import Measurements, read_measurements
 from risctl.errors import InputError, MeasurementError
@@ -17,6 +17,7 @@ from risctl.model.load import LoadedModel, load_checkpoint
 from risctl.registry import estimator_names
 from risctl.runs.models import (
     LEARNED,
+    SURFACE,
     config_over_model,
     load_reference,
     spot_check_estimator,
@@ -197,6 +198,14 @@ def _naming(where: str | Path, first: int, last: int) -> Iterator[None]:
         expected = "measurements that have an answer"
         scenes = f"scenes {first} to {last}"
         raise InputError(where, scenes, expected, f"(counted from {first}) {error}") from None
+
+
+def describe_surface(physics: PhysicsConfig) -> str:
+    """The surface that is assumed, in a sentence."""
+    spacing = physics.element_spacing * physics.wavelength
+    default = all(getattr(physics, name) == getattr(PhysicsConfig(), name) for name in SURFACE)
+    size = f"{physics.ris_rows} x {physics.ris_columns} elements, {spacing:.4g} m apart"
+    return f"surface: {size}, wavelength {physics.wavelength:.4g} m" + (" (the defaults)" if default else "")
 
 
 def describe(estimates: Estimates) -> list[Document]:

@@ -33,7 +33,13 @@ def test_the_file_holds_the_same_document_whatever_the_batch(capsys: Capture) ->
 def test_on_the_screen_it_is_a_table(capsys: Capture) -> None:
     assert main([*LOCATE, "--estimator", "music"]) == 0
     shown = capsys.readouterr().out
-    for part in ("azimuth deg", "headline:", "standard deviation", "next:"):
+    for part in (
+        "surface: 12 x 12 elements, 0.15 m apart, wavelength 0.3 m (the defaults)",
+        "azimuth deg",
+        "headline:",
+        "standard deviation",
+        "next:",
+    ):
         assert part in shown
 
 
