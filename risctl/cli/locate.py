@@ -51,9 +51,11 @@ def locate(
 ) -> Document:
     """Estimate source positions from a measurement file with y, H and codes.
 
-    Snapshot l is y_l = H diag(codes_l) A x_l + noise. Element n = row * columns + column sits at
-    (0, (column - (C-1)/2) d, (row - (R-1)/2) d), x being the surface's normal; the steering vector of a source
-    at range r is exp(-j 2 pi (distance_n - r) / wavelength) / sqrt(N). Units of y, H and codes are free.
+    Snapshot l is y_l = H diag(codes_l) A x_l + noise.
+    Element n = row * columns + column sits at
+    (0, (column - (C-1)/2) d, (row - (R-1)/2) d); x is the surface's normal.
+    Steering vector: exp(-j 2 pi (distance_n - range) / wavelength) / sqrt(N).
+    Units of y, H and codes are free.
     """
     _check_out(out)
     require_range("batch", batch, 1, 100_000)
