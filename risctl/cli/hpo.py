@@ -209,7 +209,7 @@ def headline(found: Searched) -> str:
 
 
 def _resume_command(found: Searched) -> str:
-    """What goes on with the search; a shared study is named again, its password is never shown."""
+    """The command that resumes the search; a shared study is named again, its password is never shown."""
     url = found.outcome.storage_url
     shared = "" if url.startswith("sqlite:") else f" --storage {shlex.quote(url)}"
     return f"risctl hpo --resume {shlex.quote(str(found.run))}{shared}"

@@ -32,7 +32,7 @@ Hash = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 
 
 class GeneratorInfo(Section):
-    """What determines the scenes, besides seed and split."""
+    """Settings of the scenes, besides seed and split."""
 
     version: Annotated[int, Field(ge=1)] = GENERATOR_VERSION
     """Version of the simulator: another one makes other scenes from the same configuration."""
@@ -61,7 +61,7 @@ class Manifest(Section):
     schema_version: Literal[1] = SCHEMA_VERSION
     """Version of this document."""
     generator: GeneratorInfo
-    """What determines the scenes, besides seed and split."""
+    """Settings of the scenes, besides seed and split."""
     fingerprint: str | None = None
     """Fingerprint of the physics section, for readers of the file; never compared."""
     seed: Seed

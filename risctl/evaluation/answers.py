@@ -66,7 +66,7 @@ class StoredAnswers:
         return replace(self, first=first)
 
     def __call__(self, y: Tensor, H: Tensor, codes: Tensor, num_sources: Tensor | None = None) -> Estimates:
-        """Return the answers of scenes `first` to ``first + B - 1``."""
+        """The answers of scenes `first` to ``first + B - 1``."""
         return to_estimates(self.tables[self.first : self.first + len(y)])
 
 

@@ -20,7 +20,7 @@ DASHES = ("-", "--", ":")
 
 @dataclass(frozen=True)
 class Curves:
-    """What a training recorded.
+    """Records of a training.
 
     Attributes:
         steps: one entry a recorded step: `step`, raw `terms`, and `lr` and `grad_norm` by parameter group.

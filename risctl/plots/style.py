@@ -1,4 +1,4 @@
-"""What all pictures share: colours that survive colour blindness and grey print, fonts, saving.
+"""Style of all pictures: colours that survive colour blindness and grey print, fonts, saving.
 
 Figures are made as objects, without pyplot: nothing global is touched and no display is needed.
 Colours: Okabe, Ito, "Color universal design" (2008); each comes with a marker of its own.

@@ -36,7 +36,7 @@ PANELS: tuple[tuple[str, Reading], ...] = (
     ("recall", lambda _, cell: cell.recall),
     ("source count right", lambda _, cell: cell.count_accuracy),
     (
-        "CPU seconds a scene",
+        "CPU seconds per scene",
         lambda point, cell: Interval(value=point.cpu_seconds(cell.estimator), low=None, high=None),
     ),
     ("azimuth RMSE / bound", lambda _, cell: cell.azimuth_deg.ratio),
@@ -86,7 +86,7 @@ def sweep_figure(sweep: Sweep) -> Figure:
 
 
 def places(values: Sequence[bool | int | float | str]) -> list[float]:
-    """Return where the values stand on the axis: at themselves if they are numbers, else side by side."""
+    """Where the values stand on the axis: at themselves if they are numbers, else side by side."""
     return [float(value if is_number(values) else place) for place, value in enumerate(values)]
 
 

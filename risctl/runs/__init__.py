@@ -1,4 +1,4 @@
-"""What a run is and does: its directory, provenance and records; training, search, evaluation, location.
+"""Runs: their directory, provenance and records; training, search, evaluation, localisation.
 
 Nothing here prints or knows a flag: listeners, a stop flag and progress displays are handed in, results are
 returned. The names are loaded when they are first used, so that importing this package loads no torch.

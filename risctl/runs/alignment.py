@@ -49,7 +49,7 @@ class PreparedCheck:
 
 @dataclass(frozen=True)
 class Alignment:
-    """What the check found: fingerprints by name, findings, and the verdicts of the self-test."""
+    """Result of the check: fingerprints by name, findings, and the verdicts of the self-test."""
 
     name: str
     fingerprints: dict[str, str]
@@ -58,7 +58,7 @@ class Alignment:
 
     @property
     def failure(self) -> str | None:
-        """What is wrong, on one line; None if nothing is."""
+        """The first failure, on one line; None if there is none."""
         if not self.report.passed:
             worst = self.report.failures[0]
             return f"not aligned: {worst.label}: expected {worst.expected}, got {worst.got}"

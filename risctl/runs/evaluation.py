@@ -59,7 +59,7 @@ FOLDER = "eval"  # of the figures in the run directory
 
 @dataclass(frozen=True)
 class EvaluationRequest:
-    """What to evaluate, and how.
+    """An evaluation before it starts.
 
     Attributes:
         layers: settings.

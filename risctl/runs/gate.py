@@ -139,7 +139,7 @@ def departures(config: Config) -> list[str]:
 
 
 def fingerprints(config: Config, scenes: int) -> dict[str, str]:
-    """What a verdict holds for: network without its dropout, losses, covariances, surface, scenes.
+    """Fingerprints that a verdict holds for: network without dropout, losses, covariances, surface, scenes.
 
     Dropout is left out because the gate trains without it, and it adds nothing that could be learned. The
     number of scenes is that of the gate, not of the training it stands before.

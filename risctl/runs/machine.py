@@ -29,7 +29,7 @@ def use_threads(threads: int) -> None:
 
 
 def resolve_device(name: str) -> str:
-    """Return `cpu` or `cuda:i` for a device's name; an absent device is an `InputError`."""
+    """`cpu` or `cuda:i` for a device's name; an absent device is an `InputError`."""
     Machine(name)  # refuses a name of another form
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if name == "cpu" or (name == "auto" and count == 0):
@@ -42,7 +42,7 @@ def resolve_device(name: str) -> str:
 
 
 def hardware(device: str) -> dict[str, Any]:
-    """Return a description of processor, memory and accelerator."""
+    """A description of processor, memory and accelerator."""
     return {
         "platform": platform.platform(),
         "processor": _processor(),
@@ -55,12 +55,12 @@ def hardware(device: str) -> dict[str, Any]:
 
 
 def _tf32() -> bool:
-    """Return whether single-precision products may be rounded to TF32."""
+    """Whether single-precision products may be rounded to TF32."""
     return bool(torch.backends.cuda.matmul.allow_tf32 or torch.backends.cudnn.allow_tf32)
 
 
 def memory_bytes() -> int | None:
-    """Return the physical memory of this machine, None where the system does not say."""
+    """The physical memory of this machine, None where the system does not say."""
     try:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, ValueError, OSError):

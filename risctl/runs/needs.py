@@ -1,4 +1,4 @@
-"""What a run would need: parameters, disk and memory, estimated before anything is written."""
+"""Parameters, disk and memory that a run would need, estimated before anything is written."""
 
 from dataclasses import dataclass
 

@@ -27,7 +27,7 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 
 
 def provenance(device: str, threads: int, seeds: dict[str, int], dataset: dict[str, Any] | None) -> Document:
-    """Return what `provenance.json` holds.
+    """The content of `provenance.json`.
 
     Args:
         device: resolved device.
@@ -49,7 +49,7 @@ def provenance(device: str, threads: int, seeds: dict[str, int], dataset: dict[s
 
 
 def versions() -> dict[str, str | None]:
-    """Return the versions of risctl, Python and the libraries; None for one that is not installed."""
+    """The versions of risctl, Python and the libraries; None for one that is not installed."""
     found: dict[str, str | None] = {"risctl": __version__, "python": platform.python_version()}
     for package in PACKAGES:
         try:
@@ -60,7 +60,7 @@ def versions() -> dict[str, str | None]:
 
 
 def git_state() -> dict[str, Any] | None:
-    """Return commit and whether files differ from it; None outside a checkout (an installed wheel)."""
+    """Commit and whether files differ from it; None outside a checkout (an installed wheel)."""
     if not (CHECKOUT / ".git").exists():
         return None
     commit = _git("rev-parse", "HEAD")

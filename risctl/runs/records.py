@@ -121,7 +121,7 @@ def _line(record: Mapping[str, Any]) -> str:
 
 
 def read_metrics(path: Path) -> list[Record]:
-    """Return the lines of a `metrics.jsonl`, without one at the end that a power failure cut short."""
+    """The lines of a `metrics.jsonl`, without one at the end that a power failure cut short."""
     with storage_errors(path):
         lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
     records = []
@@ -137,12 +137,12 @@ def read_metrics(path: Path) -> list[Record]:
 
 
 def of_kind(records: list[Record], kind: str) -> list[Record]:
-    """Return the records of one kind of event."""
+    """The records of one kind of event."""
     return [record for record in records if record.get("event") == kind]
 
 
 def recorded_outcome(run: Path, records: list[Record]) -> Outcome:
-    """Return how far a training came that an error ended, from its records (skipped steps are kept all)."""
+    """How far a training came that an error ended, from its records (skipped steps are kept all)."""
     steps, epochs = of_kind(records, STEP), of_kind(records, EPOCH)
     latest = epochs[-1] if epochs else {}
     best = run / CHECKPOINTS / BEST

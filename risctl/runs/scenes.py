@@ -26,7 +26,7 @@ class Sources:
     validation_path: Path | None = None
 
     def record(self) -> Document:
-        """Return what provenance says of them."""
+        """Paths and hashes, for the provenance."""
         pairs = {
             "train": (self.train_path, self.train.fingerprint),
             "validation": (self.validation_path, self.validation.fingerprint),

@@ -346,7 +346,7 @@ def _open_run(prepared: PreparedSearch, announce: Announce | None) -> Iterator[t
 
 
 def _provenance(plan: SearchPlan) -> Document:
-    """What `provenance.json` holds; the database's password is in none of it."""
+    """The content of `provenance.json`; the database's password is in none of it."""
     config, url = plan.config, plan.storage_url
     seeds = {"data.seed": config.data.seed, "training.seed": config.training.seed, "sampler": plan.seed}
     record = provenance(plan.devices[0], plan.threads, seeds, stream_sources(config).record())

@@ -219,7 +219,7 @@ def point_fingerprint(request: EvaluationRequest, config: Config) -> str:
 
 
 def resumed_request(layers: Layers, run: Path, machine: Machine | None = None) -> EvaluationRequest:
-    """What the sweep in the directory `run` was asked for.
+    """The request of the sweep in the directory `run`.
 
     Raises:
         InputError: there is no sweep in `run`, or `layers` states settings: the run has its own.

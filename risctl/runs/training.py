@@ -79,7 +79,7 @@ class PreparedTraining:
 
     @functools.cached_property
     def plan(self) -> TrainingPlan:
-        """What the trainer takes."""
+        """The plan that the trainer takes."""
         sources = self.sources.train, self.sources.validation
         return TrainingPlan.from_config(self.config, sources, self.device)
 

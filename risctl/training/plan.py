@@ -1,4 +1,4 @@
-"""What a training run is made from."""
+"""The plan of a training run: settings, scenes, device, network."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ from risctl.training.state import TrainState, WeightAverage
 
 @dataclass(frozen=True)
 class StepContext:
-    """What a step needs besides the state that it changes.
+    """Inputs of a training step besides the state that it changes.
 
     Attributes:
         covariance: settings of the covariance pipeline.
