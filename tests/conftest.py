@@ -1,10 +1,15 @@
 """The default surface, which tests of several layers share."""
 
+import signal
+
 import pytest
 import torch
 
 from risctl.config import PhysicsConfig
 from risctl.physics import ArrayGeometry, FieldOfView
+
+# A shell starts its background jobs with SIGINT ignored, and what they start would ignore it too.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

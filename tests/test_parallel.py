@@ -53,7 +53,10 @@ def parent(seconds: float) -> Iterator[subprocess.Popen[str]]:
     with subprocess.Popen([sys.executable, "-c", code], **how) as process:
         assert process.stdout.readline() == "ready\n"
         time.sleep(seconds)
-        yield process
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 @pytest.mark.parametrize("seconds", [0.5, 2.5])
