@@ -65,8 +65,8 @@ def locate(
         say(f"estimator {chosen.name}: {chosen.reason}")
     if common.dry_run:
         return dry_run("locate", chosen.config, chosen.needs(file), out)
-    say(runs.describe_surface(chosen.config.physics))
     estimates = runs.locate_file(chosen, file, num_sources, batch, progress)
+    say(runs.describe_surface(chosen.config.physics))
     document = {"estimator": chosen.name, "scenes": runs.describe(estimates)}
     if out is not None:
         runs.write_json(out, versioned(document))

@@ -138,6 +138,10 @@ class EvaluationRequest:
         for name in names:
             if names.count(name) > 1 or (name in estimator_names() and name not in (self.estimators or ())):
                 raise InputError("evaluation", "estimators", "every name once, none of the registry's", name)
+        for name, other in self.beside.items():
+            inner = "<" in getattr(other, "__qualname__", "")  # <lambda>, or <locals> of another function
+            if inner and self.workers > 1:  # other processes find a function by module and name
+                raise InputError("workers", "", f"1, or {name} at the top of a module", self.workers)
 
     def resolve(self, word: str | None = None) -> Config:
         """The configuration with this request in it: what the run's `config.json` holds.

@@ -83,6 +83,11 @@ def test_a_damaged_shard_fails_before_work_starts() -> None:
     assert not Path("runs").exists()
 
 
+def test_a_function_that_no_worker_finds_is_refused_at_once() -> None:
+    with pytest.raises(InputError, match="workers: expected 1, or mine at the top of a module, got 2"):
+        _request(beside={"mine": lambda y, H, codes: []}, workers=2)
+
+
 def test_an_oracle_is_listed_apart() -> None:
     results = runs.evaluate(_request(estimators=("music", "ceiling"))).evaluation.results
     assert results.estimators == ("music",)
