@@ -72,3 +72,4 @@ def test_the_workers_of_a_killed_parent_end() -> None:
     with parent(2.5) as process:
         process.kill()
         process.communicate(timeout=40)  # returns when the last worker has closed stdout and stderr
+    assert process.returncode == -signal.SIGKILL  # and the wait did not time out

@@ -22,7 +22,7 @@ LOCATED_COUNTS = (1, 2, 3)  # sources of the measured scenes
 
 
 @dataclass(frozen=True)
-class Located:
+class LocatedExample:
     """A measurement file with the estimates of its sources, and both beside the truth and the bound."""
 
     file: Path
@@ -40,7 +40,7 @@ def demo_directory(request: EvaluationRequest, config: Config) -> RunDirectory:
 
 def locate_example(
     directory: Path, chosen: Chosen, source: SceneSource, batch: int = 64, progress: Progress = silent
-) -> Located:
+) -> LocatedExample:
     """Write a few scenes as a measurement file, locate their sources, and score them."""
     scenes = measured_scenes(source)
     file, config = directory / "measurements.npz", chosen.config
@@ -48,7 +48,7 @@ def locate_example(
     estimates = locate_file(chosen, file, None, batch, progress)
     truth = truth_of(scenes, 0, config.physics)
     rows = score(truth, answers_of(estimates), config.physics, config.evaluation).sources
-    return Located(file, estimates, rows)
+    return LocatedExample(file, estimates, rows)
 
 
 def measured_scenes(source: SceneSource) -> Scenes:
