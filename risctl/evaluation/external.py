@@ -16,6 +16,7 @@ from torch import Tensor
 from risctl.errors import InputError
 from risctl.evaluation.positions import FloatArray
 from risctl.inference import Estimates, Estimator
+from risctl.inference.estimates import unknown
 
 POSITIONS = "an array [K, 3] of azimuth (rad), elevation (rad) and range (m)"
 # Name, unit, least and largest value of each column; degrees given for radians stand out.
@@ -125,7 +126,8 @@ def to_estimates(tables: Sequence[FloatArray]) -> Estimates:
     num_sources = torch.tensor(counts, dtype=torch.int64)
     std = (std_azimuth, std_elevation, std_range)
     noise_var = torch.full((len(tables),), torch.nan, dtype=torch.float64)
-    return Estimates(num_sources, azimuth, elevation, range_, power, *std, noise_var)
+    rest = (*std, noise_var, *unknown(num_sources, padded.shape[1]))
+    return Estimates(num_sources, azimuth, elevation, range_, power, *rest)
 
 
 def _array(

@@ -23,6 +23,9 @@ class Estimates:
         std_azimuth, std_elevation, std_range: standard deviations from the Fisher information at the
             estimate, same units and shape; infinite where the information is singular.
         noise_var: estimated noise variance, float64 [B].
+        probability: that a true source lies there, float64 [B, K_max]; NaN where unknown.
+        count_probability: of K = 0, 1, ..., K_max sources in the scene, float64 [B, K_max + 1]; NaN where
+            unknown.
     """
 
     num_sources: Tensor
@@ -34,6 +37,8 @@ class Estimates:
     std_elevation: Tensor
     std_range: Tensor
     noise_var: Tensor
+    probability: Tensor
+    count_probability: Tensor
 
     def __len__(self) -> int:
         return int(self.num_sources.shape[0])
@@ -42,10 +47,9 @@ class Estimates:
     def empty(cls, num_scenes: int, max_sources: int, device: Device = "cpu") -> Estimates:
         """Estimates without a source in any scene."""
         nan = torch.full((num_scenes, max_sources), torch.nan, dtype=torch.float64, device=device)
-        zero = torch.zeros_like(nan)
         count = torch.zeros(num_scenes, dtype=torch.int64, device=device)
-        noise = torch.full((num_scenes,), torch.nan, dtype=torch.float64, device=device)
-        return cls(count, nan, nan.clone(), nan.clone(), zero, nan.clone(), nan.clone(), nan.clone(), noise)
+        columns = [nan, nan.clone(), nan.clone(), torch.zeros_like(nan), *(nan.clone() for _ in range(3))]
+        return cls(count, *columns, nan.new_full((num_scenes,), torch.nan), *unknown(count, max_sources))
 
     @classmethod
     def ranked(cls, points: Tensor, power: Tensor, std: Tensor, noise_var: Tensor) -> Estimates:
@@ -59,23 +63,28 @@ class Estimates:
         count = torch.full_like(noise_var, order.shape[1], dtype=torch.int64)
         columns = (*from_polar(points), power, *std.unbind(-1))
         values = [count, *(x.gather(1, order) for x in columns), noise_var]  # in the order of the fields
-        return cls(*values)
+        return cls(*values, *unknown(count, order.shape[1]))
 
     def put(self, rows: Tensor, part: Estimates) -> None:
         """Write the estimates of `part` (at most K_max wide) into scenes `rows`, in place."""
-        width = part.azimuth.shape[1]
         for f in fields(self):
             target, value = getattr(self, f.name), getattr(part, f.name)
             if target.dim() == 1:
                 target[rows] = value.to(target.dtype)
             else:
-                target[rows, :width] = value.to(target.dtype)
+                target[rows, : value.shape[1]] = value.to(target.dtype)
 
     @staticmethod
     def concatenate(parts: Sequence[Estimates]) -> Estimates:
         """Estimates of all `parts` in order."""
         names = [f.name for f in fields(Estimates)]
         return Estimates(**{name: torch.cat([getattr(p, name) for p in parts]) for name in names})
+
+
+def unknown(count: Tensor, max_sources: int) -> tuple[Tensor, Tensor]:
+    """Unknown probabilities of the sources [B, K_max] and of the counts [B, K_max + 1] of B scenes."""
+    nan = torch.full((len(count), max_sources + 1), torch.nan, dtype=torch.float64, device=count.device)
+    return nan[:, :max_sources].clone(), nan
 
 
 class Estimator(Protocol):

@@ -27,6 +27,8 @@ class Located:
         std_elevation: rad, [S, K_max].
         std_range: metres, [S, K_max].
         noise_var: noise variance in units of |y|^2, [S].
+        probability: that a true source lies there, [S, K_max]; NaN where unknown.
+        count_probability: of K = 0, 1, ..., K_max sources in the scene, [S, K_max + 1]; NaN where unknown.
         reason: why the shipped model was not used although no estimator was named; None where it was.
 
     Example:
@@ -47,6 +49,8 @@ class Located:
     std_elevation: FloatArray
     std_range: FloatArray
     noise_var: FloatArray
+    probability: FloatArray
+    count_probability: FloatArray
     reason: str | None = None
 
     @classmethod

@@ -13,6 +13,7 @@ from torch import Tensor
 from risctl.config import EvaluationConfig, PhysicsConfig
 from risctl.evaluation import Evaluation, evaluate
 from risctl.inference import Estimates
+from risctl.inference.estimates import unknown
 from risctl.physics import ArrayGeometry, Scenes, simulate_scenes
 from risctl.physics.bounds import Bounds, scene_bounds
 
@@ -71,7 +72,8 @@ class OracleEstimator:
             return torch.where(used, left, torch.nan)
 
         power = torch.where(used, scenes.power.double(), 0.0)
-        return Estimates(count, *map(kept, columns), power, *map(kept, stds), scenes.noise_var.double())
+        rest = (power, *map(kept, stds), scenes.noise_var.double(), *unknown(count, used.shape[1]))
+        return Estimates(count, *map(kept, columns), *rest)
 
 
 @pytest.fixture(scope="session")

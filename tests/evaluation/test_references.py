@@ -18,6 +18,7 @@ from risctl.evaluation import (
     write_evaluation,
 )
 from risctl.inference import Estimates
+from risctl.inference.estimates import unknown
 from risctl.physics import Scenes
 from risctl.plots import rmse_figure, write_plots
 from tests.evaluation.conftest import Run
@@ -35,15 +36,15 @@ class Told:
     def __call__(self, scenes: Scenes) -> Estimates:
         moved = (torch.arange(len(scenes)) % 3 > 0).double().unsqueeze(1)
         used, count = scenes.source_mask, scenes.num_sources.long()
-        unknown = torch.full_like(scenes.azimuth, torch.nan, dtype=torch.float64)
+        nan = torch.full_like(scenes.azimuth, torch.nan, dtype=torch.float64)
 
         def padded(values: torch.Tensor) -> torch.Tensor:
             return torch.where(used, values.double(), torch.nan)
 
         elevation, range_ = scenes.elevation + self.shift * moved, scenes.range + self.metres * moved
         places = map(padded, (scenes.azimuth, elevation, range_))
-        std = (unknown, unknown, unknown)
-        return Estimates(count, *places, padded(scenes.power), *std, scenes.noise_var.double())
+        rest = (padded(scenes.power), nan, nan, nan, scenes.noise_var.double())
+        return Estimates(count, *places, *rest, *unknown(count, nan.shape[1]))
 
 
 @pytest.fixture
