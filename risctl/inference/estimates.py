@@ -49,7 +49,8 @@ class Estimates:
         nan = torch.full((num_scenes, max_sources), torch.nan, dtype=torch.float64, device=device)
         count = torch.zeros(num_scenes, dtype=torch.int64, device=device)
         columns = [nan, nan.clone(), nan.clone(), torch.zeros_like(nan), *(nan.clone() for _ in range(3))]
-        return cls(count, *columns, nan.new_full((num_scenes,), torch.nan), *unknown(count, max_sources))
+        noise = nan.new_full((num_scenes,), torch.nan)
+        return cls(*[count, *columns, noise, *unknown(count, max_sources)])
 
     @classmethod
     def ranked(cls, points: Tensor, power: Tensor, std: Tensor, noise_var: Tensor) -> Estimates:
@@ -62,8 +63,8 @@ class Estimates:
         order = power.argsort(dim=1, descending=True)
         count = torch.full_like(noise_var, order.shape[1], dtype=torch.int64)
         columns = (*from_polar(points), power, *std.unbind(-1))
-        values = [count, *(x.gather(1, order) for x in columns), noise_var]  # in the order of the fields
-        return cls(*values, *unknown(count, order.shape[1]))
+        sorted_columns = [x.gather(1, order) for x in columns]  # in the order of the fields
+        return cls(*[count, *sorted_columns, noise_var, *unknown(count, order.shape[1])])
 
     def put(self, rows: Tensor, part: Estimates) -> None:
         """Write the estimates of `part` (at most K_max wide) into scenes `rows`, in place."""
