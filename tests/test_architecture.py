@@ -29,6 +29,7 @@ LAYERS = (
     "evaluation",
     "hpo",
     "plots",
+    "report",
     "runs",
     "api",
     "cli",

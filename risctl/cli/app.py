@@ -30,6 +30,7 @@ from risctl.cli.hpo import hpo
 from risctl.cli.locate import locate
 from risctl.cli.options import EndedError
 from risctl.cli.overfit import overfit
+from risctl.cli.report import report
 from risctl.cli.train import train
 from risctl.errors import RisctlError, StorageError, one_line
 from risctl.text import json_text, versioned
@@ -45,6 +46,7 @@ COMMANDS = {
     "calibrate": calibrate,
     "export": export,
     "check-alignment": check_alignment_command,
+    "report": report,
     "demo": demo,
     "bench": bench,
     "doctor": doctor,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -38,16 +39,21 @@ def check_alignment_command(
     common, target = split_target(common, target)
     prepared = runs.prepare_check(common.layers, target, common.machine)
     if common.dry_run:
-        return dry_run("check-alignment", prepared.config, prepared.needs(scenes), None)
-    found = runs.check_alignment(prepared, scenes, self_test, progress)
-    _show(found)
-    document = {"command": "check-alignment"} | found.document()
+        return dry_run(
+            "check-alignment",
+            prepared.config,
+            prepared.needs(scenes),
+            "runs/check-alignment/<utc-time>_<name>_<id>/",
+        )
+    run, found = runs.check_in_run(prepared, scenes, self_test, progress)
+    _show(run, found)
+    document = {"command": "check-alignment", "run": str(run)} | found.document()
     if found.failure is None:
         return document
     return Ending(document, CheckFailedError.exit_status, found.failure)
 
 
-def _show(found: Alignment) -> None:
+def _show(run: Path, found: Alignment) -> None:
     report, verdicts = found.report, found.verdicts
     show_table(f"Alignment of training and inference: {found.name}", COLUMNS, _rows(report))
     for name, value in found.fingerprints.items():
@@ -61,7 +67,7 @@ def _show(found: Alignment) -> None:
     if verdicts:
         headline += f"; {sum(v.caught for v in verdicts)} of {len(verdicts)} alterations noticed"
     again = "risctl eval" if verdicts else "risctl check-alignment --self-test"
-    closing("nothing is written (--json prints the document)", headline, again)
+    closing(run, headline, again)
 
 
 def _rows(report: Report) -> list[tuple[object, ...]]:

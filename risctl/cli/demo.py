@@ -74,7 +74,7 @@ def demo(
     training = runs.prepare_training(common.layers, machine=common.machine)
     if common.dry_run:
         return _dry_run(request, training, config)
-    with runs.demo_directory(request, config) as run:
+    with runs.reported(runs.demo_directory(request, config)) as run:
         return _demo(run, request, training, config)
 
 

@@ -135,10 +135,16 @@ def common_options(command: Callable[..., Document | Ending]) -> Callable[..., N
 
     With `--json` the document it returns is printed on stdout, and everything else it prints goes to stderr.
     An `Ending` is shown the same way, and then ends the command with its own status. An error that names an
-    argument of the engine is given the name of the flag.
+    argument of the engine is given the name of the flag. A command that takes a list of words of its own (it
+    declares `overrides`) has no settings.
     """
     own = list(inspect.signature(command, eval_str=True).parameters.values())[1:]
-    shared = list(inspect.signature(_shared_parameters, eval_str=True).parameters.values())
+    taken = {parameter.name for parameter in own}
+    shared = [
+        parameter
+        for parameter in inspect.signature(_shared_parameters, eval_str=True).parameters.values()
+        if parameter.name not in taken
+    ]
     names = {parameter.name for parameter in shared}
     parameters = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in own + shared]
 

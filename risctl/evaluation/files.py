@@ -103,6 +103,13 @@ def write_sweep(directory: Path, sweep: Sweep) -> list[Path]:
     return paths
 
 
+def read_sweep(path: Path) -> Sweep:
+    """Read the JSON of a sweep; `DamagedFileError` or `StorageError` as with `read_point`."""
+    with storage_errors(path):
+        content = path.read_bytes()
+    return parse_record(Sweep, content, path, "figures of a sweep")
+
+
 def sweep_stem(key: str) -> str:
     """File name of a sweep without its suffix: `sweep_num_snapshots`."""
     return "sweep_" + key.partition(".")[2].replace(".", "_")

@@ -17,7 +17,7 @@ from risctl.plots.style import (
     log_scale,
     new_figure,
     number,
-    style_of,
+    styles_of,
 )
 
 if TYPE_CHECKING:
@@ -46,8 +46,7 @@ def rmse_figure(results: Results) -> Figure:
         dress(axes, "SNR (dB)" if axes in panels[-1] else "", label)
     title = "Error of matched sources against the Cramér–Rao bound (all source counts)"
     figure.suptitle(title, fontsize=11)
-    styles = [style_of(i) for i in range(len(results.estimators))]
-    handles = [Line2D([], [], color=c, marker=m, markersize=5) for c, m in styles]
+    handles = [Line2D([], [], color=c, marker=m, markersize=5) for c, m in styles_of(results.estimators)]
     handles.append(Line2D([], [], color=FAINT, linestyle=DASHED))
     handles += [Line2D([], [], **REFERENCE) for _ in results.references]
     references = [f"{r.name}: an oracle, given the truth" for r in results.references]
@@ -63,8 +62,7 @@ def _draw_errors(axes: Axes, results: Results, name: str) -> None:
         stats = [getattr(results.cell(estimator, value), name) for value in snr]
         return [getattr(s, figure) or float("nan") for s in stats]  # zero has no place on the scale
 
-    for i, estimator in enumerate(results.estimators):
-        colour, marker = style_of(i)
+    for estimator, (colour, marker) in zip(results.estimators, styles_of(results.estimators), strict=True):
         axes.plot(snr, line(estimator, "bound"), color=colour, linestyle=DASHED, linewidth=1.1)
         axes.plot(snr, line(estimator, "rmse"), color=colour, marker=marker, markersize=5, linewidth=1.5)
     log_scale(axes)
@@ -94,7 +92,7 @@ def rates_figure(results: Results) -> Figure:
     for row, (share, label) in enumerate((("recall", above), ("count_accuracy", below))):
         for axes, estimator in zip(panels[row], results.estimators, strict=True):
             for i, count in enumerate(counts):
-                colour = colormaps["viridis"](0.05 + 0.82 * i / max(len(counts) - 1, 1))
+                colour = colormaps["viridis"](0.2 + 0.7 * i / max(len(counts) - 1, 1))
                 shares = [getattr(results.cell(estimator, value, count), share) for value in snr]
                 values, low, high = (
                     [number(getattr(s, k)) for s in shares] for k in ("value", "low", "high")

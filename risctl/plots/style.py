@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from risctl.data.atomic import write_atomically
+from risctl.registry import estimator_names
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
@@ -48,9 +50,15 @@ def dress(axes: Axes, xlabel: str, ylabel: str, title: str = "") -> None:
         axes.spines[side].set_visible(False)
 
 
-def style_of(index: int) -> tuple[str, str]:
-    """Colour and marker of the estimator at that place."""
-    return COLOURS[index % len(COLOURS)], MARKERS[index % len(MARKERS)]
+def styles_of(names: Sequence[str]) -> list[tuple[str, str]]:
+    """Colour and marker of each estimator: the registry's have their own in every picture.
+
+    Others (another model, another program's answers) take what the registry leaves, in the order given.
+    """
+    registered = estimator_names()
+    free = count(len(registered))
+    places = [registered.index(name) if name in registered else next(free) for name in names]
+    return [(COLOURS[place % len(COLOURS)], MARKERS[place % len(MARKERS)]) for place in places]
 
 
 def number(value: float | None) -> float:

@@ -9,7 +9,7 @@ import numpy as np
 
 from risctl.evaluation.results import Cell, Interval
 from risctl.evaluation.sweep import HOLDS, Sweep, SweepPoint, value_text
-from risctl.plots.style import FAINT, INK, dress, legend_below, log_scale, new_figure, number, style_of
+from risctl.plots.style import FAINT, INK, dress, legend_below, log_scale, new_figure, number, styles_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -77,8 +77,7 @@ def sweep_figure(sweep: Sweep) -> Figure:
     scenes = min(point.scenes for point in sweep.points)
     title = f"{sweep.key}: {scenes} scenes a value{bins}, K {known}; with 95 % intervals"
     figure.suptitle(title, fontsize=11)
-    styles = [style_of(i) for i in range(len(sweep.estimators))]
-    handles = [Line2D([], [], color=c, marker=m, markersize=5) for c, m in styles]
+    handles = [Line2D([], [], color=c, marker=m, markersize=5) for c, m in styles_of(sweep.estimators)]
     hollow = Line2D([], [], color=FAINT, marker="o", markersize=5, markerfacecolor="white", linestyle="")
     labels = [*sweep.estimators, f"recall below {100 * HOLDS:g} % of its best"]
     legend_below(figure, [*handles, hollow], labels)
@@ -96,7 +95,7 @@ def is_number(values: Sequence[bool | int | float | str]) -> bool:
 
 
 def _draw_line(axes: Axes, sweep: Sweep, index: int, read: Reading) -> None:
-    name, (colour, marker) = sweep.estimators[index], style_of(index)
+    name, (colour, marker) = sweep.estimators[index], styles_of(sweep.estimators)[index]
     values = [point.value for point in sweep.points]
     figures = [read(point, point.cell(name)) for point in sweep.points]
     middle, low, high = ([number(getattr(f, k)) for f in figures] for k in ("value", "low", "high"))

@@ -1,6 +1,7 @@
 from .alignment import Alignment as Alignment
 from .alignment import PreparedCheck as PreparedCheck
 from .alignment import check_alignment as check_alignment
+from .alignment import check_in_run as check_in_run
 from .alignment import prepare_check as prepare_check
 from .below import BEST as BEST
 from .below import ELSEWHERE as ELSEWHERE
@@ -16,9 +17,11 @@ from .below import TrialEpoch as TrialEpoch
 from .below import TrialRetried as TrialRetried
 from .below import TrialStarted as TrialStarted
 from .below import direction as direction
+from .below import evaluation_tables as evaluation_tables
 from .below import headline as headline
 from .below import parse_sweeps as parse_sweeps
 from .below import setting as setting
+from .below import summary_table as summary_table
 from .below import sweep_headline as sweep_headline
 from .below import sweep_table as sweep_table
 from .below import toml_value as toml_value
@@ -39,7 +42,6 @@ from .evaluation import Evaluated as Evaluated
 from .evaluation import EvaluationRequest as EvaluationRequest
 from .evaluation import evaluate as evaluate
 from .evaluation import evaluate_into as evaluate_into
-from .evaluation import evaluation_tables as evaluation_tables
 from .evaluation import open_source as open_source
 from .evaluation import parse_answers as parse_answers
 from .evaluation import parse_estimators as parse_estimators
@@ -59,8 +61,12 @@ from .machine import hardware as hardware
 from .machine import resolve_device as resolve_device
 from .machine import start as start
 from .models import load_model as load_model
+from .names import REPORT_FILE as REPORT_FILE
 from .needs import Needs as Needs
 from .needs import needs_of_dataset as needs_of_dataset
+from .report import reported as reported
+from .report import write_report as write_report
+from .report import write_reports as write_reports
 from .scenes import generate as generate
 from .search import GateNotPassedError as GateNotPassedError
 from .search import PreparedSearch as PreparedSearch

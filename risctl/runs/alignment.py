@@ -14,13 +14,16 @@ from risctl.evaluation.alignment import MutantResult, Report, count_mutants, sel
 from risctl.evaluation.alignment import check_alignment as check_subject
 from risctl.model.load import LoadedModel, load_checkpoint
 from risctl.model.network import build_network
+from risctl.runs.directory import RunDirectory
+from risctl.runs.documents import write_json
 from risctl.runs.machine import start
 from risctl.runs.models import alignment_subject, config_over_model
+from risctl.runs.names import ALIGNMENT_FILE, RESULTS_FILE
 from risctl.runs.needs import PROCESS_BYTES, Needs
 from risctl.runs.progress import Progress, silent
-from risctl.text import Document
-
-RESULTS = "results.json"
+from risctl.runs.provenance import provenance
+from risctl.runs.report import reported
+from risctl.text import Document, versioned
 
 
 @dataclass(frozen=True)
@@ -119,6 +122,22 @@ def check_alignment(
     return Alignment(prepared.name, names, report, verdicts)
 
 
+def check_in_run(
+    prepared: PreparedCheck, scenes: int = 8, mutants: bool = False, progress: Progress = silent
+) -> tuple[Path, Alignment]:
+    """Make the check in a new run directory, with `alignment.json` and a report; see `check_alignment`."""
+    config = prepared.config
+    record = provenance(prepared.device, 1, {"data.seed": config.data.seed}, None)
+    with reported(
+        RunDirectory.create("check-alignment", "model" if prepared.loaded else "fresh", config, record)
+    ) as run:
+        found = check_alignment(prepared, scenes, mutants, progress)
+        write_json(run.path / ALIGNMENT_FILE, versioned(found.document()))
+        if found.failure is not None:
+            run.end("failed", CheckFailedError.exit_status, found.failure)
+    return run.path, found
+
+
 def fingerprints(prepared: PreparedCheck) -> dict[str, str]:
     """The covariance fingerprints of configuration, checkpoint and results, which must be one.
 
@@ -139,7 +158,7 @@ def fingerprints(prepared: PreparedCheck) -> dict[str, str]:
 def _results_of(run: Path) -> list[tuple[Path, str]]:
     """Fingerprints in the result files of a run directory."""
     found = []
-    for path in sorted(run.rglob(RESULTS)) if run.is_dir() else ():
+    for path in sorted(run.rglob(RESULTS_FILE)) if run.is_dir() else ():
         try:
             document: Any = json.loads(path.read_text(encoding="utf-8"))
         except ValueError as error:

@@ -7,6 +7,8 @@ from risctl.evaluation import headline as headline
 from risctl.evaluation import sweep_headline as sweep_headline
 from risctl.evaluation import sweep_table as sweep_table
 from risctl.evaluation.axes import parse_sweeps as parse_sweeps
+from risctl.evaluation.summary import evaluation_tables as evaluation_tables
+from risctl.evaluation.summary import summary_table as summary_table
 from risctl.hpo import TrialEnded as TrialEnded
 from risctl.hpo import TrialEpoch as TrialEpoch
 from risctl.hpo import TrialRetried as TrialRetried

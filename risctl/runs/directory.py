@@ -13,10 +13,10 @@ from risctl.config import Config
 from risctl.data import write_atomically
 from risctl.errors import RisctlError, StorageError, one_line
 from risctl.runs.documents import read_document, write_json
+from risctl.runs.names import CONFIG, PROVENANCE, STATUS
 from risctl.text import Document, versioned
 
 RUNS = Path("runs")
-CONFIG, PROVENANCE, STATUS = "config.json", "provenance.json", "status.json"
 PROGRESS = ("epochs", "steps", "finished", "trials", "best_value")
 SIGNAL_STATUS = 128  # plus the signal's number: exit status of a run that a signal stopped
 Ending: TypeAlias = tuple[str, int, str | None]  # state, exit status, message
@@ -73,6 +73,11 @@ class RunDirectory:
             raise StorageError(one_line(f"{path}: cannot make the run directory: {error.strerror}")) from None
         run.path = path
         return run
+
+    @property
+    def state(self) -> str:
+        """How the run ends or has ended: `done`, `failed` or `interrupted`."""
+        return self._ending[0]
 
     def resume(self, provenance: Document) -> None:
         """Resume an earlier run, once its lock is held; this process's provenance joins the earlier ones."""

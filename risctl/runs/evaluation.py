@@ -14,16 +14,7 @@ from risctl.errors import InputError, require_range
 from risctl.evaluation import (
     Evaluation,
     ExternalEstimator,
-    Results,
-    TextTable,
-    accuracy_table,
-    closeness_table,
-    count_table,
-    detection_table,
-    median_table,
     read_answers,
-    reference_table,
-    timing_table,
     write_evaluation,
 )
 from risctl.evaluation import evaluate as run_estimators
@@ -47,14 +38,15 @@ from risctl.runs.models import (
     spot_check_estimator,
     with_model,
 )
+from risctl.runs.names import EVAL_FOLDER
 from risctl.runs.needs import PROCESS_BYTES, Needs
 from risctl.runs.progress import Progress, silent
 from risctl.runs.provenance import provenance
+from risctl.runs.report import reported
 from risctl.text import Document
 
 ROWS_BYTES = 1_500  # of one estimator and scene in CSV, measured, rounded up
 FIGURES_BYTES = 1_500_000  # tables and pictures of a run
-FOLDER = "eval"  # of the figures in the run directory
 
 
 @dataclass(frozen=True)
@@ -213,7 +205,7 @@ def evaluate(request: EvaluationRequest, progress: Progress = silent) -> Evaluat
     """
     use_threads(1)
     config, source = open_source(request, request.resolve())
-    with make_run_directory(request, config, source) as run:
+    with reported(make_run_directory(request, config, source), request.plots) as run:
         evaluation, files = evaluate_into(run.path, request, config, source, progress)
     return Evaluated(run.path, evaluation, files)
 
@@ -223,7 +215,7 @@ def evaluate_into(
 ) -> tuple[Evaluation, list[Path]]:
     """Evaluate; write figures and pictures into the directory `eval` of `run`; return both."""
     evaluation = evaluate_source(request, config, source, progress)
-    directory = run / FOLDER
+    directory = run / EVAL_FOLDER
     directory.mkdir()
     files = write_evaluation(directory, evaluation)
     if request.plots:
@@ -328,12 +320,6 @@ def _other_model(path: str, config: Config, device: str, first: Any) -> Estimato
     estimator = build_estimator(LEARNED, config.physics, config.covariance, config.inference, device, loaded)
     spot_check_estimator(estimator, loaded.network, config, first)
     return estimator
-
-
-def evaluation_tables(results: Results) -> list[TextTable]:
-    """The tables of an evaluation: detection, errors and bounds, counts, close sources, oracles, time."""
-    tables = (detection_table, accuracy_table, median_table, count_table, closeness_table, reference_table)
-    return [table(results) for table in (*tables, timing_table)]
 
 
 def parse_estimators(text: str) -> tuple[str, ...]:

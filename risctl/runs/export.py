@@ -11,8 +11,8 @@ from risctl.errors import InputError
 from risctl.model.checkpoint import BEST, CHECKPOINTS, Checkpoint, export_checkpoint, read_checkpoint
 from risctl.model.fusion import FUSION, fusion_path
 from risctl.model.load import checkpoint_path, load_checkpoint
-from risctl.runs.directory import CONFIG, PROVENANCE, STATUS
 from risctl.runs.documents import write_json
+from risctl.runs.names import CONFIG, PROVENANCE, STATUS
 from risctl.runs.records import METRICS, STEP
 from risctl.runs.training import CURVES
 

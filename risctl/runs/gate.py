@@ -13,6 +13,7 @@ from risctl.errors import CheckFailedError, DamagedFileError, DivergedError, Inp
 from risctl.losses import main_weights
 from risctl.runs.directory import RUNS
 from risctl.runs.documents import read_document, write_json
+from risctl.runs.names import VERDICT_FILE
 from risctl.runs.records import METRICS, STEP, of_kind, read_metrics, recorded_outcome
 from risctl.runs.training import (
     Announce,
@@ -30,7 +31,6 @@ READY_BELOW, BROKEN_ABOVE = 0.5, 1.0
 MAX_EPOCHS = 30
 GATE_SCENES = 512
 LARGEST_RISE = 5.0  # of the validation loss over the lowest before it: more is an explosion
-VERDICT_FILE = "overfit.json"
 PRESET = "overfit"
 
 Verdict = Literal["ready", "debug", "broken"]
@@ -161,6 +161,7 @@ def gate_document(gate: Gate, config: Config, outcome: Outcome, failure: str | N
         "reason": failure,
         "is_gate": not differs,
         "departures": differs,
+        "ready_below": READY_BELOW,
         "checks": [asdict(check) for check in gate.checks],
         "scenes": config.data.train_scenes,
         "epochs": outcome.epochs,

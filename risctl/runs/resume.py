@@ -13,8 +13,8 @@ from risctl.config.toml import toml_value
 from risctl.data import SceneSource
 from risctl.errors import DamagedFileError, InputError
 from risctl.model.checkpoint import BEST, CHECKPOINTS, LAST, read_checkpoint
-from risctl.runs.directory import CONFIG, PROVENANCE, STATUS
 from risctl.runs.documents import read_document
+from risctl.runs.names import CONFIG, PROVENANCE, STATUS
 from risctl.runs.scenes import Sources
 from risctl.text import Document
 from risctl.training import changed_keys

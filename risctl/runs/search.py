@@ -27,13 +27,15 @@ from risctl.hpo import (
 )
 from risctl.hpo.timing import TrialTime, time_trial
 from risctl.model.network import build_network
-from risctl.runs.directory import CONFIG, PROVENANCE, STATUS, RunDirectory
+from risctl.runs.directory import RunDirectory
 from risctl.runs.documents import read_document, write_json
 from risctl.runs.gate import passed_gate
 from risctl.runs.machine import resolve_device, use_threads
+from risctl.runs.names import CONFIG, PROVENANCE, STATUS
 from risctl.runs.needs import CHECKPOINTS, FLOAT_BYTES, STORED_COPIES, Needs, needs_of_training
 from risctl.runs.provenance import provenance
 from risctl.runs.records import METRICS, EventsFile
+from risctl.runs.report import reported
 from risctl.runs.scenes import stream_sources
 from risctl.runs.search_report import COMMAND, Searched, report
 from risctl.runs.training import Announce, PreparedTraining
@@ -336,10 +338,10 @@ def _open_run(prepared: PreparedSearch, announce: Announce | None) -> Iterator[t
     """Open the directory, new or that of the resumed run; yield it and this process's provenance."""
     record = _provenance(prepared.plan)
     if prepared.resumed is not None:
-        with RunDirectory(prepared.resumed, COMMAND) as run:
+        with reported(RunDirectory(prepared.resumed, COMMAND)) as run:
             yield run, record
         return
-    with RunDirectory.create(COMMAND, prepared.name, prepared.config, record) as run:
+    with reported(RunDirectory.create(COMMAND, prepared.name, prepared.config, record)) as run:
         if announce is not None:
             announce(run.path)
         yield run, record

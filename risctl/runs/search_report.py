@@ -25,10 +25,10 @@ from risctl.hpo.verdict import Verdict, judge_search, spread
 from risctl.plots.search import draw_search
 from risctl.runs.directory import SIGNAL_STATUS
 from risctl.runs.documents import write_json
+from risctl.runs.names import SEARCH_FILE
 from risctl.text import Document, versioned
 
 COMMAND = "hpo"
-SEARCH_FILE = "search.json"
 
 
 @dataclass(frozen=True)

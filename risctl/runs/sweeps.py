@@ -29,9 +29,8 @@ from risctl.evaluation.files import parse_record
 from risctl.evaluation.results import Record
 from risctl.plots import save_figure, sweep_figure
 from risctl.registry import estimator_names
-from risctl.runs.directory import CONFIG, RunDirectory
+from risctl.runs.directory import RunDirectory
 from risctl.runs.evaluation import (
-    FOLDER,
     EvaluationRequest,
     evaluate_source,
     make_run_directory,
@@ -40,11 +39,13 @@ from risctl.runs.evaluation import (
 )
 from risctl.runs.machine import use_threads
 from risctl.runs.models import model_record
+from risctl.runs.names import CONFIG, EVAL_FOLDER
 from risctl.runs.needs import Needs
 from risctl.runs.progress import Progress, silent
+from risctl.runs.report import reported
 from risctl.text import Document, json_text
 
-REQUEST = Path(FOLDER) / "request.json"  # what was asked for, to resume from
+REQUEST = Path(EVAL_FOLDER) / "request.json"  # what was asked for, to resume from
 POINT_BYTES = 120_000  # figures of one estimator at one value
 SWEEP_BYTES = 1_000_000  # table and picture of a sweep
 Configs = dict[Axis, tuple[Config, ...]]  # of every value of every axis
@@ -133,10 +134,10 @@ def sweep(
     """
     use_threads(1)
     configs = plan_sweeps(request)
-    with _run_directory(request, resume) as run:
+    with reported(_run_directory(request, resume), request.plots) as run:
         if announce is not None:
             announce(run.path)
-        folder = run.path / FOLDER
+        folder = run.path / EVAL_FOLDER
         folder.mkdir(exist_ok=True)
         done = [
             _run_sweep(folder, request, axis, at, progress, reused or (lambda label: None))

@@ -21,6 +21,7 @@ from risctl.runs.models import spot_check_network
 from risctl.runs.needs import Needs, needs_of_training
 from risctl.runs.provenance import provenance
 from risctl.runs.records import EPOCH, METRICS, STEP, MetricsFile, Record, of_kind, read_metrics
+from risctl.runs.report import reported
 from risctl.runs.resume import (
     FORKED_FROM,
     FORKED_STATE,
@@ -317,11 +318,11 @@ def open_run(
     seeds = {"data.seed": config.data.seed, "training.seed": config.training.seed}
     record = provenance(prepared.device, prepared.threads, seeds, prepared.sources.record())
     if earlier is not None and not prepared.fork:
-        with RunDirectory(earlier.path, earlier.command) as run:
+        with reported(RunDirectory(earlier.path, earlier.command)) as run:
             yield run, record
         return
     files = {} if earlier is None else _forked_state(earlier, record)
-    with RunDirectory.create(prepared.command, prepared.name, config, record, files) as run:
+    with reported(RunDirectory.create(prepared.command, prepared.name, config, record, files)) as run:
         if announce is not None:
             announce(run.path)
         yield run, record

@@ -12,7 +12,7 @@ from risctl.config import load_config
 from risctl.config.layers import Layers
 from risctl.data import write_dataset
 from risctl.plots.style import new_figure
-from risctl.runs.directory import STATUS
+from risctl.runs.names import STATUS
 from risctl.training import Event, Listener
 
 SURFACE = (
@@ -95,5 +95,6 @@ def status_of(run: str | Path) -> dict[str, Any]:
 
 
 def without_curves(patch: pytest.MonkeyPatch) -> None:
-    """Leave the curves empty: drawing them takes longer than a tiny training."""
+    """Leave the curves empty and the report out: they take longer than a tiny training."""
     patch.setattr("risctl.runs.training.curves_figure", lambda *_: new_figure(1, 1))
+    patch.setattr("risctl.runs.report.write_report", lambda run: run)

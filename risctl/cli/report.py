@@ -1,0 +1,36 @@
+"""`risctl report`: one page about one or several runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from risctl import runs
+from risctl.cli.console import closing, say
+from risctl.cli.options import Common, common_options
+from risctl.text import Document, readable_bytes
+
+
+@common_options
+def report(
+    common: Common,
+    overrides: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Directories of runs.")],
+    out: Annotated[
+        Path | None,
+        typer.Option(help="HTML file to write; absent: report.html in the run, or beside several."),
+    ] = None,
+) -> Document:
+    """Write one self-contained HTML page about a run, or about several side by side."""
+    beside = overrides[0] if len(overrides) == 1 else Path()
+    path = out or beside / runs.REPORT_FILE
+    if common.dry_run:
+        say(f"would write {path}")
+        return {"command": "report", "dry_run": True, "out": str(path)}
+    runs.write_reports(overrides, path)
+    size = path.stat().st_size
+    closing(
+        path, f"{len(overrides)} runs, {readable_bytes(size)}, nothing else needed to open it", "risctl runs"
+    )
+    return {"command": "report", "out": str(path), "runs": [str(run) for run in overrides], "bytes": size}
