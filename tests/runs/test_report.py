@@ -53,6 +53,12 @@ def checked(path: Path) -> Wellformed:
     return parser
 
 
+@pytest.fixture(autouse=True)
+def own_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Replace the fixture that leaves reports out."""
+    monkeypatch.chdir(tmp_path)
+
+
 @pytest.fixture(scope="module")
 def evaluated(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
@@ -125,7 +131,8 @@ def test_a_directory_without_a_result_is_refused(tmp_path: Path) -> None:
 
 PROBE = """<script>
 window.addEventListener("load", () => {
-  for (const image of document.images) if (!image.naturalWidth) console.error("picture missing: " + image.alt);
+  for (const image of document.images)
+    if (!image.naturalWidth) console.error("picture missing: " + image.alt);
   for (const head of document.querySelectorAll("th button")) head.click();
   document.title = "pictures " + (document.images.length + document.querySelectorAll("figure svg").length);
 });
@@ -152,9 +159,6 @@ def test_a_browser_finds_no_fault(evaluated: Path, width: int, dark: bool) -> No
     document, console = browse(page, width, dark)
     assert console == ""
     assert "<title>pictures 4</title>" in document
-    page.write_text(
-        text.replace("data:image/png;base64,", "data:image/png;base64,AAAA").replace(
-            "</body>", PROBE + "</body>"
-        )
-    )
+    broken = text.replace("data:image/png;base64,", "data:image/png;base64,AAAA")
+    page.write_text(broken.replace("</body>", PROBE + "</body>"), encoding="utf-8")
     assert "picture missing" in browse(page, width, dark)[1], "the probe notices a broken picture"
