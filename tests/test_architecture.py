@@ -35,7 +35,13 @@ LAYERS = (
     "cli",
 )
 FORBIDDEN_PAIRS = {("covariance", "data"), ("inference", "training"), ("inference", "data")}
-OWNERS = {"typer": {"cli"}, "rich": {"cli"}, "optuna": {"hpo"}, "matplotlib": {"plots"}}
+OWNERS = {
+    "typer": {"cli"},
+    "rich": {"cli"},
+    "optuna": {"hpo"},
+    "matplotlib": {"plots"},
+    "jinja2": {"report"},
+}
 HEAVY = ("torch", "numpy", "scipy", "optuna", "matplotlib")
 MAX_LINES = 450
 MAX_FUNCTION_LINES = 60

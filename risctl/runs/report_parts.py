@@ -18,8 +18,8 @@ from risctl.losses import main_weights
 from risctl.plots import rates_figure, rmse_figure, sweep_figure
 from risctl.plots.curves import Curves, curves_figure
 from risctl.plots.search import history_figure, importance_figure
+from risctl.plots.svg import png_of, svg_of
 from risctl.report import Check, Picture
-from risctl.report.svg import png_of, svg_of
 from risctl.runs.documents import read_document
 from risctl.runs.names import ALIGNMENT_FILE, CONFIG, EVAL_FOLDER, RESULTS_FILE, SEARCH_FILE, VERDICT_FILE
 from risctl.runs.records import EPOCH, METRICS, STEP, of_kind, read_metrics
