@@ -88,8 +88,8 @@ def locate(
     if arrays["y"].ndim == 2:
         arrays["y"] = arrays["y"][None]
     data = check_measurements(arrays, chosen.config.physics.num_elements, "measurements")
-    estimates = runs.locate_measurements(chosen, data, num_sources, batch)
-    return Located.from_estimates(chosen.name, estimates, chosen.reason)
+    found = runs.locate_measurements(chosen, data, num_sources, batch)
+    return Located.from_estimates(chosen.name, found.estimates, chosen.reason)
 
 
 def load_model(path: str | Path | None = None, device: str = "cpu") -> LoadedModel:

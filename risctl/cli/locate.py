@@ -65,9 +65,9 @@ def locate(
         say(f"estimator {chosen.name}: {chosen.reason}")
     if common.dry_run:
         return dry_run("locate", chosen.config, chosen.needs(file), out)
-    estimates = runs.locate_file(chosen, file, num_sources, batch, progress)
+    found = runs.locate_file(chosen, file, num_sources, batch, progress)
     say(runs.describe_surface(chosen.config.physics))
-    document = {"estimator": chosen.name, "scenes": runs.describe(estimates)}
+    document = {"estimator": chosen.name, "scenes": runs.describe(found.estimates)}
     if out is not None:
         runs.write_json(out, versioned(document))
     by = f"--model {shlex.quote(model)}" if model else f"--estimator {chosen.name}"

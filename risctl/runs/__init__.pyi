@@ -52,6 +52,7 @@ from .gate import overfit as overfit
 from .gate import passed_gate as passed_gate
 from .gate import prepare_overfit as prepare_overfit
 from .locate import Chosen as Chosen
+from .locate import Found as Found
 from .locate import choose_estimator as choose_estimator
 from .locate import describe as describe
 from .locate import describe_surface as describe_surface

@@ -45,7 +45,7 @@ def locate_example(
     scenes = measured_scenes(source)
     file, config = directory / "measurements.npz", chosen.config
     write_measurements(file, scenes.y, scenes.H, scenes.codes)
-    estimates = locate_file(chosen, file, None, batch, progress)
+    estimates = locate_file(chosen, file, None, batch, progress).estimates
     truth = truth_of(scenes, 0, config.physics)
     rows = score(truth, answers_of(estimates), config.physics, config.evaluation).sources
     return LocatedExample(file, estimates, rows)

@@ -13,7 +13,10 @@ from risctl.config.layers import Layers
 from risctl.data import Measurements, read_measurements
 from risctl.errors import InputError, MeasurementError
 from risctl.inference import Estimates, Estimator, build_estimator
+from risctl.inference.goodness import Fit, combine, goodness_of_fit
+from risctl.inference.observation import Observation
 from risctl.model.load import LoadedModel, load_checkpoint
+from risctl.physics.geometry import ArrayGeometry, FieldOfView
 from risctl.registry import estimator_names
 from risctl.runs.models import (
     LEARNED,
@@ -62,6 +65,14 @@ class Chosen:
         return Needs(memory_bytes=PROCESS_BYTES + 8 * size)
 
 
+@dataclass(frozen=True)
+class Found:
+    """The sources of all scenes, and how well they explain the measurements."""
+
+    estimates: Estimates
+    fit: Fit
+
+
 def choose_estimator(
     layers: Layers, estimator: str | None = None, model: str | Path | None = None, device: str = "cpu"
 ) -> Chosen:
@@ -108,7 +119,7 @@ def locate_file(
     num_sources: int | None = None,
     batch: int = 64,
     progress: Progress = silent,
-) -> Estimates:
+) -> Found:
     """Estimate the sources of every scene of a measurement file (`risctl.data.read_measurements`)."""
     data = read_measurements(file, num_elements=chosen.config.physics.num_elements)
     return locate_measurements(chosen, data, num_sources, batch, progress, file)
@@ -121,8 +132,8 @@ def locate_measurements(
     batch: int = 64,
     progress: Progress = silent,
     where: str | Path = "measurements",
-) -> Estimates:
-    """Estimate the sources of every scene.
+) -> Found:
+    """Estimate the sources of every scene, and test whether they explain it.
 
     Units of y, H and codes cancel: every scene is normalised, and powers are given back in its unit. With a
     trained model the first batch must come out as in its training.
@@ -142,7 +153,9 @@ def locate_measurements(
     _check_count(num_sources, chosen, data, where)
     data, power_unit, noise_unit = normalised(data)
     estimator, total, device = chosen.build(), len(data), chosen.device
-    parts = []
+    physics = chosen.config.physics
+    surface, view = ArrayGeometry.from_config(physics, device), FieldOfView.from_config(physics)
+    parts, scores = [], []
     with progress("scenes") as update:
         for start in range(0, total, batch):
             rows = slice(start, start + batch)
@@ -152,10 +165,12 @@ def locate_measurements(
                 if start == 0 and chosen.model is not None:
                     spot_check_estimator(estimator, chosen.model.network, chosen.config, part)
                 parts.append(estimator(part.y, part.H, part.codes, known))
+                obs = Observation.build(part.y, part.H, part.codes)
+                scores.append(goodness_of_fit(obs, parts[-1], surface, view))
             update(min(start + batch, total), total)
     found = Estimates.concatenate(parts)
     power, noise_var = found.power.cpu() * power_unit[:, None], found.noise_var.cpu() * noise_unit
-    return replace(found, power=power.to(device), noise_var=noise_var.to(device))
+    return Found(replace(found, power=power.to(device), noise_var=noise_var.to(device)), combine(scores))
 
 
 def normalised(data: Measurements) -> tuple[Measurements, Tensor, Tensor]:

@@ -32,9 +32,8 @@ def file(scenes: Any) -> Path:
 def _locate(
     file: Path, estimator: str | None = "music", num_sources: int | None = None, batch: int = 64
 ) -> Any:
-    return runs.describe(
-        runs.locate_file(runs.choose_estimator(Layers(), estimator), file, num_sources, batch)
-    )
+    chosen = runs.choose_estimator(Layers(), estimator)
+    return runs.describe(runs.locate_file(chosen, file, num_sources, batch).estimates)
 
 
 @pytest.mark.parametrize("estimator", ["nomp", "music", "sbl"])

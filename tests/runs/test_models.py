@@ -69,7 +69,7 @@ def test_answers_with_a_model_are_those_of_the_learned_estimator(model: str) -> 
     file = _measurements(load_config(None, Path(model) / "config.json").physics)
     chosen = runs.choose_estimator(Layers(), model=model)
     assert chosen.name == "learned"
-    estimates = runs.locate_file(chosen, file)
+    estimates = runs.locate_file(chosen, file).estimates
     assert len(estimates.num_sources) == 3
     assert torch.isfinite(estimates.azimuth[:, 0]).all()
     assert runs.choose_estimator(Layers(), "music", model).name == "music"
@@ -129,7 +129,7 @@ def test_the_shipped_model_answers_where_none_is_named() -> None:
     assert config.model == load_config("reference", None).model
     chosen = runs.choose_estimator(Layers())
     assert chosen.name == "learned"
-    assert len(runs.describe(runs.locate_file(chosen, _measurements(config.physics)))) == 3
+    assert len(runs.describe(runs.locate_file(chosen, _measurements(config.physics)).estimates)) == 3
 
 
 def test_on_another_surface_the_shipped_model_is_left_out_and_says_so() -> None:

@@ -1,0 +1,188 @@
+"""Goodness of fit: do the measurements come from the fitted sources plus white noise of any level?
+
+With ``Phi_l A`` fitted, the residual ``r_l = P_l y_l`` (P_l the projector off the columns of ``Phi_l A``)
+does not depend on the symbols. Under the model it is white in what is left, and after the directions in which the
+positions can still move are taken out, too, ``r / |r|`` is uniform on a sphere whatever the noise level. Four
+departures are looked for, each by the locally most powerful statistic for it, a quadratic form
+``T = r^T A r / r^T r`` (the last apart):
+
+* gains: the elements have gains ``1 + delta``, so that the residual holds ``Z delta`` with
+  ``Z_l = P_l Phi_l diag(A x_l)``; ``A = Z Z^T``. A surface with errors, a wrong order, sign or wavelength.
+* energy: the residual is strong in the snapshots in which the fitted sources are, ``A = diag(|A x_l|^2)``.
+* static: one and the same vector is added to all snapshots; ``A = Z Z^T`` with ``Z_l = P_l``.
+* snapshots: residuals of different variance in different snapshots (Bartlett, Proc. R. Soc. A 160, 1937): a
+  source that is not in the model, interference, snapshots that failed.
+
+The p-values of the tests of a scene are combined by Tippett's rule, those of the scenes of a file, which
+share their hardware, by Fisher's and with a test for one delta that is common to them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from risctl.inference.estimates import Estimates
+from risctl.inference.observation import Observation
+from risctl.inference.score_tests import (
+    energy_test,
+    gain_test,
+    gamma_tail,
+    residual,
+    snapshots_test,
+    static_test,
+    trace,
+)
+from risctl.physics.geometry import ArrayGeometry, FieldOfView
+from risctl.physics.polar import to_polar
+
+LEVEL = 0.01  # p-value below which a scene or a file is marked
+EDGE = 1e-3  # relative distance from a limit of the field of view within which an estimate is at it
+TOLERANCE = 0.02  # relative error of the mean of -2 log p that is not held against a file
+LEAST = 1e-12  # p-values below it are not told apart
+
+
+@dataclass(frozen=True)
+class Fit:
+    """How well the model fits B scenes, and what is to be said of their sources.
+
+    Attributes:
+        misfit_p: p-value of each scene, float64 [B]; NaN where nothing is left to test.
+        file_p: p-value of all scenes together, which share their hardware; NaN as above.
+        count_at_maximum: scenes with as many sources as can be found, bool [B].
+        at_edge: sources on the edge of the field of view in any coordinate, bool [B, K_max].
+    """
+
+    misfit_p: Tensor
+    file_p: float
+    count_at_maximum: Tensor
+    at_edge: Tensor
+
+    @property
+    def misfit(self) -> Tensor:
+        """Scenes that the model does not fit, bool [B]."""
+        return self.misfit_p < LEVEL
+
+    @property
+    def file_misfit(self) -> bool:
+        """Whether the model does not fit the file."""
+        return self.file_p < LEVEL
+
+    def scene_flags(self) -> list[list[str]]:
+        """Names of the flags of every scene."""
+        named = {"misfit": self.misfit.tolist(), "count_at_maximum": self.count_at_maximum.tolist()}
+        return [[name for name, set_ in named.items() if set_[i]] for i in range(len(self.misfit_p))]
+
+    def source_flags(self) -> list[list[list[str]]]:
+        """Names of the flags of every source, K_max lists a scene."""
+        return [[["at_edge"] if edge else [] for edge in scene] for scene in self.at_edge.tolist()]
+
+
+@dataclass(frozen=True)
+class Scores:
+    """The tests of B scenes, and what of them adds up over the scenes of a file.
+
+    Attributes:
+        misfit_p: [B]. count_at_maximum: [B]. at_edge: [B, K_max]; as in :class:`Fit`.
+        gains: score of element gains common to all scenes, real and imaginary parts [2 N].
+        information: its covariance under the model [2 N, 2 N].
+    """
+
+    misfit_p: Tensor
+    count_at_maximum: Tensor
+    at_edge: Tensor
+    gains: Tensor
+    information: Tensor
+
+
+def goodness_of_fit(
+    obs: Observation, estimates: Estimates, geometry: ArrayGeometry, view: FieldOfView
+) -> Scores:
+    """Test whether B scenes come from the estimated sources plus white noise.
+
+    Args:
+        obs: the scenes, with any measurement matrices ``Phi`` [B, L, M, N].
+        estimates: of any estimator; K = 0 is tested for white noise.
+        geometry: the surface that was assumed.
+        view: field of view that was searched.
+    """
+    fine = geometry.to(obs.y.device, torch.float64)
+    B, N = len(obs), obs.Phi.shape[-1]
+    p = torch.full((B,), torch.nan, dtype=torch.float64, device=obs.y.device)
+    gains, information = p.new_zeros(2 * N), p.new_zeros(2 * N, 2 * N)
+    for K in torch.unique(estimates.num_sources).tolist():
+        rows = (estimates.num_sources == K).nonzero().squeeze(-1)
+        angles = (x[rows, :K] for x in (estimates.azimuth, estimates.elevation, estimates.range))
+        rest = residual(obs[rows], to_polar(*angles), fine)
+        if rest is None:
+            continue
+        found = [static_test(rest), snapshots_test(rest)]
+        if K:
+            gain = gain_test(obs[rows], rest)
+            found += [gain.p, energy_test(rest)]
+            gains, information = gains + gain.score, information + gain.information
+        p[rows] = smallest(torch.stack(found, dim=-1)).masked_fill(rest.exact, 1.0)
+    full = estimates.num_sources >= estimates.azimuth.shape[1]
+    return Scores(p, full, at_edge(estimates, view), gains, information)
+
+
+def smallest(p: Tensor) -> Tensor:
+    """The p-value [B] of the smallest of several p [B, n] of independent tests (Tippett); NaN: not a test."""
+    tests = (~p.isnan()).sum(-1)
+    least = p.nan_to_num(1.0).amin(-1)
+    return torch.where(tests > 0, -torch.expm1(tests * torch.log1p(-least.clamp_max(1.0 - 1e-15))), torch.nan)
+
+
+def together(p: Tensor) -> float:
+    """Fisher's combination of the p-values [B] of independent scenes; NaN: not tested.
+
+    A p-value is an approximation. The excess of ``-2 log p`` over its expectation, 2, counts from
+    `TOLERANCE` on, or many ideal scenes would make a file suspicious.
+    """
+    p = p[~p.isnan()]
+    if not len(p):
+        return math.nan
+    statistic = -2.0 * p.clamp_min(LEAST).log().sum() / (1.0 + TOLERANCE)
+    return float(torch.special.gammaincc(torch.tensor(float(len(p)), dtype=p.dtype), statistic / 2.0))
+
+
+def common_gains(gains: Tensor, information: Tensor) -> Tensor:
+    """p-value of the test for one set of element gains in all scenes, from score and covariance; NaN: none.
+
+    ``T = |score|^2`` is a sum of chi-squares with the covariance's eigenvalues as weights.
+    """
+    scale = trace(information)
+    if not float(scale) > 0:
+        return torch.full_like(scale, torch.nan)
+    W = information / scale
+    W2 = W @ W
+    variance, third, fourth = 2.0 * trace(W2), 8.0 * trace(W2 @ W), 48.0 * trace(W2 @ W2)
+    z = (gains.square().sum() / scale - 1.0) / variance.sqrt()
+    return gamma_tail(z, third / variance**1.5, fourth / variance.square())
+
+
+def combine(parts: Sequence[Scores]) -> Fit:
+    """The fit of all scenes of a file from the scores of its parts."""
+    p, full, edge = (
+        torch.cat([getattr(part, name) for part in parts])
+        for name in ("misfit_p", "count_at_maximum", "at_edge")
+    )
+    if len(p) == 1:
+        return Fit(p, float(p), full, edge)
+    gains = torch.stack([part.gains for part in parts]).sum(0)
+    information = torch.stack([part.information for part in parts]).sum(0)
+    each = torch.tensor(together(p), dtype=p.dtype, device=p.device)
+    file_p = smallest(torch.stack([each, common_gains(gains, information)]))
+    return Fit(p, float(file_p), full, edge)
+
+
+def at_edge(estimates: Estimates, view: FieldOfView) -> Tensor:
+    """Sources on the edge of the field of view in azimuth, elevation or range, bool [B, K_max]."""
+    wide = estimates.azimuth.abs() > view.azimuth * (1.0 - EDGE)
+    high = estimates.elevation.abs() > view.elevation * (1.0 - EDGE)
+    near, far = view.range_min * (1.0 + EDGE), view.range_max * (1.0 - EDGE)
+    return wide | high | (estimates.range < near) | (estimates.range > far)

@@ -1,0 +1,249 @@
+"""Score tests of what the fitted sources leave, against white noise of unknown level.
+
+Each statistic is a quadratic form ``T = r^T A r / r^T r`` (but Bartlett's), the locally most powerful one for
+a small random departure with covariance A. Under the model ``r / |r|`` is uniform on a sphere: T is a ratio of
+sums of chi-squares with the eigenvalues of A as weights. Its tail follows from their first four moments
+(Pearson's approximation, see Imhof, Biometrika 48, 1961, and a term for the kurtosis), without eigenvalues.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from risctl.inference.concentrated import loaded_inverse
+from risctl.inference.gaussian import square
+from risctl.inference.observation import Observation
+from risctl.physics.geometry import ArrayGeometry
+from risctl.physics.polar import polar_jet
+
+ROUNDING = 1e-10  # share of residual energy below which single precision has made the residual
+SAME_DIRECTION = 1e-6  # relative eigenvalue below which position derivatives are dependent
+PROBES = 16  # random vectors for the third and fourth moments, which enter as corrections
+EQUAL = 1e-9  # relative variance of the eigenvalues below which T is a constant
+
+
+@dataclass(frozen=True)
+class Residual:
+    """What the fitted sources leave of B scenes, scaled to unit energy.
+
+    Attributes:
+        r: residual off the sources and off the tangents, complex128 [B, L, M].
+        basis: orthonormal basis of ``Phi_l A`` [B, L, M, K].
+        tangents: basis, orthonormal over the reals, of the directions in which positions move the fit
+            [B, L, M, T]; zero where they are dependent.
+        field: fitted field on the elements, ``A x_l`` [B, L, N].
+        freedom: real degrees of freedom that are left [B].
+        energy: of the residual over that of the measurements [B].
+        exact: scenes whose residual is no more than rounding, bool [B].
+    """
+
+    r: Tensor
+    basis: Tensor
+    tangents: Tensor
+    field: Tensor
+    freedom: Tensor
+    energy: Tensor
+    exact: Tensor
+
+
+def residual(obs: Observation, points: Tensor, geometry: ArrayGeometry) -> Residual | None:
+    """The residual of sources at polar `points` [B, K, 3], float64; None without a degree of freedom."""
+    (B, L, M), K = obs.y.shape, points.shape[1]
+    if 2 * L * (M - K) - 3 * K < 2:
+        return None
+    y = obs.y.to(torch.complex128)
+    y = y / y.abs().square().sum((1, 2), keepdim=True).sqrt()
+    a, da = polar_jet(points, geometry)
+    V = obs.observe(torch.cat([a, da.flatten(1, 2)], dim=1).to(obs.Phi.dtype)).to(y.dtype)
+    S, D = V[..., :K], V[..., K:]
+    x = (loaded_inverse(S.mH @ S) @ (S.mH @ y.unsqueeze(-1))).squeeze(-1)
+    Q = torch.linalg.qr(S)[0]
+    r = y - (Q @ (Q.mH @ y.unsqueeze(-1))).squeeze(-1)
+    E = (D - Q @ (Q.mH @ D)) * x.repeat_interleave(3, dim=-1).unsqueeze(-2)
+    U, rank = real_basis(E.flatten(1, 2))
+    r = r - (U @ real_inner(U, r.flatten(1).unsqueeze(-1)).to(U.dtype)).view(B, L, M)
+    energy = r.abs().square().sum((1, 2))
+    freedom = 2.0 * L * (M - K) - rank
+    r = r / energy.clamp_min(torch.finfo(energy.dtype).tiny).sqrt()[:, None, None]
+    return Residual(r, Q, U.view(B, L, M, 3 * K), x @ a, freedom, energy, energy < ROUNDING)
+
+
+def real_inner(X: Tensor, Y: Tensor) -> Tensor:
+    """Inner products over the reals, ``Re X^H Y``, of the columns of X [B, n, i] and Y [B, n, j]."""
+    return (X.mH @ Y).real
+
+
+def real_basis(E: Tensor) -> tuple[Tensor, Tensor]:
+    """Basis of the real span of the columns of E [B, n, T], orthonormal over the reals, and its rank [B].
+
+    Dependent columns (plane waves have no range, sources may coincide) leave zeros.
+    """
+    scale = E.abs().square().sum(-2, keepdim=True).sqrt()
+    E = E / scale.clamp_min(torch.finfo(scale.dtype).tiny)
+    w, V = torch.linalg.eigh(real_inner(E, E))
+    kept = w > SAME_DIRECTION
+    root = torch.where(kept, w.clamp_min(SAME_DIRECTION).rsqrt(), 0.0)
+    return E @ (V * root.unsqueeze(-2)).to(E.dtype), kept.sum(-1).to(w.dtype)
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Power sums ``sum w^n``, n = 1, ..., 4, of the eigenvalues of A off the tangents [B, 4]."""
+
+    sums: Tensor
+
+    @classmethod
+    def off_tangents(cls, whole: Sequence[Tensor], inner: Sequence[Tensor]) -> Moments:
+        """Moments of ``(I - U U^T) A (I - U U^T)``.
+
+        Args:
+            whole: traces of A, A^2, A^3, A^4 [B]. inner: ``U^T A^n U`` [B, T, T] for the same n.
+        """
+        G, G2, G3, G4 = inner
+        GG = G @ G
+        first = whole[0] - trace(G)
+        second = whole[1] - 2.0 * trace(G2) + trace(GG)
+        third = whole[2] - 3.0 * trace(G3) + 3.0 * trace(G2 @ G) - trace(GG @ G)
+        fourth = whole[3] - 4.0 * trace(G4) + 4.0 * trace(G3 @ G) + 2.0 * trace(G2 @ G2)
+        fourth = fourth - 4.0 * trace(G2 @ GG) + trace(GG @ GG)
+        return cls(torch.stack([first, second, third, fourth], dim=-1))
+
+    def tail(self, T: Tensor, freedom: Tensor) -> Tensor:
+        """``P(sum w_i u_i / sum u_i > T)``, u_i independent chi-square(1) [B]; NaN where T is a constant.
+
+        Which is ``P(sum (w_i - T) u_i > 0)``, from four cumulants.
+        """
+        a, b, c, d = self.sums.unbind(-1)
+        first = a - freedom * T
+        second = b - 2.0 * T * a + freedom * T.square()
+        third = c - 3.0 * T * b + 3.0 * T.square() * a - freedom * T**3
+        fourth = d - 4.0 * T * c + 6.0 * T.square() * b - 4.0 * T**3 * a + freedom * T**4
+        constant = b - a.square() / freedom <= EQUAL * b
+        spread = (2.0 * second).clamp_min(torch.finfo(T.dtype).tiny).sqrt()
+        p = gamma_tail(-first / spread, 8.0 * third / spread**3, 48.0 * fourth / spread**4)
+        return p.masked_fill(constant, torch.nan)
+
+
+def gamma_tail(z: Tensor, skewness: Tensor, kurtosis: Tensor) -> Tensor:
+    """``P(X > z)`` of a variable with mean 0, variance 1, this skewness and this excess kurtosis.
+
+    Pearson's type III (a shifted gamma variable) and the first term of an Edgeworth series for the kurtosis
+    that it lacks.
+    """
+    skewness = torch.where(skewness.abs() < 1e-3, 1e-3, skewness)
+    shape = 4.0 / skewness.square()
+    level = (shape + z * shape.sqrt() * skewness.sign()).clamp_min(0.0)
+    upper, lower = torch.special.gammaincc(shape, level), torch.special.gammainc(shape, level)
+    p = torch.where(skewness > 0, upper, lower)
+    density = torch.exp(-0.5 * z.square()) / math.sqrt(2.0 * math.pi)
+    lacking = kurtosis - 1.5 * skewness.square()
+    return (p + lacking / 24.0 * (z**3 - 3.0 * z) * density).clamp(0.0, 1.0)
+
+
+def trace(A: Tensor) -> Tensor:
+    """Trace over the last two axes."""
+    return A.diagonal(dim1=-2, dim2=-1).sum(-1)
+
+
+@dataclass(frozen=True)
+class GainTest:
+    """Test of errors of the elements' gains in B scenes.
+
+    Attributes:
+        p: p-value [B].
+        score: ``Z^T r / sigma^2`` summed over the scenes: real parts, then imaginary parts [2 N].
+        information: its covariance under the model [2 N, 2 N].
+    """
+
+    p: Tensor
+    score: Tensor
+    information: Tensor
+
+
+def gain_test(obs: Observation, rest: Residual) -> GainTest:
+    """Test for gains ``1 + delta`` of the elements, delta complex, small and random."""
+    Q = rest.basis.to(obs.Phi.dtype)
+    scale = rest.field.abs().square().mean((1, 2), keepdim=True).sqrt()  # numbers of order one
+    Z = obs.Phi * (rest.field / scale).to(Q.dtype).unsqueeze(-2)
+    Z = (Z - Q @ (Q.mH @ Z)).flatten(1, 2)  # [B, L M, N]
+    C = gram(Z)
+    probes = torch.randn(C.shape[-1], PROBES, dtype=C.dtype, generator=torch.Generator().manual_seed(0)).to(C)
+    CX = C @ probes
+    CCX = C @ CX
+    third, fourth = ((CCX.conj() * x).real.sum((1, 2)) / PROBES for x in (CX, CCX))
+    whole = [2.0 * t.double() for t in (trace(C).real, square(C).sum((1, 2)), third, fourth)]
+    h = Z.mH @ rest.tangents.flatten(1, 2).to(Z.dtype)
+    Ch = C @ h
+    CCh = C @ Ch
+    inner = [real_inner(x, y).double() for x, y in ((h, h), (h, Ch), (Ch, Ch), (Ch, CCh))]
+    score = (Z.mH @ rest.r.flatten(1).to(Z.dtype).unsqueeze(-1)).squeeze(-1)
+    T = score.abs().square().sum(-1).double()
+    p = Moments.off_tangents(whole, inner).tail(T, rest.freedom)
+    # Score over the noise level, which scenes of one surface add up: Z and r are scaled to order one here.
+    weight = torch.where(rest.exact, 0.0, scale.flatten() * rest.freedom / rest.energy.sqrt())
+    g = torch.view_as_real((weight.unsqueeze(-1) * score).sum(0)).mT.flatten()
+    share = (weight.square() / rest.freedom)[:, None, None]
+    return GainTest(p, g, as_real((share * C).sum(0)) - outer(h, share))
+
+
+def gram(Z: Tensor) -> Tensor:
+    """``Z^H Z`` of Z [B, n, N] in three quarters of the time of the complex product."""
+    x, y = Z.real.contiguous(), Z.imag.contiguous()
+    cross = x.mT @ y
+    return torch.complex(x.mT @ x + y.mT @ y, cross - cross.mT)
+
+
+def as_real(C: Tensor) -> Tensor:
+    """The matrix [2 N, 2 N] by which C [N, N] acts on real parts above imaginary parts."""
+    return torch.cat([torch.cat([C.real, -C.imag], dim=-1), torch.cat([C.imag, C.real], dim=-1)], dim=-2)
+
+
+def outer(h: Tensor, weight: Tensor) -> Tensor:
+    """``sum weight h h^T`` over scenes and columns of h [B, N, T], as real vectors; [2 N, 2 N]."""
+    rows = torch.cat([h.real, h.imag], dim=-2)
+    return torch.einsum("bit,bjt->ij", rows * weight, rows.to(weight))
+
+
+def energy_test(rest: Residual) -> Tensor:
+    """p-value [B] of the test for residuals as strong as the fitted sources are in each snapshot."""
+    M, K = rest.basis.shape[-2:]
+    e = rest.field.abs().square().sum(-1)
+    e = e / e.mean(1, keepdim=True)
+    whole = [2.0 * (M - K) * e.pow(n).sum(1) for n in (1, 2, 3, 4)]
+    U = rest.tangents
+    inner = [
+        real_inner(U.flatten(1, 2), (U * e.pow(n)[:, :, None, None]).flatten(1, 2)) for n in (1, 2, 3, 4)
+    ]
+    T = (e * square(rest.r).sum(-1)).sum(1)
+    return Moments.off_tangents(whole, inner).tail(T, rest.freedom)
+
+
+def static_test(rest: Residual) -> Tensor:
+    """p-value [B] of the test for one vector that is added to all snapshots."""
+    L, M, Q = *rest.r.shape[1:], rest.basis
+    C = L * torch.eye(M, dtype=Q.dtype, device=Q.device) - (Q @ Q.mH).sum(1)
+    C2 = C @ C
+    whole = [2.0 * trace(X).real for X in (C, C2, C2 @ C, C2 @ C2)]
+    h = rest.tangents.sum(1)
+    inner = [real_inner(h, X) for X in (h, C @ h, C2 @ h, C2 @ (C @ h))]
+    T = square(rest.r.sum(1)).sum(-1)
+    return Moments.off_tangents(whole, inner).tail(T, rest.freedom)
+
+
+def snapshots_test(rest: Residual) -> Tensor:
+    """p-value [B] of Bartlett's test for equal variance of the residuals of all snapshots."""
+    L, (M, K) = rest.r.shape[1], rest.basis.shape[-2:]
+    freedom = 2.0 * (M - K) - square(rest.tangents).sum((-2, -1))  # of each snapshot [B, L]
+    total = freedom.sum(1)
+    variance = square(rest.r).sum(-1) / freedom
+    pooled = (freedom * variance).sum(1) / total
+    ratio = (variance / pooled.unsqueeze(-1)).clamp_min(torch.finfo(pooled.dtype).tiny)
+    correction = 1.0 + (freedom.reciprocal().sum(1) - 1.0 / total) / (3.0 * max(L - 1, 1))
+    statistic = -(freedom * ratio.log()).sum(1) / correction
+    p = torch.special.gammaincc(torch.full_like(statistic, (L - 1) / 2.0), statistic / 2.0)
+    return p if L > 1 else torch.full_like(p, torch.nan)

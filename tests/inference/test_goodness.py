@@ -1,0 +1,154 @@
+"""Goodness of fit: exact against an explicit oracle, uniform on the model, small off it."""
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+
+from risctl.config import PhysicsConfig
+from risctl.inference.estimates import Estimates
+from risctl.inference.goodness import combine, goodness_of_fit, smallest, together
+from risctl.inference.observation import Observation
+from risctl.inference.score_tests import (
+    Moments,
+    energy_test,
+    gain_test,
+    residual,
+    static_test,
+)
+from risctl.physics import Scenes
+from risctl.physics.geometry import ArrayGeometry, FieldOfView
+from risctl.physics.polar import polar_jet
+from tests.inference.conftest import make_scenes, observe, true_points, with_count
+
+GEOMETRY = ArrayGeometry.from_config(PhysicsConfig(), dtype=torch.float64)
+VIEW = FieldOfView.from_config(PhysicsConfig())
+
+
+def _oracle(obs: Observation, points: torch.Tensor, i: int) -> dict[str, tuple[float, np.ndarray]]:
+    """Statistic and weights of the quadratic forms of scene i, by dense matrices over the reals."""
+    y, Phi = obs.y[i].numpy(), obs.Phi[i].numpy()
+    a, da = (x[i].numpy() for x in polar_jet(points, GEOMETRY))
+    M, K, N = y.shape[1], len(a), Phi.shape[-1]
+    rest, gains, tangents, same, energy = [], [], [], [], []
+    for Phi_l, y_l in zip(Phi, y, strict=True):
+        S = Phi_l @ a.T
+        x = np.linalg.lstsq(S, y_l, rcond=None)[0]
+        space = np.linalg.svd(S)[0][:, K:]  # orthonormal basis of what the sources leave
+        r, Z = space.conj().T @ y_l, space.conj().T @ Phi_l * (a.T @ x)
+        D = space.conj().T @ Phi_l @ (da * x[:, None, None]).reshape(3 * K, N).T
+        rest.append(r)
+        gains.append(np.hstack([Z, 1j * Z]))
+        tangents.append(D)
+        same.append(np.hstack([space.conj().T, 1j * space.conj().T]))
+        energy.append(np.full(M - K, np.sum(np.abs(a.T @ x) ** 2)))
+
+    def real(parts: list[np.ndarray]) -> np.ndarray:
+        return np.concatenate([np.concatenate(parts).real, np.concatenate(parts).imag])
+
+    null = np.linalg.svd(real(tangents))[0][:, 3 * K :]  # orthonormal basis off the tangents
+    r = null.T @ real(rest)
+    found = {}
+    for name, Z in (("gain", real(gains)), ("static", real(same))):
+        A = null.T @ Z @ Z.T @ null
+        found[name] = (r @ A @ r / (r @ r), np.linalg.eigvalsh(A))
+    A = null.T @ np.diag(np.tile(np.concatenate(energy), 2)) @ null
+    found["energy"] = (r @ A @ r / (r @ r), np.linalg.eigvalsh(A))
+    return found
+
+
+def _simulated(T: float, weights: np.ndarray) -> float:
+    """``P(sum w u / sum u > T)`` by simulation."""
+    u = np.random.default_rng(0).chisquare(1, (20_000, len(weights)))
+    return float(np.mean(u @ weights / u.sum(1) > T))
+
+
+@pytest.mark.parametrize("K", [1, 3])
+def test_p_values_are_those_of_dense_matrices(K: int) -> None:
+    _, scenes = make_scenes(12, seed=2, min_sources=K, max_sources=K, snr_min_db=5, snr_max_db=15)
+    rows = torch.arange(12)
+    obs, points = observe(scenes, rows, torch.complex128), true_points(scenes, rows, K)
+    rest = residual(obs, points, GEOMETRY)
+    assert rest is not None
+    found = {"gain": gain_test(obs, rest).p, "static": static_test(rest), "energy": energy_test(rest)}
+    for i in range(0, 12, 4):
+        for name, (T, weights) in _oracle(obs, points, i).items():
+            assert float(found[name][i]) == pytest.approx(_simulated(T, weights), abs=0.015)
+
+
+def test_the_tail_is_exact_where_it_decides() -> None:
+    weights = np.random.default_rng(1).uniform(size=300) ** 2
+    u = np.random.default_rng(2).chisquare(1, (100_000, 300))
+    T = u @ weights / u.sum(1)
+    w = torch.from_numpy(weights)
+    moments = Moments(torch.stack([(w**n).sum() for n in (1, 2, 3, 4)])[None])
+    for level in (0.5, 0.1, 0.01, 0.001):
+        at = torch.tensor([np.quantile(T, 1 - level)])
+        error = 3 * math.sqrt(level / len(T))
+        assert float(moments.tail(at, torch.tensor([300.0]))) == pytest.approx(level, abs=error, rel=0.2)
+
+
+def _at_truth(scenes: Scenes, K: int, gain: torch.Tensor | None = None) -> torch.Tensor:
+    """p-values [B] at the true positions."""
+    rows = with_count(scenes, K)
+    found = Estimates.empty(len(rows), 5)
+    part = scenes[rows]
+    for name in ("azimuth", "elevation", "range"):
+        getattr(found, name)[:, :K] = getattr(part, name)[:, :K].double()
+    found.num_sources.fill_(K)
+    obs = observe(scenes, rows)
+    if gain is not None:
+        obs = Observation.build(obs.y, obs.H * gain, obs.codes)
+    return goodness_of_fit(obs, found, GEOMETRY, VIEW).misfit_p
+
+
+@pytest.mark.parametrize(("K", "snr"), [(1, 20.0), (2, 0.0), (5, 10.0)])
+def test_p_values_are_uniform_on_the_model(K: int, snr: float) -> None:
+    _, scenes = make_scenes(300, seed=K, min_sources=K, max_sources=5, snr_min_db=snr, snr_max_db=snr)
+    p = _at_truth(scenes, K)
+    assert stats.kstest(p.numpy(), "uniform").pvalue > 0.01
+
+
+def test_noise_alone_fits_without_a_source() -> None:
+    _, scenes = make_scenes(300, seed=5)
+    noise = torch.randn(scenes.y.shape, dtype=scenes.y.dtype, generator=torch.Generator().manual_seed(0))
+    obs = Observation.build(noise, scenes.H, scenes.codes)
+    p = goodness_of_fit(obs, Estimates.empty(300, 5), GEOMETRY, VIEW).misfit_p
+    assert stats.kstest(p.numpy(), "uniform").pvalue > 0.01
+
+
+def test_phase_errors_of_the_elements_are_found() -> None:
+    _, scenes = make_scenes(60, seed=6, min_sources=2, max_sources=5, snr_min_db=20, snr_max_db=20)
+    phases = 0.3 * torch.randn(144, generator=torch.Generator().manual_seed(1))
+    p = _at_truth(scenes, 2, torch.polar(torch.ones(144), phases))
+    assert (p < 0.01).double().mean() > 0.9
+
+
+def test_without_a_degree_of_freedom_nothing_is_tested() -> None:
+    _, scenes = make_scenes(20, seed=7, min_sources=2, max_sources=5)
+    two = replace(scenes, y=scenes.y[..., :2], H=scenes.H[:, :2])
+    assert _at_truth(two, 2).isnan().all()
+
+
+def test_combinations_of_independent_p_values_are_exact() -> None:
+    p = torch.rand(4000, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
+    assert stats.kstest(smallest(p).numpy(), "uniform").pvalue > 0.01
+    p[:, 2:] = torch.nan
+    assert stats.kstest(smallest(p).numpy(), "uniform").pvalue > 0.01
+    files = [together(row) for row in torch.rand(2000, 10, dtype=torch.float64)]
+    assert np.mean(np.array(files) < 0.05) < 0.065
+
+
+def test_an_estimate_on_a_limit_is_at_the_edge() -> None:
+    found = Estimates.empty(1, 5)
+    found.num_sources.fill_(4)
+    found.azimuth[0, :4] = torch.tensor([VIEW.azimuth, 0.1, 0.1, 0.1])
+    found.elevation[0, :4] = torch.tensor([0.1, -VIEW.elevation, 0.1, 0.1])
+    found.range[0, :4] = torch.tensor([3.0, 3.0, VIEW.range_max, 3.0])
+    _, scenes = make_scenes(1)
+    fit = combine([goodness_of_fit(observe(scenes, torch.arange(1)), found, GEOMETRY, VIEW)])
+    assert fit.source_flags()[0] == [["at_edge"]] * 3 + [[], []]
+    assert not fit.count_at_maximum.any()
