@@ -1,9 +1,8 @@
 """Goodness of fit: do the measurements come from the fitted sources plus white noise of any level?
 
 With ``Phi_l A`` fitted, the residual ``r_l = P_l y_l`` (P_l the projector off the columns of ``Phi_l A``)
-does not depend on the symbols. Under the model it is white in what is left, and after the directions in which the
-positions can still move are taken out, too, ``r / |r|`` is uniform on a sphere whatever the noise level. Four
-departures are looked for, each by the locally most powerful statistic for it, a quadratic form
+does not depend on the symbols. Under the model it is white, and once the directions in which positions can
+still move are taken out, too, ``r / |r|`` is uniform on a sphere whatever the noise level. Four departures are looked for, each by the locally most powerful statistic for it, a quadratic form
 ``T = r^T A r / r^T r`` (the last apart):
 
 * gains: the elements have gains ``1 + delta``, so that the residual holds ``Z delta`` with

@@ -1,8 +1,8 @@
 """Score tests of what the fitted sources leave, against white noise of unknown level.
 
 Each statistic is a quadratic form ``T = r^T A r / r^T r`` (but Bartlett's), the locally most powerful one for
-a small random departure with covariance A. Under the model ``r / |r|`` is uniform on a sphere: T is a ratio of
-sums of chi-squares with the eigenvalues of A as weights. Its tail follows from their first four moments
+a small random departure with covariance A. Under the model ``r / |r|`` is uniform on a sphere: T is a ratio
+of sums of chi-squares with the eigenvalues of A as weights. Its tail follows from their first four moments
 (Pearson's approximation, see Imhof, Biometrika 48, 1961, and a term for the kurtosis), without eigenvalues.
 """
 
