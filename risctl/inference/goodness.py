@@ -2,8 +2,9 @@
 
 With ``Phi_l A`` fitted, the residual ``r_l = P_l y_l`` (P_l the projector off the columns of ``Phi_l A``)
 does not depend on the symbols. Under the model it is white, and once the directions in which positions can
-still move are taken out, too, ``r / |r|`` is uniform on a sphere whatever the noise level. Four departures are looked for, each by the locally most powerful statistic for it, a quadratic form
-``T = r^T A r / r^T r`` (the last apart):
+still move are taken out, too, ``r / |r|`` is uniform on a sphere whatever the noise level. Four departures
+are looked for, each by the locally most powerful statistic for it, a quadratic form ``T = r^T A r / r^T r``
+(the last apart):
 
 * gains: the elements have gains ``1 + delta``, so that the residual holds ``Z delta`` with
   ``Z_l = P_l Phi_l diag(A x_l)``; ``A = Z Z^T``. A surface with errors, a wrong order, sign or wavelength.
