@@ -11,6 +11,7 @@ from risctl.covariance.pipeline import (
     is_covariance_fingerprint,
     predicted_covariance,
     snapshot_factor,
+    snapshot_factor_through,
 )
 from risctl.covariance.precision import full_precision
 from risctl.covariance.ridge import ridge_back_projection
@@ -31,4 +32,5 @@ __all__ = [
     "ridge_back_projection",
     "sample_factor",
     "snapshot_factor",
+    "snapshot_factor_through",
 ]

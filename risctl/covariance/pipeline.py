@@ -25,7 +25,7 @@ from risctl.covariance.precision import (
     require_finite,
     widened,
 )
-from risctl.covariance.ridge import ridge_back_projection
+from risctl.covariance.ridge import ridge_back_projection, ridge_through
 from risctl.covariance.sample import sample_factor
 from risctl.errors import DivergedError
 
@@ -104,6 +104,14 @@ def snapshot_factor(y: Tensor, H: Tensor, codes: Tensor, covariance: CovarianceC
         MeasurementError: naming the first scene with a value that is not finite or without energy.
     """
     return sample_factor(back_project(y, H, codes, covariance), covariance.center)
+
+
+def snapshot_factor_through(y: Tensor, Phi: Tensor, covariance: CovarianceConfig) -> Tensor:
+    """The same through any measurement matrices Phi [B, L, M, N] or [B, 1, M, N]; F is [B, N, min(L, N)]."""
+    for name, x in (("y", y), ("Phi", Phi)):
+        require_finite(x, name)
+    F = sample_factor(ridge_through(y, Phi, covariance.tikhonov_alpha), covariance.center)
+    return F if F.shape[-1] <= F.shape[-2] else torch.linalg.qr(F.mH, mode="r")[1].mH
 
 
 def predicted_covariance(A_angle: Tensor, A_range: Tensor, range_weight: float) -> LowRank:

@@ -34,18 +34,33 @@ def ridge_back_projection(y: Tensor, H: Tensor, codes: Tensor, tikhonov_alpha: f
         y, H, codes = widened(y, H, codes)
         power = code_power(codes)
         gram = (H.unsqueeze(1) * power.unsqueeze(2)) @ H.mH.unsqueeze(1)  # Phi_l Phi_l^H [B, L', M, M]
-        trace = gram.diagonal(dim1=-2, dim2=-1).real.sum(-1)
-        alpha = tikhonov_alpha * (trace / H.shape[-1] + TRACE_FLOOR)
-        gram.diagonal(dim1=-2, dim2=-1).add_(alpha.unsqueeze(-1))
-        factor, info = torch.linalg.cholesky_ex(gram)
-        bad = first_scene((info != 0).any(dim=1))
-        if bad is not None:
-            raise MeasurementError(f"the ridge system of scene {bad} is not positive definite")
-        right = y.mT.unsqueeze(1) if gram.shape[1] == 1 else y.unsqueeze(-1)  # [B, 1, M, L] or [B, L, M, 1]
-        rows = torch.cholesky_solve(right, factor).mT.reshape(y.shape)
-        a = (rows @ H.conj()) * codes.conj()
+        a = (_solve_rows(gram, y, H.shape[-1], tikhonov_alpha) @ H.conj()) * codes.conj()
         require_finite(a, "back-projection")
         return a
+
+
+def ridge_through(y: Tensor, Phi: Tensor, tikhonov_alpha: float) -> Tensor:
+    """The same through any matrices Phi, complex [B, L, M, N], or [B, 1, M, N] for all snapshots."""
+    with full_precision(y):
+        y, Phi = widened(y, Phi)
+        rows = _solve_rows(Phi @ Phi.mH, y, Phi.shape[-1], tikhonov_alpha)
+        one = Phi.shape[1] == 1
+        a = rows @ Phi[:, 0].conj() if one else (rows.unsqueeze(-2) @ Phi.conj()).squeeze(-2)
+        require_finite(a, "back-projection")
+        return a
+
+
+def _solve_rows(gram: Tensor, y: Tensor, num_elements: int, tikhonov_alpha: float) -> Tensor:
+    """``(Phi_l Phi_l^H + alpha_l I)^-1 y_l`` [B, L, M]; `gram` [B, L or 1, M, M] is overwritten."""
+    trace = gram.diagonal(dim1=-2, dim2=-1).real.sum(-1)
+    alpha = tikhonov_alpha * (trace / num_elements + TRACE_FLOOR)
+    gram.diagonal(dim1=-2, dim2=-1).add_(alpha.unsqueeze(-1))
+    factor, info = torch.linalg.cholesky_ex(gram)
+    bad = first_scene((info != 0).any(dim=1))
+    if bad is not None:
+        raise MeasurementError(f"the ridge system of scene {bad} is not positive definite")
+    right = y.mT.unsqueeze(1) if gram.shape[1] == 1 else y.unsqueeze(-1)  # [B, 1, M, L] or [B, L, M, 1]
+    return torch.cholesky_solve(right, factor).mT.reshape(y.shape)
 
 
 def code_power(codes: Tensor) -> Tensor:

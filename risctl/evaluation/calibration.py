@@ -52,7 +52,7 @@ def count_data(estimator: LearnedEstimator, chunk: Chunk) -> CountData:
     """Run the moves on a chunk of scenes for the inputs of the fusion."""
     scenes = chunk.unpack()
     obs = Observation.build(scenes.y, scenes.H, scenes.codes)
-    found = estimator.count_hypotheses(obs, estimator.forward(obs.y, obs.H, obs.codes))
+    found = estimator.count_hypotheses(obs, estimator.forward(scenes.y, scenes.H, scenes.codes))
     return CountData(found.head, found.evidence, found.features, scenes.num_sources.long(), scenes.snr_db)
 
 

@@ -6,7 +6,7 @@ from typing import Any
 from risctl.config import CovarianceConfig, InferenceConfig, PhysicsConfig
 from risctl.errors import InputError
 from risctl.inference.ceiling import Oracle
-from risctl.inference.estimates import Estimator
+from risctl.inference.estimates import GeneralEstimator
 from risctl.model.load import LoadedModel
 from risctl.physics.geometry import Device
 from risctl.registry import ESTIMATORS, Kind, estimator_names
@@ -19,7 +19,7 @@ def build_estimator(
     inference: InferenceConfig,
     device: Device = "cpu",
     model: LoadedModel | None = None,
-) -> Estimator:
+) -> GeneralEstimator:
     """The estimator `name` for a surface.
 
     Args:

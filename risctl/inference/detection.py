@@ -37,7 +37,7 @@ class Detector:
     Attributes:
         grid: the lattice.
         obs: the scenes.
-        norms: ``|Phi_l a_g|^2`` [B, L, G].
+        norms: ``|Phi_l a_g|^2`` [B, L, G], or [B, 1, G] where Phi is the same in all snapshots.
     """
 
     grid: PolarGrid
@@ -86,11 +86,11 @@ class Detector:
         return torch.view_as_real(self.grid.correlate(self.obs.back_project(residual))).square().sum(-1)
 
     def _explained(self, basis: Tensor, gram: Tensor) -> Tensor:
-        """``b_gl^H B_l gram^-1 B_l^H b_gl`` [B, L, G], through the Cholesky factor of `gram`."""
-        factor = torch.linalg.cholesky_ex(gram)[0]
-        Q = torch.linalg.solve_triangular(factor.mH, basis, upper=True, left=False)
-        rows = (Q.mT @ self.obs.H.conj().unsqueeze(1)) * self.obs.codes.conj().unsqueeze(2)
-        return self.grid.energy(rows)
+        """``b_gl^H B_l gram^-1 B_l^H b_gl``, shape of `norms`, through the Cholesky factor of `gram`."""
+        distinct = self.norms.shape[1]
+        factor = torch.linalg.cholesky_ex(gram[:, :distinct])[0]
+        Q = torch.linalg.solve_triangular(factor.mH, basis[:, :distinct], upper=True, left=False)
+        return self.grid.energy(self.obs.adjoint(Q.mT))
 
     def _floored(self, norms: Tensor) -> Tensor:
         floor = self.norms * NORM_FLOOR + torch.finfo(norms.dtype).tiny

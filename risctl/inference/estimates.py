@@ -104,3 +104,27 @@ class Estimator(Protocol):
             num_sources: K per scene, int64 [B], or None to estimate it.
         """
         ...
+
+
+class GeneralEstimator(Estimator, Protocol):
+    """An estimator that can be given any front end: H and codes, or the measurement matrices themselves."""
+
+    def __call__(
+        self,
+        y: Tensor,
+        H: Tensor | None,
+        codes: Tensor | None,
+        num_sources: Tensor | None = None,
+        Phi: Tensor | None = None,
+    ) -> Estimates:
+        """Locate the sources of B scenes.
+
+        Args:
+            y: [B, L, M]. H: [B, M, N]. codes: [B, L, N]; complex64.
+            num_sources: K per scene, int64 [B], or None to estimate it.
+            Phi: [B, L, M, N], or [B, 1, M, N] where it is the same in all snapshots, with H and codes None.
+
+        Raises:
+            MeasurementError: data that have no answer, or a front end that this estimator cannot use.
+        """
+        ...

@@ -87,7 +87,8 @@ def gaussian_model(obs: Observation, params: GaussianParameters, geometry: Array
     level = (energy / noise.square() - trace) * noise
     gradient = torch.cat([positions, powers, level.unsqueeze(-1)], dim=-1)
     dd = G[..., K:, K:] - G[..., K:, :K] @ T[..., K:]
-    return GaussianModel(-(logdet + fit), gradient, _information(P, dd, C, p, noise, M))
+    J, w = _information(P, dd, C, p, noise, M), obs.weight
+    return GaussianModel(-(logdet + fit) * w, gradient * w[:, None], J * w[:, None, None])
 
 
 def square(z: Tensor) -> Tensor:

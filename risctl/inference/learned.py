@@ -19,7 +19,7 @@ from torch import Tensor
 
 from risctl.config import CovarianceConfig, InferenceConfig, PhysicsConfig
 from risctl.covariance import leading_subspace
-from risctl.errors import InputError
+from risctl.errors import InputError, MeasurementError
 from risctl.inference.count import CountRule, fit_nuisance, to_estimates
 from risctl.inference.estimates import Estimates
 from risctl.inference.fusion import evidences, fusion_features, head_log_probabilities, num_features
@@ -106,10 +106,18 @@ class LearnedEstimator:
         return predict(self.network, y, H, codes, self.covariance)
 
     @torch.no_grad()
-    def __call__(self, y: Tensor, H: Tensor, codes: Tensor, num_sources: Tensor | None = None) -> Estimates:
+    def __call__(
+        self,
+        y: Tensor,
+        H: Tensor | None,
+        codes: Tensor | None,
+        num_sources: Tensor | None = None,
+        Phi: Tensor | None = None,
+    ) -> Estimates:
         """Locate the sources of B scenes; see :class:`risctl.inference.estimates.Estimator`."""
         result = Estimates.empty(y.shape[0], self.max_sources, y.device)
-        for obs, rows, counts in batches(y, H, codes, num_sources, self.max_sources, self.batch):
+        size = self.batch
+        for obs, rows, counts in batches(y, H, codes, num_sources, self.max_sources, size, Phi):
             self._locate(obs, counts, rows, result)
         return result
 
@@ -119,6 +127,8 @@ class LearnedEstimator:
         With moves these are the best hypotheses found; without, positions of the network or of MUSIC, at the
         count of the head.
         """
+        if obs.H is None or obs.codes is None:
+            raise MeasurementError("the network reads H and codes, got a Phi that is not made of them")
         forward, steps = self.forward(obs.y, obs.H, obs.codes), self.inference.nf_mle_iters
         found = self.count_hypotheses(obs, forward) if self.inference.moves else None
         if counts is None and found is not None:

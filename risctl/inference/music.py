@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from risctl.config import CovarianceConfig, InferenceConfig, PhysicsConfig
-from risctl.covariance import leading_subspace, snapshot_factor
+from risctl.covariance import leading_subspace, snapshot_factor, snapshot_factor_through
 from risctl.inference.count import CountRule, fit_nuisance, gaussian_start, to_estimates
 from risctl.inference.estimates import Estimates
 from risctl.inference.greedy import Search
@@ -119,17 +119,28 @@ class MusicEstimator:
         return cls(peaks, rule, physics.max_sources, covariance)
 
     @torch.no_grad()
-    def __call__(self, y: Tensor, H: Tensor, codes: Tensor, num_sources: Tensor | None = None) -> Estimates:
+    def __call__(
+        self,
+        y: Tensor,
+        H: Tensor | None,
+        codes: Tensor | None,
+        num_sources: Tensor | None = None,
+        Phi: Tensor | None = None,
+    ) -> Estimates:
         """Locate the sources of B scenes; see :class:`risctl.inference.estimates.Estimator`."""
         result = Estimates.empty(y.shape[0], self.max_sources, y.device)
-        for obs, rows, counts in batches(y, H, codes, num_sources, self.max_sources, self.batch):
+        size = self.batch
+        for obs, rows, counts in batches(y, H, codes, num_sources, self.max_sources, size, Phi):
             self._locate(obs, counts, rows, result)
         return result
 
     def _locate(self, obs: Observation, counts: Tensor | None, rows: Tensor, result: Estimates) -> None:
         """Estimate at the given or the best-supported counts, into `rows` of `result`."""
         search = self.peaks.search
-        F = snapshot_factor(obs.y, obs.H, obs.codes, self.covariance)
+        if obs.H is not None and obs.codes is not None:
+            F = snapshot_factor(obs.y, obs.H, obs.codes, self.covariance)
+        else:
+            F, obs = snapshot_factor_through(obs.y, obs.Phi, self.covariance), obs.compressed()
         U, _ = leading_subspace(F, self.max_sources)
         found: list[Tensor] = []
         if counts is None:

@@ -49,10 +49,19 @@ class NompEstimator:
         return cls(search, search.grid(inference), rule, physics.max_sources, inference.swap_rounds)
 
     @torch.no_grad()
-    def __call__(self, y: Tensor, H: Tensor, codes: Tensor, num_sources: Tensor | None = None) -> Estimates:
+    def __call__(
+        self,
+        y: Tensor,
+        H: Tensor | None,
+        codes: Tensor | None,
+        num_sources: Tensor | None = None,
+        Phi: Tensor | None = None,
+    ) -> Estimates:
         """Locate the sources of B scenes; see :class:`risctl.inference.estimates.Estimator`."""
         result = Estimates.empty(y.shape[0], self.max_sources, y.device)
-        for obs, rows, counts in batches(y, H, codes, num_sources, self.max_sources, self.batch):
+        size = self.batch
+        for obs, rows, counts in batches(y, H, codes, num_sources, self.max_sources, size, Phi):
+            obs = obs.compressed()
             if counts is None:
                 keep_best(self.hypotheses(obs), self.rule, rows, result)
             else:

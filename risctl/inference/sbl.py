@@ -67,10 +67,19 @@ class SblEstimator:
         return cls(Search.from_config(physics, device), rule, physics.max_sources, inference)
 
     @torch.no_grad()
-    def __call__(self, y: Tensor, H: Tensor, codes: Tensor, num_sources: Tensor | None = None) -> Estimates:
+    def __call__(
+        self,
+        y: Tensor,
+        H: Tensor | None,
+        codes: Tensor | None,
+        num_sources: Tensor | None = None,
+        Phi: Tensor | None = None,
+    ) -> Estimates:
         """Locate the sources of B scenes; see :class:`risctl.inference.estimates.Estimator`."""
         result = Estimates.empty(y.shape[0], self.max_sources, y.device)
-        for obs, rows, counts in batches(y, H, codes, num_sources, self.max_sources, self._batch(y)):
+        size = self._batch(y)
+        for obs, rows, counts in batches(y, H, codes, num_sources, self.max_sources, size, Phi):
+            obs = obs.compressed()
             powers = self.learn(obs)
             if counts is None:
                 keep_best(list(self.hypotheses(obs, powers, self.max_sources, 1)), self.rule, rows, result)

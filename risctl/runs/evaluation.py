@@ -277,7 +277,9 @@ def evaluate_source(
     sections = config.physics, config.covariance, config.inference, device
     oracles = estimator_names("oracle")
     names = config.evaluation.estimators
-    estimators = {name: build_estimator(name, *sections, model) for name in names if name not in oracles}
+    estimators: dict[str, Estimator] = {
+        name: build_estimator(name, *sections, model) for name in names if name not in oracles
+    }
     first = source.scenes(0, min(request.batch, config.evaluation.scenes)).to(device)
     if model is not None and LEARNED in estimators:
         spot_check_estimator(estimators[LEARNED], model.network, config, first)
