@@ -1,10 +1,36 @@
 """The `physics` section: geometry, channel, codes, symbols and the scene distribution."""
 
-from typing import Annotated, Literal, Self
+import math
+from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, PlainValidator, model_validator
+from pydantic_core import PydanticCustomError
 
 from risctl.config.base import Decibel, Decibels, NonNegative, Positive, Section, cross_field_error
+from risctl.config.elements import ElementsConfig
+
+UNKNOWN: Final = "unknown"
+
+
+def _known_elevation(value: Any) -> float | str:
+    """A number of degrees, or `unknown`."""
+    if value == UNKNOWN or (_is_number(value) and -90 < value < 90):
+        return value if value == UNKNOWN else float(value)
+    raise PydanticCustomError("known", f"degrees above -90 and below 90, or {UNKNOWN}")
+
+
+def _known_range(value: Any) -> float | str:
+    """A number of metres, `inf` (JSON has no infinity), or `unknown`."""
+    if value in (UNKNOWN, "inf", math.inf):
+        return "inf" if value == math.inf else str(value)
+    if _is_number(value) and 0 < value <= 1e9:
+        return float(value)
+    raise PydanticCustomError("known", f"metres above 0 and at most 1e9, inf or {UNKNOWN}")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
 
 SideLength = Annotated[int, Field(ge=1, le=64)]
 SourceCount = Annotated[int, Field(ge=1, le=8)]
@@ -36,7 +62,9 @@ class PhysicsConfig(Section):
     """RIS elements along z (N_V)."""
     element_spacing: Annotated[float, Field(gt=0, le=10)] = 0.5
     """Element spacing, wavelengths."""
-    num_antennas: Annotated[int, Field(ge=2, le=1024)] = 16
+    elements: ElementsConfig = ElementsConfig()
+    """Element positions of another layout than rows and columns."""
+    num_antennas: Annotated[int, Field(ge=1, le=1024)] = 16
     """Base-station antennas (M)."""
     num_snapshots: Annotated[int, Field(ge=1, le=4096)] = 16
     """Snapshots (L)."""
@@ -52,6 +80,10 @@ class PhysicsConfig(Section):
     """Nearest source, metres."""
     range_max: Annotated[float, Field(gt=0, le=1e6)] = 10.0
     """Farthest source, metres."""
+    known_elevation_deg: Annotated[float | str, PlainValidator(_known_elevation)] = UNKNOWN
+    """Elevation of all sources where known (a linear array cannot observe it), degrees, or `unknown`."""
+    known_range_m: Annotated[float | str, PlainValidator(_known_range)] = UNKNOWN
+    """Range of all sources where it is known, metres, `inf` (plane waves), or `unknown`."""
     wavefront: Literal["spherical", "fresnel", "planar"] = "spherical"
     """Steering model: exact distances, second order (Fresnel), or plane waves."""
     amplitude_taper: bool = False
@@ -90,7 +122,18 @@ class PhysicsConfig(Section):
     @property
     def num_elements(self) -> int:
         """RIS elements N."""
-        return self.ris_columns * self.ris_rows
+        return len(self.elements.positions) or self.ris_columns * self.ris_rows
+
+    @property
+    def known_elevation(self) -> float | None:
+        """The known elevation in radians, None if it is not known."""
+        value = self.known_elevation_deg
+        return None if isinstance(value, str) else math.radians(value)
+
+    @property
+    def known_range(self) -> float | None:
+        """The known range in metres, `inf` for plane waves, None if it is not known."""
+        return None if self.known_range_m == UNKNOWN else float(self.known_range_m)
 
     @model_validator(mode="after")
     def _check_across(self) -> Self:
@@ -108,9 +151,13 @@ class PhysicsConfig(Section):
         if self.pair_coherence and self.pair_coherence < self.max_coherence:
             expected = f"0, or at least the {self.max_coherence} of max_coherence"
             raise cross_field_error("pair_coherence", expected, str(self.pair_coherence))
-        if self.max_sources >= self.num_antennas:
-            got = f"{self.max_sources} with {self.num_antennas} antennas"
-            raise cross_field_error("max_sources", "fewer sources than antennas", got)
+        values = self.num_antennas * self.num_snapshots
+        if self.max_sources >= values:
+            got = f"{self.max_sources} with {self.num_antennas} antennas x {self.num_snapshots} snapshots"
+            raise cross_field_error("max_sources", "fewer sources than measured values", got)
+        if self.elements.positions and self.codebook in ("dft", "mixed"):
+            expected = "random or hadamard for element positions (beams of a panel need rows and columns)"
+            raise cross_field_error("codebook", expected, self.codebook)
         if self.num_elements <= self.max_sources:
             got = f"{self.num_elements} elements for {self.max_sources} sources"
             raise cross_field_error("ris_columns", "more RIS elements than sources", got)

@@ -17,7 +17,7 @@ from risctl.evaluation.positions import FloatArray, Positions
 from risctl.evaluation.rows import EstimatorRows
 from risctl.evaluation.score import Answers, Truth, score
 from risctl.inference import Estimates, Estimator, Oracle
-from risctl.physics import ArrayGeometry, Scenes, steering_vector
+from risctl.physics import ArrayGeometry, FieldOfView, Scenes, steering_vector
 from risctl.physics.bounds import scene_bounds
 
 
@@ -111,7 +111,7 @@ def truth_of(scenes: Scenes, first: int, physics: PhysicsConfig) -> Truth:
         return np.where(mask, values.double().cpu().numpy() * scale, np.nan)
 
     geometry = ArrayGeometry.from_config(physics, scenes.y.device, torch.float64)
-    bounds = scene_bounds(scenes, geometry, kind="conditional")
+    bounds = scene_bounds(scenes, geometry, view=FieldOfView.from_config(physics))
     degrees = float(np.degrees(1.0))
     angles = padded(bounds.azimuth, degrees), padded(bounds.elevation, degrees)
     return Truth(

@@ -58,9 +58,8 @@ class CountRule:
         """The rule for the scenes of a configuration."""
         spread = physics.power_spread_db / math.sqrt(3.0)  # standard deviation of the uniform draw, dB
         power_std = max(MIN_POWER_STD, POWER_TOLERANCE * spread * math.log(10.0) / 10.0)
-        return cls(
-            FieldOfView.from_config(physics), rule, price, power_std, physics.power_control == "path_loss"
-        )
+        path_loss = physics.power_control == "path_loss" and physics.known_range != math.inf
+        return cls(FieldOfView.from_config(physics), rule, price, power_std, path_loss)
 
     def scores(self, hypotheses: Sequence[Hypothesis]) -> Tensor:
         """Score [B, n] of each of n fitted `hypotheses` of B scenes; the largest wins."""
@@ -88,7 +87,8 @@ def occam_factor(
     width_y = 2.0 * view.azimuth * u_x.clamp_min(1e-3)
     width_z = 2.0 * view.elevation * c_elevation
     width_q = (view.range_max - view.range_min) * points[..., 2].square()
-    positions = torch.stack([width_y, width_z, width_q], dim=-1).flatten(1)
+    widths = torch.stack([width_y, width_z, width_q], dim=-1)
+    positions = widths.masked_fill(torch.tensor(view.known, device=points.device), 0.0).flatten(1)
     deviations = [power_std] * params.log_power.shape[1] + [NOISE_STD]
     nuisance = math.sqrt(2.0 * math.pi) * positions.new_tensor(deviations).expand(B, -1)
     W = torch.cat([positions, nuisance], dim=-1).double()
@@ -145,5 +145,7 @@ def angle_jacobian(points: Tensor) -> Tensor:
     zero = torch.zeros_like(u_x)
     azimuth = torch.stack([1.0 / u_x, u_y * u_z / (c2 * u_x), zero], dim=-1)
     elevation = torch.stack([zero, c2.rsqrt(), zero], dim=-1)
-    range_ = torch.stack([zero, zero, -points[..., 2].square().reciprocal()], dim=-1)
+    square = points[..., 2].square()  # zero only where an infinite range is known, without an error
+    slope = torch.where(square > 0, -square.reciprocal(), zero)
+    range_ = torch.stack([zero, zero, slope], dim=-1)
     return torch.stack([azimuth, elevation, range_], dim=-2)

@@ -11,13 +11,14 @@ information come from the K x K identity ``R^-1 = (I - B C B^H) / sigma^2`` with
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from risctl.inference.levenberg import POINT_LIMIT, Damping, damped_step, predicted_gain
 from risctl.inference.observation import Observation, tree_index, tree_scatter, tree_where
+from risctl.physics.bounds import with_known
 from risctl.physics.geometry import ArrayGeometry, FieldOfView
 from risctl.physics.polar import clamp_to_view, polar_jet, polar_limits
 
@@ -141,7 +142,8 @@ def refine_gaussian(
     """Raise the Gaussian-symbol likelihood from `start` by Fisher scoring.
 
     Positions, powers and noise move together; with `hold_points` only powers and noise do. Converged scenes
-    are not changed any more, and leave the batch once they are half of it.
+    are not changed any more, and leave the batch once they are half of it. What the field of view knows is
+    held, and the information of the hypothesis about it is infinite.
     """
     x, model = pack(start), gaussian_model(obs, start, geometry)
     damping = Damping.initial(model.log_likelihood)
@@ -158,7 +160,8 @@ def refine_gaussian(
         if not len(rows):
             break
     whole = tree_scatter(whole, rows, part)
-    return Hypothesis(unpack(whole.x), whole.model)
+    information = with_known(whole.model.information, start.points.shape[1], view)
+    return Hypothesis(unpack(whole.x), replace(whole.model, information=information))
 
 
 @dataclass(frozen=True)

@@ -73,8 +73,9 @@ class MusicSearch:
         slots = torch.arange(points.shape[1], device=points.device)
         others = torch.stack([slots[slots != k] for k in slots])  # [K, K - 1]
         space = DeflatedSubspace.compute(U, points[:, others], geometry)
-        ranges = torch.linspace(view.range_min, view.range_max, self.range_grid).to(points)
-        points = search_range(space, points, ranges, geometry)
+        if view.known_range is None:
+            ranges = torch.linspace(view.range_min, view.range_max, self.range_grid).to(points)
+            points = search_range(space, points, ranges, geometry)
         # A null is flat: in single precision its position is known only to about sqrt(eps).
         surface = self.search.double().geometry
         fine = refine_nulls(space.double(), points.double(), surface, view, FINAL_STEPS)

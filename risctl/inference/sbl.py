@@ -16,7 +16,7 @@ from risctl.inference.gaussian import GaussianParameters, Hypothesis
 from risctl.inference.greedy import Search
 from risctl.inference.observation import Observation, batches, tree_index
 from risctl.inference.sbl_learning import GridPowers, grid_responses, learn
-from risctl.physics.geometry import Device, FieldOfView
+from risctl.physics.geometry import Device
 from risctl.physics.grid import PolarGrid
 from risctl.physics.polar import clamp_to_view
 from risctl.physics.scenes import rows_by_count
@@ -112,7 +112,7 @@ class SblEstimator:
 
     def peaks(self, powers: GridPowers, count: int) -> Tensor:
         """Polar points [B, count, 3] of the strongest merged peaks."""
-        step = lattice_steps(self.grid, self.search.view)
+        step = self.grid.steps
         merge, suppress = step * step.new_tensor(MERGE_STEPS), step * step.new_tensor(SUPPRESS_STEPS)
         found = merged_peaks(powers.gamma, self.grid.points[powers.index], count, merge, suppress)
         return clamp_to_view(found, self.search.view)
@@ -130,14 +130,6 @@ def strongest(params: GaussianParameters, count: int) -> GaussianParameters:
     order = params.log_power.topk(count, dim=1).indices
     points = params.points.gather(1, order.unsqueeze(-1).expand(-1, -1, 3))
     return GaussianParameters(points, params.log_power.gather(1, order), params.log_noise)
-
-
-def lattice_steps(grid: PolarGrid, view: FieldOfView) -> Tensor:
-    """Spacing [3] of the lattice in ``(u_y, u_z, q)``."""
-    points = grid.points[grid.points[:, :2].gt(0).all(dim=1)]
-    extent = [2.0 * float(points[:, 0].amin()), 2.0 * float(points[:, 1].amin())]
-    rings = (1.0 / view.range_min - 1.0 / view.range_max) / grid.order.shape[2]
-    return grid.points.new_tensor([*extent, rings])
 
 
 def merged_peaks(gamma: Tensor, points: Tensor, count: int, merge: Tensor, suppress: Tensor) -> Tensor:

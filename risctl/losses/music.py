@@ -39,7 +39,8 @@ def stencil_steps(points: Tensor, geometry: ArrayGeometry, phase: float) -> Tens
     path = path_difference(polar_direction(points) @ p.mT, points[..., 2], geometry)
     along_w, along_q = path.slopes(geometry)
     found = {0: along_w * p[:, 1], 1: along_w * p[:, 2], 2: along_q}
-    missing = {0: geometry.columns == 1, 1: geometry.rows == 1, 2: geometry.wavefront == "planar"}
+    extent = p.amax(0) - p.amin(0)
+    missing = {0: not extent[1], 1: not extent[2], 2: geometry.wavefront == "planar"}
     used = [i for i in found if not missing[i]]
     size = phase / (geometry.wavenumber * torch.stack([_spread(found[i]) for i in used], dim=-1))
     axes = torch.eye(3, dtype=size.dtype, device=size.device)[used]

@@ -18,9 +18,11 @@ import torch
 from torch import Tensor, nn
 
 from risctl.covariance.precision import full_precision, require_finite
+from risctl.errors import InputError
 from risctl.model.ridge import RidgeSolutions, ridge_solutions
 from risctl.physics.geometry import ArrayGeometry, FieldOfView
-from risctl.physics.grid import PolarGrid, parity_parts, real_rows
+from risctl.physics.grid import PolarGrid, real_rows
+from risctl.physics.mirror import parity_parts
 
 FLOOR = 1e-4  # relative to a map's mean: smaller energies are not distinguished
 WEIGHTED_FROM = 5.0  # alpha; with weaker ridges d_l is nearly constant
@@ -59,6 +61,9 @@ class MapFeatures(nn.Module):
     ) -> None:
         super().__init__()
         grid = PolarGrid.build_sized(geometry, view, columns, rows, rings)
+        if grid.mirror.panel is None:
+            expected = "a rectangular panel, elevation unknown, for a network (NOMP takes any array)"
+            raise InputError("configuration", "physics.elements", expected, "another array")
         self.panel, self.size = (geometry.columns, geometry.rows), (rings, rows, columns)
         self.channels = len(alphas) * rings + 2
         self.num_scalars = 3 * len(alphas)

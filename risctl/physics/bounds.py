@@ -16,11 +16,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from risctl.physics.geometry import ArrayGeometry, cartesian_jacobian
+from risctl.physics.geometry import ArrayGeometry, FieldOfView, cartesian_jacobian
 from risctl.physics.scenes import Scenes, rows_by_count
 from risctl.physics.steering import steering_derivatives
 
 RANK_TOLERANCE = 1e-12  # relative size below which a singular value of scaled float64 data is rounding
+KNOWN_INFORMATION = 1e30  # about a parameter that is known: its bound is zero to all digits
 NULL_COMPONENT = 1e-9  # squared component along a direction of no information that makes a bound infinite
 
 
@@ -60,13 +61,16 @@ class Bounds:
     position: Tensor
 
 
-def scene_bounds(scenes: Scenes, geometry: ArrayGeometry, kind: str = "conditional") -> Bounds:
+def scene_bounds(
+    scenes: Scenes, geometry: ArrayGeometry, kind: str = "conditional", view: FieldOfView | None = None
+) -> Bounds:
     """Bounds of simulated scenes at the truth, in float64, padded to K_max.
 
     Args:
         scenes: n scenes.
         geometry: the nominal geometry (bounds describe the model the estimators have).
         kind: ``conditional`` or ``unconditional``.
+        view: says which coordinates are known; None: none.
     """
     information = {"conditional": conditional_information, "unconditional": unconditional_information}[kind]
     geometry = geometry.to(scenes.y.device, torch.float64)
@@ -84,7 +88,7 @@ def scene_bounds(scenes: Scenes, geometry: ArrayGeometry, kind: str = "condition
             noise_var=part.noise_var.double(),
         )
         J = information(part.H.to(torch.complex128), part.codes.to(torch.complex128), sources, geometry)
-        bounds = bounds_from_information(J, sources)
+        bounds = bounds_from_information(J if view is None else with_known(J, K, view), sources)
         found.covariance[rows, : 3 * K, : 3 * K] = bounds.covariance
         for name in ("azimuth", "elevation", "range", "position"):
             getattr(found, name)[rows, :K] = getattr(bounds, name)
@@ -159,6 +163,20 @@ def _observed_jet(H: Tensor, codes: Tensor, sources: SourceModel, geometry: Arra
     return torch.einsum("bmn,bln,bjn->blmj", H, codes, columns)
 
 
+def with_known(J: Tensor, num_sources: int, view: FieldOfView) -> Tensor:
+    """Information J [B, P, P] with the coordinates that are known held: no error in them, none by them.
+
+    The first 3 K parameters are coordinates source by source; (azimuth, elevation, range) and (u_y, u_z, 1/r)
+    will do, as the elevation is a function of u_z alone.
+    """
+    if not any(view.known):
+        return J
+    held = torch.zeros(J.shape[-1], dtype=torch.bool, device=J.device)
+    held[: 3 * num_sources] = torch.tensor(view.known, device=J.device).repeat(num_sources)
+    J = J.masked_fill(held | held.unsqueeze(-1), 0.0)
+    return J + torch.diag(held * KNOWN_INFORMATION).to(J)
+
+
 def invert_information(J: Tensor) -> tuple[Tensor, Tensor]:
     """Covariance bound from a singular information matrix J [B, P, P], and the unidentifiable parameters.
 
@@ -186,6 +204,7 @@ def bounds_from_information(J: Tensor, sources: SourceModel) -> Bounds:
     blocks = known.reshape(B, K, 3, K, 3).diagonal(dim1=1, dim2=3).permute(0, 3, 1, 2)
     jacobian = cartesian_jacobian(sources.azimuth, sources.elevation, sources.range)
     position = (jacobian @ blocks @ jacobian.mT).diagonal(dim1=-2, dim2=-1).sum(-1).sqrt()
-    position = position.masked_fill(unidentifiable.reshape(B, K, 3).any(-1), torch.inf)
+    lost = unidentifiable.reshape(B, K, 3).any(-1) | torch.isinf(sources.range)
+    position = position.masked_fill(lost, torch.inf)
     azimuth, elevation, range_ = deviations.unbind(-1)
     return Bounds(covariance, azimuth, elevation, range_, position)

@@ -60,7 +60,8 @@ def _dft_index(physics: PhysicsConfig) -> Tensor:
 
 def _hadamard_index(physics: PhysicsConfig) -> Tensor:
     """Rows of a Hadamard matrix as phase indices (0 or half a turn), uint8 [R, N]."""
-    signs = _panel_hadamard(physics.ris_columns, physics.ris_rows)
+    N = len(physics.elements.positions)
+    signs = _panel_hadamard(N, 1) if N else _panel_hadamard(physics.ris_columns, physics.ris_rows)
     return (signs < 0).to(torch.uint8) * 2 ** (physics.phase_bits - 1)
 
 

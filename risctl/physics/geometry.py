@@ -26,7 +26,7 @@ class ArrayGeometry:
         wavelength: carrier wavelength in metres.
         wavefront: ``spherical``, ``fresnel`` or ``planar``.
         amplitude_taper: whether the 1/d amplitude across the aperture is modelled.
-        columns, rows: elements along y (N_H) and z (N_V).
+        columns, rows: elements along y (N_H) and z (N_V) of a panel; N and 1 of another layout.
     """
 
     positions: Tensor
@@ -42,14 +42,19 @@ class ArrayGeometry:
     ) -> ArrayGeometry:
         """Nominal geometry of a configuration, positions on `device` in real `dtype`."""
         spacing = physics.element_spacing * physics.wavelength
-        positions = planar_array_positions(physics.ris_columns, physics.ris_rows, spacing)
+        columns, rows = physics.ris_columns, physics.ris_rows
+        if physics.elements.positions:
+            positions = torch.tensor(physics.elements.in_surface_frame(), dtype=torch.float64)
+            columns, rows = len(positions), 1
+        else:
+            positions = planar_array_positions(columns, rows, spacing)
         return cls(
             positions=positions.to(device=device, dtype=dtype),
             wavelength=physics.wavelength,
             wavefront=physics.wavefront,
             amplitude_taper=physics.amplitude_taper,
-            columns=physics.ris_columns,
-            rows=physics.ris_rows,
+            columns=columns,
+            rows=rows,
         )
 
     @property
@@ -75,12 +80,22 @@ class ArrayGeometry:
 
 @dataclass(frozen=True)
 class FieldOfView:
-    """Region of the sources: limits of |azimuth| and |elevation| in radians, range interval in metres."""
+    """Region of the sources: limits of |azimuth| and |elevation| in radians, range interval in metres.
+
+    An elevation or a range that is known (`inf`: plane waves) replaces its interval; None: not known.
+    """
 
     azimuth: float
     elevation: float
     range_min: float
     range_max: float
+    known_elevation: float | None = None
+    known_range: float | None = None
+
+    @property
+    def known(self) -> tuple[bool, bool, bool]:
+        """Which of azimuth, elevation and range (of u_y, u_z and 1/r) are known."""
+        return False, self.known_elevation is not None, self.known_range is not None
 
     @classmethod
     def from_config(cls, physics: PhysicsConfig) -> FieldOfView:
@@ -90,6 +105,8 @@ class FieldOfView:
             elevation=math.radians(physics.elevation_limit_deg),
             range_min=physics.range_min,
             range_max=physics.range_max,
+            known_elevation=physics.known_elevation,
+            known_range=physics.known_range,
         )
 
 

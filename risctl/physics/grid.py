@@ -1,20 +1,19 @@
-"""A polar-domain grid of steering vectors that uses the mirror symmetry of the panel.
+"""A polar-domain grid of steering vectors that uses the mirror symmetry of the array where it has one.
 
-Points lie on a lattice in ``(u_y, u_z, q)``: the direction cosines along the panel's sides and the curvature
+Points lie on a lattice in ``(u_y, u_z, q)``: the direction cosines along y and z and the curvature
 ``q = 1/r``. There the beam of a uniform array has the same width everywhere, so few points cover the field of
 view (the polar-domain sampling of Cui and Dai, IEEE Trans. Commun. 70(4), 2022, for a planar array).
 
-The panel is symmetric in y and in z and so is the lattice. In an orthonormal basis of vectors even or odd in
+A panel is symmetric in y and in z and so is the lattice. In an orthonormal basis of vectors even or odd in
 each coordinate (four parities of about N/4 entries) the steering vector of a mirrored point differs from the
 original only by the sign of the odd parts. Products ``X^H a`` with all four mirror images therefore cost one
 product with a quarter of the entries per image and four additions: a quarter of the arithmetic, exactly,
-whatever the wavefront model.
+whatever the wavefront model. With one symmetry it is a half, with none the plain product.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -22,34 +21,37 @@ from torch import Tensor
 from torch.nn.functional import max_pool3d
 
 from risctl.physics.geometry import ArrayGeometry, FieldOfView
+from risctl.physics.mirror import Mirror
 from risctl.physics.polar import polar_steering
 
 CACHE_FLOATS = 32768  # floats of one intermediate product; a handful of them share a second-level cache
-PARITIES = ((1, 1), (-1, 1), (1, -1), (-1, -1))  # sign of the even/odd part in (y, z)
+MAX_RINGS = 32  # of those added for a large aperture: memory grows with them
+RING_PHASE = 5.0  # radians that the curvature's phase may change from ring to ring at the outermost element
 
 
 @dataclass(frozen=True)
 class PolarGrid:
-    """Steering vectors of G = 4 G' lattice points, stored as the four parities of one quadrant.
+    """Steering vectors of G = I G' lattice points, stored as the parts of the one of I mirror images.
 
-    The grid index runs over image (y, z signs in the order of `PARITIES`), then the points of the quadrant.
+    The grid index runs over the image (in the order of `mirror.signs`), then over the points of the first.
 
     Attributes:
         points: ``(u_y, u_z, q)`` [G, 3].
         inside: which points lie in the field of view, bool [G].
-        parts: parity parts of the quadrant's steering vectors, four complex [N_p, G']; N_p sums to N.
-        real_parts: the same as real parts above imaginary parts, four real [2 N_p, G'].
-        columns, rows: panel size, for the parity transform of other vectors.
-        order: grid index of every point of the box (u_y, u_z, q), each axis ascending, int64 [2Y, 2Z, Q].
+        parts: parts of the first image's steering vectors, I complex [N_p, G']; N_p sums to N.
+        real_parts: the same as real parts above imaginary parts, I real [2 N_p, G'].
+        mirror: symmetries of array and lattice.
+        order: grid index of every point of the box (u_y, u_z, q), each axis ascending, int64 [Y, Z, Q].
+        steps: spacing of the lattice in (u_y, u_z, q) [3]; infinite in what is known.
     """
 
     points: Tensor
     inside: Tensor
     parts: tuple[Tensor, ...]
     real_parts: tuple[Tensor, ...]
-    columns: int
-    rows: int
+    mirror: Mirror
     order: Tensor
+    steps: Tensor
 
     @classmethod
     def build(
@@ -58,10 +60,11 @@ class PolarGrid:
         """Lattice over a field of view with a spacing given in beam widths.
 
         Args:
-            geometry: nominal geometry (symmetric panel [N, 3]).
-            view: field of view to cover.
+            geometry: nominal geometry, one set of positions [N, 3].
+            view: field of view to cover; a coordinate that is known has one point.
             oversampling: lattice points per beam width ``wavelength / side`` in each direction cosine.
-            num_ranges: rings in ``1/r`` between the range limits.
+            num_ranges: least number of rings in ``1/r`` between the range limits; an aperture that resolves
+                more gets more.
         """
         counts = []
         for axis, limit in ((1, view.azimuth), (2, view.elevation)):
@@ -69,40 +72,42 @@ class PolarGrid:
             extent = float(values[-1] - values[0])
             side = extent * len(values) / max(len(values) - 1, 1)  # a whole element at either end
             counts.append(max(1, math.ceil(math.sin(limit) * side / geometry.wavelength * oversampling)))
-        return cls.build_sized(geometry, view, 2 * counts[0], 2 * counts[1], num_ranges)
+        bend = geometry.wavenumber * float(geometry.squared_radius.amax()) / 2.0
+        rings = math.ceil(bend * (1.0 / view.range_min - 1.0 / view.range_max) / RING_PHASE)
+        rings = num_ranges if geometry.wavefront == "planar" else max(num_ranges, min(rings, MAX_RINGS))
+        return cls.build_sized(geometry, view, 2 * counts[0], 2 * counts[1], rings)
 
     @classmethod
     def build_sized(
         cls, geometry: ArrayGeometry, view: FieldOfView, columns: int, rows: int, num_ranges: int
     ) -> PolarGrid:
-        """Lattice of ``columns x rows x num_ranges`` points in (u_y, u_z, q).
+        """Lattice of ``columns x rows x num_ranges`` points in (u_y, u_z, q); one point in what is known.
 
         Raises:
-            ValueError: if `columns` or `rows` is odd; the lattice has no points on the panel's axes.
+            ValueError: if `columns` or `rows` is odd; the lattice has no points on the axes.
         """
         if columns % 2 or rows % 2:
             raise ValueError(f"expected even numbers of columns and rows, got {columns} and {rows}")
-        shape = Y, Z, Q = columns // 2, rows // 2, num_ranges
-        unit = [(torch.arange(count).to(geometry.positions) + 0.5) / count for count in shape]
-        far, near = 1.0 / view.range_max, 1.0 / view.range_min
-        u_y, u_z = unit[0] * math.sin(view.azimuth), unit[1] * math.sin(view.elevation)
-        mesh = torch.meshgrid(u_y, u_z, far + unit[2] * (near - far), indexing="ij")
-        quadrant = torch.stack([m.flatten() for m in mesh], dim=-1)  # cell centres, u_y and u_z > 0
-        parts = parity_parts(polar_steering(quadrant, geometry), geometry.columns, geometry.rows)
-        points = torch.cat([quadrant * quadrant.new_tensor([sy, sz, 1.0]) for sy, sz in PARITIES])
+        like, known_z = geometry.positions, view.known_elevation is not None
+        mirror = Mirror.detect(like, geometry.wavelength, in_z=not known_z)
+        u_y, step_y = _cosines(like, columns, math.sin(view.azimuth), mirror.in_y)
+        u_z, step_z = _cosines(like, rows, math.sin(view.elevation), mirror.in_z)
+        if view.known_elevation is not None:
+            u_z, step_z = like.new_tensor([math.sin(view.known_elevation)]), math.inf
+        q, step_q = _curvatures(like, num_ranges, view)
+        mesh = torch.meshgrid(u_y, u_z, q, indexing="ij")
+        first = torch.stack([m.flatten() for m in mesh], dim=-1)  # cell centres; u > 0 where it is mirrored
+        parts = mirror.parts(polar_steering(first, geometry))
+        points = torch.cat([first * first.new_tensor([sy, sz, 1.0]) for sy, sz in mirror.signs])
         limit = (1.0 - points[:, 1].square()).sqrt() * math.sin(view.azimuth)
-        inside = points[:, 0].abs() <= limit * (1.0 + 1e-6)
-        # Images by the signs of u_y and u_z (plus, minus), mirrored so that every axis ascends.
-        pp, mp, pm, mm = torch.arange(len(points), device=points.device).view(4, Y, Z, Q)
-        lower, upper = torch.cat([mm.flip(0, 1), mp.flip(0)], dim=1), torch.cat([pm.flip(1), pp], dim=1)
         return cls(
             points=points,
-            inside=inside,
+            inside=points[:, 0].abs() <= limit * (1.0 + 1e-6),
             parts=tuple(p.mT.contiguous() for p in parts),
             real_parts=tuple(torch.cat([p.real, p.imag], dim=-1).mT.contiguous() for p in parts),
-            columns=geometry.columns,
-            rows=geometry.rows,
-            order=torch.cat([lower, upper]),
+            mirror=mirror,
+            order=_box_order(mirror, mesh[0].shape, like.device),
+            steps=like.new_tensor([step_y, step_z, step_q]),
         )
 
     @property
@@ -112,29 +117,30 @@ class PolarGrid:
 
     def steering(self) -> Tensor:
         """All steering vectors, dense, complex [N, G]; for small jobs and tests."""
-        eye = torch.eye(self.columns * self.rows, dtype=self.parts[0].dtype, device=self.points.device)
+        N = sum(len(part) for part in self.parts)
+        eye = torch.eye(N, dtype=self.parts[0].dtype, device=self.points.device)
         return self.correlate(eye)
 
     def correlate(self, X: Tensor) -> Tensor:
         """``X^H a_g`` for every grid point: X complex [..., J, N] (rows are vectors) -> [..., J, G]."""
-        parities = parity_parts(X, self.columns, self.rows)
+        parities = self.mirror.parts(X)
         products = [x.conj() @ a for x, a in zip(parities, self.parts, strict=True)]
-        return torch.cat(list(mirror_images(*products)), dim=-1)
+        return torch.cat(list(self.mirror.images(products)), dim=-1)
 
     def energy(self, X: Tensor) -> Tensor:
         """``sum_j |x_j^H a_g|^2``: X complex [..., J, N] -> real [..., G]."""
         lead, J = X.shape[:-2], X.shape[-2]
-        parities = parity_parts(X.reshape(-1, J, X.shape[-1]), self.columns, self.rows)
+        parities = self.mirror.parts(X.reshape(-1, J, X.shape[-1]))
         rows = [real_rows(x) for x in parities]
-        quadrant = self.parts[0].shape[-1]
-        out = torch.empty(rows[0].shape[0], 4, quadrant, dtype=rows[0].dtype, device=X.device)
+        images, cells = len(self.parts), self.parts[0].shape[-1]
+        out = torch.empty(rows[0].shape[0], images, cells, dtype=rows[0].dtype, device=X.device)
         block = max(64, CACHE_FLOATS // rows[0].shape[:2].numel())
-        for start in range(0, quadrant, block):
+        for start in range(0, cells, block):
             columns = slice(start, start + block)
             products = [x @ a[:, columns] for x, a in zip(rows, self.real_parts, strict=True)]
-            for image, z in enumerate(mirror_images(*products)):
+            for image, z in enumerate(self.mirror.images(products)):
                 torch.sum(z.mul_(z), dim=-2, out=out[:, image, columns])
-        return out.reshape(*lead, 4 * quadrant)
+        return out.reshape(*lead, images * cells)
 
     def strongest_maxima(self, values: Tensor, count: int) -> Tensor:
         """The points [B, count, 3] of the largest local maxima, largest first.
@@ -159,28 +165,28 @@ def real_rows(x: Tensor) -> Tensor:
     return torch.cat([torch.cat([x.real, x.imag], dim=-1), torch.cat([-x.imag, x.real], dim=-1)], dim=-2)
 
 
-def mirror_images(ee: Tensor, oe: Tensor, eo: Tensor, oo: Tensor) -> Iterator[Tensor]:
-    """Sums of the parity products for the four mirror images, in the order of `PARITIES`."""
-    even, odd = ee + eo, oe + oo
-    yield even + odd
-    yield even - odd
-    even, odd = ee - eo, oe - oo
-    yield even + odd
-    yield even - odd
+def _cosines(like: Tensor, count: int, limit: float, mirrored: bool) -> tuple[Tensor, float]:
+    """Cell centres of a direction cosine within +-limit (positive ones if `mirrored`), and their step."""
+    half = count // 2
+    unit = (torch.arange(half).to(like) + 0.5) / half * limit
+    return unit if mirrored else torch.cat([-unit.flip(0), unit]), limit / half
 
 
-def parity_parts(X: Tensor, columns: int, rows: int) -> tuple[Tensor, ...]:
-    """Orthonormal parts of vectors [..., N], even or odd in (y, z), in the order of `PARITIES`."""
-    panel = X.reshape(*X.shape[:-1], rows, columns)
-    even_y, odd_y = _fold(panel)
-    (ee, eo), (oe, oo) = _fold(even_y.mT), _fold(odd_y.mT)
-    return ee.flatten(-2), oe.flatten(-2), eo.flatten(-2), oo.flatten(-2)
+def _curvatures(like: Tensor, count: int, view: FieldOfView) -> tuple[Tensor, float]:
+    """Cell centres of the curvature between the range limits, or the known one; and their step."""
+    if view.known_range is not None:
+        return like.new_tensor([1.0 / view.known_range]), math.inf
+    far, near = 1.0 / view.range_max, 1.0 / view.range_min
+    return far + (torch.arange(count).to(like) + 0.5) / count * (near - far), (near - far) / count
 
 
-def _fold(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Even and odd parts along the last axis; the middle entry of an odd length belongs to the even part."""
-    n = x.shape[-1]
-    half = n // 2
-    low, high = x[..., :half], x[..., n - half :].flip(-1)
-    even, odd = (low + high) * math.sqrt(0.5), (high - low) * math.sqrt(0.5)
-    return (torch.cat([even, x[..., half : half + 1]], dim=-1) if n % 2 else even), odd
+def _box_order(mirror: Mirror, shape: torch.Size, device: torch.device) -> Tensor:
+    """Grid index of every point of the whole box, each axis ascending: images mirrored to their sides."""
+    images = torch.arange(len(mirror.signs) * shape.numel(), device=device).view(-1, *shape)
+    by_sign = dict(zip(mirror.signs, images, strict=True))
+    rows = []
+    for sz in (-1, 1) if mirror.in_z else (1,):
+        sides = [by_sign[sy, sz] for sy in ((-1, 1) if mirror.in_y else (1,))]
+        row = torch.cat([sides[0].flip(0), sides[1]]) if mirror.in_y else sides[0]
+        rows.append(row.flip(1) if sz < 0 else row)
+    return torch.cat(rows, dim=1)

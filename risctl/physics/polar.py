@@ -47,14 +47,17 @@ def from_polar(points: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def polar_limits(points: Tensor, view: FieldOfView) -> tuple[Tensor, Tensor]:
-    """Lower and upper limits [..., 3] of the field of view at each point's elevation."""
-    u_z_max = math.sin(view.elevation)
-    u_z = points[..., 1].clamp(-u_z_max, u_z_max)
-    u_y_max = (1.0 - u_z.square()).sqrt() * math.sin(view.azimuth)
-    near = torch.full_like(u_z, 1.0 / view.range_min)
-    far = torch.full_like(u_z, 1.0 / view.range_max)
-    z = torch.full_like(u_z, u_z_max)
-    return torch.stack([-u_y_max, -z, far], dim=-1), torch.stack([u_y_max, z, near], dim=-1)
+    """Lower and upper limits [..., 3] of the field of view at each point's elevation; equal where known."""
+    z_high, near, far = math.sin(view.elevation), 1.0 / view.range_min, 1.0 / view.range_max
+    z_low = -z_high
+    if view.known_elevation is not None:
+        z_low = z_high = math.sin(view.known_elevation)
+    if view.known_range is not None:
+        near = far = 1.0 / view.known_range
+    u_z = points[..., 1].clamp(z_low, z_high)
+    u_y = (1.0 - u_z.square()).sqrt() * math.sin(view.azimuth)
+    low = torch.stack([-u_y, torch.full_like(u_z, z_low), torch.full_like(u_z, far)], dim=-1)
+    return low, torch.stack([u_y, torch.full_like(u_z, z_high), torch.full_like(u_z, near)], dim=-1)
 
 
 def clamp_to_view(points: Tensor, view: FieldOfView) -> Tensor:

@@ -75,7 +75,7 @@ def simulate_scenes(
         code_index=code_index,
         azimuth=azimuth * mask,
         elevation=elevation * mask,
-        range=range_ * mask,
+        range=range_.where(mask, 0.0),
         power=power,
         symbols=symbols,
         num_sources=num_sources.to(torch.uint8),
@@ -143,6 +143,10 @@ def draw_positions(
         azimuth = uniform(rng, shape, -1.0, 1.0) * math.radians(physics.azimuth_limit_deg)
         elevation = uniform(rng, shape, -1.0, 1.0) * math.radians(physics.elevation_limit_deg)
         range_ = uniform(rng, shape, physics.range_min, physics.range_max)
+        if physics.known_elevation is not None:
+            elevation = torch.full_like(elevation, physics.known_elevation)
+        if physics.known_range is not None:
+            range_ = torch.full_like(range_, physics.known_range)
         fresh = torch.stack([azimuth, elevation, range_]).to(geometry.positions)
         a = steering_vector(fresh[0], fresh[1], fresh[2], geometry)
         position[:, rows], steering[rows] = fresh, a
@@ -180,7 +184,8 @@ def set_pair_coherence(position: Tensor, coherence: float, geometry: ArrayGeomet
     if position.shape[-1] < 2:
         return position
     fine = geometry.to(position.device, torch.float64)
-    start, way = position[..., :1].double(), (position[..., 1:2] - position[..., :1]).double()
+    start, end = position[..., :1].double(), position[..., 1:2].double()
+    way = torch.where(start == end, 0.0, end - start)  # of an infinite range no difference
 
     def coherence_at(t: Tensor) -> Tensor:  # [n, T] -> [n, T]
         a, b = (steering_vector(x[0], x[1], x[2], fine) for x in (start, start + t * way))
@@ -206,7 +211,8 @@ def draw_powers(rng: np.random.Generator, physics: PhysicsConfig, range_: Tensor
     spread = physics.power_spread_db
     power = 10.0 ** (uniform(rng, range_.shape, -spread, spread) / 10.0)
     power = power.to(range_)
-    return power / range_.square() if physics.power_control == "path_loss" else power
+    falls = physics.power_control == "path_loss" and physics.known_range != math.inf
+    return power / range_.square() if falls else power
 
 
 def draw_symbols(rng: np.random.Generator, physics: PhysicsConfig, num_scenes: int) -> Tensor:

@@ -22,11 +22,14 @@ SURFACE = (
     "ris_columns",
     "ris_rows",
     "element_spacing",
+    "elements",
     "max_sources",
     "azimuth_limit_deg",
     "elevation_limit_deg",
     "range_min",
     "range_max",
+    "known_elevation_deg",
+    "known_range_m",
     "wavefront",
     "amplitude_taper",
 )
@@ -81,8 +84,8 @@ def refuse_conflicts(
     """Refuse another surface than the trained model's own, or other values in the `sections` named."""
     for key, (trained, wanted) in diff_configs(own, config).items():
         section, _, name = key.partition(".")
-        if section in sections or (section == "physics" and name in SURFACE):
-            raise InputError(where, key, f"{toml_value(trained)}, {TRAINED_WITH}", toml_value(wanted))
+        if section in sections or (section == "physics" and name.partition(".")[0] in SURFACE):
+            raise InputError(where, key, f"{_brief(trained)}, {TRAINED_WITH}", _brief(wanted))
 
 
 def refuse_other_surface(
@@ -92,8 +95,14 @@ def refuse_other_surface(
     trained, found = own.model_dump(mode="json"), physics.model_dump(mode="json")
     for name in SURFACE:
         if trained[name] != found[name]:
-            expected = f"{toml_value(trained[name])}, {why}"
-            raise InputError(where, f"physics.{name}", expected, toml_value(found[name]))
+            expected = f"{_brief(trained[name])}, {why}"
+            raise InputError(where, f"physics.{name}", expected, _brief(found[name]))
+
+
+def _brief(value: object) -> str:
+    """A setting's value as it is written, or its beginning: positions may be thousands of numbers."""
+    text = toml_value(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
 
 
 def model_record(loaded: LoadedModel) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from risctl.inference.count import CountRule
 from risctl.inference.estimates import Estimates
 from risctl.inference.greedy import Search
 from risctl.inference.observation import Observation
-from risctl.inference.sbl import NUM_RANGES, OVERSAMPLING, SblEstimator, lattice_steps, merged_peaks, schedule
+from risctl.inference.sbl import NUM_RANGES, OVERSAMPLING, SblEstimator, merged_peaks, schedule
 from risctl.inference.sbl_learning import fixed_point_step, grid_responses, initial_powers, learn, prune
 from risctl.physics import ArrayGeometry, FieldOfView, simulate_scenes
 from risctl.physics.grid import PolarGrid
@@ -196,7 +196,7 @@ def test_grid_has_about_4300_points_and_even_steps():
     view = FieldOfView.from_config(physics)
     grid = PolarGrid.build(ArrayGeometry.from_config(physics), view, OVERSAMPLING, NUM_RANGES)
     assert 4000 <= int(grid.inside.sum()) <= grid.num_points <= 4600
-    for axis, step in enumerate(lattice_steps(grid, view)):
+    for axis, step in enumerate(grid.steps):
         values = grid.points[:, axis].double().mul(1e4).round().unique() / 1e4
         torch.testing.assert_close(values.diff(), step.double().expand(len(values) - 1), rtol=0, atol=3e-4)
 

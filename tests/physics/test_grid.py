@@ -5,7 +5,8 @@ import torch
 
 from risctl.config import PhysicsConfig
 from risctl.physics import ArrayGeometry, FieldOfView
-from risctl.physics.grid import PARITIES, PolarGrid, parity_parts
+from risctl.physics.grid import PolarGrid
+from risctl.physics.mirror import PARITIES, parity_parts
 from risctl.physics.polar import from_polar, polar_steering, to_polar
 
 SURFACES = [
