@@ -1,6 +1,7 @@
 """The configuration: a frozen, strict schema, the shipped presets, and how they are resolved."""
 
 from risctl.config.compare import canonical_json, diff_configs, fingerprint, flatten, known_fingerprints
+from risctl.config.elements import ElementsConfig
 from risctl.config.former import current_names
 from risctl.config.layers import load_config
 from risctl.config.network import LossConfig, ModelConfig, TrainingConfig
@@ -21,6 +22,7 @@ __all__ = [
     "Config",
     "CovarianceConfig",
     "DataConfig",
+    "ElementsConfig",
     "EvaluationConfig",
     "ImpairmentConfig",
     "InferenceConfig",

@@ -13,7 +13,8 @@ Wavefront = Literal["spherical", "fresnel", "planar"]
 class Array:
     """A planar array in the y-z plane and the wave model used for its steering vectors.
 
-    `spacing` is in wavelengths, `wavelength` in metres. With `taper` the amplitude falls as r/d_n.
+    `spacing` is in wavelengths, `wavelength` in metres. With `taper` the amplitude falls as r/d_n. `layout`
+    holds the elements (x, y, z) of any other array, in metres.
     """
 
     columns: int = 12
@@ -22,10 +23,11 @@ class Array:
     wavelength: float = 0.3
     wavefront: Wavefront = "spherical"
     taper: bool = False
+    layout: tuple[tuple[float, float, float], ...] = ()
 
     @property
     def num_elements(self) -> int:
-        return self.columns * self.rows
+        return len(self.layout) or self.columns * self.rows
 
     @property
     def wavenumber(self) -> float:
@@ -36,6 +38,8 @@ class Array:
 @cache
 def element_positions(array: Array) -> np.ndarray:
     """[N,3] m: element n = i_v N_H + i_h at (0, (i_h-(N_H-1)/2) d, (i_v-(N_V-1)/2) d)."""
+    if array.layout:
+        return np.array(array.layout)
     d = array.spacing * array.wavelength
     elements = np.zeros((array.num_elements, 3))
     for i_v in range(array.rows):
