@@ -89,7 +89,7 @@ def locate(
         arrays["y"] = arrays["y"][None]
     data = check_measurements(arrays, chosen.config.physics.num_elements, "measurements")
     found = runs.locate_measurements(chosen, data, num_sources, batch)
-    return Located.from_estimates(chosen.name, found.estimates, chosen.reason)
+    return Located.from_found(chosen, found)
 
 
 def load_model(path: str | Path | None = None, device: str = "cpu") -> LoadedModel:

@@ -22,6 +22,11 @@ def decimals(value: float, places: int = 3) -> str:
     return f"{value:.{places}f}" if value == value else ABSENT
 
 
+def counted(count: int, word: str) -> str:
+    """A number of things: `1 scene`, `2 scenes`."""
+    return f"{count} {word}{'s' * (count != 1)}"
+
+
 def parameter_list(params: Mapping[str, Any]) -> str:
     """Settings on one line, without the names of their sections."""
     return ", ".join(f"{key.rpartition('.')[2]} {number(value)}" for key, value in sorted(params.items()))
@@ -46,7 +51,7 @@ def readable_bytes(count: float) -> str:
 
 
 def versioned(document: Mapping[str, Any]) -> Document:
-    """The document with its `schema_version` in front."""
+    """The document with its `schema_version` in front: its own where it has one."""
     return {"schema_version": SCHEMA_VERSION, **document}
 
 

@@ -24,6 +24,7 @@ from risctl.cli.config import app as config_app
 from risctl.cli.demo import demo
 from risctl.cli.doctor import doctor
 from risctl.cli.eval import evaluate_command
+from risctl.cli.example import example
 from risctl.cli.export import export
 from risctl.cli.gen_data import gen_data
 from risctl.cli.hpo import hpo
@@ -42,6 +43,7 @@ COMMANDS = {
     "overfit": overfit,
     "hpo": hpo,
     "eval": evaluate_command,
+    "example": example,
     "locate": locate,
     "calibrate": calibrate,
     "export": export,

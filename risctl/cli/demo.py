@@ -17,7 +17,7 @@ from risctl.cli.signals import stop_on_signals
 from risctl.cli.train import announce, interrupted, outcome_sentence, state_of
 from risctl.errors import InputError, require_range
 from risctl.registry import estimator_names
-from risctl.text import Document, decimals, versioned
+from risctl.text import Document, decimals
 
 if TYPE_CHECKING:
     from risctl.config import Config
@@ -102,8 +102,9 @@ def _demo(
     located = runs.locate_example(run.path, chosen, source, request.batch, progress)
     show_table(f"{located.file}: {name}", COLUMNS, _rows(located.rows))
     say("  +-: one standard deviation, the estimator's own; bound: Cramer-Rao bound of the position")
-    answer = {"estimator": name, "scenes": runs.describe(located.estimates)}
-    runs.write_json(run.path / "positions.json", versioned(answer))
+    found = runs.Located.from_found(chosen, located.found)
+    answer = runs.answer_document(found, chosen, located.file)
+    runs.write_json(run.path / "positions.json", answer)
     own = "" if request.model is not None else f" --model {shlex.quote(str(trained.run))}"
     again = f"risctl locate {shlex.quote(str(located.file))}{own}"
     closing(run.path, runs.headline(evaluation.results), again)

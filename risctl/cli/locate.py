@@ -13,22 +13,12 @@ from risctl.cli.console import closing, dry_run, progress, say, show_table
 from risctl.cli.options import Common, common_options
 from risctl.errors import InputError, require_range
 from risctl.registry import estimator_names
-from risctl.text import Document, decimals, versioned
+from risctl.text import Document, counted
 
 if TYPE_CHECKING:
-    from risctl.runs import Chosen
+    from risctl.runs import Chosen, Located
 
-COLUMNS = ("scene", "azimuth deg", "+-", "elevation deg", "+-", "range m", "+-", "power dB")
 ESTIMATORS = estimator_names("learned", "classical")
-KEYS = (
-    "azimuth_deg",
-    "std_azimuth_deg",
-    "elevation_deg",
-    "std_elevation_deg",
-    "range_m",
-    "std_range_m",
-    "power_db",
-)
 
 
 @common_options
@@ -42,7 +32,13 @@ def locate(
     num_sources: Annotated[
         int | None, typer.Option(help="Sources in every scene; counted if absent.")
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="JSON file to write.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="File to write: .json, or .csv with one row per source.")
+    ] = None,
+    picture: Annotated[Path | None, typer.Option(help="Picture of one scene: .png, .pdf or .svg.")] = None,
+    scene: Annotated[
+        int | None, typer.Option(help="Scene of the picture; the first in doubt, or the first, if absent.")
+    ] = None,
     model: Annotated[
         str | None,
         typer.Option(metavar="RUN|CHECKPOINT", help="Model of the learned estimator; absent: the reference."),
@@ -57,7 +53,9 @@ def locate(
     Steering vector: exp(-j 2 pi (distance_n - range) / wavelength) / sqrt(N).
     Units of y, H and codes are free.
     """
-    _check_out(out)
+    runs.check_answer_and_picture(out, picture)
+    if scene is not None and picture is None:
+        raise InputError("scene", "", "a picture beside it (--picture FILE)", scene)
     require_range("batch", batch, 1, 100_000)
     chosen = runs.choose_estimator(common.layers, estimator, model, runs.start(common.machine))
     require_range("num_sources", num_sources, 1, chosen.config.physics.max_sources)
@@ -66,32 +64,32 @@ def locate(
     if common.dry_run:
         return dry_run("locate", chosen.config, chosen.needs(file), out)
     found = runs.locate_file(chosen, file, num_sources, batch, progress)
-    say(runs.describe_surface(chosen.config.physics))
-    document = {"estimator": chosen.name, "scenes": runs.describe(found.estimates)}
+    located = runs.Located.from_found(chosen, found)
+    document = runs.answer_document(located, chosen, file, num_sources)
     if out is not None:
-        runs.write_json(out, versioned(document))
-    by = f"--model {shlex.quote(model)}" if model else f"--estimator {chosen.name}"
-    known = "" if num_sources is None else f" --num-sources {num_sources}"
-    again = f"risctl locate {shlex.quote(str(file))} {by}{known}{common.again} --out positions.json"
-    _report(document, chosen, file, out, again)
+        runs.write_answer(out, document, located)
+    drawn = None if picture is None else runs.draw_located(picture, chosen, file, located, scene)
+    say(runs.describe_surface(chosen.config.physics))
+    _report(located, file)
+    written = [str(out)] if out else []
+    if picture is not None:
+        written.append(f"{picture} (scene {drawn})")
+    sources = counted(int(located.num_sources.sum()), "source")
+    headline = f"{sources} in {counted(len(located), 'scene')}; ± is one standard deviation"
+    again = f"risctl locate {shlex.quote(str(file))}{_words(chosen, model, num_sources)}{common.again}"
+    following = "risctl eval --preset quick" if out else f"{again} --out positions.json"
+    closing(", ".join(written) or "not written (--out FILE, --picture FILE)", headline, following)
     return document
 
 
-def _report(document: Document, chosen: Chosen, file: Path, out: Path | None, again: str) -> None:
-    rows = [
-        (scene["index"], *(decimals(source[key]) for key in KEYS))
-        for scene in document["scenes"]
-        for source in scene["sources"]
-    ]
-    show_table(f"{file}: {chosen.name}", COLUMNS, rows)
-    scenes = len(document["scenes"])
-    headline = f"{len(rows)} sources in {scenes} scenes; +- is one standard deviation (Fisher)"
-    closing(out or "not written (--out FILE)", headline, "risctl eval --preset quick" if out else again)
+def _report(located: Located, file: Path) -> None:
+    """The table, and what to check where the answer is in doubt."""
+    show_table(f"{file}: {located.estimator}", runs.COLUMNS, located.table())
+    for doubt in located.doubts():
+        say(f"  {doubt}")
 
 
-def _check_out(out: Path | None) -> None:
-    """Refuse a place that cannot be written before any work is done."""
-    if out is not None and out.is_dir():
-        raise InputError("out", "", "a file name", f"the directory {out}")
-    if out is not None and not out.absolute().parent.is_dir():
-        raise InputError("out", "", "a file in an existing directory", out)
+def _words(chosen: Chosen, model: str | None, num_sources: int | None) -> str:
+    """The options that give the same answer again."""
+    by = f" --model {shlex.quote(model)}" if model else f" --estimator {chosen.name}"
+    return by if num_sources is None else f"{by} --num-sources {num_sources}"

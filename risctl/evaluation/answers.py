@@ -1,11 +1,11 @@
 """Answers of another program, as `risctl locate` writes them, scored like an estimator.
 
-    {"schema_version": 1,
+    {"schema_version": 2,
      "scenes": [{"index": 0, "sources": [{"azimuth_deg": -12.5, "elevation_deg": 3.0, "range_m": 4.2}]}]}
 
 Every scene of the data is there once, in any order, by its index from 0; `sources` is empty where none was
 found. A source may also have `power_db` and deviations `std_azimuth_deg`, `std_elevation_deg`, `std_range_m`;
-null stands for an unknown one. Other keys are passed over.
+null stands for an unknown one. Other keys are passed over, and so is what distinguishes schema 2 from 1.
 """
 
 import json
@@ -24,7 +24,7 @@ from risctl.evaluation.external import to_estimates
 from risctl.evaluation.positions import FloatArray
 from risctl.inference import Estimates
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSIONS = (1, 2)
 TINY, HUGE = sys.float_info.min, sys.float_info.max
 LIMITS = {  # in the order of a table's columns
     "azimuth_deg": (-360.0, 360.0, "degrees within +-360"),
@@ -85,9 +85,9 @@ def read_answers(path: Path, name: str) -> StoredAnswers:
         raise InputError(path, "", "a JSON document", error) from None
     if not isinstance(document, dict):
         raise InputError(path, "", "an object with `scenes`", type(document).__name__)
-    version = document.get("schema_version", SCHEMA_VERSION)
-    if version != SCHEMA_VERSION:
-        raise InputError(path, "schema_version", str(SCHEMA_VERSION), version)
+    version = document.get("schema_version", SCHEMA_VERSIONS[-1])
+    if version not in SCHEMA_VERSIONS:
+        raise InputError(path, "schema_version", " or ".join(map(str, SCHEMA_VERSIONS)), version)
     tables: dict[int, FloatArray] = {}
     scenes = _list(document.get("scenes"), path, "scenes")
     for place, scene in enumerate(scenes):

@@ -15,11 +15,14 @@ from risctl.data import SceneSource
 from risctl.evaluation import Evaluation, Positions
 from risctl.evaluation.positions import FloatArray
 from risctl.inference.music import music_pseudospectrum
-from risctl.physics import ArrayGeometry, FieldOfView, Scenes
+from risctl.physics import ArrayGeometry, FieldOfView
 from risctl.plots.scene import scene_figure
-from risctl.plots.style import INK, colour_bar, legend_below, new_figure, save_figure
+from risctl.plots.style import COLOURS, INK, colour_bar, legend_below, new_figure, save_figure
+from risctl.training import Measured
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.collections import PathCollection
     from matplotlib.figure import Figure
 
 TYPICAL_SOURCES = 3
@@ -53,7 +56,7 @@ def floor_of(spectrum: FloatArray) -> float:
 
 
 def music_spectrum(
-    scene: Scenes, estimate: Positions, config: Config
+    scene: Measured, estimate: Positions, config: Config
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
     """The spectrum [R, A] of one scene and its grids: azimuths (rad), ranges (m).
 
@@ -106,28 +109,51 @@ def spectrum_figure(
 
     figure = new_figure(7.6, 4.6)
     axes = figure.subplots()
-    decibels = to_decibels(spectrum, floor_db)
-    mesh = axes.pcolormesh(
-        np.degrees(azimuth), range_, decibels, cmap="cividis", vmin=floor_db, vmax=0.0, shading="nearest"
-    )
-    mesh.set_rasterized(True)
-    colour_bar(figure, mesh, axes, "below the peak (dB)", pad=0.02, aspect=28, extend="min")
+    draw_spectrum(figure, axes, spectrum, azimuth, range_, floor_db)
     true_dots = axes.scatter(
         np.degrees(truth.azimuth), truth.range, s=110, facecolors="none", edgecolors="white", linewidths=1.8
     )
-    crosses = axes.scatter(
-        np.degrees(estimate.azimuth), estimate.range, s=55, marker="x", color="#D55E00", linewidths=1.8
-    )
     true_dots.set_path_effects([withStroke(linewidth=3.4, foreground=INK)])
-    crosses.set_path_effects([withStroke(linewidth=3.6, foreground="white")])
+    crosses = draw_crosses(axes, np.degrees(estimate.azimuth), estimate.range)
+    axes.set_title(title, fontsize=11)
+    legend_below(figure, [true_dots, crosses], ["true source", "estimate"])
+    return figure
+
+
+def draw_spectrum(
+    figure: Figure,
+    axes: Axes,
+    spectrum: FloatArray,
+    azimuth: FloatArray,
+    range_: FloatArray,
+    floor_db: float,
+) -> None:
+    """Draw a spectrum as in `spectrum_figure` into axes, with its colour bar."""
+    mesh = axes.pcolormesh(
+        np.degrees(azimuth),
+        range_,
+        to_decibels(spectrum, floor_db),
+        cmap="cividis",
+        vmin=floor_db,
+        vmax=0.0,
+        shading="nearest",
+    )
+    mesh.set_rasterized(True)
+    colour_bar(figure, mesh, axes, "below the peak (dB)", pad=0.02, aspect=28, extend="min")
     axes.set_xlim(float(np.degrees(azimuth[0])), float(np.degrees(azimuth[-1])))
     axes.set_ylim(float(range_[0]), float(range_[-1]))
     axes.set_xlabel("azimuth (deg)", fontsize=9)
     axes.set_ylabel("range (m)", fontsize=9)
     axes.tick_params(labelsize=8)
-    axes.set_title(title, fontsize=11)
-    legend_below(figure, [true_dots, crosses], ["true source", "estimate"])
-    return figure
+
+
+def draw_crosses(axes: Axes, x: FloatArray, y: FloatArray) -> PathCollection:
+    """Mark estimates so that they are seen on any background."""
+    from matplotlib.patheffects import withStroke
+
+    crosses = axes.scatter(x, y, s=55, marker="x", color=COLOURS[1], linewidths=1.8, zorder=6)
+    crosses.set_path_effects([withStroke(linewidth=3.6, foreground="white")])
+    return crosses
 
 
 def to_decibels(spectrum: FloatArray, floor_db: float) -> FloatArray:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -15,9 +15,11 @@ from risctl.physics import FieldOfView
 from risctl.plots.style import COLOURS, FAINT, INK, legend_below, new_figure
 
 if TYPE_CHECKING:
+    from matplotlib.artist import Artist
     from matplotlib.figure import Figure
 
 TRUE, FOUND, PANEL = COLOURS[0], COLOURS[1], COLOURS[2]
+CROSS = {"marker": "X", "color": FOUND, "s": 42, "linewidths": 0.4, "edgecolors": "white"}
 _CURVE = np.linspace(-1.0, 1.0, 41)
 _GRID = {"color": "#d8d8d8", "linewidth": 0.6, "zorder": 0}
 
@@ -35,14 +37,40 @@ def scene_figure(
     Slots that hold NaN are left out.
     """
     from matplotlib.lines import Line2D
-    from matplotlib.patches import Patch
 
     truth, found = truth[truth.present], estimate.present
     std, estimate = None if std is None else std[found], estimate[found]
-    view = FieldOfView.from_config(physics)
-    floor = -view.range_max * math.sin(view.elevation)
     figure = new_figure(7.4, 5.6)
     axes: Any = figure.add_subplot(projection="3d", computed_zorder=False)
+    floor = draw_surface_and_view(axes, physics)
+    hollow = {"facecolors": "none", "edgecolors": TRUE, "s": 75, "linewidths": 1.7}
+    draw_points(axes, truth, floor, TRUE, marker="o", **hollow)
+    draw_points(axes, estimate, floor, FOUND, **CROSS)
+    for i, j in zip(*match_scene(truth, estimate, gate=math.pi), strict=True):
+        ends = np.stack([truth[i].cartesian(), estimate[j].cartesian()])
+        axes.plot(*ends.T, color=INK, linewidth=0.9, zorder=4)
+    if std is not None:
+        for k in range(len(estimate.azimuth)):
+            for bar in error_bars(estimate[k], std[k], physics.range_max):
+                axes.plot(*bar.T, color=FOUND, linewidth=1.3, alpha=0.75, zorder=5)
+    axes.set_title(title, fontsize=11)
+    line: Literal["-", ""] = "" if std is None else "-"
+    legend = {
+        "true source": Line2D([], [], color=TRUE, marker="o", markersize=8, fillstyle="none", linestyle=""),
+        "estimate ± one standard deviation" if line else "estimate": Line2D(
+            [], [], color=FOUND, marker="X", markersize=8, linestyle=line
+        ),
+        "estimate to its source": Line2D([], [], color=INK, linewidth=0.9),
+        **surface_and_view_legend(),
+    }
+    legend_below(figure, list(legend.values()), list(legend), columns=3)
+    return figure
+
+
+def draw_surface_and_view(axes: Any, physics: PhysicsConfig) -> float:
+    """Draw the surface and the edges of its view into axes in 3-D; return the height of the floor."""
+    view = FieldOfView.from_config(physics)
+    floor = -view.range_max * math.sin(view.elevation)
     for curve in view_edges(view):
         axes.plot(*curve.cartesian().T, color=FAINT, linewidth=0.9, zorder=1)
     spacing = physics.element_spacing * physics.wavelength
@@ -50,31 +78,19 @@ def scene_figure(
     across, up = np.meshgrid([-y, y], [-z, z])
     filled: dict[str, Any] = {"color": PANEL, "edgecolor": INK, "linewidth": 0.8, "alpha": 0.75}
     axes.plot_surface(np.zeros_like(across), across, up, shade=False, zorder=2, **filled)
-    hollow = {"facecolors": "none", "edgecolors": TRUE, "s": 75, "linewidths": 1.7}
-    _draw_points(axes, truth, floor, TRUE, marker="o", **hollow)
-    cross = {"color": FOUND, "s": 42, "linewidths": 0.4, "edgecolors": "white"}
-    _draw_points(axes, estimate, floor, FOUND, marker="X", **cross)
-    for i, j in zip(*match_scene(truth, estimate, gate=math.pi), strict=True):
-        ends = np.stack([truth[i].cartesian(), estimate[j].cartesian()])
-        axes.plot(*ends.T, color=INK, linewidth=0.9, zorder=4)
-    if std is not None:
-        for k in range(len(estimate.azimuth)):
-            for bar in error_bars(estimate[k], std[k], view.range_max):
-                axes.plot(*bar.T, color=FOUND, linewidth=1.3, alpha=0.75, zorder=5)
     _frame(axes, view, floor)
-    axes.set_title(title, fontsize=11)
-    estimated = "estimate" if std is None else "estimate ± one standard deviation"
-    legend = {
-        "true source": Line2D([], [], color=TRUE, marker="o", markersize=8, fillstyle="none", linestyle=""),
-        estimated: Line2D(
-            [], [], color=FOUND, marker="X", markersize=8, linestyle="" if std is None else "-"
-        ),
+    return floor
+
+
+def surface_and_view_legend() -> dict[str, Artist]:
+    """Legend entries of what `draw_surface_and_view` draws."""
+    from matplotlib.lines import Line2D
+    from matplotlib.patches import Patch
+
+    return {
         "reconfigurable surface": Patch(facecolor=PANEL, edgecolor=INK, alpha=0.75),
-        "estimate to its source": Line2D([], [], color=INK, linewidth=0.9),
         "edge of the field of view": Line2D([], [], color=FAINT, linewidth=0.9),
     }
-    legend_below(figure, list(legend.values()), list(legend), columns=3)
-    return figure
 
 
 def view_edges(view: FieldOfView) -> Iterator[Positions]:
@@ -88,7 +104,7 @@ def view_edges(view: FieldOfView) -> Iterator[Positions]:
             yield Positions(np.full(2, side * view.azimuth), np.full(2, other * view.elevation), ends)
 
 
-def _draw_points(axes: Any, points: Positions, floor: float, colour: str, **style: Any) -> None:
+def draw_points(axes: Any, points: Positions, floor: float, colour: str, **style: Any) -> None:
     """Points with their stems and feet."""
     for x, y, z in points.cartesian():
         axes.plot([x, x], [y, y], [floor, z], color=colour, linewidth=0.7, linestyle=":", zorder=3)

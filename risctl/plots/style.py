@@ -25,6 +25,7 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#0
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 INK, FAINT = "#222222", "#8a8a8a"
 DPI = 180
+PICTURES = (".png", ".pdf", ".svg")
 LETTER, HANDLE = 0.075, 0.65  # inches of a legend's letter and of its line with the space around it
 
 
@@ -100,12 +101,19 @@ def legend_below(figure: Figure, handles: Sequence[Artist], labels: Sequence[str
 
 
 def save_figure(figure: Figure, path: Path) -> Path:
-    """Write the figure as a PNG, whole or not at all.
+    """Write the figure in the format of the suffix, one of `PICTURES`, whole or not at all.
+
+    PDF and SVG carry no date, and PDF embeds its fonts as TrueType, as journals ask for.
 
     Raises:
         StorageError: disk full, permission denied, and the like.
     """
+    import matplotlib
+
+    kind = path.suffix.lower().removeprefix(".")
+    undated = {"pdf": {"CreationDate": None}, "svg": {"Date": None}}.get(kind)
     out = io.BytesIO()
-    figure.savefig(out, format="png", dpi=DPI)
+    with matplotlib.rc_context({"pdf.fonttype": 42, "svg.hashsalt": "risctl"}):
+        figure.savefig(out, format=kind, dpi=DPI, metadata=undated)
     write_atomically(path, out.getvalue())
     return path

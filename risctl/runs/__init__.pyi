@@ -3,6 +3,10 @@ from .alignment import PreparedCheck as PreparedCheck
 from .alignment import check_alignment as check_alignment
 from .alignment import check_in_run as check_in_run
 from .alignment import prepare_check as prepare_check
+from .answer import answer_document as answer_document
+from .answer import check_answer_and_picture as check_answer_and_picture
+from .answer import draw_located as draw_located
+from .answer import write_answer as write_answer
 from .below import BEST as BEST
 from .below import ELSEWHERE as ELSEWHERE
 from .below import FIGURES as FIGURES
@@ -45,6 +49,9 @@ from .evaluation import evaluate_into as evaluate_into
 from .evaluation import open_source as open_source
 from .evaluation import parse_answers as parse_answers
 from .evaluation import parse_estimators as parse_estimators
+from .example import Example as Example
+from .example import example_config as example_config
+from .example import write_example as write_example
 from .export import Exported as Exported
 from .export import export as export
 from .gate import Judged as Judged
@@ -54,10 +61,11 @@ from .gate import prepare_overfit as prepare_overfit
 from .locate import Chosen as Chosen
 from .locate import Found as Found
 from .locate import choose_estimator as choose_estimator
-from .locate import describe as describe
 from .locate import describe_surface as describe_surface
 from .locate import locate_file as locate_file
 from .locate import locate_measurements as locate_measurements
+from .located import COLUMNS as COLUMNS
+from .located import Located as Located
 from .machine import hardware as hardware
 from .machine import resolve_device as resolve_device
 from .machine import start as start

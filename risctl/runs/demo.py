@@ -10,11 +10,10 @@ from risctl.data import SceneSource, write_measurements
 from risctl.evaluation import SourceRows
 from risctl.evaluation.chunks import answers_of, truth_of
 from risctl.evaluation.score import score
-from risctl.inference import Estimates
 from risctl.physics import Scenes
 from risctl.runs.directory import RunDirectory
 from risctl.runs.evaluation import EvaluationRequest
-from risctl.runs.locate import Chosen, locate_file
+from risctl.runs.locate import Chosen, Found, locate_file
 from risctl.runs.progress import Progress, silent
 from risctl.runs.provenance import provenance
 
@@ -26,7 +25,7 @@ class LocatedExample:
     """A measurement file with the estimates of its sources, and both beside the truth and the bound."""
 
     file: Path
-    estimates: Estimates
+    found: Found
     rows: SourceRows
 
 
@@ -45,10 +44,10 @@ def locate_example(
     scenes = measured_scenes(source)
     file, config = directory / "measurements.npz", chosen.config
     write_measurements(file, scenes.y, scenes.H, scenes.codes)
-    estimates = locate_file(chosen, file, None, batch, progress).estimates
+    found = locate_file(chosen, file, None, batch, progress)
     truth = truth_of(scenes, 0, config.physics)
-    rows = score(truth, answers_of(estimates), config.physics, config.evaluation).sources
-    return LocatedExample(file, estimates, rows)
+    rows = score(truth, answers_of(found.estimates), config.physics, config.evaluation).sources
+    return LocatedExample(file, found, rows)
 
 
 def measured_scenes(source: SceneSource) -> Scenes:

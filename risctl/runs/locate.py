@@ -1,4 +1,4 @@
-"""Positions from measurements: the choice of an estimator, the batches, the answer as a document."""
+"""Positions from measurements: the choice of an estimator, units, the batches."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -28,7 +28,6 @@ from risctl.runs.models import (
 )
 from risctl.runs.needs import PROCESS_BYTES, Needs
 from risctl.runs.progress import Progress, silent
-from risctl.text import Document
 
 NEAR_UNIT = 10.0  # binary orders of magnitude in which single precision has room
 FALLBACK = "nomp"  # on a surface that the shipped model was not trained for
@@ -221,25 +220,3 @@ def describe_surface(physics: PhysicsConfig) -> str:
     default = all(getattr(physics, name) == getattr(PhysicsConfig(), name) for name in SURFACE)
     size = f"{physics.ris_rows} x {physics.ris_columns} elements, {spacing:.4g} m apart"
     return f"surface: {size}, wavelength {physics.wavelength:.4g} m" + (" (the defaults)" if default else "")
-
-
-def describe(estimates: Estimates) -> list[Document]:
-    """The `scenes` of an answer: degrees, metres, decibels; an unknown deviation is null."""
-    values = {
-        "azimuth_deg": torch.rad2deg(estimates.azimuth),
-        "elevation_deg": torch.rad2deg(estimates.elevation),
-        "range_m": estimates.range,
-        "power_db": 10 * torch.log10(estimates.power),
-        "std_azimuth_deg": torch.rad2deg(estimates.std_azimuth),
-        "std_elevation_deg": torch.rad2deg(estimates.std_elevation),
-        "std_range_m": estimates.std_range,
-    }
-    columns = {key: tensor.tolist() for key, tensor in values.items()}
-    return [
-        {
-            "index": index,
-            "num_sources": count,
-            "sources": [{key: rows[index][k] for key, rows in columns.items()} for k in range(count)],
-        }
-        for index, count in enumerate(estimates.num_sources.tolist())
-    ]

@@ -1,15 +1,42 @@
-"""Located sources as NumPy arrays, for users of the library."""
+"""Located sources as NumPy arrays: what `risctl.locate` returns, and what every written answer is made of."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Self
 
 import numpy as np
 import numpy.typing as npt
 
-from risctl.inference import Estimates
-from risctl.text import decimals
+from risctl.inference.goodness import LEVEL
+from risctl.runs.locate import Chosen, Found
+from risctl.text import Document, decimals
 
 FloatArray = npt.NDArray[np.float64]
+COLUMNS = ("scene", "azimuth deg", "elevation deg", "range m", "prob.", "mark")
+FIGURES = (
+    "azimuth_deg",
+    "elevation_deg",
+    "range_m",
+    "power_db",
+    "std_azimuth_deg",
+    "std_elevation_deg",
+    "std_range_m",
+    "x_m",
+    "y_m",
+    "z_m",
+    "probability",
+)
+ROW = ("scene", "source", *FIGURES, "flags", "scene_flags", "scene_misfit_p")
+# A flag's word in a table, and what is to be looked at.
+FLAGS = {
+    "misfit": (
+        "misfit",
+        "the model does not explain the measurements; check signs, element order, wavelength, field of view,"
+        " calibration",
+    ),
+    "count_at_maximum": ("count", "as many sources as can be counted; there may be more"),
+    "at_edge": ("edge", "a source at the edge of the field of view; it may lie outside"),
+}
 
 
 @dataclass(frozen=True)
@@ -29,6 +56,10 @@ class Located:
         noise_var: noise variance in units of |y|^2, [S].
         probability: that a true source lies there, [S, K_max]; NaN where unknown.
         count_probability: of K = 0, 1, ..., K_max sources in the scene, [S, K_max + 1]; NaN where unknown.
+        misfit_p: p-value that the scene comes from the fitted model, [S]; NaN where not tested.
+        misfit_p_of_all: the same of all scenes together, which share their hardware.
+        flags: doubts about each scene (`misfit`, `count_at_maximum`), S tuples.
+        source_flags: doubts about each source (`at_edge`), a tuple of K tuples for each scene.
         reason: why the shipped model was not used although no estimator was named; None where it was.
 
     Example:
@@ -36,7 +67,7 @@ class Located:
         >>> scenes = risctl.simulate("quick", 1)
         >>> located = risctl.locate(scenes.y, scenes.H, scenes.codes, num_sources=1)
         >>> located.positions.shape, sorted(located.rows()[0])[:3]
-        ((1, 5, 3), ['azimuth_deg', 'elevation_deg', 'power_db'])
+        ((1, 5, 3), ['azimuth_deg', 'elevation_deg', 'flags'])
     """
 
     estimator: str
@@ -51,13 +82,27 @@ class Located:
     noise_var: FloatArray
     probability: FloatArray
     count_probability: FloatArray
+    misfit_p: FloatArray
+    misfit_p_of_all: float
+    flags: tuple[tuple[str, ...], ...]
+    source_flags: tuple[tuple[tuple[str, ...], ...], ...]
     reason: str | None = None
 
     @classmethod
-    def from_estimates(cls, estimator: str, estimates: Estimates, reason: str | None = None) -> Self:
-        """The estimates as NumPy arrays."""
+    def from_found(cls, chosen: Chosen, found: Found) -> Self:
+        """Estimates and goodness of fit as NumPy arrays and words."""
+        estimates, fit = found.estimates, found.fit
         arrays = {f.name: getattr(estimates, f.name).cpu().numpy() for f in fields(estimates)}
-        return cls(estimator, **arrays, reason=reason)
+        of_sources = zip(fit.source_flags(), estimates.num_sources.tolist(), strict=True)
+        return cls(
+            chosen.name,
+            **arrays,
+            misfit_p=fit.misfit_p.cpu().numpy(),
+            misfit_p_of_all=fit.file_p,
+            flags=tuple(map(tuple, fit.scene_flags())),
+            source_flags=tuple(tuple(map(tuple, flags[:K])) for flags, K in of_sources),
+            reason=chosen.reason,
+        )
 
     def __len__(self) -> int:
         return len(self.num_sources)
@@ -69,33 +114,108 @@ class Located:
         parts = (r * np.cos(theta) * np.cos(phi), r * np.cos(theta) * np.sin(phi), r * np.sin(theta))
         return np.stack(parts, axis=-1)
 
-    def rows(self) -> list[dict[str, float | int]]:
-        """One dictionary per source, in degrees, metres and decibels: `pandas.DataFrame(located.rows())`."""
-        reported = self._reported()
+    def scenes(self) -> list[Document]:
+        """One dictionary per scene with its sources, as in the JSON that `risctl locate` writes."""
+        figures = self._figures()
         return [
-            {"scene": scene, "source": k} | {name: values[scene, k].item() for name, values in reported}
-            for scene, count in enumerate(self.num_sources)
-            for k in range(count)
+            {
+                "index": index,
+                "num_sources": int(K),
+                "count_probability": _known(self.count_probability[index]),
+                "misfit_p": self.misfit_p[index].item(),
+                "noise_var": self.noise_var[index].item(),
+                "flags": list(self.flags[index]),
+                "sources": [
+                    {name: values[index, k].item() for name, values in figures.items()}
+                    | {"flags": list(self.source_flags[index][k])}
+                    for k in range(K)
+                ],
+            }
+            for index, K in enumerate(self.num_sources)
         ]
 
-    def _reported(self) -> list[tuple[str, FloatArray]]:
+    def rows(self) -> list[dict[str, float | int | str]]:
+        """One dictionary per source, in degrees, metres and decibels: `pandas.DataFrame(located.rows())`.
+
+        `flags` are those of the source, `scene_flags` those of its scene, with spaces between them.
+        """
+        return [
+            {"scene": scene["index"], "source": k}
+            | source
+            | {"flags": " ".join(source["flags"]), "scene_flags": " ".join(scene["flags"])}
+            | {"scene_misfit_p": scene["misfit_p"]}
+            for scene in self.scenes()
+            for k, source in enumerate(scene["sources"])
+        ]
+
+    def table(self) -> list[tuple[str, ...]]:
+        """The cells of `COLUMNS`, one row per source, one without figures for a scene without sources."""
+        rows: list[tuple[str, ...]] = []
+        for scene in self.scenes():
+            marks = _marks(scene["flags"])
+            if not scene["sources"]:
+                rows.append((str(scene["index"]), "no source", "", "", "", marks))
+            for source in scene["sources"]:
+                cells = (
+                    f"{decimals(source[name])} ± {decimals(source[f'std_{name}']):>5}"
+                    for name in ("azimuth_deg", "elevation_deg", "range_m")
+                )
+                marks = _marks([*scene["flags"], *source["flags"]])
+                rows.append((str(scene["index"]), *cells, decimals(source["probability"], 2), marks))
+        return rows
+
+    def doubts(self) -> list[str]:
+        """One sentence for each flag that occurs: its word, the scenes, what to check."""
+        found = []
+        for flag, (word, check) in FLAGS.items():
+            scenes = [i for i in range(len(self)) if flag in self.flags_of(i)]
+            if scenes:
+                found.append(f"{word} ({_scenes_text(scenes, len(self))}): {check}")
+        if self.misfit_p_of_all < LEVEL and not any("misfit" in flags for flags in self.flags):
+            word, check = FLAGS["misfit"]
+            found.insert(0, f"{word} (all scenes together, p = {self.misfit_p_of_all:.1g}): {check}")
+        return found
+
+    def flags_of(self, scene: int) -> set[str]:
+        """The flags of a scene and of its sources."""
+        return {*self.flags[scene], *(flag for flags in self.source_flags[scene] for flag in flags)}
+
+    @property
+    def in_doubt(self) -> list[int]:
+        """Scenes with a flag of their own or of a source."""
+        return [i for i in range(len(self)) if self.flags_of(i)]
+
+    def _figures(self) -> dict[str, FloatArray]:
+        """The figures of the sources, [S, K_max] each, in the order and units of the JSON."""
         with np.errstate(divide="ignore"):
             power_db = 10 * np.log10(self.power)
-        return [
-            ("azimuth_deg", np.degrees(self.azimuth)),
-            ("std_azimuth_deg", np.degrees(self.std_azimuth)),
-            ("elevation_deg", np.degrees(self.elevation)),
-            ("std_elevation_deg", np.degrees(self.std_elevation)),
-            ("range_m", self.range),
-            ("std_range_m", self.std_range),
-            ("power_db", power_db),
-        ]
+        std = (np.degrees(self.std_azimuth), np.degrees(self.std_elevation), self.std_range)
+        found = (np.degrees(self.azimuth), np.degrees(self.elevation), self.range, power_db)
+        columns = (*found, *std, *np.moveaxis(self.positions, -1, 0), self.probability)
+        return dict(zip(FIGURES, columns, strict=True))
 
     def __str__(self) -> str:
-        """A table with one line per source."""
-        lines = [["scene", "azimuth deg", "+-", "elevation deg", "+-", "range m", "+-", "power dB"]]
-        for row in self.rows():
-            numbers = [decimals(value) for name, value in row.items() if name not in ("scene", "source")]
-            lines.append([str(row["scene"]), *numbers])
-        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-        return "\n".join("  ".join(c.rjust(w) for c, w in zip(line, widths, strict=True)) for line in lines)
+        """A table with one line per source, and what to check where the answer is in doubt."""
+        lines = [COLUMNS, *self.table()]
+        widths = [max(map(len, column)) for column in zip(*lines, strict=True)][:-1]
+        table = [
+            "  ".join([*(c.rjust(w) for c, w in zip(cells, widths, strict=True)), mark]).rstrip()
+            for *cells, mark in lines
+        ]
+        return "\n".join([*table, *self.doubts()])
+
+
+def _known(values: FloatArray) -> list[float] | None:
+    """The values, None where they are unknown."""
+    return None if np.isnan(values).all() else values.tolist()
+
+
+def _marks(flags: Sequence[str]) -> str:
+    return " ".join(FLAGS[flag][0] for flag in flags)
+
+
+def _scenes_text(scenes: Sequence[int], total: int, shown: int = 8) -> str:
+    """The scenes by their indices, or how many of a long list."""
+    if len(scenes) > shown:
+        return f"{len(scenes)} of {total} scenes"
+    return f"scene{'s' * (len(scenes) > 1)} {', '.join(map(str, scenes))}"

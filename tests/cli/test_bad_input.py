@@ -38,8 +38,9 @@ FLAGS = {
     ),
     "locate f.npz": (
         "--estimator learned physics.ris_rows=6 | --model runs/x | --num-sources 0"
-        " | --num-sources two | --out /nonexistent/x.json | --out /"
+        " | --num-sources two | --out /nonexistent/x.json | --out / | --out x.txt | --picture x.jpg"
     ),
+    "example": " | x.txt | nowhere/x.npz | . | x.npz --scenes 0 | x.npz --preset none",
 }
 PARTS = ("", "1", "2/1", "3/2", "-1/2", "1/0", "0/0", "a/b", "1/2/3", "1/99999999")
 SNAPSHOTS = "--sweep physics.num_snapshots=3,5"

@@ -6,7 +6,15 @@ import math
 import pytest
 
 from risctl.cli import console
-from risctl.text import json_text, number, parameter_list, readable_bytes, readable_seconds, versioned
+from risctl.text import (
+    counted,
+    json_text,
+    number,
+    parameter_list,
+    readable_bytes,
+    readable_seconds,
+    versioned,
+)
 from tests.cli.command import Capture
 
 
@@ -59,4 +67,5 @@ def test_readable_bytes(count: float, text: str) -> None:
 def test_numbers_seconds_and_parameters() -> None:
     assert [number(x) for x in (0.123456, 64, None, float("nan"), True)] == ["0.1235", "64", "–", "–", "True"]
     assert [readable_seconds(seconds) for seconds in (65, 3725.4, None)] == ["1:05", "1:02:05", "–"]
+    assert [counted(count, "scene") for count in (0, 1, 2)] == ["0 scenes", "1 scene", "2 scenes"]
     assert parameter_list({"training.lr": 2e-4, "model.head": "structured"}) == "head structured, lr 0.0002"

@@ -40,7 +40,8 @@ def test_everything_is_there_and_shown(capsys: Capture) -> None:
     pictures = {Path(file).name for file in document["files"] if file.endswith(".png")}
     assert pictures >= {"curves.png", "rmse.png", "rates.png", "confusion.png", "scene.png", "spectrum.png"}
     answer = runs.read_document(run / "positions.json")
-    assert answer == {"schema_version": 1} | document["located"]
+    assert answer == document["located"]
+    assert answer["schema_version"] == 2
     assert [scene["index"] for scene in answer["scenes"]] == [0, 1]
     assert load_config(None, run / "config.json").physics == open_dataset(run / "data").physics
     lines = captured.err.splitlines()

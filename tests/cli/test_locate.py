@@ -1,5 +1,6 @@
 """`locate`: the document on stdout and in a file, the table, a dry run, flags in what is refused."""
 
+import re
 import shlex
 from pathlib import Path
 
@@ -9,9 +10,10 @@ from risctl import runs
 from risctl.cli.app import main
 from risctl.config import PhysicsConfig, load_config
 from risctl.data import SceneStream, write_measurements
-from tests.cli.command import Capture, ask
+from tests.cli.command import Capture, ask, refused
 from tests.runs.tiny import SURFACE
 
+ROOT = Path(__file__).resolve().parents[2]
 LOCATE = ("locate", "m.npz", "--device", "cpu")
 
 
@@ -24,10 +26,50 @@ def _file(own_directory: None) -> None:
 
 def test_the_file_holds_the_same_document_whatever_the_batch(capsys: Capture) -> None:
     document = ask(capsys, *LOCATE, "--estimator", "music", "--batch", "2", "--out", "positions.json")
-    assert set(document) == {"schema_version", "estimator", "scenes"}
-    assert (document["schema_version"], document["estimator"], len(document["scenes"])) == (1, "music", 3)
+    assert (document["schema_version"], document["estimator"], len(document["scenes"])) == (2, "music", 3)
+    assert document["model"] is None
     assert runs.read_document(Path("positions.json")) == document
     assert {path.name for path in Path().iterdir()} == {"m.npz", "positions.json"}
+
+
+def test_csv_and_a_picture_of_the_scene_that_was_asked_for(capsys: Capture) -> None:
+    picture = ("--picture", "p.svg", "--scene", "2")
+    assert main([*LOCATE, "--estimator", "music", "--out", "p.csv", *picture]) == 0
+    assert "result:   p.csv, p.svg (scene 2)" in capsys.readouterr().out
+    assert Path("p.csv").read_text().startswith("scene,source,azimuth_deg,")
+    assert Path("p.svg").read_text().startswith("<?xml")
+    assert refused(capsys, *LOCATE, "--scene", "2").startswith(
+        "risctl: --scene: expected a picture beside it"
+    )
+
+
+def test_an_example_is_located_by_the_command_that_it_names(capsys: Capture) -> None:
+    assert main(["example", "an example.npz", "--scenes", "2", "--seed", "4"]) == 0
+    shown = capsys.readouterr().out
+    assert "y [2, 16, 16], H [2, 16, 144], codes [2, 16, 144]" in shown
+    assert "surface: 12 x 12 elements" in shown
+    again = shlex.split(shown.splitlines()[-1].removeprefix("next:"))
+    found = ask(capsys, *again[1:], "--num-sources", "1")
+    truth = runs.read_document(Path("an example.truth.json"))
+    assert found["file_hash"] == truth["file_hash"]
+    source, true = (document["scenes"][0]["sources"][0] for document in (found, truth))
+    assert source["azimuth_deg"] == pytest.approx(true["azimuth_deg"], abs=0.5)
+    assert source["elevation_deg"] == pytest.approx(true["elevation_deg"], abs=0.5)
+
+
+def test_the_lines_of_the_documentation_write_a_file_that_is_answered(capsys: Capture) -> None:
+    page = (ROOT / "docs" / "your-file.md").read_text(encoding="utf-8")
+    (lines,) = re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL)
+    exec(compile(lines, "your-file.md", "exec"), {})
+    ((source,),) = (scene["sources"] for scene in ask(capsys, "locate", "measured.npz")["scenes"])
+    found = [source[key] for key in ("azimuth_deg", "elevation_deg", "range_m")]
+    assert found == pytest.approx([20.0, -5.0, 3.0], abs=0.2)
+
+
+def test_a_dry_example_writes_nothing(capsys: Capture) -> None:
+    document = ask(capsys, "example", "e.npz", "--dry-run")
+    assert (document["dry_run"], document["writes"]) == (True, "e.npz")
+    assert not Path("e.npz").exists()
 
 
 def test_on_the_screen_it_is_a_table(capsys: Capture) -> None:

@@ -14,7 +14,9 @@ from risctl.data import SceneStream, write_measurements
 from risctl.errors import InputError
 
 COORDINATES = ("azimuth_deg", "elevation_deg", "range_m")
-SOURCE_KEYS = {*COORDINATES, *(f"std_{name}" for name in COORDINATES), "power_db"}
+DEVIATIONS = tuple(f"std_{name}" for name in COORDINATES)
+SOURCE_KEYS = {*COORDINATES, *DEVIATIONS, "power_db", "x_m", "y_m", "z_m", "probability", "flags"}
+SCENE_KEYS = {"index", "num_sources", "count_probability", "misfit_p", "noise_var", "flags", "sources"}
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +35,7 @@ def _locate(
     file: Path, estimator: str | None = "music", num_sources: int | None = None, batch: int = 64
 ) -> Any:
     chosen = runs.choose_estimator(Layers(), estimator)
-    return runs.describe(runs.locate_file(chosen, file, num_sources, batch).estimates)
+    return runs.Located.from_found(chosen, runs.locate_file(chosen, file, num_sources, batch)).scenes()
 
 
 @pytest.mark.parametrize("estimator", ["nomp", "music", "sbl"])
@@ -41,7 +43,7 @@ def test_the_answer_has_the_form_of_the_contract(estimator: str, file: Path) -> 
     found = _locate(file, estimator, 2)
     assert [scene["index"] for scene in found] == [0, 1, 2]
     for scene in found:
-        assert set(scene) == {"index", "num_sources", "sources"}
+        assert set(scene) == SCENE_KEYS
         assert scene["num_sources"] == len(scene["sources"]) == 2
         assert all(set(source) == SOURCE_KEYS for source in scene["sources"])
 

@@ -129,7 +129,7 @@ def test_the_shipped_model_answers_where_none_is_named() -> None:
     assert config.model == load_config("reference", None).model
     chosen = runs.choose_estimator(Layers())
     assert chosen.name == "learned"
-    assert len(runs.describe(runs.locate_file(chosen, _measurements(config.physics)).estimates)) == 3
+    assert len(runs.locate_file(chosen, _measurements(config.physics)).estimates) == 3
 
 
 def test_on_another_surface_the_shipped_model_is_left_out_and_says_so() -> None:
