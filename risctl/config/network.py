@@ -33,11 +33,13 @@ class ModelConfig(Section):
     head: Literal["structured", "factors"] = "structured"
     """Covariance factors computed from the slots, or free outputs of the network."""
     width: Annotated[int, Field(ge=8, le=512, multiple_of=8)] = 32
-    """Channels at the full resolution of the maps; doubled with every halving."""
+    """Channels at the full resolution; doubled with every halving."""
     depth: Annotated[int, Field(ge=1, le=6)] = 3
     """Resolutions of the U-shaped backbone, each half the one before."""
     blocks: Annotated[int, Field(ge=1, le=16)] = 1
     """Residual blocks at every resolution."""
+    patch: Literal[1, 2] = 1
+    """Cells along either side of one feature at the full resolution: with 2 there is a quarter of them."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.05
     """Dropout rate."""
     map_alphas: Alphas = (0.1, 10.0, 50.0)
@@ -154,8 +156,8 @@ class TrainingConfig(Section):
     """Lowest SNR of a training scene in the first and the second phase."""
     early_stop_patience: Annotated[int, Field(ge=0, le=100_000)] = 25
     """Epochs without a better validation loss before stopping; 0 never stops."""
-    precision: Literal["float32", "bf16", "fp16"] = "float32"
-    """Arithmetic of the network; covariances are always float32 or wider."""
+    precision: Literal["auto", "float32", "bf16", "fp16"] = "float32"
+    """Arithmetic of the backbone; `auto`: bf16 where that is faster. All else is float32 or wider."""
     compile: bool = False
     """Compile the backbone: slower on a CPU, possibly faster on a GPU in long runs."""
     beta_jitter: Annotated[float, Field(ge=0, le=0.5)] = 0.05

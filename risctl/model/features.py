@@ -23,11 +23,12 @@ from risctl.model.ridge import RidgeSolutions, ridge_solutions
 from risctl.physics.geometry import ArrayGeometry, FieldOfView
 from risctl.physics.grid import PolarGrid, real_rows
 from risctl.physics.mirror import parity_parts
+from risctl.physics.products import real_product
 
 FLOOR = 1e-4  # relative to a map's mean: smaller energies are not distinguished
 WEIGHTED_FROM = 5.0  # alpha; with weaker ridges d_l is nearly constant
 EVENNESS = 0.5  # the c of the weights, for a source of low to medium SNR
-CPU_SCENES, OTHER_SCENES = 1, 64  # per product: those of one scene fit into a processor's cache
+CPU_SCENES, OTHER_SCENES = 4, 64  # per product: more would not fit into a processor's cache
 
 
 class MapFeatures(nn.Module):
@@ -132,10 +133,14 @@ class MirrorEnergies:
         """Real rows of the parities [B, 2 J, 2 N_p] to energies [4, B, J, G'], valid until the next call."""
         B = rows[0].shape[0]
         first, second = self.first[:, :B], self.second[:, :B]
-        for product, x, a in zip(first.unbind(), rows, self.parts, strict=True):
-            torch.mm(x.flatten(0, 1), a, out=product.view(-1, a.shape[1]))
-        torch.add(first[:2], first[2:], out=second[:2])
-        torch.sub(first[:2], first[2:], out=second[2:])
+        ee, oe, eo, oo = (
+            real_product(x.flatten(0, 1), a).view(B, -1, a.shape[1])
+            for x, a in zip(rows, self.parts, strict=True)
+        )
+        torch.add(ee, eo, out=second[0])
+        torch.add(oe, oo, out=second[1])
+        torch.sub(ee, eo, out=second[2])
+        torch.sub(oe, oo, out=second[3])
         torch.add(second[::2], second[1::2], out=first[::2])
         torch.sub(second[::2], second[1::2], out=first[1::2])
         real, imaginary = first.mul_(first).chunk(2, dim=2)

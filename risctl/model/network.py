@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import adaptive_avg_pool2d
+from torch.nn.functional import adaptive_avg_pool2d, pixel_shuffle
 
 from risctl.config import ModelConfig, PhysicsConfig
 from risctl.covariance import full_precision
@@ -25,18 +25,19 @@ POOL = (2, 4)
 
 
 class CellHead(nn.Module):
-    """Presence, offsets, range, power and range uncertainty of every cell."""
+    """Presence, offsets, range, power and range uncertainty of every cell, from features of patches."""
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, patch: int) -> None:
         super().__init__()
-        self.out = nn.Conv2d(channels, NUM_CHANNELS, 1)
-        bias = torch.zeros(NUM_CHANNELS)
+        self.patch = patch
+        self.out = nn.Conv2d(channels, NUM_CHANNELS * patch**2, 1)
+        bias = torch.zeros(NUM_CHANNELS, patch**2)
         bias[PRESENCE] = math.log(PRIOR_PRESENCE / (1.0 - PRIOR_PRESENCE))
-        self.out.bias = nn.Parameter(bias)
+        self.out.bias = nn.Parameter(bias.flatten())
 
-    def forward(self, cells: Tensor) -> Tensor:
-        """[B, C, rows, columns] -> [B, 6, rows, columns]."""
-        return self.out(cells)
+    def forward(self, patches: Tensor) -> Tensor:
+        """[B, C, h, w] -> [B, 6, h * patch, w * patch]."""
+        return pixel_shuffle(self.out(patches), self.patch)
 
 
 class CountHead(nn.Module):
@@ -102,11 +103,9 @@ class RisNetwork(nn.Module):
             geometry, self.view, model.map_columns, model.map_rows, model.map_ranges, model.map_alphas
         )
         scalars = self.features.num_scalars
-        self.backbone = Backbone(
-            self.features.channels, scalars, model.width, model.depth, model.blocks, model.dropout
-        )
+        self.backbone = Backbone(self.features.channels, scalars, model)
         channels = self.backbone.scene_channels
-        self.cells = CellHead(self.backbone.cell_channels)
+        self.cells = CellHead(self.backbone.cell_channels, model.patch)
         self.count = CountHead(channels, scalars, self.max_sources, HIDDEN)
         self.factors = None
         if model.head == "factors":
@@ -120,14 +119,14 @@ class RisNetwork(nn.Module):
     def forward(self, y: Tensor, H: Tensor, codes: Tensor) -> Prediction:
         """Predict from snapshots y [B, L, M], channels H [B, M, N] and codes [B, L, N].
 
-        Under autocast only convolutions and linear maps run in low precision.
+        Under autocast only the convolutions of the backbone run in low precision.
         """
         maps, scalars = self.features(y, H, codes)
         cells, scene = self.backbone(maps, scalars)
-        raw = self.cells(cells).float()
-        count_logits = self.count(scene, scalars, raw[:, PRESENCE]).float()
-        free = None if self.factors is None else self.factors(scene)
-        with full_precision(raw):
+        with full_precision(maps):
+            raw = self.cells(cells)
+            count_logits = self.count(scene, scalars, raw[:, PRESENCE])
+            free = None if self.factors is None else self.factors(scene)
             slots = decode(raw, self.max_sources, self.view)
             power = slot_powers(slots, count_logits)
             A_angle, A_range = free or structured_factors(slots, power, self.geometry)

@@ -23,6 +23,7 @@ from torch.nn.functional import max_pool3d
 from risctl.physics.geometry import ArrayGeometry, FieldOfView
 from risctl.physics.mirror import Mirror
 from risctl.physics.polar import polar_steering
+from risctl.physics.products import real_product
 
 CACHE_FLOATS = 32768  # floats of one intermediate product; a handful of them share a second-level cache
 MAX_RINGS = 32  # of those added for a large aperture: memory grows with them
@@ -137,7 +138,7 @@ class PolarGrid:
         block = max(64, CACHE_FLOATS // rows[0].shape[:2].numel())
         for start in range(0, cells, block):
             columns = slice(start, start + block)
-            products = [x @ a[:, columns] for x, a in zip(rows, self.real_parts, strict=True)]
+            products = [real_product(x, a[:, columns]) for x, a in zip(rows, self.real_parts, strict=True)]
             for image, z in enumerate(self.mirror.images(products)):
                 torch.sum(z.mul_(z), dim=-2, out=out[:, image, columns])
         return out.reshape(*lead, images * cells)

@@ -8,7 +8,7 @@ from torch import Tensor
 from risctl.config import CovarianceConfig
 from risctl.model import Forward, Network, Prediction, predict
 
-Precision = Literal["float32", "bf16", "fp16"]
+Precision = Literal["auto", "float32", "bf16", "fp16"]
 HALF = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -26,6 +26,18 @@ class Measured(Protocol):
     @property
     def codes(self) -> Tensor:
         """RIS codes, complex [B, L, N]."""
+
+
+def usable_precision(precision: Precision, device: torch.device) -> Precision:
+    """The precision itself, and for `auto` bf16 where the device multiplies it faster, float32 elsewhere."""
+    if precision != "auto":
+        return precision
+    if device.type == "cuda":
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
+    fast = device.type == "cpu" and (
+        torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    )
+    return "bf16" if fast else "float32"
 
 
 def forward_pass(
@@ -47,11 +59,12 @@ def forward_pass(
     Raises:
         MeasurementError, DivergedError: see :func:`risctl.model.predict`.
     """
-    called = network
+    called, device = network, measured.y.device
+    precision = usable_precision(precision, device)
     if precision != "float32":  # nothing but the network runs under it
 
         def called(y: Tensor, H: Tensor, codes: Tensor) -> Prediction:
-            with torch.autocast(measured.y.device.type, dtype=HALF[precision]):
+            with torch.autocast(device.type, dtype=HALF[precision]):
                 return network(y, H, codes)
 
     return predict(called, measured.y, measured.H, measured.codes, covariance, beta_offset)

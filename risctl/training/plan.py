@@ -20,6 +20,7 @@ from risctl.config import (
 from risctl.data import SceneSource, SceneStore, SceneStream
 from risctl.errors import InputError
 from risctl.model import RisNetwork
+from risctl.training.forward import usable_precision
 from risctl.training.objective import Objective
 
 
@@ -59,8 +60,14 @@ class TrainingPlan:
         network: RisNetwork | None = None,
         objective: Objective | None = None,
     ) -> TrainingPlan:
-        """Plan of a run under `config`; training and validation scenes are `scene_streams` if None."""
+        """Plan of a run under `config`; training and validation scenes are `scene_streams` if None.
+
+        A precision of `auto` becomes that of the device, for checkpoints to say which it was.
+        """
         train, validation = sources or scene_streams(config.physics, config.data)
+        precision = usable_precision(config.training.precision, torch.device(device))
+        training = config.training.model_copy(update={"precision": precision})
+        config = config.model_copy(update={"training": training})
         return cls(
             physics=config.physics,
             covariance=config.covariance,

@@ -12,6 +12,7 @@ from risctl.errors import MeasurementError
 from risctl.losses import Truth, main_weights, total_loss
 from risctl.losses.presence import detection_terms
 from risctl.model import RisNetwork, build_network, predict
+from risctl.model.backbone import group_norm
 from risctl.model.network import slot_powers, structured_factors
 from risctl.model.slots import Slots
 from risctl.physics import ArrayGeometry, FieldOfView, Scenes, steering_vector
@@ -129,6 +130,21 @@ def test_the_gradient_reaches_every_parameter_and_is_finite(head: str) -> None:
         assert bool(parameter.grad.any()), name
 
 
+def test_features_of_patches_give_maps_of_cells(head: str) -> None:
+    """With four cells to a feature the maps keep their size, and cells of one patch differ."""
+    physics, scenes = make_scenes(6)
+    network = make_network(physics, head=head, patch=2)
+    assert network.backbone.stem(torch.zeros(1, network.features.channels, 16, 32)).shape[-2:] == (8, 16)
+    maps = outputs(network, scenes)["maps"]
+    assert maps.shape == (6, 6, 16, 32)
+    patches = maps.unflatten(3, (16, 2)).unflatten(2, (8, 2))
+    assert not torch.allclose(patches[:, :, :, 0, :, 0], patches[:, :, :, 1, :, 1])
+    presence = maps[:, 0].sigmoid().mean()
+    assert 0.005 < float(presence) < 0.02  # the prior, in every cell
+    _step_loss(network, physics, scenes).backward()
+    assert all(bool(parameter.grad.any()) for parameter in network.parameters())
+
+
 def test_every_parameter_is_in_one_group_once(head: str) -> None:
     network = make_network(head=head)
     groups = network.parameter_groups()
@@ -172,6 +188,8 @@ def test_autocast_reaches_convolutions_only(head: str) -> None:
     loss.backward()
     assert half["A_angle"].dtype == half["A_range"].dtype == torch.complex64
     assert all(x.dtype in (torch.float32, torch.complex64) for x in half.values())
+    normalised = group_norm(8)(torch.ones(1, 8, 2, 2, dtype=torch.bfloat16))
+    assert normalised.dtype == torch.float32
     assert all(bool(torch.isfinite(p.grad).all()) for p in network.parameters() if p.grad is not None)
     full = outputs(network, scenes)
     torch.testing.assert_close(half["maps"], full["maps"], rtol=0.1, atol=0.1)

@@ -10,7 +10,9 @@ import torch
 from torch import Tensor
 
 import risctl.training.step as step_module
+from risctl.config import Config, TrainingConfig
 from risctl.model import Prediction
+from risctl.training.plan import TrainingPlan
 from tests.training import checks
 from tests.training.checks import Bench, Poisoned
 from tests.training.small import SmallNetwork, TwoTerms
@@ -132,6 +134,20 @@ def test_half_precision_stays_close_to_single(precision: str) -> None:
         a, b = single.step().total, half.step().total
         assert a != b
         assert b == pytest.approx(a, rel=0.05)
+
+
+@pytest.mark.parametrize("fast", [False, True])
+def test_automatic_precision_is_what_the_processor_is_fast_with(
+    fast: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: fast)
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
+    expected = "bf16" if fast else "float32"
+    config = Config(training=TrainingConfig(precision="auto"))
+    plan = TrainingPlan.from_config(config)
+    assert plan.training.precision == plan.document["training"]["precision"] == expected
+    automatic, stated = (Bench(SmallNetwork(dropout=0.0), precision=p) for p in ("auto", expected))
+    assert automatic.step().total == stated.step().total
 
 
 def test_clipping_bounds_the_gradient_all_together(monkeypatch: pytest.MonkeyPatch) -> None:
