@@ -14,10 +14,10 @@ ONE_THREAD := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1
 PYTEST := $(ONE_THREAD) $(BIN)/python -m pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help venv install demo test slow soak lint format types check bench clean
+.PHONY: help venv install demo test slow soak lint format types check wheel bench clean
 
 help:
-	@echo "make demo | test | slow | soak | lint | format | types | check | bench | install | clean"
+	@echo "make demo | test | slow | soak | lint | format | types | check | wheel | bench | install | clean"
 
 venv install: $(INSTALLED)
 
@@ -55,6 +55,16 @@ types: $(INSTALLED)
 	$(BIN)/mypy
 
 check: lint types test
+
+# The package as a user gets it: built, unpacked, and used from a folder where no checkout is near.
+wheel: $(INSTALLED)
+	rm -rf build/wheel
+	$(BIN)/python -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir build/wheel .
+	$(BIN)/python -m pip install --quiet --no-deps --target build/wheel/site build/wheel/*.whl
+	cd build/wheel && export PYTHONPATH="$$PWD/site" && used="$(abspath $(BIN))/python -m risctl" \
+		&& $$used example scenes.npz && $$used locate scenes.npz --out answer.json \
+		&& $$used train --dry-run >train.txt && $$used config list >presets.txt \
+		&& $(abspath $(BIN))/python -c 'import risctl; assert "build/wheel/site" in risctl.__file__, risctl.__file__'
 
 bench: $(INSTALLED)
 	$(ONE_THREAD) $(BIN)/risctl bench $(ARGS)
