@@ -24,6 +24,8 @@ Task = TypeVar("Task")
 Outcome = TypeVar("Outcome")
 
 THREADS = 1
+DEAF_TO = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # workers that only their parent ends
+ANSWERED_BY_THE_PARENT = (signal.SIGINT, signal.SIGHUP)  # by SIGTERM it ends its workers itself
 QUEUED_PER_WORKER = 2
 
 
@@ -64,7 +66,7 @@ def map_in_order(
     try:
         for task in tasks:
             others = set(active_children()) - started
-            with signals_blocked(signal.SIGINT):  # the first tasks start the processes
+            with signals_blocked(*ANSWERED_BY_THE_PARENT):  # the first tasks start the processes
                 waiting.append(executor.submit(_work, task))
             started = set(active_children()) - others
             if len(waiting) >= QUEUED_PER_WORKER * workers:
@@ -119,7 +121,7 @@ _function: Callable[..., object] | None = None
 
 def _start_worker(function: Callable[..., object]) -> None:
     global _function
-    ignore_signals(signal.SIGINT)
+    ignore_signals(*ANSWERED_BY_THE_PARENT)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(THREADS)
     _function = function

@@ -1,18 +1,16 @@
 """The application: which commands there are, and how a command ends.
 
 Exit status: 0 done, 1 internal error, 2 usage or bad input, 3 a check failed, 4 a damaged file, 5 disk or
-lock trouble, 130 and 143 after SIGINT and SIGTERM. Every status but 1 comes with one line on stderr; an
-internal error keeps its traceback, because someone has to mend it.
+lock trouble, 129, 130 and 143 after SIGHUP, SIGINT and SIGTERM. Every status but 1 comes with one line on
+stderr; an internal error keeps its traceback, because someone has to mend it.
 """
 
 import os
-import signal
 import sys
-import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from types import FrameType
-from typing import Annotated, NoReturn
+from collections.abc import Sequence
+from contextlib import suppress
+from io import TextIOWrapper
+from typing import Annotated
 
 import typer
 
@@ -32,6 +30,7 @@ from risctl.cli.locate import locate
 from risctl.cli.options import EndedError
 from risctl.cli.overfit import overfit
 from risctl.cli.report import report
+from risctl.cli.signals import SAID, leave_on_signals
 from risctl.cli.train import train
 from risctl.errors import RisctlError, StorageError, one_line
 from risctl.text import json_text, versioned
@@ -54,7 +53,6 @@ COMMANDS = {
     "doctor": doctor,
 }
 
-SIGTERM_STATUS = 143
 SIGINT_STATUS = 130
 
 app = typer.Typer(
@@ -88,26 +86,24 @@ def root(
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command line and return its exit status."""
     arguments = list(sys.argv[1:] if argv is None else argv) or ["--help"]
-    with _sigterm_raises():
+    _open_streams()
+    with leave_on_signals():
         return _run(arguments)
 
 
-@contextmanager
-def _sigterm_raises() -> Iterator[None]:
-    """Leave by an exception on SIGTERM, so that every `finally` on the way tidies up."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, _terminate)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
+def _open_streams() -> None:
+    """Make stdout and stderr take whatever is printed.
 
-
-def _terminate(_number: int, _frame: FrameType | None) -> NoReturn:
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    raise SystemExit(SIGTERM_STATUS)
+    A process started with one of them closed (`>&-`) gets one that leads nowhere, and bytes of file names
+    that are no text are escaped.
+    """
+    for number, name in ((1, "stdout"), (2, "stderr")):
+        if getattr(sys, name) is None:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), number)
+            setattr(sys, name, open(number, "w", encoding="utf-8", closefd=False))  # noqa: SIM115
+        stream = getattr(sys, name)
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _run(arguments: list[str]) -> int:
@@ -119,18 +115,19 @@ def _run(arguments: list[str]) -> int:
     except RisctlError as error:
         return _fail(str(error), error.exit_status, arguments)
     except typer.TyperException as error:
-        return _fail(f"{error.format_message()} (see risctl --help)", error.exit_code, arguments)
+        context = getattr(error, "ctx", None)
+        command = "risctl" if context is None else context.command_path
+        return _fail(f"{error.format_message()} (see {command} --help)", error.exit_code, arguments)
     except BrokenPipeError:
         return _close_stdout()
     except OSError as error:
-        return _fail(str(error), StorageError.exit_status, arguments)
+        place, reason = error.filename or "output", error.strerror or error
+        return _fail(f"{place}: {reason}", StorageError.exit_status, arguments)
     except SystemExit as error:
-        if error.code != SIGTERM_STATUS:
+        if error.code not in SAID:
             raise  # typer's own: a closed pipe
-        return _fail("terminated", SIGTERM_STATUS, arguments)
-    if status == SIGINT_STATUS:
-        return _fail("interrupted", SIGINT_STATUS, arguments)
-    return status
+        status = int(error.code or 0)
+    return _fail(SAID[status], status, arguments) if status in SAID else status
 
 
 def _dispatch(arguments: list[str]) -> int:
@@ -145,14 +142,18 @@ def _dispatch(arguments: list[str]) -> int:
 def _fail(message: str, status: int, arguments: Sequence[str]) -> int:
     """Say in one line why the command ended; with `--json` the one document on stdout says it too."""
     text = one_line(message)
-    print(f"risctl: {text}", file=sys.stderr)
-    if "--json" in arguments:
-        sys.stdout.write(json_text(versioned({"error": {"exit_status": status, "message": text}})))
+    with suppress(OSError):  # a terminal that is gone
+        print(f"risctl: {text}", file=sys.stderr)
+    try:
+        if "--json" in arguments:
+            sys.stdout.write(json_text(versioned({"error": {"exit_status": status, "message": text}})))
         sys.stdout.flush()
+    except OSError:  # stdout itself is what failed
+        _close_stdout()
     return status
 
 
 def _close_stdout() -> int:
-    """Stop quietly when the reader went away (`risctl ... | head`), at interpreter exit too."""
+    """Stop quietly when nobody reads stdout (`risctl ... | head`), at interpreter exit too."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return RisctlError.exit_status

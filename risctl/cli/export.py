@@ -8,7 +8,7 @@ import typer
 
 from risctl import runs
 from risctl.cli.console import closing
-from risctl.cli.options import Common, common_options
+from risctl.cli.options import Common, common_options, named_path
 from risctl.text import Document
 
 
@@ -16,9 +16,11 @@ from risctl.text import Document
 def export(
     common: Common,
     target: Annotated[Path, typer.Argument(metavar="RUN", help="Training run to export.")],
-    out: Annotated[Path, typer.Option(help="Directory to make; it must not exist.")],
+    out: Annotated[
+        Path, typer.Option(parser=named_path, metavar="PATH", help="Directory to make; it must not exist.")
+    ],
 ) -> Document:
-    """Copy a run's weights for inference, count fusion, settings and curves; nothing to resume from."""
+    """Copy a run's weights for inference, count fusion, settings and curves; --fork can begin with them."""
     made = runs.export(target, out, common.dry_run)
     if common.dry_run:
         return {"command": "export", "files": made.files, "out": str(out)}

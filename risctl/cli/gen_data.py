@@ -12,7 +12,7 @@ import typer
 
 from risctl import runs
 from risctl.cli.console import closing, dry_run, progress, say
-from risctl.cli.options import Common, common_options
+from risctl.cli.options import Common, common_options, named_path
 from risctl.errors import InputError, require_range
 from risctl.text import Document, readable_bytes
 
@@ -27,7 +27,14 @@ MAX_SCENES = 100_000_000
 @common_options
 def gen_data(
     common: Common,
-    out: Annotated[Path, typer.Option(help="Directory of the dataset; an unfinished one is continued.")],
+    out: Annotated[
+        Path,
+        typer.Option(
+            parser=named_path,
+            metavar="PATH",
+            help="Directory of the dataset; an unfinished one is continued.",
+        ),
+    ],
     split: Annotated[str, typer.Option(help="train, val or test.")] = "train",
     scenes: Annotated[
         int | None, typer.Option(help="Scenes; the preset's number of the split if absent.")

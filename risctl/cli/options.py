@@ -27,6 +27,13 @@ PANEL = "Options of every command"
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
+def named_path(text: str) -> Path:
+    """A path that somebody named; an empty one, which would be the working directory, is refused."""
+    if not text.strip():
+        raise typer.BadParameter("expected a path, got nothing")
+    return Path(text)
+
+
 @dataclass(frozen=True)
 class Ending:
     """A command's document with an exit status other than 0: a failed gate, an interrupted training.

@@ -38,7 +38,11 @@ def train(
     ] = None,
     resume: ResumeOption = None,
     fork: Annotated[
-        bool, typer.Option("--fork", help="With --resume: a new run from that state; settings may change.")
+        bool,
+        typer.Option(
+            "--fork",
+            help="With --resume: a new run from that state, or from exported weights; settings may change.",
+        ),
     ] = False,
     tensorboard: TensorboardOption = False,
 ) -> Document | Ending:

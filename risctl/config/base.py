@@ -34,7 +34,7 @@ def cross_field_error(key: str, expected: str, got: str) -> PydanticCustomError:
     return PydanticCustomError("cross_field", "expected {expected}, got {got}", parts)
 
 
-Positive = Annotated[float, Field(gt=0, le=1e9)]
+Positive = Annotated[float, Field(ge=1e-9, le=1e9)]
 NonNegative = Annotated[float, Field(ge=0, le=1e9)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Decibel = Annotated[float, Field(ge=-100, le=100)]

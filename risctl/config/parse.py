@@ -17,6 +17,9 @@ from risctl.errors import InputError
 Model = TypeVar("Model", bound=BaseModel)
 BARE_WORD = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
 MAX_FILE_BYTES = 1_000_000
+MAX_WORD = 4_000  # characters of an override
+# A key of more parts than any setting has: for thousands the parser takes seconds and gigabytes.
+DEEP_KEY = re.compile(r"""(?<!["'\w-])(?:["'\w-]++[ \t]*+\.[ \t]*+){16}""")
 OPEN_TABLES = ("search.spaces.",)  # tables below have names that the user chooses; the schema checks them
 
 
@@ -33,6 +36,8 @@ def read_table(path: Path) -> dict[str, Any]:
     is_json = path.suffix == ".json"
     try:
         text = raw.decode("utf-8")
+        if not is_json and DEEP_KEY.search(text):
+            raise ValueError("a key of too many parts")
         table = json.loads(text, object_pairs_hook=_distinct) if is_json else tomllib.loads(text)
     except UnicodeDecodeError:
         raise InputError(path, "", "UTF-8 text", "other bytes") from None
@@ -56,10 +61,12 @@ def parse_override(word: str) -> tuple[str, Any]:
 
     The value is a TOML scalar or array; a bare word stands for its string.
     """
+    if len(word) > MAX_WORD:
+        raise InputError("override", "", f"at most {MAX_WORD} characters", len(word))
     key, equals, text = word.partition("=")
     key, text = current_name(key.strip()), text.strip()
     if not equals or "." not in key or not all(key.split(".")):
-        raise InputError("override", "", "section.key=value", _shorten(repr(word)))
+        raise InputError("override", "", "section.key=value", _shown(word))
     if BARE_WORD.fullmatch(text) and text not in ("true", "false", "nan", "inf"):
         return key, text
     try:
@@ -67,7 +74,7 @@ def parse_override(word: str) -> tuple[str, Any]:
     except (ValueError, RecursionError):
         table = {}
     if list(table) != ["value"] or isinstance(table["value"], dict):
-        raise InputError("override", key, "a TOML scalar or array", _shorten(repr(text)))
+        raise InputError("override", key, "a TOML scalar or array", _shown(text))
     return key, table["value"]
 
 
@@ -92,7 +99,7 @@ def check_keys(flat: Mapping[str, Any], model: type[BaseModel], where: str) -> N
     for key, value in flat.items():
         if key in tables:
             if value != {}:
-                raise InputError(where, key, "a table", _shorten(repr(value)))
+                raise InputError(where, key, "a table", _shown(value))
         elif key not in leaves and not key.startswith(OPEN_TABLES):
             nearest = nearest_key(key, leaves if "." in key else tables)
             raise InputError(where, key, f"a known key (nearest: {nearest})", repr(key.rpartition(".")[2]))
@@ -137,8 +144,13 @@ def _explain(details: ErrorDetails) -> tuple[str, str, str]:
     if details["type"] == "extra_forbidden":
         return place, "a known key", repr(str(details["loc"][-1]))
     expected = details["msg"].removeprefix("Input should be ")
-    return place, expected[:1].lower() + expected[1:], _shorten(repr(details["input"]))
+    return place, expected[:1].lower() + expected[1:], _shown(details["input"])
 
 
-def _shorten(text: str, limit: int = 60) -> str:
+def _shown(value: object, limit: int = 60) -> str:
+    """A value as text of at most `limit` characters."""
+    try:
+        text = repr(value)
+    except ValueError:  # Python writes no integer of more than 4300 digits
+        text = "a number of thousands of digits"
     return text if len(text) <= limit else f"{text[: limit - 3]}..."

@@ -60,7 +60,7 @@ class PhysicsConfig(Section):
     """RIS elements along y (N_H)."""
     ris_rows: SideLength = 12
     """RIS elements along z (N_V)."""
-    element_spacing: Annotated[float, Field(gt=0, le=10)] = 0.5
+    element_spacing: Annotated[float, Field(ge=1e-6, le=10)] = 0.5
     """Element spacing, wavelengths."""
     elements: ElementsConfig = ElementsConfig()
     """Element positions of another layout than rows and columns."""
@@ -76,9 +76,9 @@ class PhysicsConfig(Section):
     """Half width of the field of view in azimuth, degrees."""
     elevation_limit_deg: Annotated[float, Field(gt=0, lt=90)] = 30.0
     """Half width of the field of view in elevation, degrees."""
-    range_min: Annotated[float, Field(gt=0, le=1e6)] = 0.5
+    range_min: Annotated[float, Field(ge=1e-6, le=1e6)] = 0.5
     """Nearest source, metres."""
-    range_max: Annotated[float, Field(gt=0, le=1e6)] = 10.0
+    range_max: Annotated[float, Field(ge=1e-6, le=1e6)] = 10.0
     """Farthest source, metres."""
     known_elevation_deg: Annotated[float | str, PlainValidator(_known_elevation)] = UNKNOWN
     """Elevation of all sources where known (a linear array cannot observe it), degrees, or `unknown`."""

@@ -26,7 +26,8 @@ def storage_errors(path: Path) -> Iterator[None]:
     except StorageError:
         raise
     except OSError as error:
-        place = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else path
+        named = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else ""
+        place = path if not named or named.endswith(TEMPORARY_SUFFIX) else named
         reason = error.strerror or str(error)
         raise StorageError(one_line(f"{place}: {reason}")) from error
 
@@ -81,6 +82,14 @@ def write_atomically(path: Path, content: bytes) -> None:
         write_at(descriptor, memoryview(content), 0)
 
 
+def try_writing(path: Path) -> None:
+    """Raise `StorageError` now if `path` could not be written later."""
+    with storage_errors(path):
+        temporary, descriptor = _create_temporary(path)
+        temporary.unlink()
+        os.close(descriptor)
+
+
 def write_at(descriptor: int, content: memoryview, offset: int) -> None:
     """Write every byte of `content` from `offset` on, in as many calls as it takes."""
     while content:
@@ -93,6 +102,27 @@ def flush_directory(directory: Path) -> None:
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def held(directory: Path) -> Iterator[None]:
+    """Mark a directory as in use by this process for `is_held`; the mark ends with the process."""
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        with suppress(OSError):  # a file system without locks: nobody can tell then
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def is_held(directory: Path) -> bool:
+    """Whether a living process marked the directory with `held`."""
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        return not _try_lock(descriptor)
     finally:
         os.close(descriptor)
 

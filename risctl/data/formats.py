@@ -22,11 +22,11 @@ from numpy.lib import format as npy
 from scipy.io import savemat
 
 from risctl.data.atomic import storage_errors
+from risctl.data.mapped import check_unpacked
 from risctl.data.matlab import read_matlab
 from risctl.errors import DamagedFileError, InputError
 
 Array = npt.NDArray[np.generic]
-MAX_ARRAY_BYTES = 4 << 30
 SIGNATURE_BYTES = 520
 # Exceptions of the libraries on corrupted files; each of them was observed.
 NPZ_ERRORS = (zipfile.BadZipFile, zlib.error, EOFError, ValueError, SyntaxError, tokenize.TokenError, OSError)
@@ -84,6 +84,9 @@ def _read_npz(path: Path, keys: Sequence[str], start: bytes) -> tuple[dict[str, 
     try:
         with zipfile.ZipFile(path) as archive:
             present = [name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy")]
+            check_unpacked(
+                path, sum(archive.getinfo(f"{key}.npy").file_size for key in keys if key in present)
+            )
             return {key: _read_npy(path, key, archive) for key in keys if key in present}, present
     except (InputError, DamagedFileError):
         raise
@@ -98,7 +101,10 @@ def _read_npy(path: Path, key: str, archive: zipfile.ZipFile) -> Array:
     with archive.open(member) as stream:
         first = npy.read_magic(stream) == (1, 0)
         read_header = npy.read_array_header_1_0 if first else npy.read_array_header_2_0
-        shape, fortran, dtype = read_header(stream)
+        try:
+            shape, fortran, dtype = read_header(stream)
+        except (MemoryError, RecursionError):  # of the parser, on thousands of nested signs
+            raise DamagedFileError(path, f"the header of {key}", "one too deep to be parsed") from None
         if any(length < 0 for length in shape):
             raise ValueError("an axis of negative length")
         if dtype.hasobject:
@@ -108,8 +114,6 @@ def _read_npy(path: Path, key: str, archive: zipfile.ZipFile) -> Array:
         size = math.prod(shape) * dtype.itemsize
         if size != member.file_size - stream.tell():
             raise DamagedFileError(path, f"{size} bytes of {key}", member.file_size - stream.tell())
-        if size > MAX_ARRAY_BYTES:
-            raise InputError(path, key, f"at most {MAX_ARRAY_BYTES >> 30} GiB", f"{size / 2**30:.1f} GiB")
         array: Array = np.frombuffer(stream.read(), dtype=dtype)
         return array.reshape(shape, order="F" if fortran else "C")
 
@@ -120,12 +124,13 @@ def _read_safetensors(path: Path, keys: Sequence[str], _start: bytes) -> tuple[d
             with safetensors.safe_open(path, framework="pt") as file:
                 present = list(file.keys())
                 tensors = {key: file.get_tensor(key) for key in keys if key in present}
-        except safetensors.SafetensorError as error:
+                arrays = {key: tensor.numpy() for key, tensor in tensors.items()}
+        except (safetensors.SafetensorError, ValueError, RuntimeError) as error:  # a shape beyond all memory
             raise DamagedFileError(path, "a readable .safetensors file", _brief(error)) from None
     for key, tensor in tensors.items():
         if not tensor.is_complex():
             raise InputError(path, key, "complex numbers", f"{tensor.dtype} (a real array)")
-    return {key: tensor.numpy() for key, tensor in tensors.items()}, present
+    return arrays, present
 
 
 def _brief(error: Exception) -> str:

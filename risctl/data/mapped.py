@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from risctl.data.atomic import storage_errors
-from risctl.errors import DamagedFileError
+from risctl.errors import DamagedFileError, InputError
 
 REGULAR = "a regular file inside the dataset directory"
+# Noise cannot be compressed: what unpacks to far more than the file's size holds no snapshots.
+UNPACKED_BYTES, UNPACKED_RATIO, MAX_UNPACKED_BYTES = 256 << 20, 100, 4 << 30
 
 
 def open_regular(path: Path) -> int:
@@ -53,6 +55,14 @@ def read_regular(path: Path, limit: int) -> bytes:
     if len(content) > limit:
         raise DamagedFileError(path, f"at most {limit} bytes", "a larger file")
     return content
+
+
+def check_unpacked(path: Path, size: int) -> None:
+    """Refuse a measurement file whose arrays would take `size` bytes, before that memory is asked for."""
+    limit = min(max(UNPACKED_BYTES, UNPACKED_RATIO * path.stat().st_size), MAX_UNPACKED_BYTES)
+    if size > limit:
+        expected = f"at most {limit / 2**30:.2f} GiB once unpacked (arrays that repeat: once for all scenes)"
+        raise InputError(path, "", expected, f"{size / 2**30:.2f} GiB")
 
 
 def parse_object(path: Path, text: str | bytes) -> dict[str, Any]:

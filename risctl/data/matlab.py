@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from risctl.data.atomic import storage_errors
+from risctl.data.mapped import check_unpacked
 from risctl.errors import DamagedFileError, InputError
 
 Array = npt.NDArray[np.generic]
@@ -67,7 +68,7 @@ def read_matlab(path: Path, keys: Sequence[str], start: bytes) -> tuple[dict[str
     try:
         with storage_errors(path), path.open("rb") as stream:
             content = memoryview(mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ))
-        found, names, at = {}, [], FILE_HEADER
+        found, names, at, total = {}, [], FILE_HEADER, 0
         while at < len(content):
             kind, body, at = _element(content, at, order)
             if kind not in (MATRIX, COMPRESSED):
@@ -76,6 +77,8 @@ def read_matlab(path: Path, keys: Sequence[str], start: bytes) -> tuple[dict[str
             head = _head(body, order, packed)
             names.append(head.name)
             if head.name in keys:
+                total += _unpacked_size(body, order) if packed else len(body)
+                check_unpacked(path, total)
                 variable = _head(_unpack(body, order), order, packed=False) if packed else head
                 found[head.name] = _numbers(path, variable)
         return found, names
@@ -117,6 +120,12 @@ def _head(body: memoryview, order: str, packed: bool) -> Variable:
     _, name, at = _element(body, at, order)
     text = bytes(name).decode("latin-1")
     return Variable(text, word & 0xFF, bool(word & COMPLEX_FLAG), shape, body[at:], order)
+
+
+def _unpacked_size(body: memoryview, order: str) -> int:
+    """The length that a compressed variable says it has."""
+    _, size = struct.unpack(f"{order}II", zlib.decompressobj().decompress(body, 8))
+    return int(size)
 
 
 def _unpack(body: memoryview, order: str) -> memoryview:

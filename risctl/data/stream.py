@@ -8,7 +8,6 @@ machine and version of torch; another processor may round differently).
 
 import hashlib
 import os
-import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -23,14 +22,13 @@ from torch.utils.data import DataLoader, Dataset
 
 from risctl.config import PhysicsConfig, known_fingerprints
 from risctl.errors import InputError
-from risctl.parallel import THREADS, ignore_signals, signals_blocked, single_thread
+from risctl.parallel import DEAF_TO, THREADS, ignore_signals, signals_blocked, single_thread
 from risctl.physics import Scenes, simulate_scenes
 
 BLOCK = 256
 # Raise it with any change that makes the same configuration and seed yield other numbers.
 GENERATOR_VERSION = 1
 SPLIT_CODES = {"train": 0, "val": 1, "test": 2}
-DEAF_TO = (signal.SIGINT, signal.SIGTERM)  # only the parent answers them, and ends its workers itself
 PREFETCH = 8  # blocks per process simulated in advance
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import xxhash
 from pydantic import ValidationError
 
 from risctl.data.atomic import storage_errors, write_atomically
@@ -21,12 +22,18 @@ from risctl.evaluation.rows import Rows, SceneRows, SourceRows
 from risctl.evaluation.run import Evaluation
 from risctl.evaluation.sweep import Sweep, value_text
 
+HASH = "content_hash"
+
 
 class StoredPoint(Record):
-    """The figures of one value of a sweep, and the hash of the settings and the model behind them."""
+    """The figures of one value of a sweep, with a hash of the settings and the model behind them.
+
+    `content_hash` proves that the file is what was written; None in files that were written before it was.
+    """
 
     fingerprint: str
     results: Results
+    content_hash: str | None = None
 
 
 def write_evaluation(directory: Path, evaluation: Evaluation) -> list[Path]:
@@ -75,7 +82,8 @@ def write_point(path: Path, point: StoredPoint) -> None:
     Raises:
         StorageError: disk full, permission denied, and the like.
     """
-    write_atomically(path, record_json(point).encode())
+    digest = _document_hash(json.loads(record_json(point)))
+    write_atomically(path, record_json(point.model_copy(update={HASH: digest})).encode())
 
 
 def read_point(path: Path) -> StoredPoint | None:
@@ -88,7 +96,16 @@ def read_point(path: Path) -> StoredPoint | None:
         return None
     with storage_errors(path):
         content = path.read_bytes()
-    return parse_record(StoredPoint, content, path, "figures of one value of a sweep")
+    point = parse_record(StoredPoint, content, path, "figures of one value of a sweep")
+    if point.content_hash not in (None, _document_hash(json.loads(content))):
+        raise DamagedFileError(path, "the figures its hash was taken of", "an edited file")
+    return point
+
+
+def _document_hash(document: dict[str, Any]) -> str:
+    """32 hexadecimal digits over all of a document but its hash, fields of other versions included."""
+    body = {key: value for key, value in document.items() if key != HASH}
+    return xxhash.xxh3_128_hexdigest(json.dumps(body, sort_keys=True).encode())
 
 
 def write_sweep(directory: Path, sweep: Sweep) -> list[Path]:

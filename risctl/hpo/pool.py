@@ -7,8 +7,8 @@ from multiprocessing import connection, get_context
 from typing import Any
 
 from risctl.hpo.study import Claim
-from risctl.hpo.worker import DEAF_TO, LOG, TrialJob, work
-from risctl.parallel import signals_blocked
+from risctl.hpo.worker import LOG, TrialJob, work
+from risctl.parallel import DEAF_TO, signals_blocked
 
 # What a worker needs; the second one, which optimisers load when first made, takes as long as all the rest.
 PRELOADED = [work.__module__, "torch._dynamo"]

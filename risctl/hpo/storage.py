@@ -18,7 +18,7 @@ from optuna.exceptions import StorageInternalError
 from optuna.storages import RDBStorage
 from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 
-from risctl.errors import InputError, StorageError, one_line
+from risctl.errors import DamagedFileError, InputError, StorageError, one_line
 from risctl.hpo.plan import SearchPlan
 
 T = TypeVar("T")
@@ -33,6 +33,7 @@ STALE = """
     WHERE study_id = :study AND state = 'RUNNING'
     AND (heartbeat IS NULL OR heartbeat < CAST(now() AS timestamp) - make_interval(secs => :grace))
 """
+MALFORMED = ("malformed", "not a database", "file is encrypted")  # how SQLite says that its file is damaged
 DRIVER = "postgresql+psycopg"
 EXPECTED = f"{DRIVER}://user@host/database (without it: a file in the run's directory)"
 SECRET = ("password", "sslpassword")  # of the query, which the driver takes as well
@@ -148,7 +149,10 @@ def with_retries(where: str, pauses: tuple[float, ...], operation: Callable[[], 
             return operation()
         except (SQLAlchemyError, StorageInternalError) as error:
             if pause is None:
-                raise StorageError(one_line(f"{where}: {_reason(error)}")) from None
+                reason = _reason(error)
+                if any(words in reason for words in MALFORMED):
+                    raise DamagedFileError(where, "a study as it was written", reason) from None
+                raise StorageError(one_line(f"{where}: {reason}")) from None
         time.sleep(pause)
     raise AssertionError
 

@@ -26,12 +26,11 @@ from risctl.config import Config
 from risctl.data.atomic import exclusive_lock, storage_errors
 from risctl.errors import DamagedFileError, RisctlError, StorageError
 from risctl.model.checkpoint import CHECKPOINTS
-from risctl.parallel import ignore_signals
+from risctl.parallel import DEAF_TO, ignore_signals
 from risctl.training import EpochResult, Event, Outcome, StopFlag, TrainingPlan, run_training
 from risctl.training.run import LOCK
 
 LOG = "worker.log"
-DEAF_TO = (signal.SIGINT, signal.SIGTERM)  # only the parent answers them
 PREDECESSOR_SECONDS = 30.0
 Line = Mapping[str, Any]
 

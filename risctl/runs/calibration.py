@@ -10,6 +10,7 @@ from torch import Tensor
 from risctl.config import Config
 from risctl.config.layers import Layers
 from risctl.data import SceneStream
+from risctl.data.atomic import try_writing
 from risctl.errors import InputError
 from risctl.evaluation.calibration import CountData, Fit, collect_counts, fit_fusion
 from risctl.inference import build_learned
@@ -68,6 +69,7 @@ def calibrate(
         workers: processes of one thread each.
         progress: opens a display.
     """
+    try_writing(fusion_path(loaded.path))
     inference = config.inference.model_copy(update={"count_by": "best"})
     estimator = build_learned(loaded.network, config.physics, loaded.covariance, inference)
     ranges = {"train": (first_unseen(loaded), scenes), "val": (config.data.val_scenes, val_scenes)}

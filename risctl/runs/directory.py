@@ -3,7 +3,10 @@
 import os
 import secrets
 import shutil
+import signal
+import time
 from collections.abc import Mapping
+from contextlib import ExitStack, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -11,6 +14,7 @@ from typing import Self, TypeAlias
 
 from risctl.config import Config
 from risctl.data import write_atomically
+from risctl.data.atomic import held, is_held, remove_leftovers, storage_errors
 from risctl.errors import RisctlError, StorageError, one_line
 from risctl.runs.documents import read_document, write_json
 from risctl.runs.names import CONFIG, PROVENANCE, STATUS
@@ -19,6 +23,9 @@ from risctl.text import Document, versioned
 RUNS = Path("runs")
 PROGRESS = ("epochs", "steps", "finished", "trials", "best_value")
 SIGNAL_STATUS = 128  # plus the signal's number: exit status of a run that a signal stopped
+SIGNAL_NAMES = {SIGNAL_STATUS + number: number.name for number in signal.Signals}
+UNFINISHED = ".tmp"  # end of the name of a directory that is being made
+YOUNG_SECONDS = 60.0  # one that is younger may not have its mark yet
 Ending: TypeAlias = tuple[str, int, str | None]  # state, exit status, message
 
 
@@ -37,6 +44,7 @@ class RunDirectory:
         self.announced = False
         self._progress: Document = {}
         self._ending: Ending = outcome(None)
+        self._held = ExitStack()
 
     @classmethod
     def create(
@@ -49,16 +57,19 @@ class RunDirectory:
     ) -> Self:
         """Make the directory with `config.json`, `provenance.json`, `status.json` and the `files` given.
 
-        It has its name only once it is complete: a process killed before leaves a hidden directory.
+        It has its name only once it is complete: a process killed before leaves a hidden directory, which
+        the next one removes.
 
         Raises:
             StorageError: it cannot be made; nothing of it is left.
         """
         stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
         path = RUNS / command / f"{stamp}_{preset}_{secrets.token_hex(3)}"
-        run = cls(path.with_name(f".{path.name}.tmp"), command)
+        run = cls(path.with_name(f".{path.name}{UNFINISHED}"), command)
         try:
             run.path.mkdir(parents=True)
+            run._held.enter_context(held(run.path))
+            _remove_unfinished(path.parent)
             write_json(run.path / CONFIG, config.model_dump(mode="json"))
             write_json(run.path / PROVENANCE, provenance)
             for name, content in (files or {}).items():
@@ -81,6 +92,9 @@ class RunDirectory:
 
     def resume(self, provenance: Document) -> None:
         """Resume an earlier run, once its lock is held; this process's provenance joins the earlier ones."""
+        with storage_errors(self.path):
+            self._held.enter_context(held(self.path))
+            remove_leftovers(self.path)
         before = read_document(self.path / STATUS)
         self._started = str(before.get("started", self._started))
         self._progress = {key: before[key] for key in PROGRESS if key in before}
@@ -118,8 +132,17 @@ class RunDirectory:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self.announced:
-            self.write_status(*(self._ending if error is None else outcome(error)))
+        with self._held:
+            if self.announced:
+                self.write_status(*(self._ending if error is None else outcome(error)))
+
+
+def _remove_unfinished(folder: Path) -> None:
+    """Remove directories that a process left which was killed while it made them."""
+    for path in folder.glob(f".*{UNFINISHED}"):
+        with suppress(FileNotFoundError, NotADirectoryError):
+            if not is_held(path) and time.time() - path.stat().st_mtime > YOUNG_SECONDS:
+                shutil.rmtree(path, ignore_errors=True)
 
 
 def outcome(error: BaseException | None) -> Ending:
@@ -129,7 +152,8 @@ def outcome(error: BaseException | None) -> Ending:
     if isinstance(error, KeyboardInterrupt):
         return "interrupted", 130, "SIGINT"
     if isinstance(error, SystemExit):
-        return "interrupted", int(error.code or 0), "SIGTERM"
+        status = int(error.code or 0)
+        return "interrupted", status, SIGNAL_NAMES.get(status)
     if isinstance(error, RisctlError):
         return "failed", error.exit_status, str(error)
     if isinstance(error, OSError):

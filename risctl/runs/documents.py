@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from risctl.data.atomic import write_atomically
+from risctl.data.atomic import storage_errors, write_atomically
 from risctl.errors import DamagedFileError
 from risctl.text import Document, json_text
 
@@ -14,10 +14,19 @@ def write_json(path: Path, document: object) -> None:
 
 
 def read_document(path: Path) -> Document:
-    """Read a JSON object of a run; `DamagedFileError` for anything else."""
+    """Read a JSON object of a run.
+
+    Raises:
+        DamagedFileError: nothing there, or anything else.
+        StorageError: it cannot be read.
+    """
+    if not path.is_file():
+        raise DamagedFileError(path, "a JSON document of a run", "nothing there")
+    with storage_errors(path):
+        content = path.read_bytes()
     try:
-        document = json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError) as error:
+        document = json.loads(content)
+    except (ValueError, RecursionError) as error:
         raise DamagedFileError(path, "a JSON document of a run", type(error).__name__) from None
     if not isinstance(document, dict):
         raise DamagedFileError(path, "a JSON object", type(document).__name__)

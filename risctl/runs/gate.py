@@ -9,7 +9,7 @@ from typing import Any, Literal
 from risctl.config import Config, LossConfig, fingerprint
 from risctl.config.layers import Layers, Machine
 from risctl.covariance import covariance_fingerprint
-from risctl.errors import CheckFailedError, DamagedFileError, DivergedError, InputError
+from risctl.errors import CheckFailedError, DamagedFileError, DivergedError, InputError, StorageError
 from risctl.losses import main_weights
 from risctl.runs.directory import RUNS
 from risctl.runs.documents import read_document, write_json
@@ -180,7 +180,7 @@ def passed_gate(config: Config, runs: Path = RUNS) -> Path | None:
     for path in sorted(runs.glob(f"overfit/*/{VERDICT_FILE}"), reverse=True):
         try:
             found = read_document(path)
-        except DamagedFileError:
+        except (DamagedFileError, StorageError):
             continue
         ready = found.get("verdict") == "ready" and found.get("is_gate") is True
         if ready and found.get("fingerprints") == wanted:

@@ -46,7 +46,7 @@ class _JsonLines:
         with storage_errors(self._path):
             if self._stream is None:
                 self._stream = self._path.open("a", encoding="utf-8")
-            self._stream.write(_line({"event": kind, **asdict(event)}))
+            self._stream.write(json_line({"event": kind, **asdict(event)}))
             self._stream.flush()
         return self._stream
 
@@ -88,7 +88,7 @@ class MetricsFile(_JsonLines):
     def _drop_uncovered(self, started: Started) -> None:
         if self._path.exists():
             kept = [record for record in read_metrics(self._path) if _still_holds(record, started)]
-            write_atomically(self._path, "".join(map(_line, kept)).encode())
+            write_atomically(self._path, "".join(map(json_line, kept)).encode())
 
 
 class EventsFile(_JsonLines):
@@ -116,7 +116,8 @@ def _still_holds(record: Record, started: Started) -> bool:
     return bool(record["step"] < started.step + (record["event"] != STARTED))
 
 
-def _line(record: Mapping[str, Any]) -> str:
+def json_line(record: Mapping[str, Any]) -> str:
+    """A record as a line of a `metrics.jsonl`."""
     return json.dumps(finite(record), allow_nan=False, separators=(",", ":")) + "\n"
 
 

@@ -37,6 +37,7 @@ class Earlier:
         provenance: its `provenance.json`.
         fresh_fork: its last state is still the copy that it was forked from, with that run's settings.
         done: epochs finished in its last saved state, None if nothing was saved.
+        exported: it has weights alone, with which a fork can begin.
     """
 
     path: Path
@@ -45,10 +46,13 @@ class Earlier:
     provenance: Document
     fresh_fork: bool = False
     done: int | None = None
+    exported: bool = False
 
     @classmethod
-    def read(cls, path: Path) -> Earlier:
+    def read(cls, path: Path, fork: bool = False) -> Earlier:
         """Read a run's directory; the settings are those of its last saved state, if there is one.
+
+        Weights alone, those of an exported model, are something to `fork` from only.
 
         Raises:
             InputError: there is no run, or not one of a training.
@@ -67,22 +71,22 @@ class Earlier:
         state = read_checkpoint(last).state if last.exists() else None
         provenance = read_document(path / PROVENANCE)
         if state is None and (path / CHECKPOINTS / BEST).exists():
-            found = "weights alone, an exported model"
-            raise InputError(
-                path, "", f"a run with a saved state ({CHECKPOINTS}/{LAST}) to go on from", found
-            )
+            if fork:
+                return cls(path, command, stated, provenance, done=0, exported=True)
+            expected = f"a run with a saved state ({CHECKPOINTS}/{LAST}) to go on from"
+            raise InputError(path, "", expected, "weights alone, an exported model (a fork begins with them)")
         if state is None:  # it ended before anything was saved, and begins anew
             return cls(path, command, stated, provenance)
         copied = provenance.get(FORKED_STATE)
         if copied is not None and copied == state_hash(last.read_bytes()):
-            return cls(path, command, stated, provenance, True, state.epoch)
+            return cls(path, command, stated, provenance, True, 0 if state.exported else state.epoch)
         stored = parse_section(Config, state.config, last)
         return cls(path, command, stored, provenance, False, state.epoch)
 
     @property
     def last(self) -> Path:
-        """The file of its last saved state."""
-        return self.path / CHECKPOINTS / LAST
+        """The file of its last saved state; of an exported model its weights."""
+        return self.path / CHECKPOINTS / (BEST if self.exported else LAST)
 
     def machine(self) -> tuple[int, str]:
         """Threads and device that it was last trained with.

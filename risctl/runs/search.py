@@ -12,6 +12,7 @@ import torch
 from risctl.config import Config, diff_configs, fingerprint, load_config
 from risctl.config.layers import Layers, Machine
 from risctl.config.search import FIXED_BY_SEARCH, setting
+from risctl.data.atomic import remove_leftovers
 from risctl.errors import CheckFailedError, DamagedFileError, InputError
 from risctl.hpo import (
     Params,
@@ -308,6 +309,8 @@ def search(
             run.resume(record)
         best = None if outcome.best is None else outcome.best.value
         run.note_progress(finished=outcome.finished, trials=plan.trials, best_value=best)
+        for folder in run.path.glob("*/*/checkpoints"):  # of trials whose process was killed
+            remove_leftovers(folder)
         searched = report(run.path, plan, outcome)
         if searched.failure is not None:
             state = "failed" if outcome.stopped_by is None else "interrupted"

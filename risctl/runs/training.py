@@ -12,6 +12,7 @@ from risctl.config.layers import Layers, Machine
 from risctl.data.atomic import storage_errors
 from risctl.errors import InputError
 from risctl.losses import main_weights, term_weights
+from risctl.model.checkpoint import CHECKPOINTS, LAST
 from risctl.model.network import build_network
 from risctl.plots.curves import Curves, curves_figure
 from risctl.plots.style import save_figure
@@ -186,7 +187,7 @@ def prepare_training(
         require_tensorboard()
     if fork and resume is None:
         raise InputError("fork", "", "a run to resume beside it", "none")
-    earlier = None if resume is None else Earlier.read(resume)
+    earlier = None if resume is None else Earlier.read(resume, fork)
     if earlier is not None and not fork and earlier.command != command:  # its status would be overwritten
         raise InputError(earlier.path, "command", f"a run of {command}", f"one of {earlier.command}")
     threads, device = _machine(machine or Machine(), None if fork else earlier)
@@ -329,14 +330,14 @@ def open_run(
 
 
 def _forked_state(earlier: Earlier, record: Document) -> dict[Path, bytes]:
-    """The earlier run's last state as a file of a new run, noted in the new run's `record`.
+    """The earlier run's last state, or weights, as a file of a new run, noted in the new run's `record`.
 
     The trainer lets it go on under the new settings, for as long as it is still this copy.
     """
     with storage_errors(earlier.last):
         content = earlier.last.read_bytes()
     record |= {FORKED_FROM: str(earlier.path.absolute()), FORKED_STATE: state_hash(content)}
-    return {earlier.last.relative_to(earlier.path): content}
+    return {Path(CHECKPOINTS, LAST): content}
 
 
 def with_curves(trained: Trained, gate: float | None = None) -> Trained:

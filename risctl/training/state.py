@@ -208,12 +208,16 @@ def collect(
 
 
 def restore(state: TrainState, checkpoint: Checkpoint, processes: ProcessGroup) -> None:
-    """Load a checkpoint into `state`, which was made from the same plan.
+    """Load a checkpoint into `state`, which was made from the same plan; of an exported one the weights.
 
     Raises:
         DamagedFileError: the checkpoint does not fit the plan.
     """
     path = checkpoint.path
+    if checkpoint.state.exported:
+        _load(state.network, checkpoint, checkpoint.state.weights)
+        state.ema = WeightAverage(state.network) if state.ema is not None else None
+        return
     try:
         saved = parse_section(SavedScalars, checkpoint.state.training, path)
     except RisctlError as error:

@@ -20,7 +20,7 @@ FLAGS = {
         " | physics.snr_mni_db=1 | word"
     ),
     "config diff": "quick | quick nosuch",
-    "gen-data --out": " | d --split dev | d --scenes 0 | d --scenes 1.5 | d --workers 0",
+    "gen-data --out": "'' | d --split dev | d --scenes 0 | d --scenes 1.5 | d --workers 0",
     "eval": (
         "runs/train/somewhere | --estimators oracle | --estimators learned physics.ris_rows=6"
         " | --estimators '' | --estimators nomp,nomp | /nonexistent | / | runs/x covariance.beta=2"
@@ -48,6 +48,11 @@ REFUSED = {
     "train --val-data d/val": "--val-data: expected a training dataset",
     "train --data d physics.num_snapshots=5": "--data: expected no physics.* override",
     "train data.source=store": "--data: expected a dataset beside data.source",
+    "eval --nope": "(see risctl eval --help)",
+    "export runs/x --out ' '": "expected a path, got nothing",
+    f"config show physics.ris_rows=0x{'f' * 3900}": "physics.ris_rows: expected ",
+    f"config show physics.ris_rows=0x{'f' * 10_000}": "override: expected at most 4000 characters",
+    "train physics.range_min=1e-300": "physics.range_min: expected greater than or equal to",
     "train --fork": "--fork: expected a run to resume",
     "train --threads 0": "--threads: expected 1 to 1024",
     "eval --sweep nonsense": "--sweep: expected section.key=v1,v2,..., got 'nonsense'",
@@ -103,7 +108,9 @@ def test_a_bad_command_line_is_answered_in_one_line(line: str, part: str, capsys
     _check(capsys, shlex.split(line), 2, part)
 
 
-@pytest.mark.parametrize("content", [b"[physics", b"[physics.phase_bits]\nx = 1\n"])
+@pytest.mark.parametrize(
+    "content", [b"[physics", b"[physics.phase_bits]\nx = 1\n", b".".join([b"a"] * 20_000) + b" = 1"]
+)
 def test_a_bad_configuration_file_is_answered_in_one_line(content: bytes, capsys: Capture) -> None:
     Path("c.toml").write_bytes(content)
     _check(capsys, ["config", "show", "--config", "c.toml"], 2, "c.toml: ")

@@ -57,7 +57,9 @@ def test_a_training_prints_one_document_and_what_comes_next(capsys: Capture) -> 
     assert following == f"next:     risctl eval {run}"
 
 
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(
+    ("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGHUP, 129)]
+)
 @pytest.mark.usefixtures("plain")
 def test_a_signal_saves_and_the_command_to_go_on_is_named(
     number: int, status: int, capsys: Capture, signal_after: Callable[[int, int], None]

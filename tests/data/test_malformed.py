@@ -4,6 +4,7 @@ import io
 import json
 import os
 import pickle
+import tracemalloc
 import zipfile
 from collections.abc import Callable
 from functools import partial
@@ -114,6 +115,22 @@ def _lying_npy(directory: Path) -> Path:
     return path
 
 
+def _signs(directory: Path) -> Path:
+    """Build a `y.npy` with a header that a parser needs all its stack for."""
+    path = _npz(lambda arrays: arrays.pop("y"))(directory)
+    header = b"{'descr': " + b"-" * 9000 + b"1, 'fortran_order': False, 'shape': (1,), }"
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("y.npy", b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header)
+    return path
+
+
+def _beyond_memory(directory: Path) -> Path:
+    """Build a safetensors file of arrays whose number of bytes overflows."""
+    entry = {"dtype": "C64", "shape": [0, 1 << 60, 16], "data_offsets": [0, 0]}
+    header = json.dumps(dict.fromkeys(("y", "H", "codes"), entry)).encode()
+    return _file("bad.safetensors", len(header).to_bytes(8, "little") + header)(directory)
+
+
 def _directory(directory: Path) -> Path:
     (directory / "bad.npz").mkdir()
     return directory / "bad.npz"
@@ -167,6 +184,8 @@ MEASUREMENT_CASES = [
     damaged("npz cut in half", _changed(".npz", _halve), "bad.npz", ".npz archive"),
     damaged("bit flip in npz", _changed(".npz", _flip), "bad.npz", "CRC"),
     damaged("header that lies", _lying_npy, "bytes of y"),
+    damaged("header of signs", _signs, "header of y", "too deep"),
+    damaged("safetensors beyond all memory", _beyond_memory, ".safetensors", "too big"),
     damaged("empty safetensors", _file("bad.safetensors", b""), "empty file"),
     damaged("text as safetensors", _file("bad.safetensors", b"hello world"), ".safetensors"),
     damaged("safetensors cut in half", _changed(".safetensors", _halve), ".safetensors"),
@@ -333,3 +352,22 @@ def test_names_are_distinct_and_the_good_versions_are_accepted(tmp_path: Path) -
     write_measurements(tmp_path / "good.npz", **good_arrays())
     assert len(read_measurements(tmp_path / "good.npz")) == 2
     open_dataset(write_small(tmp_path / "dataset")).verify()
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".mat"])
+def test_an_archive_that_unpacks_to_far_more_is_refused_before_it_is(
+    suffix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("risctl.data.mapped.UNPACKED_BYTES", 1 << 20)
+    arrays = good_arrays() | {"y": np.zeros((1000, 64, 64), np.complex128)}
+    path = tmp_path / f"bomb{suffix}"
+    if suffix == ".npz":
+        np.savez_compressed(path, **arrays)
+    else:
+        scipy.io.savemat(path, arrays, do_compression=True)
+    assert path.stat().st_size < 1 << 20
+    tracemalloc.start()
+    with pytest.raises(InputError, match=r"once unpacked .* got 0\.06 GiB"):
+        read_measurements(path)
+    assert tracemalloc.get_traced_memory()[1] < 8 << 20
+    tracemalloc.stop()

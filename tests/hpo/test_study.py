@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from optuna.trial import TrialState
 
-from risctl.errors import InputError, StorageError
+from risctl.errors import DamagedFileError, InputError
 from risctl.hpo import same_database, shown_url
 from risctl.hpo.run import outcome_of
 from risctl.hpo.storage import open_storage
@@ -129,7 +129,7 @@ def test_other_settings_are_refused(clerk: Clerk, tmp_path: Path, open_clerk: Op
 
 def test_a_file_that_is_no_study(tmp_path: Path, open_clerk: OpenClerk) -> None:
     (tmp_path / "study.db").write_text("something else, and rather long for the header of a database " * 20)
-    with pytest.raises(StorageError, match=r"study\.db: file is not a database"):
+    with pytest.raises(DamagedFileError, match=r"study\.db: damaged: .* file is not a database"):
         open_clerk(small_plan(), tmp_path)
 
 

@@ -1,14 +1,17 @@
 """Run directories say what ran, where it came from, and how it ended."""
 
 import json
+import os
 import re
+import time
 from pathlib import Path
 
 import pytest
 
 from risctl.config import load_config
+from risctl.data.atomic import held, is_held
 from risctl.errors import CheckFailedError, InputError, StorageError
-from risctl.runs import RunDirectory, resolve_device, write_json
+from risctl.runs import RunDirectory, read_document, resolve_device, write_json
 from risctl.runs.directory import outcome
 from risctl.runs.provenance import provenance
 from tests.runs.tiny import status_of
@@ -45,6 +48,7 @@ def test_a_run_says_how_it_ended(run: RunDirectory) -> None:
     [
         (KeyboardInterrupt(), ("interrupted", 130)),
         (SystemExit(143), ("interrupted", 143)),
+        (SystemExit(129), ("interrupted", 129)),
         (InputError("f", "k", "a", "b"), ("failed", 2)),
         (OSError(28, "No space left on device"), ("failed", 5)),
         (ZeroDivisionError(), ("failed", 1)),
@@ -87,3 +91,38 @@ def test_a_new_run_has_the_files_it_was_given() -> None:
     made = RunDirectory.create("eval", "quick", load_config("quick"), {}, {Path("a/b.bin"): b"xyz"})
     assert (made.path / "a" / "b.bin").read_bytes() == b"xyz"
     assert (made.path / "status.json").is_file()
+
+
+def test_what_killed_processes_left_is_removed_and_what_lives_is_not(run: RunDirectory) -> None:
+    old = time.time() - 3600
+    dead, live = (Path(f"runs/eval/.20260101T000000Z_{name}.tmp") for name in ("dead", "live"))
+    young = Path("runs/eval/.20260101T000000Z_young.tmp")
+    for path in (dead, live, young):
+        (path / "eval").mkdir(parents=True)
+    for path in (dead, live):
+        os.utime(path, (old, old))
+    with held(live):
+        RunDirectory.create("eval", "quick", load_config("quick"), {})
+    assert (dead.exists(), live.exists(), young.exists()) == (False, True, True)
+    torn = run.path / ".status.json.0123456789ab.tmp"
+    torn.write_text("{")
+    RunDirectory(run.path, "eval").resume({})
+    assert not torn.exists()
+
+
+def test_a_run_is_held_by_its_process_until_it_ends(run: RunDirectory) -> None:
+    assert is_held(run.path)
+    with run:
+        pass
+    assert not is_held(run.path)
+
+
+def test_a_document_that_cannot_be_read_is_no_damaged_one(
+    run: RunDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: Path) -> bytes:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "read_bytes", refuse)
+    with pytest.raises(StorageError, match=r"status\.json: Permission denied"):
+        read_document(run.path / "status.json")

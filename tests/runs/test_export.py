@@ -2,16 +2,19 @@
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from risctl import runs
 from risctl.config.layers import Layers
-from risctl.errors import InputError
+from risctl.errors import DamagedFileError, InputError
 from risctl.model import load_checkpoint
 from risctl.runs.export import thinned, without_places
+from tests.runs.tiny import killed_at_once, train
 
 CHEAP = ("evaluation.snr_values_db=[10, 20]", "evaluation.bootstrap=0")
 FUSED = "inference.count_by=fusion"
@@ -72,9 +75,8 @@ def test_calibrating_again_takes_the_place_of_the_first(calibrated: Path) -> Non
 
 
 def test_metrics_are_thinned_and_places_left_out() -> None:
-    lines = [json.dumps({"event": "epoch", "n": 0})]
-    lines += [json.dumps({"event": "step", "n": n}) for n in range(5000)]
-    kept = [json.loads(line) for line in thinned("\n".join(lines)).splitlines()]
+    records: list[dict[str, Any]] = [{"event": "epoch", "n": 0}]
+    kept = thinned(records + [{"event": "step", "n": n} for n in range(5000)])
     assert kept[0] == {"event": "epoch", "n": 0}
     assert [line["n"] for line in kept[1:]] == list(range(0, 5000, 5))
     places = {"argv": ["/a/b/risctl", "train"], "from": {"run": "/c/d"}, "x": 1}
@@ -84,9 +86,53 @@ def test_metrics_are_thinned_and_places_left_out() -> None:
 def test_an_exported_model_is_not_resumed_nor_touched(calibrated: Path) -> None:
     runs.export(calibrated, Path("m"))
     before = {path: path.read_bytes() for path in Path("m").rglob("*") if path.is_file()}
-    for fork in (False, True):
-        with pytest.raises(InputError, match=r"a saved state .*, got weights alone, an exported model"):
-            runs.prepare_training(Layers(), resume=Path("m"), fork=fork)
+    with pytest.raises(InputError, match=r"a saved state .*, got weights alone, an exported model"):
+        runs.prepare_training(Layers(), resume=Path("m"))
+    with pytest.raises(InputError, match=r"model\.width: expected 8, which its weights were made for"):
+        runs.prepare_training(Layers(overrides=("model.width=16",)), resume=Path("m"), fork=True)
     with pytest.raises(InputError, match="expected a checkpoint of a training, got an exported one"):
         _calibrate(Path("m"))
     assert {path: path.read_bytes() for path in Path("m").rglob("*") if path.is_file()} == before
+
+
+def test_a_fork_begins_with_exported_weights(calibrated: Path) -> None:
+    runs.export(calibrated, Path("m"))
+    stop = runs.StopFlag()
+    stop.request(15)  # before the first step
+    prepared = runs.prepare_training(Layers(), resume=Path("m"), fork=True)
+    began = runs.train(prepared, stop=stop)
+    ours, theirs = load_checkpoint(began.run / "checkpoints" / "last.safetensors"), load_checkpoint("m")
+    for name, weight in ours.network.state_dict().items():
+        assert torch.equal(weight, theirs.network.state_dict()[name]), name
+    gone_on = runs.train(runs.prepare_training(Layers(), resume=began.run))
+    assert (gone_on.outcome.epochs, gone_on.outcome.finished) == (2, True)
+    assert runs.read_document(began.run / "provenance.json")["forked_from"] == str(Path("m").absolute())
+
+
+def test_a_killed_fork_of_an_exported_model_goes_on(calibrated: Path) -> None:
+    runs.export(calibrated, Path("m"))
+    run = killed_at_once(Layers(overrides=("training.lr=0.001",)), resume=Path("m"), fork=True)
+    assert train(Layers(), resume=run).outcome.finished
+
+
+@pytest.mark.parametrize(
+    ("name", "damage", "error"),
+    [
+        ("metrics.jsonl", lambda text: text[:-20], None),
+        ("metrics.jsonl", lambda text: text.replace(b"{", b"\xff", 1), DamagedFileError),
+        ("metrics.jsonl", lambda text: text.replace(b'"event"', b'"e"', 3), DamagedFileError),
+        ("provenance.json", lambda text: text[:-20], DamagedFileError),
+        ("provenance.json", lambda text: b"[]", DamagedFileError),
+        ("status.json", lambda text: text.replace(b'"', b"\xff", 1), DamagedFileError),
+    ],
+)
+def test_a_torn_end_is_left_out_and_other_damage_refused(
+    run: Path, name: str, damage: Callable[[bytes], bytes], error: type[Exception] | None
+) -> None:
+    (run / name).write_bytes(damage((run / name).read_bytes()))
+    if error is None:
+        runs.export(run, Path("m"))
+        return
+    with pytest.raises(error, match=name):
+        runs.export(run, Path("m"))
+    assert {path.name for path in Path().iterdir()} == {"runs"}

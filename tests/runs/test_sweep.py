@@ -1,5 +1,6 @@
 """Sweeps in run directories: an evaluation at every value; what is done stays done."""
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -14,6 +15,7 @@ from risctl.config.layers import Layers
 from risctl.data import SceneStream
 from risctl.errors import DamagedFileError, InputError
 from risctl.evaluation import Sweep
+from risctl.evaluation.files import read_point, write_point
 from risctl.runs.progress import Update
 from tests.runs.tiny import SURFACE, status_of
 
@@ -90,12 +92,31 @@ def test_an_interrupted_sweep_goes_on_with_the_next_value() -> None:
 def test_figures_of_other_settings_are_not_taken_for_these() -> None:
     run = runs.sweep(_request()).run
     path = run / POINTS / "00.json"
-    path.write_text(path.read_text().replace('"fingerprint": "', '"fingerprint": "0', 1))
+    point = read_point(path)
+    assert point is not None
+    write_point(path, point.model_copy(update={"fingerprint": "0"}))
     with pytest.raises(InputError, match="figures of the same settings"):
         runs.sweep(runs.resumed_request(Layers(), run), run)
     path.write_text("{")
     with pytest.raises(DamagedFileError, match=r"00\.json"):
         runs.sweep(runs.resumed_request(Layers(), run), run)
+
+
+def test_no_changed_digit_of_a_finished_value_is_taken() -> None:
+    path = runs.sweep(_request()).run / POINTS / "00.json"
+    text = path.read_text()
+    digits = [i for i, c in enumerate(text) if c.isdigit()]
+    for i in digits[:: len(digits) // 30]:
+        changed = f"{text[:i]}{(int(text[i]) + 1) % 10}{text[i + 1 :]}"
+        if json.loads(changed) == json.loads(text):  # the seventeenth digit of a number
+            continue
+        path.write_text(changed)
+        with pytest.raises((DamagedFileError, InputError)):
+            read_point(path)
+    document = json.loads(text)
+    del document["content_hash"]  # as it was before there was one
+    path.write_text(json.dumps(document))
+    assert read_point(path) is not None
 
 
 def test_what_would_be_swept_is_planned_before_anything_is_written() -> None:
