@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import shlex
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,11 +14,12 @@ import typer
 from risctl import runs
 from risctl.cli.console import closing, dry_run, say, show_table
 from risctl.cli.options import Common, Ending, common_options
+from risctl.cli.overfit import conclude, run_gate
 from risctl.cli.screens.search import SearchState, search_screen
 from risctl.cli.signals import stop_on_signals
 from risctl.cli.train import announce
-from risctl.errors import CheckFailedError, require_range
-from risctl.text import Document, number, readable_seconds
+from risctl.errors import require_range
+from risctl.text import Document, number, parameter_list, readable_seconds
 
 if TYPE_CHECKING:
     from risctl.hpo import SearchOutcome, TrialRecord
@@ -32,6 +34,10 @@ def hpo(
     trials: Annotated[
         int | None, typer.Option(help="Trials that are to end; the preset's if absent (24).")
     ] = None,
+    space: Annotated[
+        str | None, typer.Option(help="Search space of the preset: wide, narrow, or one of your own.")
+    ] = None,
+    epochs: Annotated[int | None, typer.Option(help="Epochs of a trial; the preset's if absent.")] = None,
     workers: Annotated[int, typer.Option(help="Trials at a time, a process each.")] = 1,
     storage: Annotated[
         str | None,
@@ -51,17 +57,25 @@ def hpo(
         bool, typer.Option("--force", help="Start without a passed overfit gate for this network.")
     ] = False,
 ) -> Document | Ending:
-    """Search the hyper-parameters; what is interrupted goes on with --resume, and no trial is lost."""
+    """Search the hyper-parameters; what is interrupted goes on with --resume, and no trial is lost.
+
+    If no overfit gate was passed for these settings, it runs first.
+    """
     require_range("trials", trials, 1, 100_000)
     require_range("workers", workers, 1, 256)
-    need_gate = not (force or common.dry_run)
+    require_range("epochs", epochs, 1, 100_000)
+    for key, value in (("space", space), ("epochs", epochs)):
+        common = common if value is None else common.with_override(f"search.{key}={value}")
+    prepare = functools.partial(
+        runs.prepare_search, common.layers, trials, workers, storage, study, resume, machine=common.machine
+    )
     try:
-        prepared = runs.prepare_search(
-            common.layers, trials, workers, storage, study, resume, need_gate, common.machine
-        )
+        prepared = prepare(need_gate=not (force or common.dry_run))
     except runs.GateNotPassedError as error:
-        words = _overfit_command(error.settings)
-        raise CheckFailedError(f"hpo: {error}; type: {words} (or --force)") from None
+        failed = _run_gate(common, error.settings)
+        if failed is not None:
+            return failed
+        prepared = prepare()
     if common.dry_run:
         return _dry_run(prepared)
     state = SearchState(prepared.plan.trials, prepared.config.search.epochs, prepared.preset)
@@ -70,11 +84,20 @@ def hpo(
     return _conclude(found)
 
 
-def _overfit_command(settings: Mapping[str, Any]) -> str:
-    """The command whose pass lets a search start."""
+def _run_gate(common: Common, settings: Mapping[str, Any]) -> Ending | None:
+    """Run the overfit gate with the settings that the search needs; how it ended unless it was passed."""
+    words = _gate_words(settings)
+    say("no overfit gate was passed for these settings: it runs first (--force starts without it)")
+    say(f"  {shlex.join(['risctl', 'overfit', *words])}")
+    layers = replace(common.layers, preset=None, file=None, overrides=tuple(words))
+    ended = conclude(run_gate(runs.prepare_overfit(layers, machine=common.machine)))
+    return ended if isinstance(ended, Ending) else None
+
+
+def _gate_words(settings: Mapping[str, Any]) -> list[str]:
+    """The override words of the overfit run whose pass lets a search start."""
     texts = {key: v if isinstance(v, str) else runs.toml_value(v) for key, v in settings.items()}
-    words = [shlex.quote(f"{key}={text}") for key, text in texts.items()]
-    return " ".join(["risctl overfit", *words])
+    return [f"{key}={text}" for key, text in texts.items()]
 
 
 def _dry_run(prepared: PreparedSearch) -> Document:
@@ -94,8 +117,7 @@ def _dry_run(prepared: PreparedSearch) -> Document:
         say(f"# {name}: {step}, {trial.steps:,} steps: a trial {one}, all of them at most {whole}")
     say("# pruning and early stopping, which save a part of it, are not counted")
     passed = runs.passed_gate(config)
-    command = _overfit_command(runs.gate_settings(config))
-    say(f"# overfit gate: {passed or f'none; without --force the search refuses to start: {command}'}")
+    say(f"# overfit gate: {passed or 'none was passed for these settings: it runs first, a few minutes'}")
     return document | {
         "study": plan.study_name,
         "trials": plan.trials,
@@ -119,7 +141,7 @@ def _conclude(found: Searched) -> Document | Ending:
     show_table("Go or no-go", ("figure", "found", "wanted", "met"), rows)
     over = outcome.stopped_by is None and outcome.best is not None
     best = shlex.quote(str(found.run / runs.BEST))
-    closing(found.run, headline(found), f"risctl train --config {best}" if over else resume)
+    closing(found.run, headline(found), f"risctl train --preset full --config {best}" if over else resume)
     if found.failure is None:
         return found.document
     again = f"; go on with: {resume}" if outcome.stopped_by is not None else ""
@@ -162,8 +184,11 @@ def _show_best(found: Searched, best: TrialRecord, preset: TrialRecord | None) -
     """Show the best trial's parameters and figures beside the preset's."""
     config = found.plan.config
     space = config.search.parameters
+    chosen, drawn = runs.split_parameters(best.params)
     rows: list[tuple[Any, ...]] = [
-        (key, number(runs.setting(config, key)), number(best.params[key]), str(space[key])) for key in space
+        (key, number(runs.setting(config, key)), number(chosen[key]), str(space[key]))
+        for key in space
+        if key in chosen
     ]
     rows.append(("validation loss", number(None if preset is None else preset.value), number(best.value), ""))
     measured: Mapping[str, float] = {} if preset is None else preset.secondary
@@ -173,7 +198,8 @@ def _show_best(found: Searched, best: TrialRecord, preset: TrialRecord | None) -
     seconds = None if preset is None else preset.seconds
     rows.append(("time of the trial", readable_seconds(seconds), readable_seconds(best.seconds), ""))
     show_table(f"The best trial, {best.number}, beside the preset", ("", "preset", "best", "searched"), rows)
-    say("  inference.* is drawn and recorded, but has no part in the validation loss")
+    if drawn:
+        say(f"  drawn, but without part in the loss and not in {runs.BEST}: {parameter_list(drawn)}")
     say()
 
 

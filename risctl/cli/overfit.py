@@ -25,7 +25,7 @@ from risctl.errors import CheckFailedError
 from risctl.text import Document, number
 
 if TYPE_CHECKING:
-    from risctl.runs import Judged
+    from risctl.runs import Judged, PreparedTraining, Trained
 
 COLUMNS = ("figure", "found", "wanted", "met")
 
@@ -40,14 +40,19 @@ def overfit(
         return dry_run_training(prepared)
     if prepared.is_worker:
         raise typer.Exit(follow(prepared))
+    return conclude(run_gate(prepared))
+
+
+def run_gate(prepared: PreparedTraining) -> Judged | Trained:
+    """Train and judge, with a display; the training alone if a signal stopped it."""
     with stop_on_signals() as stop, training_screen(state_of(prepared)) as screen:
-        found = runs.overfit(prepared, [screen], stop, announce)
-    if isinstance(found, runs.Trained):
-        return interrupted("overfit", found)
-    return _conclude(found)
+        return runs.overfit(prepared, [screen], stop, announce)
 
 
-def _conclude(judged: Judged) -> Document | Ending:
+def conclude(judged: Judged | Trained) -> Document | Ending:
+    """Show the verdict; return the document, as an ending where the gate is not passed."""
+    if isinstance(judged, runs.Trained):
+        return interrupted("overfit", judged)
     rows = [(c.name, number(c.value), c.wanted, "yes" if c.met else "NO") for c in judged.gate.checks]
     show_table("The overfit gate, at the best epoch", COLUMNS, rows)
     say("  ready: everything met; debug: something missed; broken: loss above 1, NaN, or an explosion")

@@ -61,12 +61,12 @@ def parse_override(word: str) -> tuple[str, Any]:
 
     The value is a TOML scalar or array; a bare word stands for its string.
     """
-    if len(word) > MAX_WORD:
-        raise InputError("override", "", f"at most {MAX_WORD} characters", len(word))
     key, equals, text = word.partition("=")
     key, text = current_name(key.strip()), text.strip()
     if not equals or "." not in key or not all(key.split(".")):
         raise InputError("override", "", "section.key=value", _shown(word))
+    if len(text) > MAX_WORD:
+        raise InputError("override", key, f"a TOML scalar or array of at most {MAX_WORD} characters", len(text))
     if BARE_WORD.fullmatch(text) and text not in ("true", "false", "nan", "inf"):
         return key, text
     try:

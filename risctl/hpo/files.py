@@ -1,22 +1,19 @@
-"""Files of a search: trials, epochs and importance of the parameters as CSV, the best trial as presets.
-
-One preset is the trial itself, the other what it found for a training of another length.
-"""
+"""Files of a search: trials, epochs and importance of the parameters as CSV, the best trial as a preset."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
 from risctl.config import Config
-from risctl.config.toml import tables_to_toml, to_toml
+from risctl.config.toml import tables_to_toml
 from risctl.evaluation.files import csv_text
-from risctl.hpo.importance import Importance
-from risctl.hpo.plan import TrialRecord
+from risctl.hpo.importance import WITHOUT_EFFECT, Importance
+from risctl.hpo.plan import Params, TrialRecord
 from risctl.hpo.trial import trial_config
 from risctl.text import number, parameter_list
 from risctl.training.metrics import FIGURES
 
 TRIALS, EPOCHS, IMPORTANCE = "trials.csv", "epochs.csv", "importance.csv"
-BEST, FOUND = "best.toml", "found.toml"
+BEST = "best.toml"
 # What defines the network and the loss it was chosen by, and of the training what the length does not decide.
 WHOLE_SECTIONS = ("physics", "covariance", "model", "loss")
 OF_TRAINING = (
@@ -71,30 +68,31 @@ def direction(entry: Importance) -> str:
 
 
 def best_preset(config: Config, best: TrialRecord, preset: TrialRecord | None, run: Path) -> str:
-    """The trial as a preset: every setting, so that `train --config` repeats it."""
-    against = "" if preset is None else f"; the preset's own: {number(preset.value)}"
-    trained = trial_config(config, best.params)
-    without = trained.model_copy(update={"search": Config().search})
-    lines = [
-        f"# The best of a search, trial {best.number} of {run}:",
-        f"# validation loss {number(best.value)}{against}",
-        f"# {parameter_list(best.params)}",
-        f"# This is the whole trial, length and scenes included: risctl train --config {run / BEST}",
-        f"# With another length and other scenes: risctl train --preset full --config {run / FOUND}",
-    ]
-    return "\n".join(lines) + "\n\n" + to_toml(without)
+    """What the search decided, and what it was decided under, to be laid over a preset of any length.
 
-
-def found_preset(config: Config, best: TrialRecord, run: Path) -> str:
-    """The settings that the search decided and what it was decided under, to be laid over another preset."""
+    Settings of inference are left out: the loss that chose the trial does not depend on them.
+    """
     trained = trial_config(config, best.params).model_dump(mode="json")
     tables = {name: trained[name] for name in WHOLE_SECTIONS}
     tables["training"] = {key: trained["training"][key] for key in OF_TRAINING}
-    for key in best.params:
+    chosen, drawn = split_parameters(best.params)
+    for key in chosen:
         section, _, name = key.partition(".")
-        tables.setdefault(section, {})[name] = trained[section][name]
+        tables[section][name] = trained[section][name]
+    against = "" if preset is None else f"; the preset's own: {number(preset.value)}"
     lines = [
-        f"# What a search found (trial {best.number} of {run}), over a preset that gives length and scenes:",
-        f"# risctl train --preset full --config {run / FOUND}",
+        f"# The best of a search, trial {best.number} of {run}:",
+        f"# validation loss {number(best.value)}{against}",
+        f"# {parameter_list(chosen)}",
+        "# Length and scenes are those of the preset that it is laid over:",
+        f"# risctl train --preset full --config {run / BEST}",
     ]
+    if drawn:
+        lines.append(f"# Drawn, but without part in the loss, and left out here: {parameter_list(drawn)}")
     return "\n".join(lines) + "\n\n" + tables_to_toml(tables)
+
+
+def split_parameters(params: Params) -> tuple[Params, Params]:
+    """The parameters that the loss depends on, and those of inference, which it does not."""
+    drawn = {key: value for key, value in params.items() if key.partition(".")[0] == WITHOUT_EFFECT}
+    return {key: value for key, value in params.items() if key not in drawn}, drawn

@@ -15,6 +15,7 @@ from risctl.hpo import TrialRetried as TrialRetried
 from risctl.hpo import TrialStarted as TrialStarted
 from risctl.hpo.files import BEST as BEST
 from risctl.hpo.files import direction as direction
+from risctl.hpo.files import split_parameters as split_parameters
 from risctl.hpo.importance import MIN_TRIALS as MIN_TRIALS
 from risctl.hpo.plan import ELSEWHERE as ELSEWHERE
 from risctl.training import FIGURES as FIGURES

@@ -10,12 +10,10 @@ from risctl.hpo import SearchOutcome, SearchPlan, TrialRecord
 from risctl.hpo.files import (
     BEST,
     EPOCHS,
-    FOUND,
     IMPORTANCE,
     TRIALS,
     best_preset,
     epochs_csv,
-    found_preset,
     importance_csv,
     trials_csv,
 )
@@ -98,7 +96,6 @@ def write_files(
     }
     if outcome.best is not None:
         contents[BEST] = best_preset(plan.config, outcome.best, outcome.baseline, run)
-        contents[FOUND] = found_preset(plan.config, outcome.best, run)
     for name, text in contents.items():
         write_atomically(run / name, text.encode())
     return [*(run / name for name in contents), *draw_search(run, plan, outcome, found)]

@@ -9,6 +9,8 @@ import pytest
 from risctl import runs
 from risctl.cli.app import main
 from risctl.hpo import TrialRecord
+from risctl.runs.gate import GATE_SCENES, Gate, fingerprints
+from risctl.runs.records import recorded_outcome
 from tests.cli.command import Capture, ask, refused
 from tests.runs.searches import WORDS, Story, outcome, record, tell, trials
 from tests.runs.tiny import status_of
@@ -47,7 +49,7 @@ def test_progress_goes_to_stderr_and_the_report_to_stdout(capsys: Capture) -> No
     for part in (*parts, "training.lr", "0 preset", "even in the logarithm"):
         assert part in out, part
     (run,) = Path("runs/hpo").iterdir()
-    assert out.splitlines()[-1] == f"next:     risctl train --config {run}/best.toml"
+    assert out.splitlines()[-1] == f"next:     risctl train --preset full --config {run}/best.toml"
 
 
 def test_no_go_is_status_three_with_its_document(story: Story, capsys: Capture) -> None:
@@ -96,22 +98,39 @@ def test_the_database_can_come_from_the_environment(
     assert f"--storage: expected {URL}, for {run}, got none" in refused(capsys, "hpo", "--resume", run)
 
 
-@pytest.mark.parametrize(
-    ("words", "command"),
-    [
-        ((), "risctl overfit"),
-        (
-            ("model.map_alphas=[1.0, 2.0]", "model.head=factors"),
-            "risctl overfit model.head=factors 'model.map_alphas=[1.0, 2.0]'",
-        ),
-    ],
-)
-def test_without_a_gate_the_command_that_it_needs_is_named(
-    words: tuple[str, ...], command: str, story: Story, capsys: Capture
+@pytest.mark.parametrize("verdict", ["ready", "debug"])
+def test_without_a_passed_gate_it_runs_first(
+    verdict: str, story: Story, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert f"; type: {command} (or --force)" in refused(capsys, "hpo", *words, status=3)
-    assert story.plan is None
-    assert not Path("runs").exists()
+    judged: list[runs.PreparedTraining] = []
+
+    def gate(prepared: runs.PreparedTraining, *_: object) -> runs.Judged:
+        judged.append(prepared)
+        run = Path("runs/overfit/now")
+        run.mkdir(parents=True)
+        marks = fingerprints(prepared.config, GATE_SCENES)
+        document = {"verdict": verdict, "is_gate": True, "departures": [], "fingerprints": marks}
+        runs.write_json(run / "overfit.json", document)
+        ended = recorded_outcome(run, [])
+        return runs.Judged(runs.Trained(run, prepared.config, ended, []), Gate(verdict, ()), document)
+
+    monkeypatch.setattr(runs, "overfit", gate, raising=False)
+    found = main(["hpo", *WORDS, "--trials", "12"])
+    out = capsys.readouterr().out
+    assert "no overfit gate was passed for these settings: it runs first" in out
+    assert len(judged) == 1
+    if verdict == "debug":
+        assert (found, story.plan) == (3, None)
+        return
+    assert found == 0
+    assert story.plan is not None
+    assert gate_words(judged[0]) == gate_words(story.plan)
+    assert main(["hpo", *WORDS, "--trials", "12"]) == 0
+    assert len(judged) == 1  # it is known now
+
+
+def gate_words(of: Any) -> dict[str, str]:
+    return fingerprints(of.config, GATE_SCENES)
 
 
 def test_a_dry_run_writes_nothing_and_says_how_long(story: Story, capsys: Capture) -> None:
@@ -119,6 +138,8 @@ def test_a_dry_run_writes_nothing_and_says_how_long(story: Story, capsys: Captur
     assert story.plan is None
     assert not Path("runs").exists()
     assert (document["trials"], document["workers"], document["gate"]) == (6, 4, None)
+    flags = ask(capsys, "hpo", *WORDS, "--dry-run", "--space", "narrow", "--epochs", "3")["config"]["search"]
+    assert (flags["space"], flags["epochs"]) == ("narrow", 3)
     preset, largest = document["trial"]["preset"], document["trial"]["largest network"]
     assert preset["steps"] == 4 * (160 // 64)
     assert preset["validated"] == 4 * 64

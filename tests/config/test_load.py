@@ -59,7 +59,7 @@ def test_override_words(word: str, expected: tuple[str, object]) -> None:
         ("physics.wavelength=" + "[" * 10_000, ("physics.wavelength", "TOML")),
         ("physics.wavelength=" + "9" * 400, ("physics.wavelength", "number")),
         ("physics.wavelength=nan", ("physics.wavelength", "finite", "nan")),
-        ("physics.wavelength=-1", ("physics.wavelength", "greater than 0", "-1")),
+        ("physics.wavelength=-1", ("physics.wavelength", "greater than or equal to 0.000000001", "-1")),
         ("physics.wavelength=1979-05-27", ("physics.wavelength", "number")),
         ("physics.wavefront=round", ("physics.wavefront", "'spherical'", "'round'")),
         ("physics.snr_values_db=0", ("physics.snr_values_db",)),

@@ -15,7 +15,7 @@ from risctl.config import Config, diff_configs, load_config
 from risctl.config.layers import Layers, Machine
 from risctl.config.search import setting
 from risctl.errors import CheckFailedError, DamagedFileError, InputError, StorageError
-from risctl.hpo import SearchOutcome, trial_config
+from risctl.hpo import SearchOutcome
 from risctl.runs.gate import GATE_SCENES, fingerprints
 from risctl.runs.search import worker_devices
 from risctl.runs.search_report import report
@@ -294,20 +294,25 @@ def test_the_tables_hold_every_trial_and_epoch(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("story")
-def test_the_presets_are_the_best_trial_and_what_was_found(tmp_path: Path) -> None:
+def test_the_preset_of_the_best_trial_is_for_a_training_of_any_length(tmp_path: Path) -> None:
     best = _report(tmp_path, outcome()).outcome.best
     assert best is not None
-    loaded = load_config("quick", tmp_path / "best.toml")
-    changed = diff_configs(trial_config(config(), best.params), loaded)
-    assert [key for key in changed if not key.startswith("search.")] == []
-    assert loaded.training.lr == best.params["training.lr"]
-    assert (loaded.training.epochs, loaded.training.beta_jitter) == (4, 0.02)
-    assert (tmp_path / "best.toml").read_text().startswith("# The best of a search")
-    full, over = load_config("full"), load_config("full", tmp_path / "found.toml")
+    text = (tmp_path / "best.toml").read_text()
+    assert text.startswith("# The best of a search")
+    assert not (tmp_path / "found.toml").exists()
+    full, over = load_config("full"), load_config("full", tmp_path / "best.toml")
     differs = {key for key in diff_configs(full, over) if key.partition(".")[0] != "physics"}
-    assert {"training.lr", "model.width", "inference.range_grid"} <= differs
-    assert (over.training.epochs, over.data, over.training.curriculum) == (160, full.data, True)
-    assert {key: value for key, value in best.params.items() if setting(over, key) != value} == {}
+    assert {"training.lr", "model.width"} <= differs
+    assert (over.training.epochs, over.data, over.training.curriculum) == (
+        full.training.epochs,
+        full.data,
+        True,
+    )
+    assert over.inference == full.inference  # what it drew there has no part in the loss
+    drawn = {key for key in best.params if key.startswith("inference.")}
+    assert drawn
+    assert "without part in the loss, and left out here: nf_mle_iters" in text
+    assert {key for key, value in best.params.items() if setting(over, key) != value} <= drawn
 
 
 BAD = record(3, None, "failed", reason="a loss is not finite")
