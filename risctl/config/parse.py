@@ -66,7 +66,9 @@ def parse_override(word: str) -> tuple[str, Any]:
     if not equals or "." not in key or not all(key.split(".")):
         raise InputError("override", "", "section.key=value", _shown(word))
     if len(text) > MAX_WORD:
-        raise InputError("override", key, f"a TOML scalar or array of at most {MAX_WORD} characters", len(text))
+        raise InputError(
+            "override", key, f"a TOML scalar or array of at most {MAX_WORD} characters", len(text)
+        )
     if BARE_WORD.fullmatch(text) and text not in ("true", "false", "nan", "inf"):
         return key, text
     try:
