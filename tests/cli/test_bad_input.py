@@ -51,7 +51,7 @@ REFUSED = {
     "eval --nope": "(see risctl eval --help)",
     "export runs/x --out ' '": "expected a path, got nothing",
     f"config show physics.ris_rows=0x{'f' * 3900}": "physics.ris_rows: expected ",
-    f"config show physics.ris_rows=0x{'f' * 10_000}": "physics.ris_rows: expected a TOML scalar or array of at most 4000",
+    f"config show data.seed=0x{'f' * 10_000}": "data.seed: expected a TOML scalar or array of at most",
     "train physics.range_min=1e-300": "physics.range_min: expected greater than or equal to",
     "train --fork": "--fork: expected a run to resume",
     "train --threads 0": "--threads: expected 1 to 1024",
