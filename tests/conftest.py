@@ -8,7 +8,7 @@ import torch
 from risctl.config import PhysicsConfig
 from risctl.physics import ArrayGeometry, FieldOfView
 
-# A shell starts its background jobs with SIGINT ignored, nohup with SIGHUP, and what they start would ignore it too.
+# A shell starts its background jobs with SIGINT ignored, nohup with SIGHUP, and children ignore it too.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
 

@@ -25,8 +25,8 @@ from .below import evaluation_tables as evaluation_tables
 from .below import headline as headline
 from .below import parse_sweeps as parse_sweeps
 from .below import setting as setting
-from .below import summary_table as summary_table
 from .below import split_parameters as split_parameters
+from .below import summary_table as summary_table
 from .below import sweep_headline as sweep_headline
 from .below import sweep_table as sweep_table
 from .below import toml_value as toml_value
