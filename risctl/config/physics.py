@@ -49,6 +49,12 @@ class ImpairmentConfig(Section):
     """Share of elements that reflect nothing."""
     wavelength_mismatch: Annotated[float, Field(ge=-0.5, le=0.5)] = 0.0
     """Relative error of the wavelength: the data use `wavelength * (1 + mismatch)`."""
+    state_amplitude_min: Annotated[float, Field(ge=0, le=1)] = 1.0
+    """Least amplitude of a code value, where a varactor's amplitude dips with its phase; 1: none does."""
+    state_phase_error_deg: Annotated[float, Field(ge=0, le=180)] = 0.0
+    """Standard deviation of the phase of each code value, the same for all elements, degrees."""
+    shared: bool = False
+    """One surface for all scenes of a seed, in every split, instead of one a scene."""
 
 
 class PhysicsConfig(Section):

@@ -23,12 +23,14 @@ from torch.utils.data import DataLoader, Dataset
 from risctl.config import PhysicsConfig, known_fingerprints
 from risctl.errors import InputError
 from risctl.parallel import DEAF_TO, THREADS, ignore_signals, signals_blocked, single_thread
-from risctl.physics import Scenes, simulate_scenes
+from risctl.physics import ArrayGeometry, Scenes, simulate_scenes
+from risctl.physics.impairments import Impairments, draw_impairments
 
 BLOCK = 256
 # Raise it with any change that makes the same configuration and seed yield other numbers.
 GENERATOR_VERSION = 1
 SPLIT_CODES = {"train": 0, "val": 1, "test": 2}
+SURFACE_CODE = 3  # beside those of the splits: the generator of a surface that all scenes of a seed share
 PREFETCH = 8  # blocks per process simulated in advance
 
 
@@ -119,7 +121,25 @@ class SceneStream:
         sequence = np.random.SeedSequence(entropy=self.seed, spawn_key=(SPLIT_CODES[self.split], block))
         rng = np.random.Generator(np.random.SFC64(sequence))
         with single_thread():
-            return simulate_scenes(self.physics, rng, BLOCK, first_index=block * BLOCK)
+            surface = _surface_rng(self.seed) if self.physics.impairments.shared else None
+            return simulate_scenes(self.physics, rng, BLOCK, first_index=block * BLOCK, surface_rng=surface)
+
+
+def _surface_rng(seed: int) -> np.random.Generator:
+    sequence = np.random.SeedSequence(entropy=seed, spawn_key=(SURFACE_CODE, 0))
+    return np.random.Generator(np.random.SFC64(sequence))
+
+
+def shared_surface(physics: PhysicsConfig, seed: int) -> Impairments:
+    """The impairments that all scenes of a seed share, for one scene: the truth, for tests and figures.
+
+    Raises:
+        InputError: the scenes of this configuration have a surface each.
+    """
+    if not physics.impairments.shared:
+        raise InputError("physics", "impairments.shared", "true", "false (every scene has its own surface)")
+    with single_thread():
+        return draw_impairments(_surface_rng(seed), physics, 1, ArrayGeometry.from_config(physics))
 
 
 @cache

@@ -34,6 +34,7 @@ def simulate_scenes(
     num_scenes: int,
     first_index: int = 0,
     device: Device = "cpu",
+    surface_rng: np.random.Generator | None = None,
 ) -> Scenes:
     """Simulate `num_scenes` scenes.
 
@@ -43,6 +44,7 @@ def simulate_scenes(
         num_scenes: n.
         first_index: index of the first scene, which a stratified design cycles on.
         device: where the physics run and the result lies; the draws are the same on all of them.
+        surface_rng: generator of the impairments that all scenes share; None: of these scenes' own.
 
     Raises:
         InputError: if `max_coherence` is so small that positions cannot be found.
@@ -57,14 +59,16 @@ def simulate_scenes(
     H = draw_channel(streams[2], physics, num_scenes, device)
     code_index = draw_code_index(streams[3], physics, num_scenes).to(device)
     symbols = draw_symbols(streams[4], physics, num_scenes).to(device) * mask.unsqueeze(-1)
-    surface, gain = draw_impairments(streams[6], physics, num_scenes, geometry)
-    if surface is not geometry:
-        A = steering_vector(azimuth, elevation, range_, surface)
-    A = A if gain is None else A * gain
+    hardware = streams[6] if surface_rng is None else surface_rng
+    surface = draw_impairments(hardware, physics, num_scenes, geometry)
+    if surface.geometry is not geometry:
+        A = steering_vector(azimuth, elevation, range_, surface.geometry)
+    A = A if surface.gain is None else A * surface.gain
     noise = complex_normal(streams[5], (num_scenes, physics.num_snapshots, physics.num_antennas)).to(device)
     clean = torch.empty_like(noise)
     for rows in cache_sized(num_scenes, device):
         codes = code_phasors(code_index[rows], physics.phase_bits)
+        codes = surface.applied(code_index[rows], codes, rows)
         clean[rows] = received_signal(H[rows], codes, A[rows], power[rows], symbols[rows])
     snr_db = draw_snr(streams[5], physics, num_scenes, first_index).to(device)
     mean_power = torch.view_as_real(clean).square().sum((-3, -2, -1)) / clean[0].numel()

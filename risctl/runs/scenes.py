@@ -4,15 +4,22 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from risctl.config import Config, parse_section
+import torch
+from torch import Tensor
+
+from risctl.config import Config, PhysicsConfig, parse_section
 from risctl.data import DatasetSummary, SceneSource, SceneStore, SceneStream, open_dataset, write_dataset
+from risctl.data.stream import shared_surface
 from risctl.errors import InputError
+from risctl.physics import ArrayGeometry
+from risctl.runs.documents import write_json
 from risctl.runs.models import refuse_other_surface
 from risctl.runs.progress import Progress, silent
 from risctl.text import Document
 from risctl.training.plan import scene_streams
 
 MANIFEST = "dataset.json"
+SURFACE_TRUTH = "surface-truth.json"
 COUNTS = frozenset({"data.train_scenes", "data.val_scenes"})
 
 
@@ -104,6 +111,27 @@ def _with_dataset(config: Config, store: SceneStore, changes: Mapping[str, objec
     return parse_section(Config, values, store.directory)
 
 
+def surface_truth(physics: PhysicsConfig, seed: int) -> Document:
+    """What a surface that all scenes of a seed share differs in from the nominal one.
+
+    It is written beside a dataset for comparisons; no estimator and no calibration reads it.
+    """
+    surface, nominal = shared_surface(physics, seed), ArrayGeometry.from_config(physics)
+    moved = (surface.geometry.positions - nominal.positions).reshape(-1, 3)
+
+    def pairs(values: Tensor | None, length: int) -> list[list[float]]:
+        z = torch.ones(length, dtype=torch.complex64) if values is None else values[0].flatten()
+        return [[x.real, x.imag] for x in z.tolist()]
+
+    return {
+        "schema_version": 1,
+        "gains": pairs(surface.gain, physics.num_elements),
+        "states": pairs(surface.states, 2**physics.phase_bits),
+        "displacement_m": moved.tolist(),
+        "wavelength_m": surface.geometry.wavelength,
+    }
+
+
 def generate(
     config: Config,
     out: Path,
@@ -117,7 +145,7 @@ def generate(
 
     Args:
         config: physics, seed and shard size.
-        out: directory.
+        out: directory; the truth of a shared surface is written into it (`SURFACE_TRUTH`).
         split: `train`, `val` or `test`.
         num_scenes: scenes of the whole dataset.
         part: index (from 0) and number of parts; only this part is written.
@@ -125,7 +153,7 @@ def generate(
         progress: opens a display.
     """
     with progress("scenes") as update:
-        return write_dataset(
+        written = write_dataset(
             out,
             config.physics,
             seed=config.data.seed,
@@ -136,3 +164,6 @@ def generate(
             workers=workers,
             progress=update,
         )
+    if config.physics.impairments.shared:
+        write_json(out / SURFACE_TRUTH, surface_truth(config.physics, config.data.seed))
+    return written

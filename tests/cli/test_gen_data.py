@@ -1,9 +1,11 @@
 """`gen-data`."""
 
+import json
 from pathlib import Path
 
 from risctl.cli.app import main
 from risctl.data import open_dataset
+from risctl.data.stream import shared_surface
 from tests.cli.command import Capture, ask
 
 SMALL = ("physics.num_snapshots=4", "data.shard_scenes=64", "--out", "d")
@@ -27,6 +29,18 @@ def test_parts_make_the_whole_whichever_way_they_are_counted(capsys: Capture) ->
         assert document["num_scenes"] == 200
         manifests.append(Path(name, "dataset.json").read_bytes())
     assert len(set(manifests)) == 1
+
+
+def test_the_truth_of_a_shared_surface_lies_beside_the_data(capsys: Capture) -> None:
+    """Element gains of the seed's one surface; a dataset whose scenes have one each has no such file."""
+    ask(capsys, "gen-data", *SMALL, "--scenes", "3", "--out", "own")
+    assert not Path("own", "surface-truth.json").exists()
+    faults = ("physics.impairments.shared=true", "physics.impairments.phase_error_deg=20.0")
+    ask(capsys, "gen-data", *SMALL, *faults, "--scenes", "3", "--out", "d", "--seed", "4")
+    truth = json.loads(Path("d", "surface-truth.json").read_bytes())
+    gain = shared_surface(open_dataset("d").physics, 4).gain
+    assert gain is not None
+    assert [complex(*z) for z in truth["gains"]] == gain.flatten().tolist()
 
 
 def test_the_preset_gives_the_number_of_scenes(capsys: Capture) -> None:

@@ -4,11 +4,11 @@ from typing import Any
 import pytest
 import torch
 
-from risctl.config import PhysicsConfig
+from risctl.config import ImpairmentConfig, PhysicsConfig
 from risctl.data import SceneStream, open_dataset
-from risctl.data.stream import BLOCK, PrefetchStream
+from risctl.data.stream import BLOCK, PrefetchStream, shared_surface
 from risctl.errors import InputError
-from risctl.physics import Scenes
+from risctl.physics import ArrayGeometry, Scenes, received_signal, steering_vector
 from tests.data.small import SCENES, SMALL, write_small
 
 
@@ -110,3 +110,24 @@ def test_prefetched_scenes_are_those_of_the_stream_in_any_order() -> None:
         assert equal(prefetched.scenes(10, 20), stream.scenes(10, 20))
     finally:
         prefetched.close()
+
+
+def test_a_shared_surface_is_that_of_the_seed_in_every_split() -> None:
+    """The gains that turn the nominal surface's data into the data are the same, whatever split and block."""
+    faults = ImpairmentConfig(phase_error_deg=30.0, shared=True)
+    physics = PhysicsConfig(impairments=faults, snr_values_db=(100.0,), min_sources=1, max_sources=1)
+    truth = shared_surface(physics, 5).gain
+    assert truth is not None
+    for split, first in (("train", 0), ("test", BLOCK)):
+        scenes = SceneStream(physics, 5, split, BLOCK + 2).scenes(first, first + 2)
+        geometry = ArrayGeometry.from_config(physics)
+        place = (x[:, :1] for x in (scenes.azimuth, scenes.elevation, scenes.range))
+        A = steering_vector(*place, geometry) * truth
+        source = scenes.power[:, :1], scenes.symbols[:, :1]
+        expected = received_signal(scenes.H, scenes.codes, A, *source)
+        torch.testing.assert_close(scenes.y, expected, rtol=1e-3, atol=1e-3)
+    other = shared_surface(physics, 6).gain
+    assert other is not None
+    assert not torch.equal(truth, other)
+    with pytest.raises(InputError, match=r"impairments\.shared"):
+        shared_surface(PhysicsConfig(), 5)

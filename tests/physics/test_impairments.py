@@ -2,17 +2,15 @@
 
 import math
 from collections.abc import Callable
-from typing import NamedTuple
 
 import numpy as np
 import pytest
 import torch
 from scipy import stats
-from torch import Tensor
 
 from risctl.config import ImpairmentConfig, PhysicsConfig
 from risctl.physics import ArrayGeometry
-from risctl.physics.impairments import draw_impairments
+from risctl.physics.impairments import Impairments, draw_impairments, state_amplitudes
 from tests import oracle
 from tests.physics.reference import Array, assert_mean, oracle_clean, relative_error, same_scenes, simulate
 
@@ -28,6 +26,7 @@ EVERY = {
     "jitter": ImpairmentConfig(amplitude_jitter_db=2.0),
     "dead": ImpairmentConfig(dead_elements=0.2),
     "wavelength": ImpairmentConfig(wavelength_mismatch=0.02),
+    "states": ImpairmentConfig(state_amplitude_min=0.5, state_phase_error_deg=10.0),
 }
 each_fault = pytest.mark.parametrize("name", EVERY)
 GAINS = [  # mean of the element gain that the fault amounts to, and of its squared modulus
@@ -50,17 +49,10 @@ def split(impairments: ImpairmentConfig) -> tuple[Array, Array]:
     return (a * second - b * first) / (a - b), (first - second) / (a - b)
 
 
-class Drawn(NamedTuple):
-    """The true geometry and the gains."""
-
-    geometry: ArrayGeometry
-    gain: Tensor | None
-
-
-def surface(impairments: ImpairmentConfig, count: int = 400) -> tuple[Drawn, ArrayGeometry]:
+def surface(impairments: ImpairmentConfig, count: int = 400) -> tuple[Impairments, ArrayGeometry]:
     physics = physics_of(impairments)
     nominal = ArrayGeometry.from_config(physics)
-    return Drawn(*draw_impairments(np.random.default_rng(3), physics, count, nominal)), nominal
+    return draw_impairments(np.random.default_rng(3), physics, count, nominal), nominal
 
 
 def test_off_is_bit_identical() -> None:
@@ -158,3 +150,42 @@ def test_faults_combine() -> None:
     assert nominal.wavelength == 0.3
     expected = 0.9 * math.exp(NEPER**2 / 2) * math.exp(-(math.radians(10.0) ** 2) / 2)
     assert_mean(drawn.gain.numpy(), expected)
+
+
+def test_states_dip_in_amplitude_and_err_in_phase() -> None:
+    """The varactor model: full amplitude opposite to the dip, whose bottom is the least amplitude."""
+    amplitude = state_amplitudes(8, 0.2)
+    assert float(amplitude.min()) == pytest.approx(0.2, abs=1e-3)
+    assert float(amplitude.max()) == pytest.approx(1.0, abs=1e-3)
+    assert int(amplitude.argmin()) / 256 == pytest.approx((0.43 - 0.5) % 1.0 / 2 + 0.5, abs=0.01)
+    drawn, _ = surface(ImpairmentConfig(state_amplitude_min=0.2, state_phase_error_deg=10.0))
+    assert drawn.states is not None
+    assert drawn.states.shape == (400, 8)
+    torch.testing.assert_close(drawn.states.abs().double()[7], state_amplitudes(3, 0.2))
+    phase = drawn.states.angle().double().numpy() / math.radians(10.0)
+    assert stats.kstest(phase.ravel(), "norm").pvalue > 1e-3
+
+
+def test_states_are_factors_of_the_codes() -> None:
+    """All values of one amplitude: the data are those of the nominal surface times it."""
+    least = ImpairmentConfig(state_amplitude_min=0.0)
+    physics = physics_of(least)
+    index = torch.zeros(1, 2, 144, dtype=torch.uint8)
+    drawn = surface(least)[0]
+    assert drawn.states is not None
+    codes = torch.ones(1, 2, 144, dtype=torch.complex64)
+    expected = state_amplitudes(physics.phase_bits, 0.0)[0].to(torch.complex64)
+    torch.testing.assert_close(drawn.applied(index, codes, slice(0, 1)), codes * expected)
+
+
+@each_fault
+def test_a_shared_surface_is_the_same_in_all_scenes(name: str) -> None:
+    shared = EVERY[name].model_copy(update={"shared": True})
+    drawn, alone = surface(shared, 3)[0], surface(EVERY[name], 1)[0]
+    for got, one in ((drawn.gain, alone.gain), (drawn.states, alone.states)):
+        assert (got is None) == (one is None)
+        if got is not None and one is not None:
+            torch.testing.assert_close(got, one.expand_as(got), rtol=0, atol=0)
+    wanted = alone.geometry.positions.expand_as(drawn.geometry.positions)
+    torch.testing.assert_close(drawn.geometry.positions, wanted, rtol=0, atol=0)
+    assert drawn.geometry.wavelength == alone.geometry.wavelength

@@ -1,0 +1,1 @@
+"""Calibration of a surface by its own measurements, the sources in them unknown."""
