@@ -52,7 +52,7 @@ def locate(
     model: str | Path | None = None,
     config: Config | str | None = None,
     device: str = "cpu",
-    batch: int = 64,
+    batch: int | None = None,
 ) -> Located:
     """Locate the sources of S scenes.
 
@@ -69,7 +69,7 @@ def locate(
         config: geometry of the surface and settings of the estimator, or a preset; None: the defaults, or
             the model's own.
         device: `cpu`, `cuda` or `cuda:i`.
-        batch: scenes estimated at once.
+        batch: scenes estimated at once; 64 if absent, 2048 on an accelerator.
 
     Raises:
         InputError: arrays or settings that do not fit; another surface than the model's.

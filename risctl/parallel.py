@@ -29,6 +29,13 @@ ANSWERED_BY_THE_PARENT = (signal.SIGINT, signal.SIGHUP)  # by SIGTERM it ends it
 QUEUED_PER_WORKER = 2
 
 
+def cores() -> int:
+    """Processor cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 class WorkerDiedError(RisctlError):
     """A worker process ended before its task did."""
 

@@ -43,7 +43,9 @@ def locate(
         str | None,
         typer.Option(metavar="RUN|CHECKPOINT", help="Model of the learned estimator; absent: the reference."),
     ] = None,
-    batch: Annotated[int, typer.Option(help="Scenes estimated at once.")] = 64,
+    batch: Annotated[
+        int | None, typer.Option(help="Scenes estimated at once; 64 if absent, 2048 on a GPU.")
+    ] = None,
 ) -> Document:
     """Estimate source positions from a measurement file with y, H and codes.
 

@@ -42,6 +42,7 @@ SPECTRUM_PEAKS = 5  # local maxima of the MUSIC spectrum among the proposals
 EVIDENCE_PRICE = -1.0  # nats per source in the evidence that is combined with head or fusion
 EVIDENCE_WEIGHT = 0.5  # of the evidence, the head's log-probability having 1, if no fusion was fitted
 MIN_RANGE = 1e-3
+BATCH, ACCELERATOR_BATCH = 64, 2048  # scenes at a time
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,7 @@ class LearnedEstimator:
     max_sources: int
     inference: InferenceConfig
     fusion: LoadedFusion | None = None
-    batch: int = 64
+    batch: int = BATCH
     name: str = "learned"
 
     @classmethod
@@ -234,4 +235,5 @@ def build_learned(
     if inference.count_by == "evidence":
         rule = CountRule.from_config(physics, inference.count_rule, inference.count_price)
     peaks = MusicSearch.build(Search.from_config(physics, device), inference)
-    return LearnedEstimator(network, covariance, peaks, rule, physics.max_sources, inference, fusion)
+    batch = BATCH if torch.device(device).type == "cpu" else ACCELERATOR_BATCH
+    return LearnedEstimator(network, covariance, peaks, rule, physics.max_sources, inference, fusion, batch)

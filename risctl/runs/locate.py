@@ -14,6 +14,7 @@ from risctl.data import Measurements, read_measurements
 from risctl.errors import InputError, MeasurementError
 from risctl.inference import Estimates, Estimator, build_estimator
 from risctl.inference.goodness import Fit, combine, goodness_of_fit
+from risctl.inference.learned import ACCELERATOR_BATCH, BATCH
 from risctl.inference.observation import Observation
 from risctl.model.load import LoadedModel, load_checkpoint
 from risctl.physics.geometry import ArrayGeometry, FieldOfView
@@ -116,7 +117,7 @@ def locate_file(
     chosen: Chosen,
     file: Path,
     num_sources: int | None = None,
-    batch: int = 64,
+    batch: int | None = None,
     progress: Progress = silent,
 ) -> Found:
     """Estimate the sources of every scene of a measurement file (`risctl.data.read_measurements`)."""
@@ -128,7 +129,7 @@ def locate_measurements(
     chosen: Chosen,
     data: Measurements,
     num_sources: int | None = None,
-    batch: int = 64,
+    batch: int | None = None,
     progress: Progress = silent,
     where: str | Path = "measurements",
 ) -> Found:
@@ -141,7 +142,7 @@ def locate_measurements(
         chosen: the estimator.
         data: snapshots, channel and codes.
         num_sources: K of every scene; None: counted.
-        batch: scenes estimated at once.
+        batch: scenes estimated at once; 64 if absent, 2048 on an accelerator.
         progress: opens a display.
         where: what error messages call the measurements.
 
@@ -154,6 +155,7 @@ def locate_measurements(
     estimator, total, device = chosen.build(), len(data), chosen.device
     physics = chosen.config.physics
     surface, view = ArrayGeometry.from_config(physics, device), FieldOfView.from_config(physics)
+    batch = batch or (BATCH if torch.device(device).type == "cpu" else ACCELERATOR_BATCH)
     parts, scores = [], []
     with progress("scenes") as update:
         for start in range(0, total, batch):

@@ -9,6 +9,7 @@ import torch
 
 from risctl.config.layers import Machine
 from risctl.errors import InputError
+from risctl.parallel import cores
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
@@ -46,7 +47,7 @@ def hardware(device: str) -> dict[str, Any]:
     return {
         "platform": platform.platform(),
         "processor": _processor(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "cores": cores(),
         "memory_bytes": memory_bytes(),
         "device": device,
         "accelerator": _accelerator(device),

@@ -5,6 +5,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from risctl.config import Config, PhysicsConfig, diff_configs, parse_section, reference_directory
 from risctl.config.layers import Layers
 from risctl.config.toml import toml_value
@@ -13,7 +15,7 @@ from risctl.evaluation.alignment import TwoSides, spot_check
 from risctl.inference import Estimator, LearnedEstimator, build_learned
 from risctl.model import RisNetwork
 from risctl.model.load import LoadedModel, load_checkpoint
-from risctl.training import Measured
+from risctl.training import Measured, usable_precision
 
 # What the network's weights were fitted to. Everything else in `physics` may differ: other antennas and
 # snapshots, other codes, noise and channels are what a model is tried on.
@@ -126,7 +128,7 @@ def alignment_subject(network: RisNetwork, config: Config, device: str) -> TwoSi
         estimator=build_learned(network, config.physics, config.covariance, inference, device),
         physics=config.physics,
         stated=config.covariance,
-        precision=config.training.precision,
+        precision=usable_precision(config.training.precision, torch.device(device)),
         loss=config.loss,
     )
 

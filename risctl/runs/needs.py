@@ -49,8 +49,10 @@ def batch_bytes(plan: TrainingPlan) -> int:
     """Estimate what a batch takes: its scenes, and what the network keeps for the backward pass."""
     model, batch = plan.model, plan.training.batch
     cells = model.map_rows * model.map_columns
+    cells //= model.patch**2
     activations = batch * cells * model.width * (model.depth + 2) * KEPT_PER_BLOCK * FLOAT_BYTES
-    kept = plan.train_scenes if plan.data.repeat and plan.data.source == "stream" else 0
+    streams = plan.data.source == "stream"
+    kept = plan.validation_scenes + plan.train_scenes * plan.data.repeat if streams else 0
     return activations + dataset_bytes(plan.physics, batch + kept + 256, batch + kept + 256)
 
 

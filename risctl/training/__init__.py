@@ -11,6 +11,7 @@ from risctl.training.events import StepResult as StepResult
 from risctl.training.events import StopFlag as StopFlag
 from risctl.training.forward import Measured as Measured
 from risctl.training.forward import forward_pass as forward_pass
+from risctl.training.forward import usable_precision as usable_precision
 from risctl.training.metrics import FIGURES as FIGURES
 from risctl.training.metrics import Figure as Figure
 from risctl.training.metrics import inactive_terms as inactive_terms

@@ -14,6 +14,7 @@ from risctl.config import TrainingConfig
 from risctl.data import SceneSource, SceneStore, SceneStream, dataset_bytes
 from risctl.data.stream import PrefetchStream
 from risctl.errors import InputError
+from risctl.parallel import cores
 from risctl.physics import Scenes
 from risctl.training.plan import TrainingPlan
 
@@ -81,6 +82,13 @@ def pass_order(seed: int, number: int, length: int) -> tuple[int, ...]:
     return tuple(np.random.Generator(np.random.PCG64(sequence)).permutation(length).tolist())
 
 
+def prefetch_workers(plan: TrainingPlan) -> int:
+    """Processes that simulate scenes in advance: those stated, or what a device that waits for them needs."""
+    if plan.data.prefetch_workers is not None:
+        return plan.data.prefetch_workers
+    return 0 if plan.device.type == "cpu" else max(1, cores() - 1)
+
+
 class Feed:
     """Draws the scenes of each step, as a function of the cursor alone.
 
@@ -93,8 +101,9 @@ class Feed:
 
     def __init__(self, plan: TrainingPlan) -> None:
         self._source: SceneSource = plan.train
-        if isinstance(plan.train, SceneStream) and plan.data.prefetch_workers and not plan.repeats:
-            self._source = PrefetchStream(plan.train, plan.data.prefetch_workers)
+        ahead = prefetch_workers(plan)
+        if isinstance(plan.train, SceneStream) and ahead and not plan.repeats:
+            self._source = PrefetchStream(plan.train, ahead)
         self._sampler = Sampler(plan.training.seed, plan.train_scenes if plan.repeats else None)
         self._memory: Scenes | None = None
         if plan.repeats and not isinstance(plan.train, SceneStore):

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from risctl.data import SceneStream
 from risctl.errors import DivergedError
 from risctl.losses import Truth
 from risctl.model import RisNetwork
@@ -33,10 +34,14 @@ class Validation:
 
 
 class Validator:
-    """Evaluates a network on the validation scenes, always all of them, unfiltered and without jitter."""
+    """Evaluates a network on the validation scenes, always all of them, unfiltered and without jitter.
+
+    Simulated scenes are kept: making them anew for every epoch takes longer than an accelerator's validation.
+    """
 
     def __init__(self, plan: TrainingPlan, objective: Objective, processes: ProcessGroup) -> None:
         self._plan, self._objective, self._processes = plan, objective, processes
+        self._kept: dict[int, Scenes] = {}
         self._geometry = ArrayGeometry.from_config(plan.physics, processes.device)
 
     @torch.no_grad()
@@ -51,7 +56,7 @@ class Validator:
             place = turn * self._processes.size + self._processes.rank
             # A process with nothing left in the last turn computes rows that are not its own and drops them.
             start = starts[min(place, len(starts) - 1)]
-            scenes = self._plan.validation.scenes(start, min(start + batch, count))
+            scenes = self._scenes(start, min(start + batch, count))
             for name, found in self._rows(network, scenes.to(self._processes.device)).items():
                 rows = found if place < len(starts) else found[:0]
                 if name not in table:
@@ -68,6 +73,13 @@ class Validator:
             bad = ", ".join(name for name, value in terms.items() if not math.isfinite(value))
             raise DivergedError(f"the validation loss is not finite ({bad})")
         return Validation(terms, figures | summary(table))
+
+    def _scenes(self, start: int, stop: int) -> Scenes:
+        if not isinstance(self._plan.validation, SceneStream):
+            return self._plan.validation.scenes(start, stop)
+        if start not in self._kept:
+            self._kept[start] = self._plan.validation.scenes(start, stop)
+        return self._kept[start]
 
     def _rows(self, network: RisNetwork, scenes: Scenes) -> dict[str, Tensor]:
         """Loss terms and figures of some scenes, [B] or, of sources, [B, K_max]."""

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from risctl import runs
-from risctl.config import load_config
+from risctl.config import load_config, reference_directory
 from risctl.config.layers import Layers
 from risctl.covariance import PIPELINE_VERSION, covariance_fingerprint
 from risctl.data import SceneStream, write_dataset, write_measurements
@@ -126,7 +126,7 @@ def test_the_shipped_model_answers_where_none_is_named() -> None:
     assert results.estimators == ("learned",)
     assert "reference" in str(results.checkpoint)
     config = load_config(None, evaluated.run / "config.json")
-    assert config.model == load_config("reference", None).model
+    assert config.model == load_config(None, reference_directory() / "config.json").model
     chosen = runs.choose_estimator(Layers())
     assert chosen.name == "learned"
     assert len(runs.locate_file(chosen, _measurements(config.physics)).estimates) == 3

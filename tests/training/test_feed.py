@@ -9,7 +9,7 @@ import torch
 from risctl.config import TrainingConfig
 from risctl.data import SceneStream, open_dataset, write_dataset
 from risctl.errors import InputError
-from risctl.training.feed import Feed, Filter, Sampler, filter_of, phase_of
+from risctl.training.feed import Feed, Filter, Sampler, filter_of, phase_of, prefetch_workers
 from tests.training.small import PHYSICS, small_plan
 
 
@@ -43,6 +43,15 @@ def test_scenes_of_a_stream_are_new_in_every_epoch_unless_repeated() -> None:
     first, second = (again.draw(start, 32, None)[0] for start in (0, 32))
     assert not torch.equal(first.y, second.y)
     assert torch.equal(first.snr_db.sort().values, second.snr_db.sort().values)
+
+
+def test_scenes_are_made_in_advance_beside_an_accelerator_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("risctl.training.feed.cores", lambda: 12)
+    plan = small_plan()
+    beside = replace(plan, device=torch.device("cuda"))
+    assert (prefetch_workers(plan), prefetch_workers(beside)) == (0, 11)
+    stated = replace(beside, data=plan.data.model_copy(update={"prefetch_workers": 3}))
+    assert prefetch_workers(stated) == 3
 
 
 def test_a_dataset_on_a_disk_is_the_same_set(tmp_path: Path) -> None:

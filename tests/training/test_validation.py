@@ -50,6 +50,16 @@ def test_batches_do_not_matter() -> None:
     assert a.metrics == pytest.approx(b.metrics, rel=1e-6)
 
 
+def test_simulated_scenes_are_made_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    plan, made = small_plan(objective=weighted_terms(), val_scenes=21), []
+    original = SceneStream.scenes
+    monkeypatch.setattr(SceneStream, "scenes", lambda *a: made.append(a[1:]) or original(*a))
+    validator, network = Validator(plan, plan.objective, ProcessGroup()), plan.network.eval()
+    first, second = (validator(network, lambda: False) for _ in range(2))
+    assert first == second
+    assert made == sorted(set(made))
+
+
 def test_a_run_validates_the_average_without_dropout(tmp_path: Path) -> None:
     recorder = Recorder()
     outcome = train_small(tmp_path, recorder, epochs=2, swa_fraction=0.0)
