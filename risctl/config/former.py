@@ -21,6 +21,10 @@ RENAMED: Final = {
     "loss.own_std": "loss.detection_std",
 }
 FORMER = {new: old for old, new in RENAMED.items()}
+# Former value of a setting: the present settings that mean the same.
+REVALUED: Final[dict[tuple[str, str], dict[str, str]]] = {
+    ("physics.symbols", "coherent"): {"physics.symbols": "constant", "physics.fading": "rayleigh"},
+}
 
 # The settings that fingerprints of risctl 0.1.0 covered whatever their values, in the sections whose
 # fingerprints are stored without the settings (`former_canonical_json`). Never extended.
@@ -57,7 +61,21 @@ def current_names(document: Mapping[str, Any], where: str | Path) -> dict[str, A
             if name in table:
                 raise InputError(where, old, f"only {new}, its present name", "both")
             table[name] = table.pop(former)
+    for (key, former), meaning in REVALUED.items():
+        section, _, name = key.partition(".")
+        table = tables.get(section)
+        if isinstance(table, dict) and table.get(name) == former:
+            table |= {path.partition(".")[2]: value for path, value in meaning.items()}
     return tables
+
+
+def current_values(flat: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings `{"section.key": value}` with former values replaced by what means the same now."""
+    out = dict(flat)
+    for (key, former), meaning in REVALUED.items():
+        if out.get(key) == former:
+            out |= meaning
+    return out
 
 
 def former_canonical_json(model: BaseModel, section: str) -> str:
@@ -79,6 +97,12 @@ def _former_settings(model: BaseModel, section: str) -> dict[str, Any]:
             out[key] = _former_settings(getattr(model, key), path)
         elif old in known or key in changed:
             out[old] = value
+    for (path, former), meaning in REVALUED.items():
+        names = {key.rpartition(".")[2]: value for key, value in meaning.items()}
+        if path.startswith(f"{section}.") and all(out.get(name) == value for name, value in names.items()):
+            out = {key: value for key, value in out.items() if key not in names} | {
+                path.rpartition(".")[2]: former
+            }
     return out
 
 

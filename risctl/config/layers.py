@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from risctl.config.compare import flatten
-from risctl.config.former import current_names
+from risctl.config.former import current_names, current_values
 from risctl.config.parse import check_keys, parse_override, read_table, validate
 from risctl.config.presets import preset_path
 from risctl.config.schema import Config
@@ -117,7 +117,7 @@ def load_config(
         table = current_names(read_table(path), path)
         # Empty sections are kept: a misspelt one is refused too.
         layers.append((str(path), flatten(table) | {key: {} for key in table if table[key] == {}}))
-    layers += [("override", dict([parse_override(word)])) for word in overrides]
+    layers += [("override", current_values(dict([parse_override(word)]))) for word in overrides]
     values: dict[str, Any] = {}
     origin: dict[str, str] = {}
     for where, flat in layers:

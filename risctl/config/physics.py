@@ -104,8 +104,14 @@ class PhysicsConfig(Section):
     """Bits of a RIS phase."""
     codebook: Literal["random", "dft", "hadamard", "mixed"] = "random"
     """Codebook of the RIS phases."""
-    symbols: Literal["gaussian", "coherent"] = "gaussian"
-    """Independent CN(0,1) per snapshot, or constant over snapshots."""
+    symbols: Literal["gaussian", "constant"] = "gaussian"
+    """Independent CN(0,1) per snapshot, or one unknown complex amplitude a source (pilots)."""
+    fading: Literal["none", "rayleigh"] = "none"
+    """Simulated amplitude of constant symbols: unit modulus and random phase, or one CN(0,1) draw."""
+    static_path: bool = False
+    """An unknown vector is added to all snapshots alike, and projected out; with constant symbols."""
+    static_path_db: Decibel = 10.0
+    """Power of the simulated static path over that of the sources at the receiver, decibels."""
     power_control: Literal["controlled", "path_loss"] = "controlled"
     """Source powers uniform in decibels, or these times 1/range^2."""
     power_spread_db: Annotated[float, Field(ge=0, le=40)] = 3.0
@@ -157,10 +163,18 @@ class PhysicsConfig(Section):
         if self.pair_coherence and self.pair_coherence < self.max_coherence:
             expected = f"0, or at least the {self.max_coherence} of max_coherence"
             raise cross_field_error("pair_coherence", expected, str(self.pair_coherence))
-        values = self.num_antennas * self.num_snapshots
+        values = self.num_antennas * (self.num_snapshots - self.static_path)
         if self.max_sources >= values:
             got = f"{self.max_sources} with {self.num_antennas} antennas x {self.num_snapshots} snapshots"
             raise cross_field_error("max_sources", "fewer sources than measured values", got)
+        if self.symbols == "gaussian" and self.static_path:
+            raise cross_field_error(
+                "static_path", "false unless symbols=constant", "true with gaussian symbols"
+            )
+        if self.symbols == "gaussian" and self.fading != "none":
+            raise cross_field_error(
+                "fading", "none unless symbols=constant", f"{self.fading} with gaussian symbols"
+            )
         if self.elements.positions and self.codebook in ("dft", "mixed"):
             expected = "random or hadamard for element positions (beams of a panel need rows and columns)"
             raise cross_field_error("codebook", expected, self.codebook)

@@ -47,7 +47,7 @@ class CovarianceConfig(Section):
     range_weight: Annotated[float, Field(ge=0, le=100)] = 0.3
     """Weight of the range factor in the predicted covariance."""
     center: bool = True
-    """Subtract the mean over snapshots; this removes sources with constant symbols (coherent) as well."""
+    """Subtract the mean over snapshots; this removes sources with constant symbols as well."""
     normalisation: Literal["trace"] = "trace"
     """Covariances are scaled to trace N."""
 
@@ -77,8 +77,8 @@ class Config(Section):
         if cells < self.physics.max_sources:
             expected = f"at least the {self.physics.max_sources} sources of physics.max_sources"
             raise cross_field_error("model.map_rows", expected, f"{cells} cells")
-        if self.covariance.center and self.physics.symbols == "coherent":
-            expected = "false with coherent symbols (centring takes the sources out)"
+        if self.covariance.center and self.physics.symbols == "constant":
+            expected = "false with constant symbols (centring takes the sources out)"
             raise cross_field_error("covariance.center", expected, "true")
         if self.covariance.center and self.physics.num_snapshots < 2:
             expected = "false with one snapshot (centring leaves nothing)"

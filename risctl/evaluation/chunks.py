@@ -111,7 +111,8 @@ def truth_of(scenes: Scenes, first: int, physics: PhysicsConfig) -> Truth:
         return np.where(mask, values.double().cpu().numpy() * scale, np.nan)
 
     geometry = ArrayGeometry.from_config(physics, scenes.y.device, torch.float64)
-    bounds = scene_bounds(scenes, geometry, view=FieldOfView.from_config(physics))
+    view = FieldOfView.from_config(physics)
+    bounds = scene_bounds(scenes, geometry, "conditional", view, physics.symbols, physics.static_path)
     degrees = float(np.degrees(1.0))
     angles = padded(bounds.azimuth, degrees), padded(bounds.elevation, degrees)
     return Truth(

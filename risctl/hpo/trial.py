@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from risctl.config import Config, flatten, parse_section
-from risctl.config.former import current_name
+from risctl.config.former import current_name, current_values
 from risctl.config.search import setting
 from risctl.errors import InputError
 from risctl.hpo.plan import Params, SearchPlan
@@ -72,7 +72,7 @@ def check_settings(stored: Mapping[str, Any], wanted: Mapping[str, Any], where: 
 
     A setting that did not exist when the study was begun had its default.
     """
-    present = {current_name(key): value for key, value in stored.items()}
+    present = current_values({current_name(key): value for key, value in stored.items()})
     begun = flatten(Config().model_dump(mode="json")) | present
     for key in sorted(present.keys() | wanted.keys()):
         if begun.get(key) != wanted.get(key):

@@ -7,6 +7,7 @@ from risctl.config import CovarianceConfig, InferenceConfig, PhysicsConfig
 from risctl.errors import InputError
 from risctl.inference.ceiling import Oracle
 from risctl.inference.estimates import GeneralEstimator
+from risctl.inference.pilots import PilotNompEstimator
 from risctl.model.load import LoadedModel
 from risctl.physics.geometry import Device
 from risctl.registry import ESTIMATORS, Kind, estimator_names
@@ -34,6 +35,11 @@ def build_estimator(
     """
     if model is not None and name in estimator_names("learned"):
         return _registered(name, "learned").from_model(model, physics, inference, device)
+    if physics.symbols == "constant" and name in estimator_names("classical", "learned"):
+        if name != "nomp":
+            got = f"{name!r}, which needs symbols that vary over the snapshots"
+            raise InputError("estimator", "", "nomp with physics.symbols=constant", got)
+        return PilotNompEstimator.from_config(physics, covariance, inference, device)
     kinds: tuple[Kind, ...] = ("classical",) if model is None else ("learned", "classical")
     return _registered(name, *kinds).from_config(physics, covariance, inference, device)
 

@@ -80,19 +80,30 @@ def occam_factor(
     params: GaussianParameters, model: GaussianModel, view: FieldOfView, power_std: float
 ) -> Tensor:
     """``1/2 log det(I + W J W / (2 pi))`` [B]: log-ratio of prior to posterior volume, nats."""
-    points, B = params.points, params.points.shape[0]
+    positions, B = position_widths(params.points, view), params.points.shape[0]
+    deviations = [power_std] * params.log_power.shape[1] + [NOISE_STD]
+    nuisance = math.sqrt(2.0 * math.pi) * positions.new_tensor(deviations).expand(B, -1)
+    return volume_ratio(model.information, torch.cat([positions, nuisance], dim=-1))
+
+
+def position_widths(points: Tensor, view: FieldOfView) -> Tensor:
+    """Inverse prior densities [B, 3K] of the ``(u_y, u_z, q)`` of polar points [B, K, 3].
+
+    Positions are uniform in azimuth, elevation and range over the field of view.
+    """
     c_elevation = (1.0 - points[..., 1].square()).clamp_min(1e-6).sqrt()
     u_x = polar_direction(points)[..., 0]
-    # Inverse densities of (u_y, u_z, q) under positions uniform in (azimuth, elevation, range).
     width_y = 2.0 * view.azimuth * u_x.clamp_min(1e-3)
     width_z = 2.0 * view.elevation * c_elevation
     width_q = (view.range_max - view.range_min) * points[..., 2].square()
     widths = torch.stack([width_y, width_z, width_q], dim=-1)
-    positions = widths.masked_fill(torch.tensor(view.known, device=points.device), 0.0).flatten(1)
-    deviations = [power_std] * params.log_power.shape[1] + [NOISE_STD]
-    nuisance = math.sqrt(2.0 * math.pi) * positions.new_tensor(deviations).expand(B, -1)
-    W = torch.cat([positions, nuisance], dim=-1).double()
-    J = model.information.double() * W.unsqueeze(-1) * W.unsqueeze(-2) / (2.0 * math.pi)
+    return widths.masked_fill(torch.tensor(view.known, device=points.device), 0.0).flatten(1)
+
+
+def volume_ratio(information: Tensor, widths: Tensor) -> Tensor:
+    """``1/2 log det(I + W J W / (2 pi))`` [B] of J [B, P, P] and prior widths W [B, P], nats."""
+    W = widths.double()
+    J = information.double() * W.unsqueeze(-1) * W.unsqueeze(-2) / (2.0 * math.pi)
     logdet: Tensor = torch.linalg.slogdet(J + torch.eye(J.shape[-1], dtype=J.dtype, device=J.device))[1]
     return 0.5 * logdet
 

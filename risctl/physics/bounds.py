@@ -8,6 +8,9 @@ With ``B_l = Phi_l A`` and ``D_l = Phi_l dA/dtheta`` (M x K and M x 3K), ``Phi_l
 * Unconditional (Gaussian symbols, powers and noise variance unknown; the Slepian-Bangs formula):
   ``J_ij = sum_l tr(R_l^-1 dR_l/di R_l^-1 dR_l/dj)``, ``R_l = B_l diag(p) B_l^H + sigma^2 I``.
 
+With constant symbols both are those of the stacked snapshots: one amplitude a source, known not to change, or
+drawn once from CN(0, p).
+
 Parameters are ordered source by source as (azimuth, elevation, range).
 """
 
@@ -18,6 +21,7 @@ from torch import Tensor
 
 from risctl.physics.geometry import ArrayGeometry, FieldOfView, cartesian_jacobian
 from risctl.physics.scenes import Scenes, rows_by_count
+from risctl.physics.stacking import stack
 from risctl.physics.steering import steering_derivatives
 
 RANK_TOLERANCE = 1e-12  # relative size below which a singular value of scaled float64 data is rounding
@@ -62,7 +66,12 @@ class Bounds:
 
 
 def scene_bounds(
-    scenes: Scenes, geometry: ArrayGeometry, kind: str = "conditional", view: FieldOfView | None = None
+    scenes: Scenes,
+    geometry: ArrayGeometry,
+    kind: str = "conditional",
+    view: FieldOfView | None = None,
+    symbols: str = "gaussian",
+    static_path: bool = False,
 ) -> Bounds:
     """Bounds of simulated scenes at the truth, in float64, padded to K_max.
 
@@ -71,6 +80,9 @@ def scene_bounds(
         geometry: the nominal geometry (bounds describe the model the estimators have).
         kind: ``conditional`` or ``unconditional``.
         view: says which coordinates are known; None: none.
+        symbols: ``gaussian``, or ``constant``: one amplitude a source in all snapshots, which are stacked to
+            one.
+        static_path: with constant symbols, an unknown vector is added to all snapshots alike.
     """
     information = {"conditional": conditional_information, "unconditional": unconditional_information}[kind]
     geometry = geometry.to(scenes.y.device, torch.float64)
@@ -79,15 +91,20 @@ def scene_bounds(
     found = Bounds(nan.repeat(B, 3 * K_max, 3 * K_max), *(nan.repeat(B, K_max) for _ in range(4)))
     for K, rows in rows_by_count(scenes.num_sources):
         part = scenes[rows]
+        amplitudes = (part.symbols * part.power.sqrt().unsqueeze(-1)).to(torch.complex128)[:, :K]
+        H, codes = part.H.to(torch.complex128), part.codes.to(torch.complex128)
+        if symbols == "constant":
+            amplitudes, H = amplitudes[..., :1], stack(H.unsqueeze(1) * codes.unsqueeze(2), static_path)[:, 0]
+            codes = torch.ones_like(codes[:, :1])
         sources = SourceModel(
             azimuth=part.azimuth[:, :K].double(),
             elevation=part.elevation[:, :K].double(),
             range=part.range[:, :K].double(),
-            amplitudes=(part.symbols * part.power.sqrt().unsqueeze(-1)).to(torch.complex128)[:, :K],
+            amplitudes=amplitudes,
             power=part.power[:, :K].double(),
             noise_var=part.noise_var.double(),
         )
-        J = information(part.H.to(torch.complex128), part.codes.to(torch.complex128), sources, geometry)
+        J = information(H, codes, sources, geometry)
         bounds = bounds_from_information(J if view is None else with_known(J, K, view), sources)
         found.covariance[rows, : 3 * K, : 3 * K] = bounds.covariance
         for name in ("azimuth", "elevation", "range", "position"):

@@ -1,7 +1,8 @@
 """The signal model: positions, powers, symbols, snapshots.
 
 ``y_l = H diag(c_l) A diag(sqrt(p)) s_l + w_l`` with ``w_l ~ CN(0, sigma^2 I)``. The scene's SNR is
-``mean(|noise-free y|^2) / sigma^2`` over its snapshots and antennas.
+``mean(|noise-free y|^2) / sigma^2`` over its snapshots and antennas; a static path, which is the same in all
+snapshots and is added to y, is no part of it.
 
 Each ingredient draws from its own child of the scene block's generator, so that changing one (the codebook,
 an impairment, the SNR) leaves the others as they were and sweeps compare like with like.
@@ -49,7 +50,7 @@ def simulate_scenes(
     Raises:
         InputError: if `max_coherence` is so small that positions cannot be found.
     """
-    streams = rng.spawn(7)
+    streams = rng.spawn(8)
     geometry = ArrayGeometry.from_config(physics, device)
     num_sources = draw_num_sources(streams[0], physics, num_scenes, first_index).to(device)
     mask = torch.arange(physics.max_sources, device=device) < num_sources.unsqueeze(-1)
@@ -73,8 +74,11 @@ def simulate_scenes(
     snr_db = draw_snr(streams[5], physics, num_scenes, first_index).to(device)
     mean_power = torch.view_as_real(clean).square().sum((-3, -2, -1)) / clean[0].numel()
     noise_var = mean_power / 10.0 ** (snr_db / 10.0)
+    y = clean + noise * noise_var.sqrt()[:, None, None]
+    if physics.static_path:
+        y = y + draw_static_path(streams[7], physics, num_scenes, mean_power)
     return Scenes(
-        y=clean + noise * noise_var.sqrt()[:, None, None],
+        y=y,
         H=H,
         code_index=code_index,
         azimuth=azimuth * mask,
@@ -220,8 +224,24 @@ def draw_powers(rng: np.random.Generator, physics: PhysicsConfig, range_: Tensor
 
 
 def draw_symbols(rng: np.random.Generator, physics: PhysicsConfig, num_scenes: int) -> Tensor:
-    """CN(0, 1) symbols, complex64 [n, K_max, L]; `coherent` holds them constant over the snapshots."""
-    if physics.symbols == "coherent":
-        held = complex_normal(rng, (num_scenes, physics.max_sources, 1))
-        return held.expand(-1, -1, physics.num_snapshots).contiguous()
-    return complex_normal(rng, (num_scenes, physics.max_sources, physics.num_snapshots))
+    """Symbols of unit mean power, complex64 [n, K_max, L].
+
+    CN(0, 1) and independent; or `constant` over the snapshots, of unit modulus or, with Rayleigh fading,
+    CN(0, 1).
+    """
+    shape = (num_scenes, physics.max_sources)
+    if physics.symbols == "gaussian":
+        return complex_normal(rng, (*shape, physics.num_snapshots))
+    held = complex_normal(rng, (*shape, 1))
+    if physics.fading == "none":
+        held = held / held.abs()
+    return held.expand(-1, -1, physics.num_snapshots).contiguous()
+
+
+def draw_static_path(
+    rng: np.random.Generator, physics: PhysicsConfig, num_scenes: int, mean_power: Tensor
+) -> Tensor:
+    """A vector CN(0, p I) complex64 [n, 1, M] for all snapshots; p from the sources' `mean_power` [n]."""
+    power = mean_power * 10.0 ** (physics.static_path_db / 10.0)
+    d = complex_normal(rng, (num_scenes, 1, physics.num_antennas)).to(mean_power.device)
+    return d * power.sqrt()[:, None, None]

@@ -84,7 +84,7 @@ REFUSED = {
 }
 OVERRIDES = (
     "physics=3 | physics.wavelength= | physics.wavelength=nan | physics.wavelength='0.3'"
-    " | physics.impairments=1 | physics.min_sources=6 | physics.range_min=20 | physics.symbols=coherent"
+    " | physics.impairments=1 | physics.min_sources=6 | physics.range_min=20 | physics.symbols=constant"
     " | evaluation.estimators=[]"
 )
 LINES = (

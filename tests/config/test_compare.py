@@ -15,6 +15,7 @@ from risctl.config import (
     known_fingerprints,
     load_config,
 )
+from risctl.config.former import former_canonical_json
 from risctl.config.toml import to_toml
 from risctl.covariance import is_covariance_fingerprint
 
@@ -41,6 +42,16 @@ def test_former_fingerprints_are_known(words: tuple[str, ...], former: str) -> N
     """If this fails with a changed default, raise DEFAULTS_VERSION and write the new value here."""
     physics = load_config(None, None, words).physics
     assert known_fingerprints(physics, "physics")[1] == former
+
+
+def test_a_former_value_has_its_former_fingerprint() -> None:
+    def text(*words: str) -> dict[str, object]:
+        physics = load_config(None, None, ["covariance.center=false", *words]).physics
+        return json.loads(former_canonical_json(physics, "physics"))
+
+    assert text("physics.symbols=coherent")["symbols"] == "coherent"
+    assert "fading" not in text("physics.symbols=coherent")
+    assert text("physics.symbols=constant")["symbols"] == "constant"
 
 
 def test_former_fingerprints_of_the_covariance_pipeline_are_known() -> None:

@@ -65,7 +65,7 @@ def test_override_words(word: str, expected: tuple[str, object]) -> None:
         ("physics.snr_values_db=0", ("physics.snr_values_db",)),
         ("physics.snr_values_db=[0, 'x']", ("physics.snr_values_db.1", "'x'")),
         ("physics.min_sources=6", ("physics.min_sources", "at most max_sources")),
-        ("physics.symbols=coherent", ("covariance.center", "coherent")),
+        ("physics.symbols=constant", ("covariance.center", "constant")),
         ("covariance.beta=2", ("covariance.beta", "less than or equal to 1", "2")),
         ("data.seed=-1", ("data.seed", "-1")),
     ],
@@ -114,6 +114,16 @@ def test_a_renamed_setting_is_read_under_its_former_name(tmp_path: Path, former:
     toml.write_text(f"[{section}]\n{key} = 3\n{present.partition('.')[2]} = 3\n")
     with pytest.raises(InputError, match=rf"{former}: expected only {present}"):
         load_config(None, toml)
+
+
+def test_a_former_value_is_read_as_what_it_meant(tmp_path: Path) -> None:
+    toml = tmp_path / "mine.toml"
+    toml.write_text("[physics]\nsymbols = 'coherent'\n[covariance]\ncenter = false\n")
+    wanted = load_config(
+        None, None, ["physics.symbols=constant", "physics.fading=rayleigh", "covariance.center=false"]
+    )
+    assert load_config(None, toml) == wanted
+    assert load_config(None, None, ["covariance.center=false", "physics.symbols=coherent"]) == wanted
 
 
 def test_former_names_are_of_no_present_setting() -> None:

@@ -70,6 +70,10 @@ BAD: dict[type[BaseModel], list[dict[str, Any]]] = {
         {"snr_min_db": 3.0, "snr_max_db": 2.0},
         {"snr_values_db": [float("nan")]},
         {"stratified": True},
+        {"symbols": "coherent"},
+        {"static_path": True},
+        {"fading": "rayleigh"},
+        {"symbols": "constant", "static_path": True, "num_snapshots": 1},
     ],
     ImpairmentConfig: [{"dead_elements": 1.0}, {"phase_error_deg": -1.0}],
     CovarianceConfig: [{"beta": 1.1}, {"tikhonov_alpha": 0.0}, {"normalisation": "none"}],
@@ -78,7 +82,7 @@ BAD: dict[type[BaseModel], list[dict[str, Any]]] = {
         *({"estimators": names} for names in (["nomp", "nomp"], ["oracle"])),
     ],
     TrainingConfig: [{"warmup_fraction": 0.9, "swa_fraction": 0.2}],
-    Config: [{"physics": {"symbols": "coherent"}}, {"physics": {"num_snapshots": 1}}],
+    Config: [{"physics": {"symbols": "constant"}}, {"physics": {"num_snapshots": 1}}],
 }
 
 
@@ -88,9 +92,9 @@ def test_bad_values_are_refused(section: type[BaseModel], values: dict[str, Any]
         section.model_validate(values)
 
 
-def test_coherent_symbols_need_an_uncentred_covariance() -> None:
-    config = Config.model_validate({"physics": {"symbols": "coherent"}, "covariance": {"center": False}})
-    assert config.physics.symbols == "coherent"
+def test_constant_symbols_need_an_uncentred_covariance() -> None:
+    config = Config.model_validate({"physics": {"symbols": "constant"}, "covariance": {"center": False}})
+    assert config.physics.symbols == "constant"
 
 
 def test_whole_numbers_stand_for_floats() -> None:

@@ -108,14 +108,14 @@ def test_a_search_without_hope_ends(tmp_path: Path, searches: Searches) -> None:
 
 
 def test_parameters_that_fit_nothing_else_fail_their_trials(tmp_path: Path) -> None:
-    """Each value alone is possible, but not with coherent symbols: no worker is ever started."""
+    """Each value alone is possible, but not with constant symbols: no worker is ever started."""
     config = small_config(spaces={"small": {"covariance": {"center": {"choices": [True]}}}})
-    coherent = config.physics.model_copy(update={"symbols": "coherent"})
+    constant = config.physics.model_copy(update={"symbols": "constant"})
     plain = config.covariance.model_copy(update={"center": False})
-    changed = config.model_copy(update={"physics": coherent, "covariance": plain})
+    changed = config.model_copy(update={"physics": constant, "covariance": plain})
     heard = Recorder()
     outcome = run_search(small_plan(config=changed), tmp_path, [heard])
-    assert "covariance.center: expected false with coherent symbols" in outcome.gave_up
+    assert "covariance.center: expected false with constant symbols" in outcome.gave_up
     assert [event.state for event in heard.of(TrialEnded)] == ["failed"] * 6
 
 

@@ -87,7 +87,7 @@ def test_information_is_the_fisher_matrix_by_definition(kind: str, K: int, snr_d
     "changes",
     [
         *({"wavefront": w, "amplitude_taper": t} for w, t in WAVE_MODELS if w != "planar"),
-        {"symbols": "coherent"},
+        {"symbols": "constant"},
         {"codebook": "dft", "phase_bits": 2},
         {"power_control": "path_loss", "snr_values_db": (-5.0,)},
         {"num_snapshots": 3, "num_antennas": 7, "ris_columns": 9},
@@ -104,6 +104,70 @@ def test_scene_bounds_match_the_oracle(kind: str, changes: dict[str, Any]) -> No
             np.testing.assert_allclose(getattr(found, field)[i].numpy(), getattr(expected, field), rtol=1e-5)
         deviation = scaled(found.covariance[i].numpy() - expected.covariance, expected.covariance)
         assert np.max(np.abs(deviation)) < 1e-5
+
+
+def constant_fisher(s: oracle.Scene, static_path: bool) -> Array:
+    """Fisher matrix of positions, amplitudes and static path, by differences of the mean."""
+    K = len(s.positions)
+
+    def mean(v: Array) -> Array:
+        amplitudes = (v[3 * K : 4 * K] + 1j * v[4 * K : 5 * K])[:, None].repeat(len(s.codes), axis=1)
+        clean = oracle.noise_free(
+            s.Phi, oracle.steering_matrix(s.array, v[: 3 * K].reshape(-1, 3)), amplitudes
+        )
+        M = clean.shape[1]
+        return np.asarray(
+            clean + v[5 * K : 5 * K + M] + 1j * v[5 * K + M :] if static_path else clean
+        ).ravel()
+
+    x, M = s.amplitudes[:, 0], s.H.shape[0]
+    point = np.concatenate([s.positions.ravel(), x.real, x.imag, *[np.zeros(M)] * (2 * static_path)])
+    steps = np.concatenate([oracle.bounds.position_steps(s.positions), np.ones(point.size - 3 * K)])
+    columns = [oracle.bounds.central_difference(mean, point, i, steps[i]) for i in range(point.size)]
+    J = np.stack(columns, axis=1)
+    return np.asarray(2.0 / s.noise_var * (J.conj().T @ J).real)
+
+
+@pytest.mark.parametrize("static_path", [False, True])
+@pytest.mark.parametrize(("K", "M", "L"), [(1, 4, 6), (3, 4, 8), (2, 1, 24)])
+def test_constant_symbols_have_one_amplitude_in_all_snapshots(
+    K: int, M: int, L: int, static_path: bool
+) -> None:
+    changes = {"num_antennas": M, "num_snapshots": L, "symbols": "constant", "static_path": static_path}
+    physics = physics_of(K, **changes)
+    scenes, geometry = simulate(physics, 2), ArrayGeometry.from_config(physics)
+    found = scene_bounds(scenes, geometry, symbols="constant", static_path=static_path)
+    for i in range(2):
+        F = constant_fisher(oracle_scene(scenes, i, physics), static_path)
+        expected = np.linalg.inv(eliminate(F, 3 * K))
+        np.testing.assert_allclose(scaled(found.covariance[i].numpy() - expected, expected), 0.0, atol=1e-5)
+
+
+@pytest.mark.parametrize("static_path", [False, True])
+def test_an_amplitude_drawn_once_is_one_snapshot_of_all_values(static_path: bool) -> None:
+    """Slepian-Bangs by differences, for the stacked and differenced measurement matrix."""
+    physics = physics_of(2, num_antennas=3, num_snapshots=8, symbols="constant")
+    scenes, geometry = simulate(physics, 2), ArrayGeometry.from_config(physics)
+    found = scene_bounds(scenes, geometry, "unconditional", symbols="constant", static_path=static_path)
+    for i in range(2):
+        s = oracle_scene(scenes, i, physics)
+        mean = np.full((8, 8), 1.0 / 8.0) if static_path else np.zeros((8, 8))
+        D = np.linalg.svd(np.eye(8) - mean)[2][: 8 - static_path]
+        Phi = np.einsum("kl,lmn->kmn", D, s.Phi).reshape(1, -1, s.Phi.shape[2])
+        expected = oracle.unconditional_bound(s.array, Phi, s.positions, s.powers, s.noise_var)
+        np.testing.assert_allclose(found.azimuth[i].numpy(), expected.azimuth, rtol=1e-5)
+        np.testing.assert_allclose(found.range[i].numpy(), expected.range, rtol=1e-5)
+
+
+@pytest.mark.parametrize(("K", "snr_db", "share"), [(1, -5.0, 0.64), (3, 0.0, 0.47), (5, 5.0, 0.47)])
+def test_what_constant_symbols_are_worth(K: int, snr_db: float, share: float) -> None:
+    """Median standard deviation of the azimuth against that of random symbols, over 120 scenes."""
+    changes = {"snr_values_db": (snr_db,)}
+    random, constant = (physics_of(K, symbols=kind, **changes) for kind in ("gaussian", "constant"))
+    geometry = ArrayGeometry.from_config(random)
+    before = scene_bounds(simulate(random, 120), geometry, "unconditional").azimuth
+    after = scene_bounds(simulate(constant, 120), geometry, symbols="constant").azimuth
+    assert float((after / before).median()) == pytest.approx(share, abs=0.06)
 
 
 @pytest.fixture(scope="module")

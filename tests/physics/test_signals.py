@@ -32,7 +32,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
         f"{wave}-{'taper' if taper else 'flat'}": {"wavefront": wave, "amplitude_taper": taper}
         for wave, taper in WAVE_MODELS
     },
-    "coherent": {"symbols": "coherent"},
+    "constant": {"symbols": "constant"},
+    "rayleigh": {"symbols": "constant", "fading": "rayleigh"},
     "path-loss": {"power_control": "path_loss"},
     "five-bit-mixed": {"phase_bits": 5, "codebook": "mixed"},
     "odd-shape": {"ris_columns": 7, "ris_rows": 5, "num_antennas": 9, "num_snapshots": 11, "wavelength": 0.1},
@@ -222,14 +223,31 @@ def test_gaussian_symbols_are_white() -> None:
     assert_mean(s[:, :, 1:] * s[:, :, :-1].conj(), 0.0)
 
 
-def test_coherent_symbols_stay_constant() -> None:
-    scenes = simulate(physics_of("coherent"), 400)
+@pytest.mark.parametrize(("fading", "fourth"), [("none", 1.0), ("rayleigh", 2.0)])
+def test_constant_symbols_stay_constant(fading: str, fourth: float) -> None:
+    scenes = simulate(PhysicsConfig(symbols="constant", fading=fading), 400)
     s = scenes.symbols
     assert torch.equal(s, s[:, :, :1].expand_as(s))
     held = s[:, :, 0][scenes.source_mask].numpy().astype(np.complex128)
     assert_mean(held, 0.0)
-    assert_mean(np.abs(held) ** 2, 1.0)
-    assert_mean(np.abs(held) ** 4, 2.0)
+    for power, expected in ((2, 1.0), (4, fourth)):
+        if fading == "none":
+            np.testing.assert_allclose(np.abs(held), 1.0, rtol=1e-6)
+        else:
+            assert_mean(np.abs(held) ** power, expected)
+
+
+def test_a_static_path_is_the_same_in_all_snapshots_and_has_the_power_asked_for() -> None:
+    plain, there = (
+        PhysicsConfig(symbols="constant", static_path=on, static_path_db=7.0) for on in (False, True)
+    )
+    a, b = simulate(plain, 300), simulate(there, 300)
+    d = b.y - a.y
+    assert torch.equal(a.noise_var, b.noise_var)
+    torch.testing.assert_close(d, d[:, :1].expand_as(d), rtol=0, atol=1e-4)
+    sources = a.noise_var * 10.0 ** (a.snr_db / 10.0)
+    ratio = d[:, 0].abs().square() / sources.unsqueeze(1)
+    assert_mean(ratio.numpy(), 10.0**0.7)
 
 
 @each_variant
@@ -279,7 +297,7 @@ def test_the_generator_is_only_spawned_from() -> None:
     [
         ({"codebook": "dft"}, {"code_index", "y", "noise_var"}),
         ({"power_spread_db": 1.0}, {"power", "y", "noise_var"}),
-        ({"symbols": "coherent"}, {"symbols", "y", "noise_var"}),
+        ({"symbols": "constant"}, {"symbols", "y", "noise_var"}),
         ({"snr_values_db": (10.0,)}, {"snr_db", "y", "noise_var"}),
         ({"rician_k_max": 3.0}, {"H", "y", "noise_var"}),
         ({"range_max": 8.0}, {"range", "y", "noise_var"}),

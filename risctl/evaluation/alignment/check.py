@@ -125,8 +125,8 @@ def refusal_finding() -> Finding:
     """Coherent data with centring cannot be configured."""
     got = "accepted"
     try:
-        parse_section(Config, {"physics": {"symbols": "coherent"}, "covariance": {"center": True}}, "check")
+        parse_section(Config, {"physics": {"symbols": "constant"}, "covariance": {"center": True}}, "check")
     except InputError:
         got = "refused"
-    name = "coherent symbols with centring, which takes them out"
+    name = "constant symbols with centring, which takes them out"
     return Finding("refusal", name, got, "refused", got == "refused")
