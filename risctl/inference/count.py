@@ -14,7 +14,7 @@ artefacts, and is wide enough to keep a source 10 dB below the rest if the data 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -126,13 +126,22 @@ def gaussian_start(obs: Observation, points: Tensor, geometry: ArrayGeometry) ->
     return GaussianParameters(points, power.log(), noise.log())
 
 
-def keep_best(hypotheses: Sequence[Hypothesis], rule: CountRule, rows: Tensor, result: Estimates) -> None:
-    """Write the best-scoring of the `hypotheses` of B scenes into `rows` [B] of `result`."""
+def keep_best(
+    hypotheses: Sequence[Hypothesis],
+    rule: CountRule,
+    rows: Tensor,
+    result: Estimates,
+    finish: Callable[[Tensor, Hypothesis], Hypothesis] = lambda _, hypothesis: hypothesis,
+) -> None:
+    """Write the best-scoring of the `hypotheses` of B scenes into `rows` [B] of `result`.
+
+    `finish` is given the indices of some of the B scenes and their hypothesis, and returns a better one.
+    """
     best = rule.scores(hypotheses).argmax(dim=1)
     for k, hypothesis in enumerate(hypotheses):
         here = (best == k).nonzero().squeeze(-1)
         if len(here):
-            result.put(rows[here], to_estimates(tree_index(hypothesis, here)))
+            result.put(rows[here], to_estimates(finish(here, tree_index(hypothesis, here))))
 
 
 def to_estimates(hypothesis: Hypothesis) -> Estimates:

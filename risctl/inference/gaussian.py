@@ -61,9 +61,10 @@ def gaussian_model(obs: Observation, params: GaussianParameters, geometry: Array
     """Value, gradient and Fisher information of the Gaussian-symbol likelihood; ``W = R^-1`` below."""
     K, (L, M) = params.points.shape[1], obs.y.shape[1:]
     a, da = polar_jet(params.points, geometry)
-    V = obs.observe(torch.cat([a, da.flatten(1, 2)], dim=1))  # [B, D]
+    columns = torch.cat([a, da.flatten(1, 2)], dim=1)
+    V = obs.observe(columns.to(obs.Phi.dtype)).to(columns.dtype)  # [B, D]
     p, noise = params.log_power.exp(), params.log_noise.exp()
-    y, inverse_p = obs.y.unsqueeze(-1), (1.0 / p)[:, None, :, None]
+    y, inverse_p = obs.y.to(V.dtype).unsqueeze(-1), (1.0 / p)[:, None, :, None]
     VH = V.mH.resolve_conj()
     G = VH @ V
     loaded = G[..., :K, :K] + torch.diag_embed(noise[:, None] / p).unsqueeze(1)

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from risctl.config import InferenceConfig, PhysicsConfig
 from risctl.inference.concentrated import fit_amplitudes, refine
+from risctl.inference.converge import converge
 from risctl.inference.detection import Detector
 from risctl.inference.exchange import drop_source
 from risctl.inference.gaussian import GaussianParameters, Hypothesis, refine_gaussian
@@ -48,6 +49,10 @@ class Search:
     def polish(self, obs: Observation, start: GaussianParameters, iterations: int) -> Hypothesis:
         """Refine all parameters on the Gaussian-symbol likelihood from `start`."""
         return refine_gaussian(obs, start, self.geometry, self.view, iterations)
+
+    def converge(self, obs: Observation, start: Hypothesis) -> Hypothesis:
+        """The maximum of the likelihood next to a polished hypothesis, in double precision."""
+        return converge(obs, start, self.geometry, self.view)
 
     def double(self) -> Search:
         """This surface in double precision."""

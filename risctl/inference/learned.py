@@ -146,6 +146,8 @@ class LearnedEstimator:
             if steps:
                 most = steps if found is None else self.moves.settings.final_steps
                 best = self.search.polish(part, best.params, most)
+            if steps and found is not None:
+                best = self.search.converge(part, best)
             result.put(rows[here], to_estimates(best))
 
     def count_hypotheses(self, obs: Observation, forward: Forward) -> CountHypotheses:

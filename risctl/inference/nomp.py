@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -63,7 +64,7 @@ class NompEstimator:
         for obs, rows, counts in batches(y, H, codes, num_sources, self.max_sources, size, Phi):
             obs = obs.compressed()
             if counts is None:
-                keep_best(self.hypotheses(obs), self.rule, rows, result)
+                keep_best(self.hypotheses(obs), self.rule, rows, result, partial(self._converged, obs))
             else:
                 self._given(obs, rows, counts, result)
         return result
@@ -75,6 +76,10 @@ class NompEstimator:
         better = swap(detector, self.search, first, self.swap_rounds)
         return self.search.polish(detector.obs, better.params, FINAL_STEPS)
 
+    def _converged(self, obs: Observation, rows: Tensor, hypothesis: Hypothesis) -> Hypothesis:
+        """A hypothesis of the scenes `rows` of `obs`, converged."""
+        return self.search.converge(obs[rows], hypothesis)
+
     def _given(self, obs: Observation, rows: Tensor, num_sources: Tensor, result: Estimates) -> None:
         """Estimate with the given source counts, into `rows` of `result`."""
         detector = Detector.compute(obs, self.grid)
@@ -84,7 +89,9 @@ class NompEstimator:
             points = greedy_step(detector, self.search, points)
             here = num_sources[index] == K
             if bool(here.any()):
-                result.put(rows[index[here]], to_estimates(self._best(detector[here], points[here])))
+                part = detector[here]
+                best = self.search.converge(part.obs, self._best(part, points[here]))
+                result.put(rows[index[here]], to_estimates(best))
             if bool(here.all()):
                 return
             index, points, detector = index[~here], points[~here], detector[~here]

@@ -6,12 +6,15 @@ import pytest
 import risctl
 from risctl.registry import estimator_names
 
-UNITS = ((1e-15, 1.0), (1e15, 1.0), (1.0, 1e-15), (1.0, 1e15), (1e-10, 1e-5))
+UNITS = ((1e-15, 1.0), (1e15, 1.0), (1.0, 1e-15), (1.0, 1e15), (1e-10, 1e-5), (3e-9, 1e7))
 
 
 @pytest.mark.parametrize("estimator", estimator_names("learned", "classical"))
 def test_units_of_snapshots_and_channel_cancel(estimator: str) -> None:
-    """In single precision another unit rounds otherwise, which moves an estimate by a share of its std."""
+    """In single precision another unit rounds y and H otherwise: less than what a maximum can show.
+
+    MUSIC ends at the null of a spectrum instead, which is flat.
+    """
     scenes = risctl.simulate(risctl.load_config("quick", overrides=["physics.snr_min_db=5"]), 4, seed=11)
     y, H, codes = scenes.y.numpy(), scenes.H.numpy(), scenes.codes.numpy()
     plain = risctl.locate(y, H, codes, estimator=estimator)
@@ -23,7 +26,7 @@ def test_units_of_snapshots_and_channel_cancel(estimator: str) -> None:
         np.testing.assert_array_equal(found.num_sources, plain.num_sources)
         for name in ("azimuth", "elevation", "range"):
             shift = np.abs(getattr(found, name) - getattr(plain, name)) / getattr(plain, f"std_{name}")
-            assert shift[there].max() < 0.05
+            assert shift[there].max() < (0.05 if estimator == "music" else 1e-4)
         np.testing.assert_allclose(found.power[there] / (of_y / of_H) ** 2, plain.power[there], rtol=0.01)
         np.testing.assert_allclose(found.noise_var / of_y**2, plain.noise_var, rtol=0.01)
 
