@@ -74,11 +74,9 @@ def simulate_scenes(
     snr_db = draw_snr(streams[5], physics, num_scenes, first_index).to(device)
     mean_power = torch.view_as_real(clean).square().sum((-3, -2, -1)) / clean[0].numel()
     noise_var = mean_power / 10.0 ** (snr_db / 10.0)
-    y = clean + noise * noise_var.sqrt()[:, None, None]
-    if physics.static_path:
-        y = y + draw_static_path(streams[7], physics, num_scenes, mean_power)
+    static = draw_static_path(streams[7], physics, mean_power) if physics.static_path else 0.0
     return Scenes(
-        y=y,
+        y=clean + noise * noise_var.sqrt()[:, None, None] + static,
         H=H,
         code_index=code_index,
         azimuth=azimuth * mask,
@@ -238,10 +236,8 @@ def draw_symbols(rng: np.random.Generator, physics: PhysicsConfig, num_scenes: i
     return held.expand(-1, -1, physics.num_snapshots).contiguous()
 
 
-def draw_static_path(
-    rng: np.random.Generator, physics: PhysicsConfig, num_scenes: int, mean_power: Tensor
-) -> Tensor:
+def draw_static_path(rng: np.random.Generator, physics: PhysicsConfig, mean_power: Tensor) -> Tensor:
     """A vector CN(0, p I) complex64 [n, 1, M] for all snapshots; p from the sources' `mean_power` [n]."""
     power = mean_power * 10.0 ** (physics.static_path_db / 10.0)
-    d = complex_normal(rng, (num_scenes, 1, physics.num_antennas)).to(mean_power.device)
+    d = complex_normal(rng, (len(mean_power), 1, physics.num_antennas)).to(mean_power.device)
     return d * power.sqrt()[:, None, None]
