@@ -28,9 +28,9 @@ class DataConfig(Section):
     """Scenes simulated as they are needed, or read from a dataset directory."""
     repeat: bool = False
     """Use the same training scenes in every epoch instead of new ones from the stream."""
-    prefetch_workers: Annotated[int, Field(ge=0, le=256)] | None = None
-    """Processes that simulate training scenes in advance, 0 for none; if absent none beside a processor that
-    trains, and all cores but one beside an accelerator."""
+    prefetch_workers: Annotated[int, Field(ge=0, le=256)] | Literal["auto"] = "auto"
+    """Processes that simulate training scenes in advance, 0 for none; `auto`: none where a processor trains,
+    all cores but one beside an accelerator."""
     validate_on: Literal["val", "train"] = "val"
     """Split that validation uses; `train` is for the overfit gate."""
 

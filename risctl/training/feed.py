@@ -84,7 +84,7 @@ def pass_order(seed: int, number: int, length: int) -> tuple[int, ...]:
 
 def prefetch_workers(plan: TrainingPlan) -> int:
     """Processes that simulate scenes in advance: those stated, or what a device that waits for them needs."""
-    if plan.data.prefetch_workers is not None:
+    if plan.data.prefetch_workers != "auto":
         return plan.data.prefetch_workers
     return 0 if plan.device.type == "cpu" else max(1, cores() - 1)
 
