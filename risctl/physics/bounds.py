@@ -198,14 +198,17 @@ def invert_information(J: Tensor) -> tuple[Tensor, Tensor]:
     """Covariance bound from a singular information matrix J [B, P, P], and the unidentifiable parameters.
 
     Stoica and Marzetta, IEEE Trans. Signal Process. 49(1), 2001. With plane waves the ranges are
-    unidentifiable, with coincident sources all parameters.
+    unidentifiable, with coincident sources all parameters, as they are where J is not finite.
 
     Returns:
         Covariance [B, P, P], valid where both parameters are identifiable, and the unidentifiable ones, bool
         [B, P]: their bound is infinite.
     """
-    scale = J.diagonal(dim1=-2, dim2=-1).clamp_min(torch.finfo(J.dtype).tiny).rsqrt()
-    w, U = torch.linalg.eigh(J * scale.unsqueeze(-1) * scale.unsqueeze(-2))
+    J = J.masked_fill(~J.isfinite().all(-1).all(-1)[:, None, None], 0.0)
+    own = J.diagonal(dim1=-2, dim2=-1)
+    scale = torch.where(own > 0, own, torch.inf).rsqrt()
+    correlation = J * scale.unsqueeze(-1) * scale.unsqueeze(-2)
+    w, U = torch.linalg.eigh(correlation.clamp(-1.0, 1.0))  # at most 1 but for rounding
     unseen = w <= RANK_TOLERANCE
     unidentifiable = (U.square() * unseen.unsqueeze(-2)).sum(-1) > NULL_COMPONENT
     inverse = (U * torch.where(unseen, 0.0, 1.0 / w).unsqueeze(-2)) @ U.mT

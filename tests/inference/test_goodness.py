@@ -152,3 +152,12 @@ def test_an_estimate_on_a_limit_is_at_the_edge() -> None:
     fit = combine([goodness_of_fit(observe(scenes, torch.arange(1)), found, GEOMETRY, VIEW)])
     assert fit.source_flags()[0] == [["at_edge"]] * 3 + [[], []]
     assert not fit.count_at_maximum.any()
+
+
+def test_few_snapshots_over_nearly_one_path_do_not_look_like_a_misfit() -> None:
+    """One eigenvalue of the gain test stands far above the others there."""
+    high_snr, few = {"snr_min_db": 20, "snr_max_db": 20}, {"num_snapshots": 4, "rician_k_min": 5}
+    _, scenes = make_scenes(300, seed=8, min_sources=2, max_sources=5, **high_snr, **few)
+    p = _at_truth(scenes, 2)
+    assert float(p.min()) > 1e-6
+    assert float((p < 0.01).double().mean()) < 0.04

@@ -16,6 +16,7 @@ from risctl.physics.bounds import (
     SourceModel,
     bounds_from_information,
     conditional_information,
+    invert_information,
     scene_bounds,
     unconditional_information,
 )
@@ -409,3 +410,13 @@ def test_the_range_bound_grows_as_the_square_of_the_range() -> None:
     scenes = simulate(physics, 3)
     near, far = (bounds_of(replace(scenes, range=torch.full((3, 1), r)), physics) for r in (20.0, 40.0))
     np.testing.assert_allclose((far.range / near.range).numpy(), 4.0, rtol=0.05)
+
+
+def test_information_that_is_not_finite_identifies_nothing() -> None:
+    J = torch.diag(torch.tensor([4.0, 1.0, 1e-300], dtype=torch.float64)).repeat(4, 1, 1)
+    J[1, 0, 1] = torch.nan
+    J[2, 0, 0] = torch.inf
+    J[3, 2, 2] = -1e-17  # zero, rounded
+    covariance, unidentifiable = invert_information(J)
+    assert unidentifiable.tolist() == [[False] * 3, [True] * 3, [True] * 3, [False, False, True]]
+    assert covariance[[0, 3], 0, 0].tolist() == [0.25, 0.25]
