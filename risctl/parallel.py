@@ -129,12 +129,12 @@ _function: Callable[..., object] | None = None
 def _start_worker(function: Callable[..., object]) -> None:
     global _function
     ignore_signals(*ANSWERED_BY_THE_PARENT)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    threading.Thread(target=end_with_parent, daemon=True).start()
     torch.set_num_threads(THREADS)
     _function = function
 
 
-def _end_with_parent() -> None:
+def end_with_parent() -> None:
     """Wait for the parent to end: a worker of a killed parent would wait for tasks for ever."""
     parent = parent_process()
     if parent is not None:

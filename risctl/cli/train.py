@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -18,6 +19,10 @@ from risctl.text import Document
 if TYPE_CHECKING:
     from risctl.runs import PreparedTraining, Trained
 
+WorkersOption = Annotated[
+    int | None,
+    typer.Option(help="Processes that share every batch; absent: those of the run, or every core."),
+]
 ResumeOption = Annotated[
     Path | None, typer.Option(metavar="RUN", help="Go on with this run, in its own directory.")
 ]
@@ -45,10 +50,12 @@ def train(
         ),
     ] = False,
     tensorboard: TensorboardOption = False,
+    workers: WorkersOption = None,
 ) -> Document | Ending:
     """Train the network; what is interrupted goes on with --resume and ends the same."""
+    machine = replace(common.machine, workers=workers)
     prepared = runs.prepare_training(
-        common.layers, "train", data, val_data, resume, fork, tensorboard, common.machine
+        common.layers, "train", data, val_data, resume, fork, tensorboard, machine, all_cores=True
     )
     if common.dry_run:
         return dry_run_training(prepared)

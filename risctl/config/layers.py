@@ -18,13 +18,21 @@ DEFAULT_PRESET = "quick"
 
 @dataclass(frozen=True)
 class Machine:
-    """Device (`auto`, `cpu`, `cuda`, `cuda:i`) and CPU threads; None: those of a resumed run, else one."""
+    """What a run uses of the machine; None: as the run that is resumed, else the command's own default.
+
+    Attributes:
+        device: `auto`, `cpu`, `cuda` or `cuda:i`.
+        threads: CPU threads of a process.
+        workers: processes.
+    """
 
     device: str = "auto"
     threads: int | None = None
+    workers: int | None = None
 
     def __post_init__(self) -> None:
         require_range("threads", self.threads, 1, 1024)
+        require_range("workers", self.workers, 1, 256)
         if not re.fullmatch(r"auto|cpu|cuda(:\d{1,3})?", self.device):
             raise InputError("device", "", "auto, cpu, cuda or cuda:N", repr(self.device))
 

@@ -101,6 +101,11 @@ class Earlier:
             found = f"{type(error).__name__}: {error}"
             raise DamagedFileError(self.path / PROVENANCE, "threads and hardware.device", found) from None
 
+    def processes(self) -> int:
+        """Processes that it was last trained with; one where its provenance does not say."""
+        latest = (self.provenance.get("resumed") or [self.provenance])[-1]
+        return int(latest.get("processes", 1))
+
     def data_paths(self) -> tuple[Path | None, Path | None]:
         """The datasets it trains and validates on; None for simulated scenes."""
         train, validation = (self._data(part).get("path") for part in PARTS)

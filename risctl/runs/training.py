@@ -3,7 +3,7 @@
 import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from risctl.errors import InputError
 from risctl.losses import main_weights, term_weights
 from risctl.model.checkpoint import CHECKPOINTS, LAST
 from risctl.model.network import build_network
+from risctl.parallel import cores
 from risctl.plots.curves import Curves, curves_figure
 from risctl.plots.style import save_figure
 from risctl.runs.directory import SIGNAL_STATUS, RunDirectory
@@ -44,12 +45,15 @@ from risctl.training import (
     Started,
     StopFlag,
     TrainingPlan,
+    companions,
     launched_rank,
+    launched_size,
     run_training,
 )
 
 CHECKED_SCENES = 8
 CURVES = "curves.png"
+SCENES_PER_PROCESS = 10_000  # it takes seconds to start one
 Announce = Callable[[Path], None]
 
 
@@ -61,7 +65,8 @@ class PreparedTraining:
         config: resolved settings.
         sources: scenes to train and to validate on.
         device: `cpu` or `cuda:i`.
-        threads: CPU threads.
+        threads: CPU threads of a process.
+        processes: those that share every batch; `torchrun` starts its own.
         command: `train` or `overfit`; names the run's directory.
         name: preset, as it stands in the directory's name.
         earlier: the run that is resumed or forked, None for a new one.
@@ -73,6 +78,7 @@ class PreparedTraining:
     sources: Sources
     device: str = "cpu"
     threads: int = 1
+    processes: int = 1
     command: str = "train"
     name: str = "config"
     earlier: Earlier | None = None
@@ -167,6 +173,7 @@ def prepare_training(
     fork: bool = False,
     tensorboard: bool = False,
     machine: Machine | None = None,
+    all_cores: bool = False,
 ) -> PreparedTraining:
     """Resolve settings, scenes and device; refuse what does not fit together.
 
@@ -178,7 +185,8 @@ def prepare_training(
         resume: a run to go on with, in its own directory.
         fork: with `resume`, copy its last state into a new run, whose settings may differ.
         tensorboard: write TensorBoard scalars, too.
-        machine: device and threads; those of the run that is resumed where they are not stated.
+        machine: device, threads, processes; those of the run that is resumed where they are not stated.
+        all_cores: whether a long training on processors uses all of them where nothing is stated.
 
     Raises:
         InputError: naming the setting, file or argument.
@@ -190,7 +198,8 @@ def prepare_training(
     earlier = None if resume is None else Earlier.read(resume, fork)
     if earlier is not None and not fork and earlier.command != command:  # its status would be overwritten
         raise InputError(earlier.path, "command", f"a run of {command}", f"one of {earlier.command}")
-    threads, device = _machine(machine or Machine(), None if fork else earlier)
+    machine, same = machine or Machine(), None if fork else earlier
+    threads, device = _machine(machine, same)
     use_threads(threads)
     config = layers.resolve() if earlier is None else config_over_run(layers, earlier, fork)
     if earlier is not None and fork:
@@ -199,9 +208,25 @@ def prepare_training(
     if earlier is not None and not fork:
         refuse_other_data(earlier, sources)
     name = layers.name if earlier is None else "fork"
-    prepared = PreparedTraining(config, sources, device, threads, command, name, earlier, fork, tensorboard)
+    processes = machine.workers or (same.processes() if same is not None else 1)
+    if all_cores and machine.workers is None and same is None and device == "cpu" and launched_size() == 1:
+        processes = default_processes(config, threads)
+    if processes > 1 and (device != "cpu" or launched_size() > 1):
+        raise InputError("workers", "", "1 beside torchrun, which starts the processes, or a GPU", processes)
+    if config.training.batch % processes:
+        raise InputError("workers", "", f"a divisor of the batch, {config.training.batch}", processes)
+    prepared = PreparedTraining(
+        config, sources, device, threads, processes, command, name, earlier, fork, tensorboard
+    )
     _ = prepared.plan.steps_per_epoch  # refused here, before anything is written, if a step is longer
     return prepared
+
+
+def default_processes(config: Config, threads: int) -> int:
+    """Processes for a training: as many as there are cores, and fewer for one that would soon be over."""
+    scenes = config.training.epochs * config.data.train_scenes
+    most = max(1, min(cores() // threads, scenes // SCENES_PER_PROCESS))
+    return max(n for n in range(1, most + 1) if config.training.batch % n == 0)
 
 
 def _machine(machine: Machine, earlier: Earlier | None) -> tuple[int, str]:
@@ -285,6 +310,8 @@ def train_in(
         own.append(stack.enter_context(MetricsFile(run.path / METRICS)))
         if prepared.tensorboard:
             own.append(stack.enter_context(tensorboard_listener(run.path)))
+        # Without what is cached in it: the plan is made anew there.
+        stack.enter_context(companions(prepared.processes, functools.partial(_follow, replace(prepared))))
         outcome = run_training(
             prepared.plan, run.path, [*own, *listeners], stop or StopFlag(), **_resumption(prepared)
         )
@@ -293,6 +320,12 @@ def train_in(
         message = f"stopped and saved after step {outcome.steps}"
         run.end("interrupted", SIGNAL_STATUS + outcome.stopped_by, message)
     return Trained(run.path, prepared.config, outcome, read_metrics(run.path / METRICS))
+
+
+def _follow(prepared: PreparedTraining) -> None:
+    """Train in a process that the first one started."""
+    use_threads(prepared.threads)
+    train_as_worker(prepared, StopFlag())
 
 
 def _resumption(prepared: PreparedTraining) -> dict[str, bool]:
@@ -318,6 +351,7 @@ def open_run(
     config, earlier = prepared.config, prepared.earlier
     seeds = {"data.seed": config.data.seed, "training.seed": config.training.seed}
     record = provenance(prepared.device, prepared.threads, seeds, prepared.sources.record())
+    record["processes"] = max(prepared.processes, launched_size())
     if earlier is not None and not prepared.fork:
         with reported(RunDirectory(earlier.path, earlier.command)) as run:
             yield run, record

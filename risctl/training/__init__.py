@@ -1,5 +1,6 @@
 """Training step, loop, optimiser, schedules, weight averages, and training runs."""
 
+from risctl.training.companions import companions as companions
 from risctl.training.events import EpochResult as EpochResult
 from risctl.training.events import Event as Event
 from risctl.training.events import FirstBatch as FirstBatch
@@ -19,5 +20,6 @@ from risctl.training.metrics import moved_share as moved_share
 from risctl.training.plan import TrainingPlan as TrainingPlan
 from risctl.training.plan import scene_streams as scene_streams
 from risctl.training.process_group import launched_rank as launched_rank
+from risctl.training.process_group import launched_size as launched_size
 from risctl.training.run import changed_keys as changed_keys
 from risctl.training.run import run_training as run_training

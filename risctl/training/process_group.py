@@ -104,6 +104,11 @@ def launched_rank() -> int:
     return _number("RANK", 0)
 
 
+def launched_size() -> int:
+    """Number of processes that `torchrun` started; 1 for a single process."""
+    return _number("WORLD_SIZE", 1)
+
+
 @contextmanager
 def join_group(device: torch.device) -> Iterator[ProcessGroup]:
     """Join the processes that `torchrun` started; on GPUs each uses the one of its local rank.
@@ -111,7 +116,7 @@ def join_group(device: torch.device) -> Iterator[ProcessGroup]:
     Raises:
         InputError: the environment of `torchrun` makes no sense.
     """
-    size = _number("WORLD_SIZE", 1)
+    size = launched_size()
     if size == 1:
         yield ProcessGroup(device=device)
         return
