@@ -1,6 +1,7 @@
-"""`risctl calibrate`: fit the count fusion of a trained model."""
+"""`risctl calibrate`: fit the probabilities that a trained model, or NOMP, states and decides by."""
 
 import shlex
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -15,23 +16,28 @@ from risctl.text import Document
 @common_options
 def calibrate(
     common: Common,
-    target: Annotated[str, typer.Argument(metavar="RUN|CHECKPOINT", help="Trained model.")],
-    scenes: Annotated[int, typer.Option(help="Scenes to fit on, behind those of the training.")] = 40_000,
-    val_scenes: Annotated[int, typer.Option(help="Validation scenes that choose the epoch.")] = 8_000,
+    target: Annotated[str, typer.Argument(metavar="RUN|CHECKPOINT|nomp", help="Trained model, or NOMP.")],
+    scenes: Annotated[int, typer.Option(help="Scenes to fit on; none that was trained on.")] = 20_000,
+    val_scenes: Annotated[int, typer.Option(help="Validation scenes that choose the epoch.")] = 4_000,
     workers: Annotated[int, typer.Option(help="Worker processes of one thread each.")] = 1,
+    out: Annotated[Path | None, typer.Option(help="File of the fit, in place of the usual one.")] = None,
 ) -> Document:
-    """Fit the source count to head and likelihood together; the fit is kept beside the checkpoint."""
+    """Fit the probabilities of source counts and sources; the fit is kept beside the checkpoint."""
     require_range("scenes", scenes, 256, 10_000_000)
     require_range("val_scenes", val_scenes, 256, 10_000_000)
     require_range("workers", workers, 1, 256)
     if common.machine.device not in ("auto", "cpu"):
         raise InputError("device", "", "cpu", common.machine.device)
-    config, loaded = runs.prepare_calibration(common.layers, target)
+    subject = runs.prepare_calibration(common.layers, target, out)
     if common.dry_run:
-        return dry_run("calibrate", config, runs.Needs(100_000), "a file beside the checkpoint")
-    found = runs.calibrate(config, loaded, scenes, val_scenes, workers, progress)
+        return dry_run("calibrate", subject.config, runs.Needs(100_000), "a file beside the checkpoint")
+    found = runs.calibrate(subject, scenes, val_scenes, workers, progress)
     bands = [f"{low:g}..{low + 5:g} dB" for low in runs.BANDS_DB]
     show_table("source count right on validation scenes, by SNR", ("", *bands, "all"), found.table)
-    headline = f"cross-entropy {found.fit['cross_entropy']:.4f}, count right {found.fit['accuracy']:.3f}"
-    closing(found.file, headline, f"risctl eval {shlex.quote(str(found.model.parents[1]))}")
+    headline = (
+        f"cross-entropy {found.fit['cross_entropy']:.4f}, count right {found.fit['accuracy']:.3f}, "
+        f"calibration error of the sources {found.fit['calibration_error']:.3f}"
+    )
+    shown = "--estimators nomp" if isinstance(found.model, str) else shlex.quote(str(found.model.parents[1]))
+    closing(found.file, headline, f"risctl eval {shown}")
     return {"command": "calibrate", "file": str(found.file), "fit": found.fit, "table": found.table}

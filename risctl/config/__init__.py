@@ -8,6 +8,7 @@ from risctl.config.network import LossConfig, ModelConfig, TrainingConfig
 from risctl.config.parse import parse_section
 from risctl.config.physics import ImpairmentConfig, PhysicsConfig
 from risctl.config.presets import (
+    nomp_calibration,
     preset_directory,
     preset_names,
     preset_path,
@@ -38,6 +39,7 @@ __all__ = [
     "flatten",
     "known_fingerprints",
     "load_config",
+    "nomp_calibration",
     "parse_section",
     "preset_directory",
     "preset_names",

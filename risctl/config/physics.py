@@ -74,8 +74,8 @@ class PhysicsConfig(Section):
     """Base-station antennas (M)."""
     num_snapshots: Annotated[int, Field(ge=1, le=4096)] = 16
     """Snapshots (L)."""
-    min_sources: SourceCount = 1
-    """Fewest sources per scene."""
+    min_sources: Annotated[int, Field(ge=0, le=8)] = 1
+    """Fewest sources per scene; a scene without one is noise of unit variance."""
     max_sources: SourceCount = 5
     """Most sources per scene (K_max)."""
     azimuth_limit_deg: Annotated[float, Field(gt=0, lt=90)] = 60.0

@@ -39,6 +39,12 @@ def reference_directory() -> Path:
     return _shipped(PACKAGE / "reference", PACKAGE.parent / "runs" / "reference" / "model", "checkpoints")
 
 
+def nomp_calibration() -> Path:
+    """File of the shipped probabilities of NOMP; a wheel's own copy goes first."""
+    own, checkout = PACKAGE / "reference_nomp", PACKAGE.parent / "runs" / "reference" / "nomp"
+    return next((place for place in (own, checkout) if place.is_dir()), checkout) / "fusion.safetensors"
+
+
 def _shipped(own: Path, checkout: Path, content: str) -> Path:
     """The first of the directories that has `content`."""
     for directory in (own, checkout):

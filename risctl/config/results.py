@@ -36,6 +36,11 @@ class InferenceConfig(Section):
     """Local maxima of the network's presence map that the moves may use."""
     count_by: Literal["best", "fusion", "head", "evidence"] = "best"
     """Source count after the moves; `best`: the fitted fusion, or evidence and head where none was fitted."""
+    decision: Literal["gospa", "count", "recall"] = "gospa"
+    """What the report is best for: least expected GOSPA distance, the count of sources, or most sources
+    found."""
+    false_alarm: Annotated[float, Field(gt=0, le=1)] = 0.01
+    """Probability, at most, that a scene of noise alone is given a source."""
     count_rule: Literal["evidence", "penalty"] = "evidence"
     """Score of a count: Laplace's evidence, or the log-likelihood minus a fixed penalty per source."""
     count_price: Annotated[float, Field(ge=-100, le=100)] = -1.0

@@ -19,6 +19,7 @@ from risctl.evaluation.sweep import Sweep, assemble, sweep_headline, sweep_table
 from risctl.evaluation.tables import (
     TextTable,
     accuracy_table,
+    calibration_table,
     closeness_table,
     count_table,
     detection_table,
@@ -39,6 +40,7 @@ __all__ = [
     "TextTable",
     "accuracy_table",
     "assemble",
+    "calibration_table",
     "closeness_table",
     "count_table",
     "detection_table",

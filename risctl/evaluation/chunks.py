@@ -146,4 +146,5 @@ def answers_of(estimates: Estimates) -> Answers:
 
     found = Positions(padded(estimates.azimuth), padded(estimates.elevation), padded(estimates.range))
     std = [padded(s) for s in (estimates.std_azimuth, estimates.std_elevation, estimates.std_range)]
-    return Answers(counts, found, Positions(*std))
+    chances = estimates.count_probability.detach().double().cpu().numpy()
+    return Answers(counts, found, Positions(*std), padded(estimates.probability), chances)

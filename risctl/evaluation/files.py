@@ -48,6 +48,8 @@ def write_evaluation(directory: Path, evaluation: Evaluation) -> list[Path]:
         "cells.csv": records_csv(results.cells),
         "closeness.csv": records_csv(results.closeness),
         "confusion.csv": confusion_csv(results.confusion),
+        "reliability.csv": records_csv(results.reliability),
+        "detection.csv": records_csv(results.detection),
         "scenes.csv": rows_csv({name: part.scenes for name, part in rows.items()}, SceneRows),
         "sources.csv": rows_csv({name: part.sources for name, part in rows.items()}, SourceRows),
     }

@@ -94,6 +94,15 @@ def pick(values: FloatArray, scene: IntArray, slot: IntArray) -> FloatArray:
     return padded[scene, np.where(slot < 0, values.shape[1], slot)]
 
 
+def paired(truth: FloatArray, estimate: FloatArray, cutoff: float, power: float = 2.0) -> BoolArray:
+    """Which of the estimates [K_hat, 3] have a partner among the sources [K, 3] in the GOSPA distance."""
+    separation = np.linalg.norm(truth[:, None, :] - estimate[None, :, :], axis=-1)
+    rows, columns = linear_sum_assignment(np.minimum(separation, cutoff) ** power)
+    found = np.zeros(len(estimate), dtype=bool)
+    found[columns] = separation[rows, columns] < cutoff
+    return found
+
+
 @dataclass(frozen=True)
 class Gospa:
     """The distance in metres, and the parts of its p-th power: distance^p = localisation + missed + false."""
@@ -116,7 +125,7 @@ def gospa(truth: FloatArray, estimate: FloatArray, cutoff: float, power: float =
     separation = np.linalg.norm(truth[:, None, :] - estimate[None, :, :], axis=-1)
     cost = np.minimum(separation, cutoff) ** power
     rows, columns = linear_sum_assignment(cost)
-    near = separation[rows, columns] < cutoff
+    near = separation[rows, columns] < cutoff  # as in `paired`
     localisation = float(cost[rows, columns][near].sum())
     pairs = int(near.sum())
     missed = cutoff**power / 2 * (len(truth) - pairs)

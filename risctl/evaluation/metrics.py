@@ -133,16 +133,17 @@ def gospa_stats(scenes: SceneRows, power: float) -> GospaStats:
 
 
 def confusion(scenes: SceneRows, estimator: str, snr_db: float | None, max_sources: int) -> Confusion:
-    """Count scenes by true (1 .. max_sources) and estimated (0 .. the most seen or allowed) source count."""
+    """Count scenes by true (from 1, or 0 if that occurs) and estimated source count (from 0)."""
+    least = int(scenes.num_sources.min(initial=1))
     most = int(max(max_sources, scenes.num_estimated.max(initial=0)))
     table = np.zeros((max_sources + 1, most + 1), dtype=np.int64)
     np.add.at(table, (scenes.num_sources, scenes.num_estimated), 1)
     return Confusion(
         estimator=estimator,
         snr_db=snr_db,
-        true_counts=tuple(range(1, max_sources + 1)),
+        true_counts=tuple(range(least, max_sources + 1)),
         estimated_counts=tuple(range(most + 1)),
-        scenes=tuple(map(tuple, table[1:].tolist())),
+        scenes=tuple(map(tuple, table[least:].tolist())),
     )
 
 

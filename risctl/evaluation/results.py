@@ -140,6 +140,44 @@ class ClosenessCell(Record):
     range_ratio: float | None
 
 
+class ReliabilityBin(Record):
+    """Statements of one estimator whose stated probability is in [low, high)."""
+
+    estimator: str
+    what: str
+    """`source`: a true one within the cut-off of a report; `count`: the most probable K."""
+    low: float
+    high: float
+    statements: int
+    stated: float
+    """Mean stated probability."""
+    observed: float
+    """Share that came true."""
+
+
+class CalibrationError(Record):
+    """Expected calibration error of one estimator in one SNR bin; null stands for all."""
+
+    estimator: str
+    snr_db: float | None
+    source: float | None
+    """Of the probabilities of the reported sources."""
+    count: float | None
+    """Of the probability of the most probable K."""
+
+
+class DetectionPoint(Record):
+    """Reports whose probability is at least `threshold`, in one SNR bin; null stands for all."""
+
+    estimator: str
+    snr_db: float | None
+    threshold: float
+    detection: float
+    """Share of the true sources with such a report inside the gate."""
+    false_alarms: float
+    """Such reports outside, per scene."""
+
+
 class OracleFigures(Record):
     """A reference over all scenes: given side information no estimator has, so it depends on no SNR.
 
@@ -215,6 +253,9 @@ class Results(Record):
     cells: tuple[Cell, ...]
     confusion: tuple[Confusion, ...]
     closeness: tuple[ClosenessCell, ...]
+    reliability: tuple[ReliabilityBin, ...] = ()
+    calibration: tuple[CalibrationError, ...] = ()
+    detection: tuple[DetectionPoint, ...] = ()
 
     @property
     def names(self) -> tuple[str, ...]:

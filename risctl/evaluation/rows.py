@@ -51,7 +51,10 @@ class Rows:
 
 @dataclass(frozen=True)
 class SceneRows(Rows):
-    """One row per scene. GOSPA parts are p-th powers, metres^p: gospa^p = localisation + missed + false."""
+    """One row per scene. GOSPA parts are p-th powers, metres^p: gospa^p = localisation + missed + false.
+
+    The count that the estimator calls most probable, and its probability (-1, NaN: it gives none).
+    """
 
     scene: IntArray
     snr_db: FloatArray
@@ -64,6 +67,8 @@ class SceneRows(Rows):
     gospa_parts: FloatArray = field(
         metadata=_named("gospa_localisation_pow", "gospa_missed_pow", "gospa_false_pow")
     )
+    probable_count: IntArray
+    count_probability: FloatArray
 
 
 @dataclass(frozen=True)
@@ -72,7 +77,8 @@ class SourceRows(Rows):
 
     `estimate` is the one assigned to the source, NaN where there were too few; `matched` says whether it lies
     inside the gate. error = estimate - truth (position: the distance), bound = the Cramer-Rao standard
-    deviation, std = the estimator's own standard deviation.
+    deviation, std = the estimator's own standard deviation, probability = what it gives the estimate;
+    near: the estimate is paired with a source in the GOSPA distance, that is, within its cut-off.
     """
 
     scene: IntArray
@@ -90,6 +96,8 @@ class SourceRows(Rows):
     error: FloatArray = field(metadata=_named(*QUANTITIES, prefix="error_"))
     bound: FloatArray = field(metadata=_named(*QUANTITIES, prefix="bound_"))
     std: FloatArray = field(metadata=_named(*COORDINATES, prefix="std_"))
+    probability: FloatArray
+    near: BoolArray
 
 
 @dataclass(frozen=True)

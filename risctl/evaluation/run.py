@@ -12,6 +12,7 @@ from risctl.errors import InputError
 from risctl.evaluation.answers import StoredAnswers
 from risctl.evaluation.chunks import ChunkScorer, IndexedScenes, Measured, read_chunks
 from risctl.evaluation.metrics import cell_figures, closeness_cells, confusion, oracle_figures
+from risctl.evaluation.reliability import calibration_of, detection_of, reliability_of
 from risctl.evaluation.results import SCHEMA_VERSION, Cell, Results, Timing
 from risctl.evaluation.rows import EstimatorRows
 from risctl.inference import Estimator, Oracle
@@ -116,6 +117,8 @@ def _results(
 ) -> Results:
     """Figures of raw rows: every SNR bin and source count, and the margins over them."""
     physics, evaluation = scorer.physics, scorer.evaluation
+    bins = (None, *evaluation.snr_values_db)
+    stated = {name: rows[name] for name in scorer.estimators}
     return Results(
         schema_version=SCHEMA_VERSION,
         scenes=timings[0].scenes,
@@ -138,9 +141,12 @@ def _results(
         confusion=tuple(
             confusion(r.cell(snr, None).scenes, name, snr, physics.max_sources)
             for name, r in rows.items()
-            for snr in (None, *evaluation.snr_values_db)
+            for snr in bins
         ),
         closeness=tuple(c for name, r in rows.items() for c in closeness_cells(r.sources, name)),
+        reliability=tuple(b for name, r in stated.items() for b in reliability_of(name, r)),
+        calibration=tuple(calibration_of(name, r, snr) for name, r in stated.items() for snr in bins),
+        detection=tuple(p for name, r in stated.items() for snr in bins for p in detection_of(name, r, snr)),
     )
 
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from risctl.config import EvaluationConfig, PhysicsConfig
 from risctl.errors import RisctlError
-from risctl.evaluation.matching import gospa, inside_gate, link, pick
+from risctl.evaluation.matching import gospa, inside_gate, link, paired, pick
 from risctl.evaluation.positions import BoolArray, FloatArray, IntArray, Positions, wrap
 from risctl.evaluation.rows import EstimatorRows, SceneRows, SourceRows
 from risctl.physics import FieldOfView
@@ -30,11 +30,16 @@ class Truth:
 
 @dataclass(frozen=True)
 class Answers:
-    """Estimates of the same scenes: number (B,), positions and deviations (B, K_hat), NaN past it."""
+    """Estimates of the same scenes: number (B,), positions and deviations (B, K_hat), NaN past it.
+
+    Probabilities of the sources (B, K_hat) and of the counts from 0 on (B, C), NaN where there are none.
+    """
 
     num_sources: IntArray
     positions: Positions
     std: Positions
+    probability: FloatArray
+    count_probability: FloatArray
 
 
 def score(
@@ -44,6 +49,12 @@ def score(
     check_answers(answers, truth.first)
     gate, true, found = math.radians(evaluation.gate_deg), truth.positions, answers.positions
     snr_bin_db, num_sources = nearest(truth.snr_db, evaluation.snr_values_db), true.present.sum(axis=1)
+    pairs = zip(true.cartesian(), true.present, found.cartesian(), found.present, strict=True)
+    cutoff, power = evaluation.gospa_cutoff, evaluation.gospa_power
+    distances, near = [], np.zeros(found.present.shape, dtype=bool)
+    for place, (x, used, estimate, given) in zip(near, pairs, strict=True):
+        distances.append(gospa(x[used], estimate[given], cutoff, power))
+        place[given] = paired(x[used], estimate[given], cutoff, power)
     links = link(true, found, gate)
     scene, here, there = links.scene, links.of_sources(true), links.of_estimates(found)
     sources = SourceRows(
@@ -62,10 +73,11 @@ def score(
         error=errors(here, there),
         bound=pick(truth.bound, scene, links.source),
         std=links.of_estimates(answers.std).table(),
+        probability=pick(answers.probability, scene, links.slot),
+        near=pick(near.astype(np.float64), scene, links.slot) == 1.0,
     )
-    pairs = zip(true.cartesian(), true.present, found.cartesian(), found.present, strict=True)
-    cutoff, power = evaluation.gospa_cutoff, evaluation.gospa_power
-    distances = [gospa(x[used], y[given], cutoff, power) for x, used, y, given in pairs]
+    known = np.isfinite(answers.count_probability).all(axis=1)
+    filled = np.nan_to_num(answers.count_probability)
     scenes = SceneRows(
         scene=truth.first + np.arange(len(num_sources)),
         snr_db=truth.snr_db,
@@ -76,6 +88,8 @@ def score(
         num_pegged=np.bincount(scene[sources.pegged], minlength=len(num_sources)),
         gospa=np.array([d.distance for d in distances]),
         gospa_parts=np.array([(d.localisation, d.missed, d.false) for d in distances]).reshape(-1, 3),
+        probable_count=np.where(known, filled.argmax(axis=1), -1),
+        count_probability=np.where(known, filled.max(axis=1), np.nan),
     )
     return EstimatorRows(scenes, sources)
 

@@ -8,6 +8,7 @@ from risctl.evaluation.tables import (
     Columns,
     TextTable,
     accuracy_table,
+    calibration_table,
     closeness_table,
     count_table,
     detection_table,
@@ -61,6 +62,6 @@ def _milliseconds(results: Results, name: str) -> str:
 
 
 def evaluation_tables(results: Results) -> list[TextTable]:
-    """The tables of an evaluation: detection, errors and bounds, counts, close sources, oracles, time."""
-    tables = (detection_table, accuracy_table, median_table, count_table, closeness_table, reference_table)
-    return [table(results) for table in (*tables, timing_table)]
+    """The tables of an evaluation: detection, calibration, errors and bounds, counts, oracles, time."""
+    found = (detection_table, calibration_table, accuracy_table, median_table, count_table, closeness_table)
+    return [table(results) for table in (*found, reference_table, timing_table)]

@@ -11,6 +11,7 @@ from typing import TypeAlias, TypeVar
 
 from risctl.evaluation.metrics import ANGLE_TARGET, EDGE_TARGET, RANGE_TARGET
 from risctl.evaluation.results import (
+    CalibrationError,
     Cell,
     ClosenessCell,
     ErrorStats,
@@ -61,6 +62,10 @@ def error_ratio(stats: ErrorStats) -> str:
 
 def _share(value: float | None) -> str:
     return NOTHING if value is None else f"{value:.2f}"
+
+
+def _thousandths(value: float | None) -> str:
+    return NOTHING if value is None else f"{value:.3f}"
 
 
 def _percent(value: float | None) -> str:
@@ -133,6 +138,12 @@ CLOSENESS: Columns[ClosenessCell] = (
     ("elevation", lambda cell: _share(cell.elevation_ratio)),
     ("range", lambda cell: _share(cell.range_ratio)),
 )
+CALIBRATION: Columns[CalibrationError] = (
+    ("estimator", lambda line: line.estimator),
+    ("SNR dB", lambda line: "all" if line.snr_db is None else f"{line.snr_db:g}"),
+    ("source", lambda line: _thousandths(line.source)),
+    ("K", lambda line: _thousandths(line.count)),
+)
 ORACLES: Columns[OracleFigures] = (
     ("reference", lambda oracle: oracle.name),
     ("side information", lambda oracle: oracle.side_information),
@@ -174,6 +185,16 @@ def count_table(results: Results) -> TextTable:
     cells = [results.cell(name, None, count) for name in results.estimators for count in results.counts]
     note = "azimuth .. position: RMSE over bound"
     return TextTable.of("By number of sources, all SNR", COUNTS, cells, note)
+
+
+def calibration_table(results: Results) -> TextTable:
+    """Expected calibration error of the probabilities, by estimator and SNR; no row without a probability."""
+    note = (
+        "mean |stated - observed| in ten bins; source: a true one within the GOSPA cut-off of a report; "
+        "K: the most probable number of sources is right"
+    )
+    stated = [line for line in results.calibration if line.source is not None or line.count is not None]
+    return TextTable.of("Calibration error of the stated probabilities", CALIBRATION, stated, note)
 
 
 def closeness_table(results: Results) -> TextTable:

@@ -14,8 +14,8 @@ artefacts, and is wide enough to keep a source 10 dB below the rest if the data 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -24,7 +24,7 @@ from risctl.config import PhysicsConfig
 from risctl.inference.concentrated import fit_amplitudes
 from risctl.inference.estimates import Estimates
 from risctl.inference.gaussian import GaussianModel, GaussianParameters, Hypothesis, refine_gaussian
-from risctl.inference.observation import Observation, tree_index
+from risctl.inference.observation import Observation
 from risctl.physics.bounds import invert_information
 from risctl.physics.geometry import ArrayGeometry, FieldOfView
 from risctl.physics.polar import polar_direction
@@ -69,6 +69,8 @@ class CountRule:
         score = model.log_likelihood - self.price * params.points.shape[1]
         if self.rule == "penalty":
             return score
+        if not params.points.shape[1]:
+            return score - occam_factor(params, model, self.view, self.power_std)
         # Log-density of the powers relative to that of equal ones; at most 0.
         level = params.log_power - 2.0 * params.points[..., 2].log() if self.path_loss else params.log_power
         deviation = level - level.mean(dim=1, keepdim=True)
@@ -108,6 +110,23 @@ def volume_ratio(information: Tensor, widths: Tensor) -> Tensor:
     return 0.5 * logdet
 
 
+def log_bayes_factor(null: Hypothesis, hypothesis: Hypothesis, rule: CountRule) -> Tensor:
+    """``log p(y | hypothesis) / p(y | null)`` [B] by Laplace's method, nats; no price per source."""
+    plain = replace(rule, rule="evidence", price=0.0)
+    below, above = plain.scores([null, hypothesis]).unbind(1)
+    return above - below
+
+
+def noise_only(obs: Observation) -> Hypothesis:
+    """The hypothesis of no source: ``y ~ CN(0, sigma^2 I)`` with sigma^2 the mean of ``|y|^2``."""
+    B, L, M = obs.y.shape
+    log_noise, size = obs.y.abs().square().mean((1, 2)).log(), L * M * obs.weight
+    model = GaussianModel(-size * (log_noise + 1.0), log_noise.new_zeros(B, 1), size[:, None, None])
+    return Hypothesis(
+        GaussianParameters(log_noise.new_empty(B, 0, 3), log_noise.new_empty(B, 0), log_noise), model
+    )
+
+
 def fit_nuisance(obs: Observation, points: Tensor, geometry: ArrayGeometry, view: FieldOfView) -> Hypothesis:
     """Powers and noise of the Gaussian-symbol likelihood with the positions [B, K, 3] fixed."""
     start = gaussian_start(obs, points, geometry)
@@ -126,22 +145,31 @@ def gaussian_start(obs: Observation, points: Tensor, geometry: ArrayGeometry) ->
     return GaussianParameters(points, power.log(), noise.log())
 
 
-def keep_best(
-    hypotheses: Sequence[Hypothesis],
-    rule: CountRule,
-    rows: Tensor,
-    result: Estimates,
-    finish: Callable[[Tensor, Hypothesis], Hypothesis] = lambda _, hypothesis: hypothesis,
-) -> None:
-    """Write the best-scoring of the `hypotheses` of B scenes into `rows` [B] of `result`.
+def is_noise(null: Hypothesis, one: Hypothesis, rule: CountRule, false_alarm: float) -> Tensor:
+    """Whether the hypothesis of no source stands, bool [B], beside that of `one` (or more).
 
-    `finish` is given the indices of some of the B scenes and their hypothesis, and returns a better one.
+    Under noise alone the ratio of marginal likelihoods has mean one, so that it exceeds ``1 / false_alarm``
+    with probability at most ``false_alarm`` (Markov's inequality; Ville 1939), whatever L, M, N, channel,
+    codes and noise.
     """
-    best = rule.scores(hypotheses).argmax(dim=1)
-    for k, hypothesis in enumerate(hypotheses):
-        here = (best == k).nonzero().squeeze(-1)
-        if len(here):
-            result.put(rows[here], to_estimates(finish(here, tree_index(hypothesis, here))))
+    return log_bayes_factor(null, one, rule) < -math.log(false_alarm)
+
+
+def choose_count(
+    null: Hypothesis, hypotheses: Sequence[Hypothesis], rule: CountRule, false_alarm: float
+) -> tuple[Tensor, Tensor]:
+    """The count of best score, 0 where noise alone explains the data, and the probabilities by the evidence.
+
+    Args:
+        null: no source. hypotheses: 1, 2, .., K_max sources in B scenes.
+        rule: how they are compared. false_alarm: probability of a source in noise alone.
+
+    Returns:
+        K [B], and P(K = 0 .. K_max) [B, K_max + 1], each count as probable beforehand.
+    """
+    scores = rule.scores([null, *hypotheses])
+    noise = is_noise(null, hypotheses[0], rule, false_alarm)
+    return (scores[:, 1:].argmax(dim=1) + 1).masked_fill(noise, 0), scores.double().softmax(dim=1)
 
 
 def to_estimates(hypothesis: Hypothesis) -> Estimates:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -21,9 +21,11 @@ class Estimates:
         num_sources: K per scene, int64 [B].
         azimuth, elevation: radians. range: metres. power: linear. All float64 [B, K_max].
         std_azimuth, std_elevation, std_range: standard deviations from the Fisher information at the
-            estimate, same units and shape; infinite where the information is singular.
+            estimate, of the learned estimator and NOMP those of the posterior within the field of view, same
+            units and shape; infinite where the information is singular.
         noise_var: estimated noise variance, float64 [B].
-        probability: that a true source lies there, float64 [B, K_max]; NaN where unknown.
+        probability: that a true source lies there, within 2 m (:mod:`risctl.inference.decision`), float64
+            [B, K_max]; NaN where unknown.
         count_probability: of K = 0, 1, ..., K_max sources in the scene, float64 [B, K_max + 1]; NaN where
             unknown.
     """
@@ -53,18 +55,38 @@ class Estimates:
         return cls(*[count, *columns, noise, *unknown(count, max_sources)])
 
     @classmethod
-    def ranked(cls, points: Tensor, power: Tensor, std: Tensor, noise_var: Tensor) -> Estimates:
-        """Estimates of B scenes with K sources each, strongest first.
+    def ranked(
+        cls,
+        points: Tensor,
+        power: Tensor,
+        std: Tensor,
+        noise_var: Tensor,
+        probability: Tensor | None = None,
+        keep: Tensor | None = None,
+    ) -> Estimates:
+        """Estimates of B scenes with at most K sources each, strongest first; probabilities of counts
+        unknown.
 
         Args:
             points: polar [B, K, 3]. power: [B, K]. noise_var: [B].
             std: deviations of azimuth, elevation and range [B, K, 3].
+            probability: of each source [B, K]; None: unknown.
+            keep: which sources are reported, bool [B, K]; None: all.
         """
-        order = power.argsort(dim=1, descending=True)
-        count = torch.full_like(noise_var, order.shape[1], dtype=torch.int64)
-        columns = (*from_polar(points), power, *std.unbind(-1))
-        sorted_columns = [x.gather(1, order) for x in columns]  # in the order of the fields
-        return cls(*[count, *sorted_columns, noise_var, *unknown(count, order.shape[1])])
+        keep = torch.ones_like(power, dtype=torch.bool) if keep is None else keep
+        count = keep.sum(1)
+        nothing, counts = unknown(count, power.shape[1])
+        order = power.masked_fill(~keep, -1.0).argsort(dim=1, descending=True)
+        used = keep.gather(1, order)
+        columns = [
+            *from_polar(points),
+            power,
+            *std.unbind(-1),
+            nothing if probability is None else probability,
+        ]
+        *found, last = (x.gather(1, order).masked_fill(~used, torch.nan) for x in columns)
+        found[3] = found[3].nan_to_num(0.0)
+        return cls(*[count, *found, noise_var, last, counts])  # in the order of the fields
 
     def put(self, rows: Tensor, part: Estimates) -> None:
         """Write the estimates of `part` (at most K_max wide) into scenes `rows`, in place."""
@@ -103,6 +125,22 @@ class Estimator(Protocol):
             y: [B, L, M]. H: [B, M, N]. codes: [B, L, N]; complex64.
             num_sources: K per scene, int64 [B], or None to estimate it.
         """
+        ...
+
+
+@runtime_checkable
+class Explaining(Protocol):
+    """An estimator that does not report all sources that it finds likely, and says which these are."""
+
+    def explained(
+        self,
+        y: Tensor,
+        H: Tensor | None,
+        codes: Tensor | None,
+        num_sources: Tensor | None = None,
+        Phi: Tensor | None = None,
+    ) -> tuple[Estimates, Estimates]:
+        """The answer, and the sources that explain the measurements best; arguments as of the estimator."""
         ...
 
 

@@ -26,6 +26,7 @@ from risctl.physics.grid import PolarGrid
 GREEDY_STEPS = 4  # joint refinement after a detection: enough for the residual of the next one
 REST_STEPS = 3  # refinement of the remaining sources after one was dropped
 JOIN_STEPS = 5  # refinement of all after another was detected in its place
+FIRST_PEAKS = 3  # from which the first source is refined
 SWAP_GAIN = 0.05  # nats by which the likelihood must rise for an exchange to be kept
 
 
@@ -62,10 +63,29 @@ class Search:
 def greedy_step(detector: Detector, search: Search, points: Tensor) -> Tensor:
     """One more source: points [B, k, 3] -> refined points [B, k + 1, 3]."""
     obs = detector.obs
-    fit = fit_amplitudes(obs, points, search.geometry) if points.shape[1] else None
+    if not points.shape[1]:
+        return first_source(detector, search)
+    fit = fit_amplitudes(obs, points, search.geometry)
     found = detector.grid.points[detector.conditional_gain(fit).argmax(-1)]
     joint = torch.cat([points, found.unsqueeze(1)], dim=1)
     return refine(obs, joint, search.geometry, search.view, GREEDY_STEPS)[0]
+
+
+def first_source(detector: Detector, search: Search) -> Tensor:
+    """The first source [B, 1, 3]: refined from each of the highest peaks, the best kept.
+
+    A single peak is not enough: near the limits of the field of view the highest point of the lattice may
+    belong to a side lobe.
+    """
+    obs, geometry, view = detector.obs, search.geometry, search.view
+    gain = detector.conditional_gain(None)
+    gain = gain / gain.amax(1, keepdim=True).clamp_min(torch.finfo(gain.dtype).tiny)
+    peaks = detector.grid.strongest_maxima(gain, FIRST_PEAKS)  # [B, P, 3]
+    rows = torch.arange(len(obs), device=peaks.device).repeat_interleave(FIRST_PEAKS)
+    refined, cost = refine(obs[rows], peaks.reshape(-1, 1, 3), geometry, view, GREEDY_STEPS)
+    best = cost.view(-1, FIRST_PEAKS).argmin(1, keepdim=True)
+    refined = refined.view(len(obs), FIRST_PEAKS, 3)
+    return refined.gather(1, best.unsqueeze(-1).expand(-1, -1, 3))
 
 
 def swap(detector: Detector, search: Search, start: Hypothesis, rounds: int) -> Hypothesis:

@@ -10,9 +10,8 @@ can be switched off: without moves the count head decides, positions are the net
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 
 import torch
 from torch import Tensor
@@ -20,9 +19,10 @@ from torch import Tensor
 from risctl.config import CovarianceConfig, InferenceConfig, PhysicsConfig
 from risctl.covariance import leading_subspace
 from risctl.errors import InputError, MeasurementError
-from risctl.inference.count import CountRule, fit_nuisance, to_estimates
+from risctl.inference.count import CountRule, fit_nuisance, is_noise, noise_only, to_estimates
+from risctl.inference.decision import CUTOFF, Deciding, answer, explanation
 from risctl.inference.estimates import Estimates
-from risctl.inference.fusion import evidences, fusion_features, head_log_probabilities, num_features
+from risctl.inference.fusion import Found, Proposals, num_count_features
 from risctl.inference.gaussian import Hypothesis
 from risctl.inference.greedy import Search
 from risctl.inference.moves import MoveSearch, MoveSettings
@@ -40,26 +40,8 @@ from risctl.physics.scenes import rows_by_count
 MOVE_OVERSAMPLING, MOVE_RINGS = 1.5, 6  # grid of the moves, coarser than MUSIC's: its peaks are refined
 SPECTRUM_PEAKS = 5  # local maxima of the MUSIC spectrum among the proposals
 EVIDENCE_PRICE = -1.0  # nats per source in the evidence that is combined with head or fusion
-EVIDENCE_WEIGHT = 0.5  # of the evidence, the head's log-probability having 1, if no fusion was fitted
 MIN_RANGE = 1e-3
 BATCH, ACCELERATOR_BATCH = 64, 2048  # scenes at a time
-
-
-@dataclass(frozen=True)
-class CountHypotheses:
-    """Best fit for each K = 1..K_max, with the scores that choose K, for B scenes.
-
-    Attributes:
-        hypotheses: fitted, for 1..K_max sources.
-        head: log-probability of each count by the network's head [B, K_max].
-        evidence: log-evidence of each count less the largest [B, K_max].
-        features: input of the count fusion [B, F].
-    """
-
-    hypotheses: Sequence[Hypothesis]
-    head: Tensor
-    evidence: Tensor
-    features: Tensor
 
 
 @dataclass(frozen=True)
@@ -122,55 +104,89 @@ class LearnedEstimator:
             self._locate(obs, counts, rows, result)
         return result
 
-    def _locate(self, obs: Observation, counts: Tensor | None, rows: Tensor, result: Estimates) -> None:
-        """Estimate at the given or the estimated counts, into `rows` of `result`.
+    @torch.no_grad()
+    def explained(
+        self,
+        y: Tensor,
+        H: Tensor | None,
+        codes: Tensor | None,
+        num_sources: Tensor | None = None,
+        Phi: Tensor | None = None,
+    ) -> tuple[Estimates, Estimates]:
+        """The answer, and the sources that explain the measurements best."""
+        result, best = (Estimates.empty(y.shape[0], self.max_sources, y.device) for _ in range(2))
+        for obs, rows, counts in batches(y, H, codes, num_sources, self.max_sources, self.batch, Phi):
+            self._locate(obs, counts, rows, result, best)
+        return result, best
+
+    def _locate(
+        self,
+        obs: Observation,
+        counts: Tensor | None,
+        rows: Tensor,
+        result: Estimates,
+        best: Estimates | None = None,
+    ) -> None:
+        """Estimate into `rows` of `result`, and what explains the scenes into those of `best`.
 
         With moves these are the best hypotheses found; without, positions of the network or of MUSIC, at the
         count of the head.
         """
         if obs.H is None or obs.codes is None:
             raise MeasurementError("the network reads H and codes, got a Phi that is not made of them")
-        forward, steps = self.forward(obs.y, obs.H, obs.codes), self.inference.nf_mle_iters
-        found = self.count_hypotheses(obs, forward) if self.inference.moves else None
-        if counts is None and found is not None:
-            counts = self.count(found)
-        elif counts is None:
+        if self.inference.moves:
+            polish = partial(self._polish, obs) if self.inference.nf_mle_iters else None
+            found = self.find(obs)
+            result.put(rows, answer(found, self.deciding, counts, polish))
+            if best is not None:
+                best.put(rows, explanation(found, self.deciding, counts, polish))
+            return
+        for table in (result,) if best is None else (result, best):
+            self._locate_by_network(obs, counts, rows, table)
+
+    def _polish(self, obs: Observation, hypothesis: Hypothesis, rows: Tensor) -> Hypothesis:
+        """The hypothesis of the scenes `rows`, converged."""
+        part, most = obs[rows], self.moves.settings.final_steps
+        return self.search.converge(part, self.search.polish(part, hypothesis.params, most))
+
+    def _locate_by_network(
+        self, obs: Observation, counts: Tensor | None, rows: Tensor, result: Estimates
+    ) -> None:
+        """Positions of the network or of MUSIC, at the count of the head if none is given."""
+        assert obs.H is not None
+        assert obs.codes is not None
+        forward = self.forward(obs.y, obs.H, obs.codes)
+        given, null = counts is not None, noise_only(obs)
+        result.noise_var[rows] = null.params.log_noise.double().exp()
+        if counts is None:
             counts = forward.prediction.count_logits.argmax(dim=1) + 1
         for K, here in rows_by_count(counts):
             part = obs[here]
-            if found is not None:
-                best = tree_index(found.hypotheses[K - 1], here)
-            else:
-                points = self._points(forward, here, K)
-                best = fit_nuisance(part, points, self.search.geometry, self.search.view)
-            if steps:
-                most = steps if found is None else self.moves.settings.final_steps
-                best = self.search.polish(part, best.params, most)
-            if steps and found is not None:
-                best = self.search.converge(part, best)
-            result.put(rows[here], to_estimates(best))
+            best = fit_nuisance(part, self._points(forward, here, K), self.search.geometry, self.search.view)
+            if self.inference.nf_mle_iters:
+                best = self.search.polish(part, best.params, self.inference.nf_mle_iters)
+            seen = torch.ones_like(here, dtype=torch.bool)
+            if not given:
+                seen = ~is_noise(tree_index(null, here), best, self.rule, self.inference.false_alarm)
+            result.put(rows[here[seen]], to_estimates(tree_index(best, seen)))
 
-    def count_hypotheses(self, obs: Observation, forward: Forward) -> CountHypotheses:
-        """The best hypothesis for every count, and the scores that choose between them."""
+    @cached_property
+    def deciding(self) -> Deciding:
+        """How it decides what to report."""
+        return Deciding(self.inference, self.rule, self.fusion)
+
+    @torch.no_grad()
+    def find(self, obs: Observation) -> Found:
+        """The best hypothesis for every count, and what bears on the choice between them."""
+        assert obs.H is not None
+        assert obs.codes is not None
+        forward = self.forward(obs.y, obs.H, obs.codes)
         points, presence = self._proposals(forward)
-        hypotheses = self.moves.hypotheses(obs, points, self.max_sources)
-        head = head_log_probabilities(forward.prediction.count_logits)
-        evidence = evidences(hypotheses, self.rule)
-        features = fusion_features(obs.y, hypotheses, evidence, head, presence)
-        return CountHypotheses(hypotheses, head, evidence, features)
-
-    def count(self, found: CountHypotheses) -> Tensor:
-        """The number of sources per scene, int64 [B]."""
-        by = self.inference.count_by
-        if by == "head":
-            score = found.head
-        elif by == "evidence":
-            score = found.evidence
-        elif self.fusion is not None:
-            score = self.fusion.network(found.head, found.evidence, found.features)
-        else:
-            score = found.head + EVIDENCE_WEIGHT * found.evidence
-        return score.argmax(dim=1) + 1
+        states = self.moves.states(obs, points, self.max_sources)
+        hypotheses = [noise_only(obs), *(state.hypothesis for state in states)]
+        losses = [obs.y.real.new_empty(len(obs), 0), *(state.fit.losses() for state in states)]
+        network = Proposals(forward.prediction.count_logits, points, presence)
+        return Found.of(obs, hypotheses, losses, self.rule, CUTOFF, network)
 
     def _points(self, forward: Forward, rows: Tensor, K: int) -> Tensor:
         """Polar points [B, K, 3] of K sources in scenes `rows`, from the network or from ``R_blend``."""
@@ -229,8 +245,8 @@ def build_learned(
         expected = "best, head or evidence for a model without a fitted count fusion"
         raise InputError("configuration", "inference.count_by", expected, "fusion")
     proposals = max(inference.proposals, physics.max_sources)
-    if fusion is not None and fusion.state.figures != num_features(physics.max_sources, proposals):
-        fitted = fusion.state.figures - num_features(physics.max_sources, 0)
+    if fusion is not None and fusion.state.figures != num_count_features(physics.max_sources, proposals):
+        fitted = fusion.state.figures - num_count_features(physics.max_sources, 0)
         expected = f"{fitted}, which the count fusion was fitted to"
         raise InputError("configuration", "inference.proposals", expected, proposals)
     rule = CountRule.from_config(physics, "evidence", EVIDENCE_PRICE)

@@ -82,8 +82,8 @@ class MoveSearch:
     grid: PolarGrid
     settings: MoveSettings = MoveSettings()
 
-    def hypotheses(self, obs: Observation, proposals: Tensor, max_sources: int) -> list[Hypothesis]:
-        """The best hypothesis found for each K = 1, ..., `max_sources`; refined, not yet converged.
+    def states(self, obs: Observation, proposals: Tensor, max_sources: int) -> list[MoveState]:
+        """The best state found for each K = 1, ..., `max_sources`; refined, not yet converged.
 
         Args:
             obs: B scenes. proposals: polar points [B, P, 3], most likely first, P >= `max_sources`.
@@ -94,7 +94,11 @@ class MoveSearch:
         states = [self.start(obs, proposals, max_sources)]
         for _ in range(max_sources - 1):
             states.append(self.drop_weakest(states[-1]))
-        return [state.hypothesis for state in reversed(states)]
+        return states[::-1]
+
+    def hypotheses(self, obs: Observation, proposals: Tensor, max_sources: int) -> list[Hypothesis]:
+        """The hypotheses of :meth:`states`."""
+        return [state.hypothesis for state in self.states(obs, proposals, max_sources)]
 
     def start(self, obs: Observation, proposals: Tensor, max_sources: int) -> MoveState:
         """State with `max_sources` sources: the first proposals, refined and improved by exchanges."""

@@ -17,7 +17,14 @@ from torch import Tensor
 
 from risctl.config import CovarianceConfig, InferenceConfig, PhysicsConfig
 from risctl.covariance import leading_subspace, snapshot_factor, snapshot_factor_through
-from risctl.inference.count import CountRule, fit_nuisance, gaussian_start, to_estimates
+from risctl.inference.count import (
+    CountRule,
+    choose_count,
+    fit_nuisance,
+    gaussian_start,
+    noise_only,
+    to_estimates,
+)
 from risctl.inference.estimates import Estimates
 from risctl.inference.greedy import Search
 from risctl.inference.nullspace import DeflatedSubspace, refine_nulls, search_range
@@ -100,13 +107,15 @@ class MusicEstimator:
 
     Attributes:
         peaks: the search for the peaks of a subspace. rule: how counts are compared. max_sources: K_max.
-        covariance: the covariance pipeline. batch: scenes worked on at a time.
+        covariance: the covariance pipeline. false_alarm: probability of a source in noise. batch: scenes
+            worked on at a time.
     """
 
     peaks: MusicSearch
     rule: CountRule
     max_sources: int
     covariance: CovarianceConfig
+    false_alarm: float = 0.01
     batch: int = 32
     name: str = "music"
 
@@ -117,7 +126,7 @@ class MusicEstimator:
         """The estimator of a configuration."""
         peaks = MusicSearch.build(Search.from_config(physics, device), inference)
         rule = CountRule.from_config(physics, inference.count_rule, inference.count_price)
-        return cls(peaks, rule, physics.max_sources, covariance)
+        return cls(peaks, rule, physics.max_sources, covariance, inference.false_alarm)
 
     @torch.no_grad()
     def __call__(
@@ -144,15 +153,20 @@ class MusicEstimator:
             F, obs = snapshot_factor_through(obs.y, obs.Phi, self.covariance), obs.compressed()
         U, _ = leading_subspace(F, self.max_sources)
         found: list[Tensor] = []
+        probability = None
         if counts is None:
             found = [self.peaks.detect(U[..., :K]) for K in range(1, self.max_sources + 1)]
             starts = [gaussian_start(obs, points, search.geometry) for points in found]
             polished = [search.polish(obs, start, COUNT_STEPS) for start in starts]
-            counts = self.rule.scores(polished).argmax(dim=1) + 1
+            null = noise_only(obs)
+            counts, probability = choose_count(null, polished, self.rule, self.false_alarm)
+            result.noise_var[rows] = null.params.log_noise.double().exp()
         for K, here in rows_by_count(counts):
             V, part = U[here, :, :K], obs[here]
             points = self.peaks.refine(V, found[K - 1][here] if found else self.peaks.detect(V))
             result.put(rows[here], to_estimates(fit_nuisance(part, points, search.geometry, search.view)))
+        if probability is not None:
+            result.count_probability[rows] = probability
 
 
 @torch.no_grad()

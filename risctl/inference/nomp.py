@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 
 import torch
 from torch import Tensor
 
-from risctl.config import CovarianceConfig, InferenceConfig, PhysicsConfig
-from risctl.inference.count import CountRule, gaussian_start, keep_best, to_estimates
+from risctl.config import CovarianceConfig, InferenceConfig, PhysicsConfig, nomp_calibration
+from risctl.inference.count import CountRule, gaussian_start, noise_only
+from risctl.inference.decision import CUTOFF, Deciding, answer, explanation
 from risctl.inference.detection import Detector
 from risctl.inference.estimates import Estimates
+from risctl.inference.exchange import GaussianFit
+from risctl.inference.fusion import Found
 from risctl.inference.gaussian import Hypothesis
 from risctl.inference.greedy import Search, greedy_step, swap
 from risctl.inference.observation import Observation, batches
+from risctl.model.fusion import LoadedFusion, load_fusion
 from risctl.physics.geometry import Device
 from risctl.physics.grid import PolarGrid
 
@@ -28,7 +32,8 @@ class NompEstimator:
 
     Attributes:
         search: geometry and field of view. grid: detection lattice. rule: how counts are compared.
-        max_sources: K_max. swap_rounds: most exchanges per scene and count; 0: none.
+        max_sources: K_max. deciding: what is reported. swap_rounds: most exchanges per scene and count; 0:
+            none.
         batch: scenes worked on at a time, which bounds memory and keeps working sets in cache.
     """
 
@@ -36,6 +41,7 @@ class NompEstimator:
     grid: PolarGrid
     rule: CountRule
     max_sources: int
+    deciding: Deciding
     swap_rounds: int
     batch: int = 32
     name: str = "nomp"
@@ -47,7 +53,11 @@ class NompEstimator:
         """The estimator of a configuration; it reads no `covariance`."""
         search = Search.from_config(physics, device)
         rule = CountRule.from_config(physics, inference.count_rule, inference.count_price)
-        return cls(search, search.grid(inference), rule, physics.max_sources, inference.swap_rounds)
+        known = any(search.view.known)  # whose errors the fit has not seen
+        fusion = None if known else shipped_fusion(physics.max_sources, device)
+        deciding = Deciding(inference, rule, fusion)
+        grid, most = search.grid(inference), physics.max_sources
+        return cls(search, grid, rule, most, deciding, inference.swap_rounds)
 
     @torch.no_grad()
     def __call__(
@@ -62,12 +72,46 @@ class NompEstimator:
         result = Estimates.empty(y.shape[0], self.max_sources, y.device)
         size = self.batch
         for obs, rows, counts in batches(y, H, codes, num_sources, self.max_sources, size, Phi):
-            obs = obs.compressed()
-            if counts is None:
-                keep_best(self.hypotheses(obs), self.rule, rows, result, partial(self._converged, obs))
-            else:
-                self._given(obs, rows, counts, result)
+            self._locate(obs, counts, rows, result)
         return result
+
+    @torch.no_grad()
+    def explained(
+        self,
+        y: Tensor,
+        H: Tensor | None,
+        codes: Tensor | None,
+        num_sources: Tensor | None = None,
+        Phi: Tensor | None = None,
+    ) -> tuple[Estimates, Estimates]:
+        """The answer, and the sources that explain the measurements best."""
+        result, best = (Estimates.empty(y.shape[0], self.max_sources, y.device) for _ in range(2))
+        for obs, rows, counts in batches(y, H, codes, num_sources, self.max_sources, self.batch, Phi):
+            self._locate(obs, counts, rows, result, best)
+        return result, best
+
+    def _locate(
+        self,
+        obs: Observation,
+        counts: Tensor | None,
+        rows: Tensor,
+        result: Estimates,
+        best: Estimates | None = None,
+    ) -> None:
+        """Estimate into `rows` of `result`, and what explains the scenes into those of `best`."""
+        obs = obs.compressed()
+        found, converge = self.find(obs), partial(self._converged, obs)
+        result.put(rows, answer(found, self.deciding, counts, converge))
+        if best is not None:
+            best.put(rows, explanation(found, self.deciding, counts, converge))
+
+    def find(self, obs: Observation) -> Found:
+        """The fitted hypotheses for K = 0, ..., K_max, and what bears on the choice between them."""
+        hypotheses = [noise_only(obs), *self.hypotheses(obs)]
+        weight = obs.weight.unsqueeze(1)
+        fits = [GaussianFit.compute(obs, h.params, self.search.geometry) for h in hypotheses[1:]]
+        none, losses = obs.y.real.new_empty(len(obs), 0), [fit.losses() * weight for fit in fits]
+        return Found.of(obs, hypotheses, [none, *losses], self.rule, CUTOFF)
 
     def _best(self, detector: Detector, points: Tensor) -> Hypothesis:
         """The most likely hypothesis found from sources at `points` [B, K, 3]: polish, swap moves, polish."""
@@ -76,25 +120,9 @@ class NompEstimator:
         better = swap(detector, self.search, first, self.swap_rounds)
         return self.search.polish(detector.obs, better.params, FINAL_STEPS)
 
-    def _converged(self, obs: Observation, rows: Tensor, hypothesis: Hypothesis) -> Hypothesis:
+    def _converged(self, obs: Observation, hypothesis: Hypothesis, rows: Tensor) -> Hypothesis:
         """A hypothesis of the scenes `rows` of `obs`, converged."""
         return self.search.converge(obs[rows], hypothesis)
-
-    def _given(self, obs: Observation, rows: Tensor, num_sources: Tensor, result: Estimates) -> None:
-        """Estimate with the given source counts, into `rows` of `result`."""
-        detector = Detector.compute(obs, self.grid)
-        points = obs.y.real.new_empty(len(obs), 0, 3)
-        index = torch.arange(len(obs), device=rows.device)
-        for K in range(1, int(num_sources.max()) + 1):
-            points = greedy_step(detector, self.search, points)
-            here = num_sources[index] == K
-            if bool(here.any()):
-                part = detector[here]
-                best = self.search.converge(part.obs, self._best(part, points[here]))
-                result.put(rows[index[here]], to_estimates(best))
-            if bool(here.all()):
-                return
-            index, points, detector = index[~here], points[~here], detector[~here]
 
     def hypotheses(self, obs: Observation) -> list[Hypothesis]:
         """The fitted hypotheses for K = 1, ..., K_max."""
@@ -106,3 +134,17 @@ class NompEstimator:
             found.append(self._best(detector, points))
             points = found[-1].params.points
         return found
+
+
+@lru_cache(maxsize=4)
+def shipped_fusion(max_sources: int, device: Device) -> LoadedFusion | None:
+    """The shipped probabilities of NOMP, fitted by ``risctl calibrate nomp``; None for another K_max than
+    theirs."""
+    path = nomp_calibration()
+    if not path.is_file():
+        return None
+    found = load_fusion(path, None)
+    if found is None or found.state.max_sources != max_sources:
+        return None
+    found.network.to(device)
+    return found

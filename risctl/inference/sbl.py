@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from risctl.config import CovarianceConfig, InferenceConfig, PhysicsConfig
-from risctl.inference.count import CountRule, fit_nuisance, keep_best, to_estimates
+from risctl.inference.count import CountRule, choose_count, fit_nuisance, noise_only, to_estimates
 from risctl.inference.estimates import Estimates
 from risctl.inference.gaussian import GaussianParameters, Hypothesis
 from risctl.inference.greedy import Search
@@ -82,12 +82,21 @@ class SblEstimator:
             obs = obs.compressed()
             powers = self.learn(obs)
             if counts is None:
-                keep_best(list(self.hypotheses(obs, powers, self.max_sources, 1)), self.rule, rows, result)
+                self._count(obs, powers, rows, result)
                 continue
             for K, here in rows_by_count(counts):
                 final = list(self.hypotheses(obs[here], tree_index(powers, here), K, K))[-1]
                 result.put(rows[here], to_estimates(final))
         return result
+
+    def _count(self, obs: Observation, powers: GridPowers, rows: Tensor, result: Estimates) -> None:
+        """Estimate at the best-supported counts, into `rows` of `result`."""
+        found, null = list(self.hypotheses(obs, powers, self.max_sources, 1))[::-1], noise_only(obs)
+        counts, probability = choose_count(null, found, self.rule, self.inference.false_alarm)
+        result.noise_var[rows] = null.params.log_noise.double().exp()
+        for K, here in rows_by_count(counts):
+            result.put(rows[here], to_estimates(tree_index(found[K - 1], here)))
+        result.count_probability[rows] = probability
 
     def _batch(self, y: Tensor) -> int:
         """Scenes worked on at a time; the responses of one are L M G complex numbers."""

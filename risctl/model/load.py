@@ -69,7 +69,8 @@ def load_checkpoint(path: str | Path, device: torch.device | str = "cpu", fusion
     found = None
     if fusion and beside.is_file():
         found = load_fusion(beside, checkpoint.group(state.weights), network.max_sources)
-        found.network.to(device)
+        if found is not None:
+            found.network.to(device)
     return LoadedModel(
         network=network.to(device).eval(),
         config=state.config,

@@ -2,7 +2,7 @@
 
 ``y_l = H diag(c_l) A diag(sqrt(p)) s_l + w_l`` with ``w_l ~ CN(0, sigma^2 I)``. The scene's SNR is
 ``mean(|noise-free y|^2) / sigma^2`` over its snapshots and antennas; a static path, which is the same in all
-snapshots and is added to y, is no part of it.
+snapshots and is added to y, is no part of it. Where there is no source, sigma^2 is 1.
 
 Each ingredient draws from its own child of the scene block's generator, so that changing one (the codebook,
 an impairment, the SNR) leaves the others as they were and sweeps compare like with like.
@@ -74,6 +74,7 @@ def simulate_scenes(
     snr_db = draw_snr(streams[5], physics, num_scenes, first_index).to(device)
     mean_power = torch.view_as_real(clean).square().sum((-3, -2, -1)) / clean[0].numel()
     noise_var = mean_power / 10.0 ** (snr_db / 10.0)
+    noise_var = torch.where(num_sources > 0, noise_var, 1.0)  # without a source the SNR has no meaning
     static = draw_static_path(streams[7], physics, mean_power) if physics.static_path else 0.0
     return Scenes(
         y=clean + noise * noise_var.sqrt()[:, None, None] + static,

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from risctl.evaluation.results import Results
+from risctl.plots.detection import detection_figure, reliability_figure
 from risctl.plots.results import confusion_figure, rates_figure, rmse_figure
 from risctl.plots.style import save_figure
 from risctl.plots.sweep import sweep_figure
@@ -21,12 +22,18 @@ def write_plots(directory: Path, results: Results) -> list[Path]:
         "rates.png": rates_figure(results),
         "confusion.png": confusion_figure(results),
     }
+    if results.detection:
+        figures["detection.png"] = detection_figure(results)
+    if results.reliability:
+        figures["reliability.png"] = reliability_figure(results)
     return [save_figure(figure, directory / name) for name, figure in figures.items()]
 
 
 __all__ = [
     "confusion_figure",
+    "detection_figure",
     "rates_figure",
+    "reliability_figure",
     "rmse_figure",
     "save_figure",
     "sweep_figure",

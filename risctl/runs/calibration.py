@@ -1,4 +1,7 @@
-"""Calibration of a trained model: fitting the count fusion, which is kept beside its checkpoint."""
+"""Calibration of an estimator: fitting the probabilities that it states and decides by.
+
+The fit of a trained model is kept beside its checkpoint; that of NOMP, which needs no training, is shipped.
+"""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,14 +10,23 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from risctl.config import Config
+from risctl.config import Config, nomp_calibration
 from risctl.config.layers import Layers
 from risctl.data import SceneStream
 from risctl.data.atomic import try_writing
 from risctl.errors import InputError
-from risctl.evaluation.calibration import CountData, Fit, collect_counts, fit_fusion
+from risctl.evaluation.calibration import (
+    Batch,
+    CountData,
+    Finder,
+    Fit,
+    collect_counts,
+    count_accuracy,
+    fit_fusion,
+    other_kinds,
+)
 from risctl.inference import build_learned
-from risctl.model.checkpoint import read_checkpoint
+from risctl.inference.nomp import NompEstimator
 from risctl.model.fusion import FusionState, fusion_path, save_fusion, weights_hash
 from risctl.model.load import LoadedModel, load_checkpoint
 from risctl.runs.machine import use_threads
@@ -22,109 +34,145 @@ from risctl.runs.models import config_over_model
 from risctl.runs.progress import Progress, silent
 
 BANDS_DB = (-5.0, 0.0, 5.0, 10.0, 15.0)  # lower edges of the reported SNR bands
+NOMP = "nomp"
+OTHER_SHARE = 1 / 3  # of the scenes, of other dimensions and priors than the configuration's
+OTHER_SCENES = 64  # of each kind
+SEED_OFFSET = (
+    2**40
+)  # from the seed of training, validation and test scenes: no seed shares a scene with another
 
 
 @dataclass(frozen=True)
 class Calibrated:
-    """A fitted count fusion.
+    """A fit.
 
     Attributes:
         file: where it was written.
-        model: the checkpoint it belongs to.
-        fit: cross-entropy, share of right counts and chosen epoch on validation scenes.
+        model: the checkpoint it belongs to, or the estimator's name.
+        fit: of the counts cross-entropy, share right and chosen epoch, of the sources the expected
+            calibration error; on validation scenes.
         table: share of right counts by SNR band, one row per way of counting: name, bands, all.
     """
 
     file: Path
-    model: Path
+    model: Path | str
     fit: dict[str, Any]
     table: list[list[Any]]
 
 
-def prepare_calibration(layers: Layers, target: str) -> tuple[Config, LoadedModel]:
-    """Read the model and resolve settings; `InputError` for settings it can't be calibrated with."""
+@dataclass(frozen=True)
+class Subject:
+    """What is calibrated: settings, and the trained model; None: NOMP, whose fit goes to `file`."""
+
+    config: Config
+    model: LoadedModel | None
+    file: Path
+
+    def finder(self) -> Finder:
+        """The estimator itself."""
+        config = self.config
+        inference = config.inference.model_copy(update={"count_by": "best"})
+        if self.model is None:
+            return NompEstimator.from_config(config.physics, config.covariance, inference, "cpu")
+        return build_learned(self.model.network, config.physics, self.model.covariance, inference)
+
+
+def prepare_calibration(layers: Layers, target: str, out: Path | None = None) -> Subject:
+    """Read the model, or `nomp`, and resolve settings.
+
+    Args:
+        layers: settings. target: run, checkpoint or `nomp`. out: file of the fit; None: its usual place.
+
+    Raises:
+        InputError: settings it can't be calibrated with.
+    """
     use_threads(1)
+    if target == NOMP:
+        return Subject(layers.resolve(), None, out or nomp_calibration())
     loaded = load_checkpoint(target, "cpu", fusion=False)
     config = config_over_model(layers, loaded)
     if not config.inference.moves:
         raise InputError("inference", "moves", "true (the fusion weighs what the moves find)", "false")
-    return config, loaded
+    return Subject(config, loaded, out or fusion_path(loaded.path))
 
 
 def calibrate(
-    config: Config,
-    loaded: LoadedModel,
-    scenes: int = 40_000,
-    val_scenes: int = 8_000,
+    subject: Subject,
+    scenes: int = 20_000,
+    val_scenes: int = 4_000,
     workers: int = 1,
     progress: Progress = silent,
 ) -> Calibrated:
-    """Fit the count fusion of a trained model.
+    """Fit the probabilities of counts and sources.
+
+    Two thirds of the scenes are of the configuration, with 0 to K_max sources; the others of a broad mixture
+    of dimensions, power spreads and coherences. They come from a seed of their own, so that none was trained
+    on or is a test scene.
 
     Args:
-        config: settings over the model's own.
-        loaded: the trained model.
-        scenes: scenes to fit on, behind those of the training.
+        subject: what is calibrated.
+        scenes: scenes to fit on.
         val_scenes: validation scenes that choose the epoch.
         workers: processes of one thread each.
         progress: opens a display.
     """
-    try_writing(fusion_path(loaded.path))
-    inference = config.inference.model_copy(update={"count_by": "best"})
-    estimator = build_learned(loaded.network, config.physics, loaded.covariance, inference)
-    ranges = {"train": (first_unseen(loaded), scenes), "val": (config.data.val_scenes, val_scenes)}
+    finder, config = subject.finder(), subject.config
+    try_writing(subject.file)
     parts = {}
-    for split, (start, count) in ranges.items():
-        stream = SceneStream(config.physics, config.data.seed, split)
+    for split, count in {"train": scenes, "val": val_scenes}.items():
         with progress(f"{split} scenes") as update:
-            parts[split] = collect_counts(estimator, stream, start, count, workers, update)
+            parts[split] = collect_counts(finder, calibration_scenes(config, split, count), workers, update)
     fit = fit_fusion(parts["train"], parts["val"], config.training.seed)
-    figures = {"cross_entropy": fit.cross_entropy, "accuracy": fit.accuracy, "epoch": fit.epoch}
-    table = accuracy_rows(fit, parts["val"])
-    path = fusion_path(loaded.path)
+    figures = {
+        "cross_entropy": fit.cross_entropy,
+        "accuracy": fit.accuracy,
+        "epoch": fit.epoch,
+        "calibration_error": fit.calibration_error,
+    }
     state = FusionState(
-        weights_hash=weights_hash(loaded.network.state_dict()),
-        figures=fit.network.figures,
+        weights_hash="" if subject.model is None else weights_hash(subject.model.network.state_dict()),
+        figures=parts["train"].figures.shape[1],
+        source_figures=parts["train"].sources.shape[2],
         max_sources=fit.network.max_sources,
         hidden=fit.network.hidden,
         search=config.inference.model_dump(mode="json"),
-        fitted={
-            "scenes": {split: list(pair) for split, pair in ranges.items()},
-            "seed": config.data.seed,
-            **figures,
-        },
+        fitted={"scenes": {"train": scenes, "val": val_scenes}, "seed": calibration_seed(config), **figures},
     )
-    save_fusion(path, fit.network, state)
-    return Calibrated(path, loaded.path, figures, table)
+    save_fusion(subject.file, fit.network, state)
+    model = NOMP if subject.model is None else subject.model.path
+    return Calibrated(subject.file, model, figures, accuracy_rows(fit, parts["val"]))
 
 
-def first_unseen(loaded: LoadedModel) -> int:
-    """Index of the first scene of the training split that the model's training never drew.
+def calibration_seed(config: Config) -> int:
+    """Seed of the scenes of a calibration."""
+    return (config.data.seed + SEED_OFFSET) % 2**63
 
-    A training that goes over one set of scenes again and again counts every pass.
 
-    Raises:
-        InputError: an exported model, which does not say.
-    """
-    state = read_checkpoint(loaded.path).state
-    if state.exported:
-        raise InputError(loaded.path, "", "a checkpoint of a training", "an exported one")
-    reached = int(state.training["progress"]["cursor"])
-    return max(reached, int(loaded.config["data"]["train_scenes"]))
+def calibration_scenes(config: Config, split: str, count: int) -> list[Batch]:
+    """The scenes of a calibration: of the configuration, and of the other kinds."""
+    physics = config.physics.model_copy(update={"min_sources": 0, "stratified": False, "snr_values_db": ()})
+    seed, kinds = calibration_seed(config), int(count * OTHER_SHARE) // OTHER_SCENES
+    usual = count - kinds * OTHER_SCENES
+    batches = [Batch(SceneStream(physics, seed, split), 0, usual)]
+    for index, kind in enumerate(other_kinds(physics, kinds, seed=len(split))):
+        stream = SceneStream(kind, seed, split)
+        batches.append(Batch(stream, usual + index * OTHER_SCENES, OTHER_SCENES, usual=False))
+    return batches
 
 
 def accuracy_rows(fit: Fit, data: CountData) -> list[list[Any]]:
-    """Share of right counts, mean over K, by SNR band: the head's, the evidence's and the fusion's."""
+    """Share of right counts, mean over K, by SNR band in scenes of the usual kind: the ways of counting."""
     with torch.no_grad():
         scores = fit.network(data.head, data.evidence, data.figures)
     band = torch.bucketize(data.snr_db, data.snr_db.new_tensor(BANDS_DB[1:]), right=True)
-    rows = []
-    for name, score in {"head": data.head, "evidence": data.evidence, "fusion": scores}.items():
-        right = (score.argmax(1) + 1 == data.num_sources).double()
-        cells = [
-            _mean_over_counts(right[band == b], data.num_sources[band == b]) for b in range(len(BANDS_DB))
-        ]
-        rows.append([name, *cells, round(float(right.mean()), 3)])
+    rows, ways = [], {"evidence": data.evidence, "fusion": scores}
+    if bool(data.head.any()):
+        ways = {"head": torch.nn.functional.pad(data.head, (1, 0), value=-torch.inf)} | ways
+    for name, score in ways.items():
+        right = (score.argmax(1) == data.num_sources).double()
+        here = [data.usual & (data.num_sources > 0) & (band == b) for b in range(len(BANDS_DB))]
+        cells = [_mean_over_counts(right[rows_], data.num_sources[rows_]) for rows_ in here]
+        rows.append([name, *cells, round(count_accuracy(score, data), 3)])
     return rows
 
 

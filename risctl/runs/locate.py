@@ -13,7 +13,8 @@ from risctl.config.layers import Layers
 from risctl.data import Measurements, read_measurements
 from risctl.errors import InputError, MeasurementError
 from risctl.inference import Estimates, Estimator, build_estimator
-from risctl.inference.goodness import Fit, combine, goodness_of_fit
+from risctl.inference.estimates import Explaining
+from risctl.inference.goodness import Fit, at_edge, combine, goodness_of_fit
 from risctl.inference.learned import ACCELERATOR_BATCH, BATCH
 from risctl.inference.observation import Observation
 from risctl.model.load import LoadedModel, load_checkpoint
@@ -165,9 +166,15 @@ def locate_measurements(
             with _naming(where, start, start + len(part) - 1):
                 if start == 0 and chosen.model is not None:
                     spot_check_estimator(estimator, chosen.model.network, chosen.config, part)
-                parts.append(estimator(part.y, part.H, part.codes, known))
+                if isinstance(estimator, Explaining):
+                    answered, explaining = estimator.explained(part.y, part.H, part.codes, known)
+                else:
+                    answered = explaining = estimator(part.y, part.H, part.codes, known)
+                parts.append(answered)
                 obs = Observation.build(part.y, part.H, part.codes)
-                scores.append(goodness_of_fit(obs, parts[-1], surface, view))
+                scores.append(
+                    replace(goodness_of_fit(obs, explaining, surface, view), at_edge=at_edge(answered, view))
+                )
             update(min(start + batch, total), total)
     found = Estimates.concatenate(parts)
     power, noise_var = found.power.cpu() * power_unit[:, None], found.noise_var.cpu() * noise_unit

@@ -1,28 +1,55 @@
-"""Fitting the count fusion: it finds what tells the counts apart, and follows from data and seed alone."""
+"""Fitting the probabilities: what tells counts and sources apart is found, from data and seed alone."""
 
+import math
+
+import pytest
 import torch
 
-from risctl.evaluation.calibration import CountData, count_accuracy, fit_fusion
+from risctl.config import PhysicsConfig
+from risctl.evaluation.calibration import (
+    CountData,
+    count_accuracy,
+    fit_fusion,
+    other_kinds,
+    own_columns,
+    source_labels,
+)
+from risctl.evaluation.reliability import calibration_error
+from risctl.inference.decision import CUTOFF
+from risctl.physics.polar import to_polar
+from tests.inference.conftest import make_scenes
 
 
 def _data(scenes: int, seed: int) -> CountData:
-    """The head guesses; the evidence is right only where the second figure is positive, else one too low."""
+    """The head guesses; the evidence is right only where the second figure is positive, else one too low. A
+    source is true with a probability that its only figure gives."""
     g = torch.Generator().manual_seed(seed)
-    K = torch.randint(1, 6, (scenes,), generator=g)
+    K = torch.randint(0, 4, (scenes,), generator=g)
     figures = torch.randn(scenes, 4, generator=g) * 3.0 + 5.0
-    seen = torch.where(figures[:, 1] > 5.0, K - 1, (K - 2).clamp_min(0))
-    evidence = torch.nn.functional.one_hot(seen, 5).float() * 4.0 - 4.0
-    head = torch.randn(scenes, 5, generator=g).log_softmax(1)
-    return CountData(head, evidence, torch.cat([figures, evidence], 1), K, torch.zeros(scenes))
+    seen = torch.where(figures[:, 1] > 5.0, K, (K - 1).clamp_min(0))
+    evidence = torch.nn.functional.one_hot(seen, 4).float() * 4.0 - 4.0
+    head = torch.randn(scenes, 3, generator=g).log_softmax(1)
+    logit = torch.randn(scenes, 6, generator=g) * 2.0
+    near = (torch.rand(scenes, 6, generator=g) < logit.sigmoid()).float()
+    error = torch.where(near > 0, 0.5, CUTOFF**2)
+    spread = torch.ones(scenes, 6)
+    figures = torch.cat([figures, evidence], 1)
+    rest = (logit.unsqueeze(2), spread, near, near, error, K, torch.zeros(scenes), torch.ones(scenes) > 0)
+    return CountData(head, evidence, figures, *rest)
 
 
-def test_it_learns_when_to_believe_whom() -> None:
-    validation = _data(1000, 2)
-    fit = fit_fusion(_data(4000, 1), validation, seed=0)
-    assert count_accuracy(validation.head, validation) < 0.3
-    assert count_accuracy(validation.evidence, validation) < 0.65
+def test_it_learns_when_to_believe_whom_and_what_the_chances_are() -> None:
+    validation = _data(1500, 2)
+    fit = fit_fusion(_data(5000, 1), validation, seed=0)
+    assert count_accuracy(validation.evidence, validation) < 0.7
     assert fit.accuracy > 0.85
     assert fit.epoch > 0
+    assert fit.calibration_error < 0.05
+    log_count = fit.network(validation.head, validation.evidence, validation.figures)
+    belief = fit.network.sources(log_count, validation.sources[:, 3:], validation.spread[:, 3:], CUTOFF)
+    stated, truth = belief.near.detach(), validation.sources[:, 3:, 0]
+    assert (stated - truth).abs().median() < 0.3  # logits
+    assert (belief.error - 0.5).abs().median() < 0.1  # not the spread of 1 that the posterior stated
 
 
 def test_it_follows_from_data_and_seed_and_leaves_other_random_numbers_alone() -> None:
@@ -34,4 +61,37 @@ def test_it_follows_from_data_and_seed_and_leaves_other_random_numbers_alone() -
     assert torch.equal(torch.rand(1), expected)
     assert all(torch.equal(first[name], second[name]) for name in first)
     other = fit_fusion(train, validation, seed=4).network.state_dict()
-    assert not torch.equal(first["net.0.weight"], other["net.0.weight"])
+    assert not torch.equal(first["count.net.0.weight"], other["count.net.0.weight"])
+
+
+def test_a_true_source_counts_once() -> None:
+    _, scenes = make_scenes(2, seed=3, min_sources=1, max_sources=2)
+    azimuth, elevation, range_ = scenes.azimuth[:, :1], scenes.elevation[:, :1], scenes.range[:, :1]
+    one = to_polar(azimuth.double(), elevation.double(), range_.double())
+    twice = torch.cat([one, one], dim=1)
+    twice[:, 1, 2] = 1.0 / (range_[:, 0] + 0.4)
+    near, hit, error = source_labels(twice, scenes)
+    assert near[0].tolist() == [1.0, 0.0] or int(scenes.num_sources[0]) == 2
+    assert hit.tolist() == [[1.0, 1.0]] * 2
+    assert float(error[0, 0]) < 1e-6
+    assert float(source_labels(twice[:, 1:], scenes)[2][0, 0]) == pytest.approx(0.16, rel=1e-3)
+
+
+def test_the_other_kinds_differ_in_dimensions_and_prior_and_can_be_simulated() -> None:
+    kinds = other_kinds(PhysicsConfig(), 24, seed=1)
+    assert {kind.max_coherence for kind in kinds} == {0.5, 1.0}
+    assert max(kind.num_snapshots for kind in kinds) == 128 > 16 > min(kind.num_snapshots for kind in kinds)
+    assert min(kind.num_antennas for kind in kinds) > PhysicsConfig().max_sources
+    assert all(1 <= kind.power_spread_db <= 12 for kind in kinds)
+    for kind in kinds:
+        PhysicsConfig.model_validate(kind.model_dump())
+
+
+def test_the_columns_of_each_hypothesis_do_not_overlap() -> None:
+    assert own_columns(3) == [slice(0, 1), slice(1, 3), slice(3, 6)]
+
+
+def test_the_calibration_error_is_the_mean_gap() -> None:
+    assert calibration_error([0.95] * 100, [1.0] * 95 + [0.0] * 5) == pytest.approx(0.0, abs=1e-12)
+    assert calibration_error([0.9] * 10 + [0.1] * 10, [0.5] * 10 + [0.1] * 10) == pytest.approx(0.2)
+    assert math.isnan(calibration_error([], []))

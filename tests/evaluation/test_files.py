@@ -18,7 +18,10 @@ def written(evaluated: Evaluation, tmp_path: Path) -> Path:
 
 
 def test_results_are_written_and_read_back(written: Path, evaluated: Evaluation) -> None:
-    tables = {f"{name}.csv" for name in ("cells", "closeness", "confusion", "scenes", "sources")}
+    tables = {
+        f"{name}.csv"
+        for name in ("cells", "closeness", "confusion", "detection", "reliability", "scenes", "sources")
+    }
     assert {path.name for path in written.iterdir()} == {"results.json"} | tables
     assert read_results(written / "results.json") == evaluated.results
 

@@ -26,6 +26,8 @@ def rows_by_hand() -> EstimatorRows:
         num_pegged=np.array([0, 2, 1]),
         gospa=np.array([0.0, 3.0, 5.0]),
         gospa_parts=np.array([[0.0, 0.0, 0.0], [1.0, 4.0, 4.0], [23.0, 0.0, 2.0]]),
+        probable_count=np.array([1, 2, 2]),
+        count_probability=np.array([0.9, 0.5, 0.7]),
     )
     count = 6
     error = np.tile(np.array([1.0, -99.0, 3.0, 2.0, -2.0, NAN])[:, None], (1, 4))
@@ -47,6 +49,8 @@ def rows_by_hand() -> EstimatorRows:
             error=error,
             bound=np.tile(np.array([0.5, 7.0, 1.0, 2.0, math.inf, NAN])[:, None], (1, 4)),
             std=np.tile(np.array([1.0, 1.0, 1.4, 1.9, NAN, NAN])[:, None], (1, 3)),
+            probability=np.array([0.9, 0.4, 0.8, 0.7, 0.6, 0.3]),
+            near=np.array([True, False, True, True, False, False]),
         ),
     )
 

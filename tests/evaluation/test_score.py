@@ -15,6 +15,12 @@ NAN = math.nan
 PHYSICS, EVALUATION = PhysicsConfig(), EvaluationConfig(gospa_cutoff=2.0)
 
 
+def stated(found: Positions) -> tuple[np.ndarray, np.ndarray]:
+    """A probability of 0.75 for every source, and of 0.6 for one source a scene."""
+    chances = np.tile(np.array([0.3, 0.6, 0.1]), (len(found.azimuth), 1))
+    return np.where(found.present, 0.75, np.nan), chances
+
+
 def positions(azimuth_deg: object, elevation_deg: object, range_: object) -> Positions:
     return Positions(np.radians(azimuth_deg), np.radians(elevation_deg), np.array(range_, dtype=float))
 
@@ -37,7 +43,7 @@ def rows() -> EstimatorRows:
     )
     found = positions([[11.0, NAN], [60.0, 0.0]], [[0.0, NAN], [0.0, 1.0]], [[2.5, NAN], [5.0, 3.0]])
     std = positions([[0.5, NAN], [0.1, 0.2]], [[0.6, NAN], [0.3, 0.4]], [[0.7, NAN], [0.8, 0.9]])
-    return score(truth, Answers(np.array([1, 2]), found, std), PHYSICS, EVALUATION)
+    return score(truth, Answers(np.array([1, 2]), found, std, *stated(found)), PHYSICS, EVALUATION)
 
 
 def test_a_row_a_scene(rows: EstimatorRows) -> None:
@@ -117,12 +123,12 @@ def test_an_estimate_that_is_not_finite_is_an_error_that_names_the_scene(bad: fl
     truth = one_source(first=3)
     found = positions([[0.0, 1.0]], [[0.0, 1.0]], [[1.0, bad]])
     with pytest.raises(RisctlError, match="scene 3: 1 finite positions for 2 sources"):
-        score(truth, Answers(np.array([2]), found, found), PHYSICS, EVALUATION)
+        score(truth, Answers(np.array([2]), found, found, *stated(found)), PHYSICS, EVALUATION)
 
 
 def test_no_estimates_at_all() -> None:
     truth = one_source(first=0)
     nothing = positions(np.empty((1, 0)), np.empty((1, 0)), np.empty((1, 0)))
-    rows = score(truth, Answers(np.array([0]), nothing, nothing), PHYSICS, EVALUATION)
+    rows = score(truth, Answers(np.array([0]), nothing, nothing, *stated(nothing)), PHYSICS, EVALUATION)
     assert rows.scenes.num_matched.tolist() == [0]
     assert rows.scenes.gospa_parts.tolist() == [[0.0, 2.0, 0.0]]

@@ -10,7 +10,7 @@ from risctl.config import CovarianceConfig, InferenceConfig, ModelConfig, Physic
 from risctl.covariance import leading_subspace, snapshot_factor
 from risctl.errors import InputError
 from risctl.inference import Estimates, LearnedEstimator, build_learned
-from risctl.inference.fusion import num_features
+from risctl.inference.fusion import NUM_SOURCE_FEATURES, num_count_features
 from risctl.model import Prediction, build_network
 from risctl.model.fusion import CountFusion, FusionState, LoadedFusion
 from risctl.physics import ArrayGeometry, Scenes, steering_vector
@@ -159,9 +159,10 @@ def test_moves_find_what_the_network_missed() -> None:
 
 
 def test_a_fusion_of_other_proposals_is_refused() -> None:
-    network = CountFusion(num_features(5, 8), 5, 4)
-    made_for = {"weights_hash": "0" * 32, "search": {}, "fitted": {}}
-    state = FusionState(figures=network.figures, max_sources=5, hidden=4, **made_for)
+    figures = num_count_features(5, 8)
+    network = CountFusion(figures, NUM_SOURCE_FEATURES, 5, 4)
+    made_for = {"weights_hash": "0" * 32, "search": {}, "fitted": {}, "source_figures": NUM_SOURCE_FEATURES}
+    state = FusionState(figures=figures, max_sources=5, hidden=4, **made_for)
     physics, fitted = PhysicsConfig(), LoadedFusion(network, state)
     model = ModelConfig(width=8, depth=1, map_rows=4, map_columns=8, map_ranges=2)
     oracle = build_network(physics, model, seed=0)
