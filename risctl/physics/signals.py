@@ -73,8 +73,7 @@ def simulate_scenes(
         clean[rows] = received_signal(H[rows], codes, A[rows], power[rows], symbols[rows])
     snr_db = draw_snr(streams[5], physics, num_scenes, first_index).to(device)
     mean_power = torch.view_as_real(clean).square().sum((-3, -2, -1)) / clean[0].numel()
-    noise_var = mean_power / 10.0 ** (snr_db / 10.0)
-    noise_var = torch.where(num_sources > 0, noise_var, 1.0)  # without a source the SNR has no meaning
+    noise_var = torch.where(num_sources > 0, mean_power / 10.0 ** (snr_db / 10.0), 1.0)
     static = draw_static_path(streams[7], physics, mean_power) if physics.static_path else 0.0
     return Scenes(
         y=clean + noise * noise_var.sqrt()[:, None, None] + static,
