@@ -14,6 +14,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -59,7 +60,7 @@ def _is_numeric(cell: str) -> bool:
 def _rich_table(
     title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], numeric: Sequence[bool]
 ) -> None:
-    table = Table(title=escape(title), title_justify="left", header_style="bold")
+    table = Table(title=escape(title), title_justify="left", header_style="bold", box=SIMPLE_HEAD)
     for column, right in zip(columns, numeric, strict=True):
         table.add_column(escape(column), justify="right" if right else "left")
     for row in rows:
@@ -107,6 +108,12 @@ def _plain_progress(label: str) -> Iterator[Update]:
             note(f"{label}: {done} of {total}, {now - started:.0f} s")
 
     yield update
+
+
+def show_pictures(pictures: Sequence[tuple[Path, str]]) -> None:
+    """Name every picture that was drawn and say what it shows."""
+    for path, caption in pictures:
+        say(f"{path}  {caption}".rstrip())
 
 
 def closing(result: object, headline: str, next_command: str) -> None:

@@ -95,7 +95,7 @@ def _demo(
     names = ", ".join((TRAINED, *config.evaluation.estimators))
     say(f"[3/4] estimates: {names}, number of sources not given, beside the Cramer-Rao bound")
     evaluation, files = runs.evaluate_into(run.path, request, config, source, progress)
-    show_figures(evaluation)
+    show_figures(evaluation, files)
     say("[4/4] a measurement file (y, H and codes, nothing else): where the sources are")
     name = "nomp" if request.model is None else "learned"
     chosen = runs.Chosen(name, config, request.model)

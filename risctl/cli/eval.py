@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from risctl import runs
-from risctl.cli.console import closing, dry_run, note, progress, say, show_table
+from risctl.cli.console import closing, dry_run, note, progress, say, show_pictures, show_table
 from risctl.cli.options import Common, common_options
 from risctl.errors import InputError
 from risctl.registry import estimator_names
@@ -64,12 +65,13 @@ def evaluate_command(
     workers: Annotated[int, typer.Option(help="Worker processes of one thread each.")] = 1,
     batch: Annotated[int, typer.Option(help="Scenes estimated at once.")] = 64,
     plots: Annotated[bool, typer.Option("--plots/--no-plots", help="Draw PNGs.")] = True,
+    tables: Annotated[bool, typer.Option("--tables", help="Print every table of report.html.")] = False,
     sweep: Sweeps = None,
     resume: Annotated[
         Path | None, typer.Option(metavar="RUN", help="Go on with an interrupted --sweep.")
     ] = None,
 ) -> Document:
-    """Evaluate estimators: sources found, errors beside the bound, counts, time; tables, CSV, pictures."""
+    """Evaluate estimators beside the bound; report.html, CSV and pictures."""
     if resume is not None:
         for value in (target, data, estimators, answers, scenes, sweep, known_num_sources or None):
             if value is not None:
@@ -92,16 +94,18 @@ def evaluate_command(
         axes=runs.parse_sweeps(sweep or ()),
         machine=common.machine,
     )
-    return (_sweep if request.axes else _evaluate)(request, common.dry_run)
+    if request.axes:
+        return _sweep(request, common.dry_run)
+    return _evaluate(request, common.dry_run, tables)
 
 
-def _evaluate(request: EvaluationRequest, dry: bool) -> Document:
+def _evaluate(request: EvaluationRequest, dry: bool, tables: bool) -> Document:
     config = request.resolve()
     say_left_out(request)
     if dry:
         return dry_run("eval", config, request.needs(config), WRITES)
     evaluated = runs.evaluate(request, progress)
-    show_figures(evaluated.evaluation)
+    show_figures(evaluated.evaluation, evaluated.files, tables)
     closing(evaluated.run, runs.headline(evaluated.evaluation.results), _next_command(request))
     return {"command": "eval"} | evaluated.document()
 
@@ -125,11 +129,13 @@ def _next_command(request: EvaluationRequest) -> str:
     return "risctl locate FILE" if request.model is not None else "risctl locate FILE --estimator nomp"
 
 
-def show_figures(evaluation: Evaluation) -> None:
-    """Show the tables: sources found, errors beside the bound, counts, close sources, time."""
-    for table in runs.evaluation_tables(evaluation.results):
+def show_figures(evaluation: Evaluation, files: Sequence[Path], tables: bool = False) -> None:
+    """Show the small table, all others if `tables`, and which pictures there are."""
+    _show(runs.summary_table(evaluation.results))
+    for table in runs.evaluation_tables(evaluation.results) if tables else ():
         if table.rows:
             _show(table)
+    show_pictures(runs.pictures(files))
 
 
 def _show(table: TextTable) -> None:
@@ -152,6 +158,7 @@ def _sweep(request: EvaluationRequest, dry: bool, resume: Path | None = None) ->
     )
     for sweep in swept.sweeps:
         _show(runs.sweep_table(sweep))
+    show_pictures(runs.pictures(swept.files))
     closing(swept.run, " | ".join(map(runs.sweep_headline, swept.sweeps)), _next_command(request))
     return {"command": "eval"} | swept.document()
 

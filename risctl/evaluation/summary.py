@@ -13,8 +13,8 @@ from risctl.evaluation.tables import (
     count_table,
     detection_table,
     median_table,
-    number_text,
     reference_table,
+    share_text,
     timing_table,
 )
 
@@ -28,18 +28,19 @@ def summary_table(results: Results) -> TextTable:
     The error is azimuth RMSE over the bound at the highest SNR; a dash where recall there is below 0.9.
     """
     snr = [value for value in SNRS if value in results.snr_values_db] or list(results.snr_values_db[-1:])
+    recalls = [f"{'' if at else 'recall '}{value:g} dB" for at, value in enumerate(snr)]
     top = max(results.snr_values_db)
     columns: Columns[str] = (
         ("estimator", lambda name: name),
-        *((f"recall {value:g} dB", _share(results, "recall", value)) for value in snr),
+        *((name, _share(results, "recall", value)) for name, value in zip(recalls, snr, strict=True)),
         ("precision", _share(results, "precision")),
         ("K right", _share(results, "count_accuracy")),
-        ("GOSPA m", lambda name: number_text(results.cell(name).gospa.mean)),
-        (f"error/bound {top:g} dB", lambda name: _ratio(results.cell(name, top))),
-        ("ms a scene", lambda name: _milliseconds(results, name)),
+        ("GOSPA m", lambda name: share_text(results.cell(name).gospa.mean)),
+        ("ratio", lambda name: _ratio(results.cell(name, top))),
+        ("ms", lambda name: _milliseconds(results, name)),
     )
     names = [name for name in results.estimators if results.cell(name).scenes]
-    note = "precision, K right and GOSPA over all SNR; error/bound: azimuth, of the sources found"
+    note = f"others over all SNR; ratio: azimuth RMSE / bound at {top:g} dB; ms: CPU a scene"
     return TextTable.of("At a glance", columns, names, note)
 
 

@@ -51,16 +51,17 @@ def number_text(value: float | None) -> str:
 def interval_text(figure: Interval) -> str:
     """A share and its interval."""
     if figure.low is None or figure.high is None:
-        return _share(figure.value)
-    return f"{_share(figure.value)} [{_share(figure.low)}, {_share(figure.high)}]"
+        return share_text(figure.value)
+    return f"{share_text(figure.value)} [{share_text(figure.low)}, {share_text(figure.high)}]"
 
 
 def error_ratio(stats: ErrorStats) -> str:
     """RMSE over bound."""
-    return _share(stats.ratio.value)
+    return share_text(stats.ratio.value)
 
 
-def _share(value: float | None) -> str:
+def share_text(value: float | None) -> str:
+    """A number to two decimal places, a dash for none."""
     return NOTHING if value is None else f"{value:.2f}"
 
 
@@ -133,10 +134,10 @@ CLOSENESS: Columns[ClosenessCell] = (
     ("estimator", lambda cell: cell.estimator),
     ("coherence", _coherence),
     ("sources", lambda cell: str(cell.true_sources)),
-    ("recall", lambda cell: _share(cell.recall)),
-    ("azimuth", lambda cell: _share(cell.azimuth_ratio)),
-    ("elevation", lambda cell: _share(cell.elevation_ratio)),
-    ("range", lambda cell: _share(cell.range_ratio)),
+    ("recall", lambda cell: share_text(cell.recall)),
+    ("azimuth", lambda cell: share_text(cell.azimuth_ratio)),
+    ("elevation", lambda cell: share_text(cell.elevation_ratio)),
+    ("range", lambda cell: share_text(cell.range_ratio)),
 )
 CALIBRATION: Columns[CalibrationError] = (
     ("estimator", lambda line: line.estimator),
@@ -239,17 +240,19 @@ def row_name(name: str, estimators: Sequence[str]) -> str:
 
 
 def headline(results: Results) -> str:
-    """One-line summary at the highest SNR with scenes: azimuth and range beside the bound."""
+    """The result in a line: azimuth error over the bound at the highest SNR, GOSPA and count over all."""
+    names = [name for name in results.estimators if results.cell(name).scenes]
     sentences = []
-    for name in results.estimators:
-        cells = [results.cell(name, snr) for snr in results.snr_values_db]
-        for cell in [cell for cell in cells if cell.scenes][-1:]:
-            errors = [
-                f"{label} {number_text(stats.rmse)} {unit} (bound {number_text(stats.bound)})"
-                for label, stats, unit in (("azimuth", cell.azimuth_deg, "deg"), ("range", cell.range_m, "m"))
-            ]
-            shares = f"recall {_share(cell.recall.value)}, K right {_share(cell.count_accuracy.value)}"
-            sentences.append(f"{name} at {cell.snr_db:g} dB: {', '.join(errors)}, {shares}")
+    for snr in [snr for snr in results.snr_values_db if names and results.cell(names[0], snr).scenes][-1:]:
+        cells = [results.cell(name, snr) for name in names]
+        bound = max((c.azimuth_deg.bound for c in cells if c.azimuth_deg.bound is not None), default=None)
+        ratios = ", ".join(f"{c.estimator} {error_ratio(c.azimuth_deg)}" for c in cells)
+        sentences.append(f"azimuth error / bound at {snr:g} dB: {ratios} (bound {number_text(bound)} deg)")
+    if names:
+        whole = [results.cell(name) for name in names]
+        gospa = ", ".join(f"{c.estimator} {share_text(c.gospa.mean)}" for c in whole)
+        right = ", ".join(f"{c.estimator} {share_text(c.count_accuracy.value)}" for c in whole)
+        sentences += [f"GOSPA (m): {gospa}", f"K right: {right}"]
     sentences += [
         f"{oracle.name} (a reference, given {oracle.side_information}): median angle error "
         f"{number_text(oracle.median_angle_deg)} deg, range {number_text(oracle.median_range_m)} m, "

@@ -24,6 +24,7 @@ from .below import direction as direction
 from .below import evaluation_tables as evaluation_tables
 from .below import headline as headline
 from .below import parse_sweeps as parse_sweeps
+from .below import pictures as pictures
 from .below import setting as setting
 from .below import split_parameters as split_parameters
 from .below import summary_table as summary_table

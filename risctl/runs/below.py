@@ -18,6 +18,7 @@ from risctl.hpo.files import direction as direction
 from risctl.hpo.files import split_parameters as split_parameters
 from risctl.hpo.importance import MIN_TRIALS as MIN_TRIALS
 from risctl.hpo.plan import ELSEWHERE as ELSEWHERE
+from risctl.plots.captions import pictures as pictures
 from risctl.training import FIGURES as FIGURES
 from risctl.training import EpochResult as EpochResult
 from risctl.training import FirstBatch as FirstBatch

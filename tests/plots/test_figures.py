@@ -16,6 +16,7 @@ from risctl.evaluation import Evaluation, Positions
 from risctl.evaluation.results import Results
 from risctl.physics import FieldOfView
 from risctl.plots import confusion_figure, rates_figure, rmse_figure, save_figure, write_plots
+from risctl.plots.captions import pictures
 from risctl.plots.example import spectrum_figure, to_decibels
 from risctl.plots.scene import error_bars, scene_figure, view_edges
 
@@ -123,3 +124,9 @@ def test_matplotlib_is_loaded_by_drawing_only_and_pyplot_never() -> None:
         "p.style.new_figure(1, 1); assert 'matplotlib.pyplot' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+
+
+def test_every_picture_says_what_it_shows(evaluated: Evaluation, tmp_path: Path) -> None:
+    found = pictures([*write_plots(tmp_path, evaluated.results), tmp_path / "sweep_snr_db.png", "cells.csv"])
+    assert len(found) >= 4
+    assert all(caption for _, caption in found)
