@@ -2,14 +2,15 @@
 
 With ``Phi_l A`` fitted, the residual ``r_l = P_l y_l`` (P_l the projector off the columns of ``Phi_l A``)
 does not depend on the symbols. Under the model it is white, and once the directions in which positions can
-still move are taken out, too, ``r / |r|`` is uniform on a sphere whatever the noise level. Four departures
+still move are taken out, too, ``r / |r|`` is uniform on a sphere whatever the noise level. Five departures
 are looked for, each by the locally most powerful statistic for it, a quadratic form ``T = r^T A r / r^T r``
-(the last apart):
+(the last two apart):
 
 * gains: the elements have gains ``1 + delta``, so that the residual holds ``Z delta`` with
   ``Z_l = P_l Phi_l diag(A x_l)``; ``A = Z Z^T``. A surface with errors, a wrong order, sign or wavelength.
 * energy: the residual is strong in the snapshots in which the fitted sources are, ``A = diag(|A x_l|^2)``.
 * static: one and the same vector is added to all snapshots; ``A = Z Z^T`` with ``Z_l = P_l``.
+* antennas: it is correlated over the antennas (John, Biometrika 58, 1971): interference, a transposed array.
 * snapshots: residuals of different variance in different snapshots (Bartlett, Proc. R. Soc. A 160, 1937): a
   source that is not in the model, interference, snapshots that failed.
 
@@ -21,7 +22,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -29,6 +30,7 @@ from torch import Tensor
 from risctl.inference.estimates import Estimates
 from risctl.inference.observation import Observation
 from risctl.inference.score_tests import (
+    antennas_test,
     energy_test,
     gain_test,
     gamma_tail,
@@ -43,6 +45,7 @@ from risctl.physics.polar import to_polar
 LEVEL = 0.01  # p-value below which a scene or a file is marked
 EDGE = 1e-3  # relative distance from a limit of the field of view within which an estimate is at it
 TOLERANCE = 0.02  # relative error of the mean of -2 log p that is not held against a file
+OVERLAP = 0.5  # of the tests of gains and energy, whose normal scores have a correlation of 0.3
 LEAST = 1e-12  # p-values below it are not told apart
 
 
@@ -120,19 +123,22 @@ def goodness_of_fit(
         rest = residual(obs[rows], to_polar(*angles), fine)
         if rest is None:
             continue
-        found = [static_test(rest), snapshots_test(rest)]
+        found = [static_test(rest), snapshots_test(rest), antennas_test(rest)]
         if K:
             gain = gain_test(obs[rows], rest)
             found += [gain.p, energy_test(rest)]
             gains, information = gains + gain.score, information + gain.information
-        p[rows] = smallest(torch.stack(found, dim=-1)).masked_fill(rest.exact, 1.0)
+        p[rows] = smallest(torch.stack(found, dim=-1), OVERLAP if K else 0.0).masked_fill(rest.exact, 1.0)
     full = estimates.num_sources >= estimates.azimuth.shape[1]
     return Scores(p, full, at_edge(estimates, view), gains, information)
 
 
-def smallest(p: Tensor) -> Tensor:
-    """The p-value [B] of the smallest of several p [B, n] of independent tests (Tippett); NaN: not a test."""
-    tests = (~p.isnan()).sum(-1)
+def smallest(p: Tensor, overlap: float = 0.0) -> Tensor:
+    """The p-value [B] of the smallest of several p [B, n] of tests (Tippett); NaN: not a test.
+
+    Independent tests count as one each; `overlap` is taken off their number where some are not.
+    """
+    tests = ((~p.isnan()).sum(-1) - overlap).clamp_min(0.0)
     least = p.nan_to_num(1.0).amin(-1)
     return torch.where(tests > 0, -torch.expm1(tests * torch.log1p(-least.clamp_max(1.0 - 1e-15))), torch.nan)
 
@@ -178,6 +184,26 @@ def combine(parts: Sequence[Scores]) -> Fit:
     each = torch.tensor(together(p), dtype=p.dtype, device=p.device)
     file_p = smallest(torch.stack([each, common_gains(gains, information)]))
     return Fit(p, float(file_p), full, edge)
+
+
+def stated(estimates: Estimates, fit: Fit, view: FieldOfView) -> Estimates:
+    """The estimates with the deviations that may be stated; infinite: unknown.
+
+    A deviation comes from the model. It is withheld in a scene that the model does not fit, in all scenes of
+    a file that it does not fit, and where it exceeds the width of the field of view.
+    """
+    doubtful = (fit.misfit | fit.file_misfit).unsqueeze(-1)
+    widths = {
+        "std_azimuth": 2.0 * view.azimuth,
+        "std_elevation": 2.0 * view.elevation,
+        "std_range": view.range_max - view.range_min,
+    }
+    given = {name: getattr(estimates, name) for name in widths}
+    kept = {
+        name: std.masked_fill((doubtful & ~std.isnan()) | (std > widths[name]), torch.inf)
+        for name, std in given.items()
+    }
+    return replace(estimates, **kept)
 
 
 def at_edge(estimates: Estimates, view: FieldOfView) -> Tensor:

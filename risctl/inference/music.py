@@ -8,7 +8,7 @@ of each is then searched along its own direction on a fine grid, and all are ref
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -100,7 +100,7 @@ class MusicSearch:
 
 @dataclass(frozen=True)
 class MusicEstimator:
-    """MUSIC positions, with powers, noise and deviations from the likelihood at them.
+    """MUSIC positions, with powers and noise from the likelihood at them; deviations are not stated.
 
     The count is the one whose positions score best after a polish on the likelihood, made for this purpose
     only: without it the errors of MUSIC exceed the noise at high SNR and the count comes out too large.
@@ -164,7 +164,11 @@ class MusicEstimator:
         for K, here in rows_by_count(counts):
             V, part = U[here, :, :K], obs[here]
             points = self.peaks.refine(V, found[K - 1][here] if found else self.peaks.detect(V))
-            result.put(rows[here], to_estimates(fit_nuisance(part, points, search.geometry, search.view)))
+            fitted = to_estimates(fit_nuisance(part, points, search.geometry, search.view))
+            # The Fisher information describes a maximum of the likelihood, which these positions are not.
+            unknown = torch.full_like(fitted.azimuth, torch.inf)
+            unstated = dict.fromkeys(("std_azimuth", "std_elevation", "std_range"), unknown)
+            result.put(rows[here], replace(fitted, **unstated))
         if probability is not None:
             result.count_probability[rows] = probability
 

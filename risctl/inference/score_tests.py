@@ -1,9 +1,10 @@
 """Score tests of what the fitted sources leave, against white noise of unknown level.
 
-Each statistic is a quadratic form ``T = r^T A r / r^T r`` (but Bartlett's), the locally most powerful one for
-a small random departure with covariance A. Under the model ``r / |r|`` is uniform on a sphere: T is a ratio
-of sums of chi-squares with the eigenvalues of A as weights. Its tail follows from their first four moments
-(Pearson's approximation, see Imhof, Biometrika 48, 1961, and a term for the kurtosis), without eigenvalues.
+Each statistic is a quadratic form ``T = r^T A r / r^T r`` (but Bartlett's and John's), the locally
+most powerful one for a small random departure with covariance A. Under the model ``r / |r|`` is uniform on a
+sphere: T is a ratio of sums of chi-squares with the eigenvalues of A as weights. Its tail follows from their
+first four moments (Pearson's approximation, see Imhof, Biometrika 48, 1961, and a term for the kurtosis),
+without eigenvalues.
 """
 
 from __future__ import annotations
@@ -230,6 +231,30 @@ def static_test(rest: Residual) -> Tensor:
     inner = [real_inner(h, X) for X in (h, C @ h, C2 @ h, C2 @ (C @ h))]
     T = square(rest.r.sum(1)).sum(-1)
     return Moments.off_tangents(whole, inner).tail(T, rest.freedom)
+
+
+def antennas_test(rest: Residual) -> Tensor:
+    """p-value [B] of the test for residuals that are correlated over the antennas.
+
+    ``sum |r_l^H r_m|^2`` over pairs of snapshots, an unbiased form of John's statistic (Biometrika 58, 1971),
+    with its exact mean and variance on the sphere and the shape of a chi-square variable.
+    """
+    L, (M, K), Q, r = rest.r.shape[1], rest.basis.shape[-2:], rest.basis, rest.r
+    m, n = M - K, L * (M - K)
+    if L < 2 or m < 2:
+        return torch.full_like(rest.energy, torch.nan)
+    T = square(r @ r.mH).sum((1, 2)) - square(r).sum(-1).square().sum(1)
+    P = torch.eye(M, dtype=Q.dtype, device=Q.device) - Q @ Q.mH  # [B, L, M, M]
+    flat = P.flatten(2)
+    shared = (flat @ flat.mH).real  # tr P_l P_m
+    shared = shared - torch.diag_embed(shared.diagonal(dim1=1, dim2=2))
+    around = P @ (P.sum(1, keepdim=True) - P) @ P
+    total = shared.sum((1, 2))  # moments of Gaussian residuals first, then on the sphere
+    second = total.square() + 4.0 * square(around).sum((1, 2, 3)) + 2.0 * shared.square().sum((1, 2))
+    mean = total / (n * (n + 1.0))
+    variance = second / (n * (n + 1.0) * (n + 2.0) * (n + 3.0)) - mean.square()
+    shape = torch.full_like(mean, m * m - 1.0)
+    return gamma_tail((T - mean) / variance.sqrt(), (8.0 / shape).sqrt(), 12.0 / shape)
 
 
 def snapshots_test(rest: Residual) -> Tensor:

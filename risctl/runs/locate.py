@@ -14,7 +14,7 @@ from risctl.data import Measurements, read_measurements
 from risctl.errors import InputError, MeasurementError
 from risctl.inference import Estimates, Estimator, build_estimator
 from risctl.inference.estimates import Explaining
-from risctl.inference.goodness import Fit, at_edge, combine, goodness_of_fit
+from risctl.inference.goodness import Fit, at_edge, combine, goodness_of_fit, stated
 from risctl.inference.learned import ACCELERATOR_BATCH, BATCH
 from risctl.inference.observation import Observation
 from risctl.model.load import LoadedModel, load_checkpoint
@@ -178,7 +178,8 @@ def locate_measurements(
             update(min(start + batch, total), total)
     found = Estimates.concatenate(parts)
     power, noise_var = found.power.cpu() * power_unit[:, None], found.noise_var.cpu() * noise_unit
-    return Found(replace(found, power=power.to(device), noise_var=noise_var.to(device)), combine(scores))
+    fit, found = combine(scores), replace(found, power=power.to(device), noise_var=noise_var.to(device))
+    return Found(stated(found, fit, view), fit)
 
 
 def normalised(data: Measurements) -> tuple[Measurements, Tensor, Tensor]:

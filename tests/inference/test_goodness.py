@@ -10,7 +10,7 @@ from scipy import stats
 
 from risctl.config import PhysicsConfig
 from risctl.inference.estimates import Estimates
-from risctl.inference.goodness import combine, goodness_of_fit, smallest, together
+from risctl.inference.goodness import Fit, combine, goodness_of_fit, smallest, stated, together
 from risctl.inference.observation import Observation
 from risctl.inference.score_tests import (
     Moments,
@@ -118,6 +118,43 @@ def test_noise_alone_fits_without_a_source() -> None:
     obs = Observation.build(noise, scenes.H, scenes.codes)
     p = goodness_of_fit(obs, Estimates.empty(300, 5), GEOMETRY, VIEW).misfit_p
     assert stats.kstest(p.numpy(), "uniform").pvalue > 0.01
+
+
+def _unlike_the_model(kind: str) -> tuple[Scenes, torch.Tensor | None]:
+    _, scenes = make_scenes(60, seed=6, min_sources=2, max_sources=5, snr_min_db=20, snr_max_db=20)
+    noise = torch.Generator().manual_seed(2)
+    strength = scenes.noise_var.sqrt()[:, None, None]
+    if kind == "static":
+        path = torch.randn(60, 1, 16, dtype=torch.complex64, generator=noise)
+        return replace(scenes, y=scenes.y + 0.6 * strength * path), None
+    if kind == "interference":
+        arrival = torch.polar(torch.ones(16), 1.5 * torch.arange(16.0))
+        symbols = torch.randn(60, 16, 1, dtype=torch.complex64, generator=noise)
+        return replace(scenes, y=scenes.y + strength * symbols * arrival), None
+    if kind == "failed snapshots":
+        return replace(scenes, y=torch.cat([scenes.y[:, :14], 0 * scenes.y[:, 14:]], dim=1)), None
+    dead = (torch.arange(144) % 6 > 0).to(torch.complex64)
+    return scenes, dead
+
+
+@pytest.mark.parametrize("kind", ["static", "interference", "failed snapshots", "dead elements"])
+def test_what_is_not_in_the_model_is_found(kind: str) -> None:
+    scenes, gain = _unlike_the_model(kind)
+    assert (_at_truth(scenes, 2, gain) < 0.01).double().mean() > 0.9
+
+
+def test_deviations_of_what_does_not_fit_are_withheld() -> None:
+    found = Estimates.empty(4, 5)
+    found.num_sources.fill_(1)
+    for name in ("std_azimuth", "std_elevation", "std_range"):
+        getattr(found, name)[:, 0] = torch.tensor([0.25, 0.25, 0.25, 1e3])
+    fit = Fit(
+        torch.tensor([0.5, 0.001, torch.nan, 0.5]), 0.5, torch.zeros(4).bool(), torch.zeros(4, 5).bool()
+    )
+    std = stated(found, fit, VIEW).std_azimuth
+    assert std[:, 0].tolist() == [0.25, math.inf, 0.25, math.inf]
+    assert std[:, 1:].isnan().all()
+    assert stated(found, replace(fit, file_p=0.001), VIEW).std_range[:, 0].isinf().all()
 
 
 def test_phase_errors_of_the_elements_are_found() -> None:
