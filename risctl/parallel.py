@@ -27,6 +27,7 @@ THREADS = 1
 DEAF_TO = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # workers that only their parent ends
 ANSWERED_BY_THE_PARENT = (signal.SIGINT, signal.SIGHUP)  # by SIGTERM it ends its workers itself
 QUEUED_PER_WORKER = 2
+SCENES_PER_WORKER = 200  # it takes seconds to start one
 
 
 def cores() -> int:
@@ -34,6 +35,11 @@ def cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def workers_for(scenes: int) -> int:
+    """Worker processes that pay for so many scenes: all cores, fewer where they would soon be idle."""
+    return max(1, min(cores(), scenes // SCENES_PER_WORKER))
 
 
 class WorkerDiedError(RisctlError):

@@ -26,6 +26,9 @@ ESTIMATORS: dict[str, EstimatorEntry] = {
     "learned": EstimatorEntry(
         "learned", "risctl.inference.learned:LearnedEstimator", "network and likelihood"
     ),
+    "blend": EstimatorEntry(
+        "learned", "risctl.inference.blend:BlendEstimator", "MUSIC on the network's covariance"
+    ),
     "nomp": EstimatorEntry("classical", "risctl.inference.nomp:NompEstimator", "greedy maximum likelihood"),
     "music": EstimatorEntry("classical", "risctl.inference.music:MusicEstimator", "near-field MUSIC"),
     "sbl": EstimatorEntry("classical", "risctl.inference.sbl:SblEstimator", "sparse Bayesian learning"),

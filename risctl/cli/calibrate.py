@@ -8,7 +8,7 @@ import typer
 
 from risctl import runs
 from risctl.cli.console import closing, dry_run, progress, show_table
-from risctl.cli.options import Common, common_options
+from risctl.cli.options import Common, WorkersOption, common_options
 from risctl.errors import InputError, require_range
 from risctl.text import Document
 
@@ -19,7 +19,7 @@ def calibrate(
     target: Annotated[str, typer.Argument(metavar="RUN|CHECKPOINT|nomp", help="Trained model, or NOMP.")],
     scenes: Annotated[int, typer.Option(help="Scenes to fit on; none that was trained on.")] = 20_000,
     val_scenes: Annotated[int, typer.Option(help="Validation scenes that choose the epoch.")] = 4_000,
-    workers: Annotated[int, typer.Option(help="Worker processes of one thread each.")] = 1,
+    workers: WorkersOption = None,
     out: Annotated[Path | None, typer.Option(help="File of the fit, in place of the usual one.")] = None,
 ) -> Document:
     """Fit the probabilities of source counts and sources; the fit is kept beside the checkpoint."""

@@ -12,7 +12,7 @@ import typer
 
 from risctl import runs
 from risctl.cli.console import closing, dry_run, note, progress, say, show_pictures, show_table
-from risctl.cli.options import Common, common_options
+from risctl.cli.options import Common, WorkersOption, common_options
 from risctl.errors import InputError
 from risctl.registry import estimator_names
 from risctl.text import Document
@@ -62,7 +62,7 @@ def evaluate_command(
     answers: Answers = None,
     scenes: Scenes = None,
     known_num_sources: Known = False,
-    workers: Annotated[int, typer.Option(help="Worker processes of one thread each.")] = 1,
+    workers: WorkersOption = None,
     batch: Annotated[int, typer.Option(help="Scenes estimated at once.")] = 64,
     plots: Annotated[bool, typer.Option("--plots/--no-plots", help="Draw PNGs.")] = True,
     tables: Annotated[bool, typer.Option("--tables", help="Print every table of report.html.")] = False,
@@ -87,7 +87,7 @@ def evaluate_command(
         answers=runs.parse_answers(answers or ()),
         scenes=scenes,
         known_num_sources=known_num_sources,
-        workers=workers,
+        workers=workers or runs.evaluation_workers(common.layers, scenes, common.machine),
         batch=batch,
         plots=plots,
         model_path=target,

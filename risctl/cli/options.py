@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from risctl.config.layers import Layers, Machine
 
 PANEL = "Options of every command"
+WorkersOption = Annotated[
+    int | None, typer.Option(help="Worker processes of one thread each; absent: one for every core.")
+]
 # Pinned before numpy and torch are imported, so that their BLAS sees it, too.
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 

@@ -48,6 +48,7 @@ from .evaluation import Evaluated as Evaluated
 from .evaluation import EvaluationRequest as EvaluationRequest
 from .evaluation import evaluate as evaluate
 from .evaluation import evaluate_into as evaluate_into
+from .evaluation import evaluation_workers as evaluation_workers
 from .evaluation import open_source as open_source
 from .evaluation import parse_answers as parse_answers
 from .evaluation import parse_estimators as parse_estimators

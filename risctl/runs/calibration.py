@@ -29,6 +29,7 @@ from risctl.inference import build_learned
 from risctl.inference.nomp import NompEstimator
 from risctl.model.fusion import FusionState, fusion_path, save_fusion, weights_hash
 from risctl.model.load import LoadedModel, load_checkpoint
+from risctl.parallel import workers_for
 from risctl.runs.machine import use_threads
 from risctl.runs.models import config_over_model
 from risctl.runs.progress import Progress, silent
@@ -100,7 +101,7 @@ def calibrate(
     subject: Subject,
     scenes: int = 20_000,
     val_scenes: int = 4_000,
-    workers: int = 1,
+    workers: int | None = 1,
     progress: Progress = silent,
 ) -> Calibrated:
     """Fit the probabilities of counts and sources.
@@ -113,9 +114,10 @@ def calibrate(
         subject: what is calibrated.
         scenes: scenes to fit on.
         val_scenes: validation scenes that choose the epoch.
-        workers: processes of one thread each.
+        workers: processes of one thread each; None: one for every core.
         progress: opens a display.
     """
+    workers = workers or workers_for(scenes)
     finder, config = subject.finder(), subject.config
     try_writing(subject.file)
     parts = {}

@@ -21,6 +21,7 @@ from risctl.evaluation import evaluate as run_estimators
 from risctl.evaluation.axes import Axis
 from risctl.inference import Estimator, build_estimator, build_oracle
 from risctl.model.load import LoadedModel, load_checkpoint
+from risctl.parallel import workers_for
 from risctl.plots import write_plots
 from risctl.plots.example import draw_example
 from risctl.registry import estimator_names
@@ -107,7 +108,7 @@ class EvaluationRequest:
     def _model_or_reason(self) -> tuple[LoadedModel | None, str | None]:
         if self.model_path is not None:
             return load_checkpoint(self.model_path, self.device), None
-        if self.estimators is not None and LEARNED not in self.estimators:
+        if self.estimators is not None and not set(self.estimators) & set(estimator_names("learned")):
             return None, None
         config = self.layers.resolve()
         if self.data is not None:
@@ -164,8 +165,11 @@ class EvaluationRequest:
     def _estimator_names(self, config: Config) -> tuple[str, ...]:
         if self.estimators is not None:
             return self.estimators
-        names = tuple(name for name in config.evaluation.estimators if name != LEARNED)
-        return names if self.model is None else (LEARNED, *names)
+        if self.model is None:
+            return tuple(
+                name for name in config.evaluation.estimators if name not in estimator_names("learned")
+            )
+        return (LEARNED, *(name for name in config.evaluation.estimators if name != LEARNED))
 
     def needs(self, config: Config) -> Needs:
         """Estimate disk and memory."""
@@ -177,6 +181,13 @@ class EvaluationRequest:
             memory_bytes=processes * (PROCESS_BYTES + covariances),
             parameters=0 if self.model is None else model_record(self.model)["parameters"],
         )
+
+
+def evaluation_workers(layers: Layers, scenes: int | None, machine: Machine) -> int:
+    """Processes for an evaluation where none are stated: the processor's cores, one on an accelerator."""
+    if resolve_device(machine.device) != "cpu":
+        return 1
+    return workers_for(layers.resolve().evaluation.scenes if scenes is None else scenes)
 
 
 @dataclass(frozen=True)

@@ -93,7 +93,7 @@ def choose_estimator(
         loaded = load_checkpoint(model, device)
         return Chosen(estimator or LEARNED, config_over_model(layers, loaded), loaded, device)
     config = layers.resolve()
-    if estimator is not None and estimator != LEARNED:
+    if estimator is not None and estimator not in estimator_names("learned"):
         return Chosen(estimator, config, None, device)
     try:
         loaded = load_reference(config, device)
@@ -101,7 +101,7 @@ def choose_estimator(
         if estimator is not None:
             raise
         return Chosen(FALLBACK, config, None, device, str(error))
-    return Chosen(LEARNED, with_model(config, loaded), loaded, device)
+    return Chosen(estimator or LEARNED, with_model(config, loaded), loaded, device)
 
 
 def check_estimator(name: str) -> None:

@@ -1,0 +1,27 @@
+"""The published chain: MUSIC on ``R_blend``, range MUSIC on the fine grid, and a few steps of polish.
+
+The covariance is the network's, blended with that of the snapshots; the count is the head's unless given.
+`inference.nf_mle_iters`, the steps of polish, acts here and not in the likelihood moves of the learned
+estimator, which polish every hypothesis until it stands still. `inference.range_grid` only starts the
+refinement of each null of the spectrum, which ends in the same place unless the grid is very coarse.
+"""
+
+from dataclasses import replace
+
+from risctl.config import InferenceConfig, PhysicsConfig
+from risctl.inference.learned import LearnedEstimator
+from risctl.model.load import LoadedModel
+from risctl.physics.geometry import Device
+
+
+class BlendEstimator(LearnedEstimator):
+    """The learned estimator without its likelihood moves."""
+
+    @classmethod
+    def from_model(
+        cls, model: LoadedModel, physics: PhysicsConfig, inference: InferenceConfig, device: Device
+    ) -> LearnedEstimator:
+        """The chain for a model read from a checkpoint; its stages are fixed, their settings are not."""
+        stages = {"moves": False, "start": "music", "count_by": "head"}
+        built = super().from_model(model, physics, inference.model_copy(update=stages), device)
+        return replace(built, name="blend")
