@@ -1,6 +1,8 @@
+from .api import calibrate_surface as calibrate_surface
 from .api import check_alignment as check_alignment
 from .api import evaluate as evaluate
 from .api import load_model as load_model
+from .api import load_surface as load_surface
 from .api import locate as locate
 from .api import overfit as overfit
 from .api import search as search
@@ -13,6 +15,7 @@ from .data import read_measurements as read_measurements
 from .data import write_measurements as write_measurements
 from .errors import InputError as InputError
 from .errors import RisctlError as RisctlError
+from .runs.calibrated import CalibratedSurface as CalibratedSurface
 from .runs.located import Located as Located
 
 __version__: str

@@ -51,6 +51,7 @@ def locate(
     estimator: str | None = None,
     model: str | Path | None = None,
     config: Config | str | None = None,
+    surface: runs.CalibratedSurface | None = None,
     device: str = "cpu",
     batch: int | None = None,
 ) -> Located:
@@ -68,11 +69,12 @@ def locate(
         model: run or checkpoint of a trained model; None: the shipped one.
         config: geometry of the surface and settings of the estimator, or a preset; None: the defaults, or
             the model's own.
+        surface: calibration of the surface (`calibrate_surface`, `load_surface`); None: it is nominal.
         device: `cpu`, `cuda` or `cuda:i`.
         batch: scenes estimated at once; 64 if absent, 2048 on an accelerator.
 
     Raises:
-        InputError: arrays or settings that do not fit; another surface than the model's.
+        InputError: arrays or settings that do not fit; another surface than the model's or the calibration's.
         CheckFailedError: the model does not compute what it computed in its training.
 
     Example:
@@ -84,12 +86,83 @@ def locate(
     """
     layers = Layers() if model is not None and config is None else _layers(config)
     chosen = runs.choose_estimator(layers, estimator, model, runs.resolve_device(device))
+    chosen = runs.with_surface(chosen, surface)
     arrays = {"y": np.asarray(y), "H": np.asarray(H), "codes": np.asarray(codes)}
     if arrays["y"].ndim == 2:
         arrays["y"] = arrays["y"][None]
     data = check_measurements(arrays, chosen.config.physics.num_elements, "measurements")
     found = runs.locate_measurements(chosen, data, num_sources, batch)
     return Located.from_found(chosen, found)
+
+
+def calibrate_surface(
+    y: ArrayLike,
+    H: ArrayLike,
+    codes: ArrayLike,
+    *,
+    anchors: Mapping[int, ArrayLike] | None = None,
+    estimate: str = "gains",
+    start: str = "nominal",
+    held_out: float = 0.2,
+    estimator: str | None = None,
+    model: str | Path | None = None,
+    config: Config | str | None = None,
+    out: str | Path | None = None,
+) -> runs.CalibratedSurface:
+    """Find what a real surface differs in from its nominal model, from measurements of unknown sources.
+
+    Args:
+        y: snapshots of S scenes, complex [S, L, M].
+        H: channel base station <- surface, complex [S, M, N], or [M, N] for all scenes.
+        codes: what the surface was set to, complex [S, L, N], or [L, N] for all scenes.
+        anchors: known positions of all sources by scene, [K, 3]: azimuth, elevation (rad), range (m).
+        estimate: `gains` of the elements, `states` (responses of the code values), `positions` of the
+            elements, or some of them joined by `+`.
+        start: `nominal`, or `anchors` where nothing is known of the phases.
+        held_out: share of the scenes that judge a calibration by the others; 0: none.
+        estimator: that locates the sources on the way; None: as in `locate`.
+        model: run or checkpoint of a trained model; None: the shipped one.
+        config: geometry of the surface, or a preset; None: the defaults, or the model's own.
+        out: file to write.
+
+    Raises:
+        InputError: arrays or settings that do not fit.
+
+    Example:
+        >>> import risctl
+        >>> scenes = risctl.simulate("quick", 4, seed=3)
+        >>> surface = risctl.calibrate_surface(scenes.y, scenes.H, scenes.codes, held_out=0.0)
+        >>> located = risctl.locate(scenes.y, scenes.H, scenes.codes, surface=surface)
+        >>> surface.gains.shape, len(located)
+        (torch.Size([144]), 4)
+    """
+    request = runs.CalibrationRequest(tuple(estimate.split("+")), start, held_out)
+    layers = Layers() if model is not None and config is None else _layers(config)
+    chosen = runs.choose_estimator(layers, estimator, model)
+    arrays = {"y": np.asarray(y), "H": np.asarray(H), "codes": np.asarray(codes)}
+    data = check_measurements(arrays, chosen.config.physics.num_elements, "measurements")
+    known = {index: np.asarray(at, dtype=float).tolist() for index, at in (anchors or {}).items()}
+    surface = runs.calibrate_surface(chosen, [data], request, known)
+    if out is not None:
+        runs.write_surface(Path(out), surface)
+    return surface
+
+
+def load_surface(path: str | Path) -> runs.CalibratedSurface:
+    """Read what `calibrate_surface` wrote.
+
+    Raises:
+        InputError: it is no such document.
+        DamagedFileError: it is no JSON.
+
+    Example:
+        >>> import risctl
+        >>> scenes = risctl.simulate("quick", 4, seed=3)
+        >>> found = risctl.calibrate_surface(scenes.y, scenes.H, scenes.codes, held_out=0.0, out="s.json")
+        >>> risctl.load_surface("s.json").tilt_std_deg == found.tilt_std_deg
+        True
+    """
+    return runs.load_surface(path)
 
 
 def load_model(path: str | Path | None = None, device: str = "cpu") -> LoadedModel:

@@ -17,6 +17,7 @@ import typer
 from risctl import __version__
 from risctl.cli.bench import bench
 from risctl.cli.calibrate import calibrate
+from risctl.cli.calibrate_surface import calibrate_surface
 from risctl.cli.check_alignment import check_alignment_command
 from risctl.cli.config import app as config_app
 from risctl.cli.demo import demo
@@ -44,6 +45,7 @@ COMMANDS = {
     "eval": evaluate_command,
     "example": example,
     "locate": locate,
+    "calibrate-surface": calibrate_surface,
     "calibrate": calibrate,
     "export": export,
     "check-alignment": check_alignment_command,

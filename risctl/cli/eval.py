@@ -49,6 +49,11 @@ Target = Annotated[
 ]
 
 
+Surface = Annotated[
+    Path | None, typer.Option(help="Calibration of the surface (calibrate-surface); absent: nominal.")
+]
+
+
 @common_options
 def evaluate_command(
     common: Common,
@@ -66,6 +71,7 @@ def evaluate_command(
     batch: Annotated[int, typer.Option(help="Scenes estimated at once.")] = 64,
     plots: Annotated[bool, typer.Option("--plots/--no-plots", help="Draw PNGs.")] = True,
     tables: Annotated[bool, typer.Option("--tables", help="Print every table of report.html.")] = False,
+    surface: Surface = None,
     sweep: Sweeps = None,
     resume: Annotated[
         Path | None, typer.Option(metavar="RUN", help="Go on with an interrupted --sweep.")
@@ -73,7 +79,7 @@ def evaluate_command(
 ) -> Document:
     """Evaluate estimators beside the bound; report.html, CSV and pictures."""
     if resume is not None:
-        for value in (target, data, estimators, answers, scenes, sweep, known_num_sources or None):
+        for value in (target, data, estimators, answers, scenes, surface, sweep, known_num_sources or None):
             if value is not None:
                 raise InputError("resume", "", "nothing beside it (the run has its own settings)", value)
         return _sweep(runs.resumed_request(common.layers, resume, common.machine), common.dry_run, resume)
@@ -92,6 +98,7 @@ def evaluate_command(
         plots=plots,
         model_path=target,
         axes=runs.parse_sweeps(sweep or ()),
+        surface=surface,
         machine=common.machine,
     )
     if request.axes:
@@ -110,9 +117,14 @@ def _evaluate(request: EvaluationRequest, dry: bool, tables: bool) -> Document:
     return {"command": "eval"} | evaluated.document()
 
 
+def is_override(word: str) -> bool:
+    """Whether a word is a setting and no file."""
+    return OVERRIDE.fullmatch(word) is not None and not Path(word).exists()
+
+
 def split_target(common: Common, target: str | None) -> tuple[Common, str | None]:
     """Hand the first word to the overrides if it is one: the parser took it for the target."""
-    if target is None or not OVERRIDE.fullmatch(target) or Path(target).exists():
+    if target is None or not is_override(target):
         return common, target
     return common.with_override(target, first=True), None
 

@@ -21,6 +21,11 @@ if TYPE_CHECKING:
 ESTIMATORS = estimator_names("learned", "classical")
 
 
+Surface = Annotated[
+    Path | None, typer.Option(help="Calibration of the surface (calibrate-surface); absent: nominal.")
+]
+
+
 @common_options
 def locate(
     common: Common,
@@ -43,6 +48,7 @@ def locate(
         str | None,
         typer.Option(metavar="RUN|CHECKPOINT", help="Model of the learned estimator; absent: the reference."),
     ] = None,
+    surface: Surface = None,
     batch: Annotated[
         int | None, typer.Option(help="Scenes estimated at once; 64 if absent, 2048 on a GPU.")
     ] = None,
@@ -59,10 +65,8 @@ def locate(
     if scene is not None and picture is None:
         raise InputError("scene", "", "a picture beside it (--picture FILE)", scene)
     require_range("batch", batch, 1, 100_000)
-    chosen = runs.choose_estimator(common.layers, estimator, model, runs.start(common.machine))
+    chosen = _choose(common, estimator, model, surface)
     require_range("num_sources", num_sources, 1, chosen.config.physics.max_sources)
-    if chosen.reason is not None:
-        say(f"estimator {chosen.name}: {chosen.reason}")
     if common.dry_run:
         return dry_run("locate", chosen.config, chosen.needs(file), out)
     found = runs.locate_file(chosen, file, num_sources, batch, progress)
@@ -72,26 +76,41 @@ def locate(
         runs.write_answer(out, document, located)
     drawn = None if picture is None else runs.draw_located(picture, chosen, file, located, scene)
     say(runs.describe_surface(chosen.config.physics))
-    _report(located, file)
+    _report(located, file, surface is not None)
     written = [str(out)] if out else []
     if picture is not None:
         written.append(f"{picture} (scene {drawn})")
     sources = counted(int(located.num_sources.sum()), "source")
     headline = f"{sources} in {counted(len(located), 'scene')}; ± is one standard deviation"
-    again = f"risctl locate {shlex.quote(str(file))}{_words(chosen, model, num_sources)}{common.again}"
+    options = f"{_words(chosen, model, num_sources, surface)}{common.again}"
+    again = f"risctl locate {shlex.quote(str(file))}{options}"
     following = "risctl eval --preset quick" if out else f"{again} --out positions.json"
     closing(", ".join(written) or "not written (--out FILE, --picture FILE)", headline, following)
     return document
 
 
-def _report(located: Located, file: Path) -> None:
+def _choose(common: Common, estimator: str | None, model: str | None, surface: Path | None) -> Chosen:
+    """The estimator, on a calibrated surface if there is one; says why it is not the shipped model."""
+    chosen = runs.choose_estimator(common.layers, estimator, model, runs.start(common.machine))
+    if surface is not None:
+        chosen = runs.with_surface(chosen, runs.load_surface(surface), surface)
+    if chosen.reason is not None:
+        say(f"estimator {chosen.name}: {chosen.reason}")
+    return chosen
+
+
+def _report(located: Located, file: Path, calibrated: bool) -> None:
     """The table, and what to check where the answer is in doubt."""
     show_table(f"{file}: {located.estimator}", runs.COLUMNS, located.table())
     for doubt in located.doubts():
         say(f"  {doubt}")
+    if located.file_misfit and not calibrated:
+        say(f"  what may mend it: risctl calibrate-surface {shlex.quote(str(file))}")
 
 
-def _words(chosen: Chosen, model: str | None, num_sources: int | None) -> str:
+def _words(chosen: Chosen, model: str | None, num_sources: int | None, surface: Path | None) -> str:
     """The options that give the same answer again."""
     by = f" --model {shlex.quote(model)}" if model else f" --estimator {chosen.name}"
+    if surface is not None:
+        by += f" --surface {shlex.quote(str(surface))}"
     return by if num_sources is None else f"{by} --num-sources {num_sources}"

@@ -5,6 +5,7 @@ from .alignment import check_in_run as check_in_run
 from .alignment import prepare_check as prepare_check
 from .answer import answer_document as answer_document
 from .answer import check_answer_and_picture as check_answer_and_picture
+from .answer import check_destination as check_destination
 from .answer import draw_located as draw_located
 from .answer import write_answer as write_answer
 from .below import BEST as BEST
@@ -34,6 +35,8 @@ from .below import toml_value as toml_value
 from .bench import Benchmark as Benchmark
 from .bench import benchmark as benchmark
 from .bench import needs_of_benchmark as needs_of_benchmark
+from .calibrated import CalibratedSurface as CalibratedSurface
+from .calibrated import load_surface as load_surface
 from .calibration import BANDS_DB as BANDS_DB
 from .calibration import Calibrated as Calibrated
 from .calibration import calibrate as calibrate
@@ -67,6 +70,7 @@ from .locate import choose_estimator as choose_estimator
 from .locate import describe_surface as describe_surface
 from .locate import locate_file as locate_file
 from .locate import locate_measurements as locate_measurements
+from .locate import with_surface as with_surface
 from .located import COLUMNS as COLUMNS
 from .located import Located as Located
 from .machine import hardware as hardware
@@ -86,6 +90,12 @@ from .search import gate_settings as gate_settings
 from .search import prepare_search as prepare_search
 from .search import search as search
 from .search_report import Searched as Searched
+from .surface import CalibrationRequest as CalibrationRequest
+from .surface import calibrate_surface as calibrate_surface
+from .surface import read_anchors as read_anchors
+from .surface import read_parts as read_parts
+from .surface import round_words as round_words
+from .surface import write_surface as write_surface
 from .sweeps import Swept as Swept
 from .sweeps import needs_of_sweeps as needs_of_sweeps
 from .sweeps import plan_sweeps as plan_sweeps

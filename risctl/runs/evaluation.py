@@ -25,6 +25,7 @@ from risctl.parallel import workers_for
 from risctl.plots import write_plots
 from risctl.plots.example import draw_example
 from risctl.registry import estimator_names
+from risctl.runs.calibrated import load_surface
 from risctl.runs.directory import RunDirectory
 from risctl.runs.machine import resolve_device, use_threads
 from risctl.runs.models import (
@@ -65,6 +66,7 @@ class EvaluationRequest:
         plots: draw pictures.
         model_path: trained model (run or checkpoint); None: the shipped one, where it fits.
         axes: settings to sweep, each on its own.
+        surface: calibration that the estimators see the scenes through; None: a nominal surface.
         beside: further estimators by name: a function of one scene's arrays (see
             `risctl.evaluation.ExternalEstimator`), or the path of another trained model.
         answers: JSON files with another program's answers for the scenes of `data`, by name.
@@ -81,6 +83,7 @@ class EvaluationRequest:
     plots: bool = True
     model_path: str | None = None
     axes: tuple[Axis, ...] = ()
+    surface: Path | None = None
     beside: Mapping[str, Callable[..., Any] | str] = field(default_factory=dict)
     answers: Mapping[str, Path] = field(default_factory=dict)
     machine: Machine = field(default_factory=Machine)
@@ -125,6 +128,8 @@ class EvaluationRequest:
             require_range(name, getattr(self, name), 1, high)
         if self.answers and self.data is None:
             raise InputError("answers", "", "a dataset (data) beside it, whose scenes are answered", "none")
+        if self.axes and self.surface is not None:
+            raise InputError("sweep", "", "no calibrated surface beside it", self.surface)
         if self.axes and (self.beside or self.answers):
             raise InputError("sweep", "", "registered estimators alone", "others beside them")
         names = [*(self.estimators or ()), *self.beside, *self.answers]
@@ -294,6 +299,10 @@ def evaluate_source(
     first = source.scenes(0, min(request.batch, config.evaluation.scenes)).to(device)
     if model is not None and LEARNED in estimators:
         spot_check_estimator(estimators[LEARNED], model.network, config, first)
+    if request.surface is not None:
+        surface = load_surface(request.surface)
+        surface.check(config.physics, request.surface)
+        estimators = {name: surface.seen_by(made, config.physics) for name, made in estimators.items()}
     for name, other in request.beside.items():
         if isinstance(other, str):
             made = _other_model(other, config, device, first)

@@ -20,6 +20,7 @@ from risctl.inference.observation import Observation
 from risctl.model.load import LoadedModel, load_checkpoint
 from risctl.physics.geometry import ArrayGeometry, FieldOfView
 from risctl.registry import estimator_names
+from risctl.runs.calibrated import CalibratedSurface
 from risctl.runs.models import (
     LEARNED,
     SURFACE,
@@ -45,6 +46,7 @@ class Chosen:
         model: the trained model, None for a classical estimator.
         device: where it computes.
         reason: why the shipped model is not used although nobody named another estimator; else None.
+        surface: calibration of the surface; None: taken as nominal.
     """
 
     name: str
@@ -52,13 +54,20 @@ class Chosen:
     model: LoadedModel | None = None
     device: str = "cpu"
     reason: str | None = None
+    surface: CalibratedSurface | None = None
 
     def build(self) -> Estimator:
         """The estimator itself."""
         config = self.config
-        return build_estimator(
+        estimator = build_estimator(
             self.name, config.physics, config.covariance, config.inference, self.device, self.model
         )
+        return estimator if self.surface is None else self.surface.moved(estimator, config.physics)
+
+    def geometry(self) -> ArrayGeometry:
+        """The surface as it is taken to be."""
+        nominal = ArrayGeometry.from_config(self.config.physics, self.device)
+        return nominal if self.surface is None else self.surface.geometry(nominal)
 
     def needs(self, file: Path) -> Needs:
         """Estimate the memory that a measurement file takes."""
@@ -102,6 +111,13 @@ def choose_estimator(
             raise
         return Chosen(FALLBACK, config, None, device, str(error))
     return Chosen(estimator or LEARNED, with_model(config, loaded), loaded, device)
+
+
+def with_surface(chosen: Chosen, surface: CalibratedSurface | None, where: str | Path = "surface") -> Chosen:
+    """The estimator on a calibrated surface; `InputError` for another surface's calibration."""
+    if surface is not None:
+        surface.check(chosen.config.physics, where)
+    return replace(chosen, surface=surface)
 
 
 def check_estimator(name: str) -> None:
@@ -152,10 +168,11 @@ def locate_measurements(
         CheckFailedError: the learned estimator does not compute what its training computed.
     """
     _check_count(num_sources, chosen, data, where)
+    if chosen.surface is not None:
+        data = chosen.surface.corrected(data, where)
     data, power_unit, noise_unit = normalised(data)
     estimator, total, device = chosen.build(), len(data), chosen.device
-    physics = chosen.config.physics
-    surface, view = ArrayGeometry.from_config(physics, device), FieldOfView.from_config(physics)
+    surface, view = chosen.geometry(), FieldOfView.from_config(chosen.config.physics)
     batch = batch or (BATCH if torch.device(device).type == "cpu" else ACCELERATOR_BATCH)
     parts, scores = [], []
     with progress("scenes") as update:
@@ -177,6 +194,8 @@ def locate_measurements(
                 )
             update(min(start + batch, total), total)
     found = Estimates.concatenate(parts)
+    if chosen.surface is not None:
+        found = chosen.surface.widened(found)
     power, noise_var = found.power.cpu() * power_unit[:, None], found.noise_var.cpu() * noise_unit
     fit, found = combine(scores), replace(found, power=power.to(device), noise_var=noise_var.to(device))
     return Found(stated(found, fit, view), fit)

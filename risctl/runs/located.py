@@ -104,6 +104,11 @@ class Located:
             reason=chosen.reason,
         )
 
+    @property
+    def file_misfit(self) -> bool:
+        """Whether the model does not explain the scenes together."""
+        return self.misfit_p_of_all < LEVEL
+
     def __len__(self) -> int:
         return len(self.num_sources)
 
@@ -171,7 +176,7 @@ class Located:
             scenes = [i for i in range(len(self)) if flag in self.flags_of(i)]
             if scenes:
                 found.append(f"{word} ({_scenes_text(scenes, len(self))}): {check}")
-        if self.misfit_p_of_all < LEVEL and not any("misfit" in flags for flags in self.flags):
+        if self.file_misfit and not any("misfit" in flags for flags in self.flags):
             word, check = FLAGS["misfit"]
             found.insert(0, f"{word} (all scenes together, p = {self.misfit_p_of_all:.1g}): {check}")
         return found

@@ -7,6 +7,7 @@ not explain yet: no annealing is needed, and too many sources in the first round
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -120,19 +121,21 @@ class Calibrator:
             data = pinned(arrow.reduced()[0], joint.response, prior.kinds)
             prior = prior.learned(joint.response, data)
             response, value = joint.response, joint.log_likelihood(self.geometry)
-            yield Round(index + 1, joint, arrow, prior, value)
+            yield Round(index + 1, joint, arrow, prior, value, located)
             if value - before < SETTLED + SETTLED_SHARE * abs(value):
                 break
             before = value
         joint, _ = score(joint, prior, self.geometry, self.view, LAST_STEPS, LAST_ENOUGH, NEXT_DAMPING)
         joint = joint.normalised(prior.kinds)
         arrow = Arrow.compute(joint, self.geometry, self.view, prior.kinds)
-        yield Round(index + 2, joint, arrow, prior, joint.log_likelihood(self.geometry))
+        yield Round(index + 2, joint, arrow, prior, joint.log_likelihood(self.geometry), located)
 
     def fitted_likelihood(self, scenes: CalibrationScenes, response: SurfaceResponse) -> Tensor:
         """log L [S] of scenes whose sources are located and refined through `response`."""
         joint, geometry = self.joint(scenes, response), response.geometry(self.geometry)
-        values = torch.empty(len(scenes), dtype=torch.float64)
+        y, weight = scenes.obs.y, scenes.obs.weight  # without a source: noise alone
+        size, mean = y[0].numel(), y.abs().square().mean((1, 2))
+        values = -weight * size * (mean.log() + 1.0)
         for group in joint.groups:
             seen = response.observed(group.obs, group.state)
             for hold in (True, False):
@@ -150,7 +153,7 @@ class Round:
 
     Attributes:
         index: from 1. joint: response and sources. arrow: the model there. prior: learned in this round.
-        log_likelihood: sum over all scenes.
+        log_likelihood: sum over all scenes. located: the scenes before scoring.
     """
 
     index: int
@@ -158,6 +161,7 @@ class Round:
     arrow: Arrow
     prior: Prior
     log_likelihood: float
+    located: Joint
 
     @property
     def response(self) -> SurfaceResponse:
@@ -165,10 +169,14 @@ class Round:
         return self.joint.response
 
     @property
-    def noise_db(self) -> float:
-        """Mean fitted noise variance of a scene, dB."""
-        log_noise = torch.cat([g.params.log_noise for g in self.joint.groups])
-        return float(log_noise.mean()) * 10.0 / float(torch.log(torch.tensor(10.0)))
+    def noise_db(self) -> tuple[float, float]:
+        """Mean fitted noise variance of a scene before and after the scoring, dB."""
+        means = (
+            float(torch.cat([g.params.log_noise for g in joint.groups]).mean())
+            for joint in (self.located, self.joint)
+        )
+        before, after = (10.0 / math.log(10.0) * mean for mean in means)
+        return before, after
 
     @property
     def sources(self) -> float:

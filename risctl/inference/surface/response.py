@@ -50,10 +50,13 @@ class SurfaceResponse:
     def observed(self, obs: Observation, state: Tensor | None) -> Observation:
         """The measurements as seen through this response: ``Phi``, and codes, times its factors."""
         factors = (self.gains * self.factors(state)).to(obs.Phi.dtype)
-        codes = obs.codes
-        if codes is not None:
-            codes = codes * (factors if factors.dim() == 1 else factors.squeeze(2))
+        codes = None if obs.codes is None else self.applied(obs.codes, state)
         return replace(obs, codes=codes, Phi=obs.Phi * factors)
+
+    def applied(self, codes: Tensor, state: Tensor | None) -> Tensor:
+        """What the elements do where `codes` [B, L, N] were set, with their values `state` [B, L, 1, N]."""
+        factors = (self.gains * self.factors(state)).to(codes.dtype)
+        return codes * (factors if factors.dim() == 1 else factors.squeeze(2))
 
     def geometry(self, nominal: ArrayGeometry) -> ArrayGeometry:
         """The nominal geometry with the elements displaced."""

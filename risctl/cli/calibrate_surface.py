@@ -1,0 +1,73 @@
+"""`risctl calibrate-surface`: the errors of a real surface, from measurements of unknown sources."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from risctl import runs
+from risctl.cli.console import closing, dry_run, note, say
+from risctl.cli.eval import is_override
+from risctl.cli.options import Common, Ending, common_options
+from risctl.errors import CheckFailedError, InputError
+from risctl.text import Document
+
+
+@common_options
+def calibrate_surface(
+    common: Common,
+    overrides: Annotated[
+        list[str], typer.Argument(metavar="FILE...", help="Measurements of one surface; SECTION.KEY=VALUE.")
+    ],
+    out: Annotated[Path, typer.Option(help="File to write.")] = Path("surface.json"),
+    anchors: Annotated[
+        Path | None, typer.Option(help="Known positions: JSON as locate writes it, of some scenes.")
+    ] = None,
+    estimate: Annotated[
+        str, typer.Option(help="gains, states, positions, or some joined by +.", metavar="KINDS")
+    ] = "gains",
+    start: Annotated[
+        str, typer.Option(help="nominal, or anchors: nothing is known of the phases.", metavar="START")
+    ] = "nominal",
+    held_out: Annotated[float, typer.Option(help="Share of the scenes that judge the calibration.")] = 0.2,
+    estimator: Annotated[
+        str | None, typer.Option(help="Locates the sources on the way; absent: as in locate.")
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option(metavar="RUN|CHECKPOINT", help="Model of the learned estimator.")
+    ] = None,
+) -> Document | Ending:
+    """Find what a real surface differs in from its model: gains, states or positions of its elements.
+
+    Sources, their number, powers and noise are unknown. Exit status 3 where scenes that were held out do not
+    become more likely and the surface is not nominal within its error bars.
+    """
+    files = [Path(word) for word in overrides if not is_override(word)]
+    for word in overrides:
+        common = common.with_override(word) if is_override(word) else common
+    if not files:
+        raise InputError("files", "", "at least one measurement file", "none")
+    runs.check_destination("out", out, (".json",))
+    request = runs.CalibrationRequest(tuple(estimate.split("+")), start, held_out)
+    chosen = runs.choose_estimator(common.layers, estimator, model, runs.start(common.machine))
+    if common.dry_run:
+        return dry_run("calibrate-surface", chosen.config, chosen.needs(files[0]), out)
+    parts = runs.read_parts(chosen, files)
+    known = {} if anchors is None else runs.read_anchors(anchors, sum(map(len, parts)))
+    say(runs.describe_surface(chosen.config.physics))
+    surface = runs.calibrate_surface(
+        chosen, parts, request, known, files, lambda r: note(runs.round_words(r))
+    )
+    document = runs.write_surface(out, surface)
+    for line in surface.words()[1:]:
+        say(line)
+    again = f"risctl locate {shlex.quote(str(files[0]))} --surface {shlex.quote(str(out))}"
+    closing(out, surface.words()[0], again)
+    answer = {"command": "calibrate-surface", "out": str(out), "words": surface.words(), "surface": document}
+    if surface.accepted:
+        return answer
+    failure = "held-out scenes are no likelier than with the nominal surface"
+    return Ending(answer, CheckFailedError.exit_status, failure)

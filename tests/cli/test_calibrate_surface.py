@@ -1,0 +1,143 @@
+"""`calibrate-surface`, and `locate` and `eval` with what it wrote."""
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+
+from risctl.cli.app import main
+from risctl.config import Config, load_config
+from risctl.data import SceneStream, write_measurements
+from tests.cli.command import Capture, ask, refused
+
+SMALL = (
+    "physics.ris_columns=5",
+    "physics.ris_rows=5",
+    "physics.num_antennas=6",
+    "physics.num_snapshots=6",
+    "physics.max_sources=2",
+)
+FAULTS = ("physics.impairments.shared=true", "physics.impairments.phase_error_deg=40.0")
+ASK = ("calibrate-surface", "m.npz", *SMALL, "--estimator", "nomp")
+SCENES = 12
+
+
+@pytest.fixture(autouse=True)
+def _file(own_directory: None) -> None:
+    write("m.npz", FAULTS)
+
+
+def write(path: str, faults: tuple[str, ...]) -> Config:
+    config = load_config("quick", None, [*SMALL, *faults, "physics.snr_values_db=[25]"])
+    scenes = SceneStream(config.physics, 1, "test", SCENES).scenes(0, SCENES)
+    write_measurements(path, scenes.y, scenes.H, scenes.codes)
+    truth = [
+        {
+            "index": i,
+            "sources": [
+                {
+                    "azimuth_deg": math.degrees(scenes.azimuth[i, k]),
+                    "elevation_deg": math.degrees(scenes.elevation[i, k]),
+                    "range_m": float(scenes.range[i, k]),
+                }
+                for k in range(int(scenes.num_sources[i]))
+            ],
+        }
+        for i in range(3)
+    ]
+    Path("anchors.json").write_text(json.dumps({"schema_version": 2, "scenes": truth}))
+    return config
+
+
+def test_a_worn_surface_is_found_and_used(capsys: Capture) -> None:
+    document = ask(capsys, *ASK)
+    assert document["surface"]["held_out_gain"] > 1.0
+    assert document["words"][0].startswith("tilt known to")
+    assert document["surface"]["noise_after_db"] < document["surface"]["noise_before_db"] - 1.0
+    stored = json.loads(Path("surface.json").read_bytes())
+    assert stored == document["surface"]
+    locate = ("locate", "m.npz", *SMALL, "--estimator", "nomp")
+    before = ask(capsys, *locate)
+    after = ask(capsys, *locate, "--surface", "surface.json")
+    assert before["misfit_p"] < 0.01 < after["misfit_p"]
+    assert main([*locate]) == 0
+    assert "risctl calibrate-surface m.npz" in capsys.readouterr().out
+    evaluated = (
+        "eval",
+        *SMALL,
+        *FAULTS,
+        "--seed",
+        "1",
+        "--scenes",
+        "20",
+        "--estimators",
+        "nomp",
+        "--no-plots",
+    )
+    assert ask(capsys, *evaluated, "--surface", "surface.json")["run"]
+
+
+def test_anchors_narrow_the_tilt(capsys: Capture) -> None:
+    blind = ask(capsys, *ASK, "--held-out", "0")["surface"]
+    known = ask(capsys, *ASK, "--held-out", "0", "--anchors", "anchors.json")["surface"]
+    assert (blind["anchors"], known["anchors"]) == (0, 3)
+    assert known["ramp_covariance"][0] < 0.8 * blind["ramp_covariance"][0]
+
+
+def test_another_surface_is_refused(capsys: Capture) -> None:
+    ask(capsys, *ASK, "--held-out", "0")
+    other = ("locate", "m.npz", *SMALL, "physics.wavelength=0.31", "--surface", "surface.json")
+    assert "fingerprint: expected a calibration of this surface" in refused(capsys, *other)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--estimate", "colours"), "--estimate: expected gains, states, positions"),
+        (("--start", "random"), "--start: expected nominal or anchors"),
+        (("--start", "anchors"), "anchors: expected scenes of known positions"),
+        (("--held-out", "0.9"), "--held-out: expected 0 to 0.5"),
+        (("--anchors", "m.npz"), "m.npz"),
+        (("--out", "s.txt"), "--out: expected a file named *.json"),
+    ],
+)
+def test_what_cannot_be_done_is_said_in_a_line(capsys: Capture, words: tuple[str, ...], said: str) -> None:
+    line = refused_after_the_surface(capsys, *ASK, *words)
+    assert said in line
+    assert not Path("surface.json").exists()
+
+
+def refused_after_the_surface(capsys: Capture, *arguments: str) -> str:
+    """The one line on stderr of a command that may have named the surface before."""
+    assert main([*arguments]) == 2
+    captured = capsys.readouterr()
+    assert captured.err.count("\n") == 1
+    return captured.err
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("[]", "expected an object"),
+        ('{"schema_version": 9}', "schema_version: expected 1"),
+        ('{"schema_version": 1}', "expected"),
+    ],
+)
+def test_a_wrong_surface_file_is_refused(capsys: Capture, content: str, said: str) -> None:
+    Path("s.json").write_text(content)
+    assert said in refused(capsys, "locate", "m.npz", *SMALL, "--surface", "s.json")
+
+
+def test_lists_of_other_lengths_are_refused(capsys: Capture) -> None:
+    ask(capsys, *ASK, "--held-out", "0")
+    document = json.loads(Path("surface.json").read_bytes())
+    document["gain_imag"] = document["gain_imag"][:-1]
+    Path("s.json").write_text(json.dumps(document))
+    line = refused(capsys, "locate", "m.npz", *SMALL, "--surface", "s.json")
+    assert "gain_imag: expected 25 numbers, got 24" in line
+
+
+def test_states_of_codes_that_are_no_states_are_refused(capsys: Capture) -> None:
+    line = refused_after_the_surface(capsys, *ASK, "--estimate", "states", "physics.phase_bits=1")
+    assert "codes: expected phases of 1 bits" in line

@@ -1,0 +1,221 @@
+"""What a blind calibration of the surface is worth: errors after it over those with the true response.
+
+    python tests/surface_study.py --sites 3 --rows blind anchor mixed few --out study.json
+
+A site is a seed: one surface (phase errors of 0.3 or 1.0 rad, 1 dB of gain jitter, 2 % dead elements) for all
+its scenes, calibrated from some of them, their sources unknown. In the others sources are located with the
+calibration and with the true response; errors are compared of those that both find within 5 degrees.
+"""
+
+import argparse
+import json
+import math
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from scipy.optimize import linear_sum_assignment
+
+import risctl
+from risctl.data.stream import shared_surface
+from risctl.physics import ArrayGeometry, Scenes
+from risctl.runs import CalibratedSurface, Located
+
+GATE = math.radians(5.0)
+GAINS = ("phase_error_deg={}", "amplitude_jitter_db=1.0", "dead_elements=0.02")
+STATES = ("state_amplitude_min=0.2", "state_phase_error_deg=20.0")
+# row: impairments, scenes, their SNR (dB), anchored scenes, what is estimated, start
+ROWS = {
+    "blind": (GAINS, 50, (20.0, 20.0), 0, "gains", "nominal"),
+    "anchor": (GAINS, 50, (20.0, 20.0), 1, "gains", "nominal"),
+    "mixed": (GAINS, 50, (-5.0, 20.0), 0, "gains", "nominal"),
+    "few": (GAINS, 10, (20.0, 20.0), 0, "gains", "nominal"),
+    "perfect": ((), 10, (10.0, 10.0), 0, "gains", "nominal"),
+    "states": (STATES, 20, (20.0, 20.0), 0, "states", "nominal"),
+    "both": ((*GAINS, *STATES), 50, (20.0, 20.0), 0, "gains+states", "nominal"),
+    "positions": (("position_error=0.01",), 50, (20.0, 20.0), 0, "positions", "nominal"),
+    "random": (("phase_error_deg=180.0",), 40, (20.0, 20.0), 10, "gains", "anchors"),
+    "dft": (GAINS, 50, (20.0, 20.0), 0, "gains", "nominal"),
+    "hadamard": (GAINS, 50, (20.0, 20.0), 0, "gains", "nominal"),
+    "four antennas": (GAINS, 50, (20.0, 20.0), 0, "gains", "nominal"),
+}
+EXTRA = {
+    "dft": ("physics.codebook=dft",),
+    "hadamard": ("physics.codebook=hadamard",),
+    "four antennas": ("physics.num_antennas=4", "physics.max_sources=3"),
+}
+
+
+def scenes_of(
+    row: str, sigma: float, snr: tuple[float, float], count: int, seed: int
+) -> tuple[risctl.Config, Scenes]:
+    """Scenes of a site at an SNR between two values."""
+    faults = [f"physics.impairments.{fault.format(math.degrees(sigma))}" for fault in ROWS[row][0]]
+    words = [*faults, "physics.impairments.shared=true", *EXTRA.get(row, ())]
+    words += [f"physics.snr_min_db={snr[0]}", f"physics.snr_max_db={snr[1]}"]
+    config = risctl.load_config("quick", overrides=words)
+    return config, risctl.simulate(config, count, seed=seed)
+
+
+def truth_of(config: risctl.Config, seed: int, found: CalibratedSurface) -> CalibratedSurface:
+    """The calibration that is exactly right, in the form of the one that was found."""
+    surface = shared_surface(config.physics, seed)
+    N, Q = config.physics.num_elements, 2**config.physics.phase_bits
+    gains = torch.ones(N) if surface.gain is None else surface.gain.flatten()
+    states = torch.ones(Q) if surface.states is None else surface.states[0]
+    nominal = ArrayGeometry.from_config(config.physics).positions
+    moved = (surface.geometry.positions.reshape(-1, N, 3)[0] - nominal).double()
+    values = {
+        "gain_real": tuple(gains.real.tolist()),
+        "gain_imag": tuple(gains.to(torch.complex64).imag.tolist()),
+        "state_real": tuple(states.real.tolist()),
+        "state_imag": tuple(states.to(torch.complex64).imag.tolist()),
+        "state_std": (0.0,) * Q,
+        "displacement_m": tuple(moved.T.flatten().tolist()) if bool(moved.any()) else (),
+        "displacement_std_m": (0.0,) * (3 * N) if bool(moved.any()) else (),
+        "ramp_covariance": (0.0,) * 9,
+    }
+    return CalibratedSurface(found.document.model_copy(update=values))
+
+
+def matched(scenes: Scenes, located: Located, i: int) -> dict[int, int]:
+    """True sources of scene i with the found ones that lie within the gate in azimuth and elevation."""
+    K, found = int(scenes.num_sources[i]), int(located.num_sources[i])
+    azimuth, elevation = (getattr(scenes, x)[i, :K].double().numpy() for x in ("azimuth", "elevation"))
+    far = np.maximum(
+        abs(azimuth[:, None] - located.azimuth[i, :found]),
+        abs(elevation[:, None] - located.elevation[i, :found]),
+    )
+    pairs = zip(*linear_sum_assignment(np.minimum(far, GATE)), strict=True)
+    return {int(k): int(j) for k, j in pairs if far[k, j] < GATE}
+
+
+def compared(scenes: Scenes, after: Located, known: Located) -> dict[str, list[float]]:
+    """Errors of the sources that both find: azimuth, elevation, range; and their stated deviations."""
+    rows: dict[str, list[float]] = {}
+    for i in range(len(scenes)):
+        pairs = [matched(scenes, located, i) for located in (after, known)]
+        for k in pairs[0].keys() & pairs[1].keys():
+            for name in ("azimuth", "elevation", "range"):
+                true = float(getattr(scenes, name)[i, k])
+                for label, located, pair in (("after", after, pairs[0]), ("known", known, pairs[1])):
+                    error = float(getattr(located, name)[i, pair[k]]) - true
+                    std = float(getattr(located, f"std_{name}")[i, pair[k]])
+                    rows.setdefault(f"{label} {name}", []).append(error)
+                    rows.setdefault(f"{label} {name} in", []).append(float(abs(error) < std))
+    return rows
+
+
+def site(row: str, sigma: float, seed: int, tests: int) -> dict[str, object]:
+    """Calibrate one site and judge it."""
+    _, count, snr, anchored, kinds, start = ROWS[row]
+    config, scenes = scenes_of(row, sigma, snr, count, seed)
+    place = torch.stack([scenes.azimuth, scenes.elevation, scenes.range], -1)
+    anchors = {i: place[i, : int(scenes.num_sources[i])] for i in range(anchored)}
+    arrays = scenes.y, scenes.H, scenes.codes
+    begun = time.process_time()
+    surface = risctl.calibrate_surface(
+        *arrays, anchors=anchors, estimate=kinds, start=start, held_out=0.0, config=config
+    )
+    seconds = time.process_time() - begun
+    truth = truth_of(config, seed, surface)
+    dead = [n for n, g in enumerate(truth.gains.abs().tolist()) if g == 0]
+    result: dict[str, object] = {"row": row, "sigma": sigma, "seed": seed, "cpu_seconds": seconds}
+    result |= {
+        "relative_error": relative_error(surface, truth),
+        "phase_rms": phase_rms(surface, truth, config),
+    }
+    result |= {
+        "dead_missed": len(set(dead) - set(surface.dead)),
+        "dead_false": len(set(surface.dead) - set(dead)),
+    }
+    result["tilt_std_deg"] = surface.tilt_std_deg
+    for level in (10.0, 20.0):
+        _, all_scenes = scenes_of(row, sigma, (level, level), count + tests, seed)
+        part = all_scenes[count:]
+        seen = part.y, part.H, part.codes
+        after, known = (risctl.locate(*seen, surface=s, config=config) for s in (surface, truth))
+        total = int(part.num_sources.sum())
+        for label, located in (("after", after), ("known", known)):
+            hits = sum(len(matched(part, located, i)) for i in range(len(part)))
+            right = float((located.num_sources == part.num_sources.numpy()).mean())
+            result |= {f"{level:g} {label} recall": hits / total, f"{level:g} {label} count": right}
+        result[f"{level:g}"] = compared(part, after, known)
+    return result
+
+
+def relative_error(found: CalibratedSurface, true: CalibratedSurface) -> float:
+    """``|z g_found - g|^2 / |g|^2`` at the best z; of states where these were estimated."""
+    pair = (
+        (found.gains, true.gains)
+        if "gains" in found.document.kinds
+        else (found.response.states, true.response.states)
+    )
+    a, b = pair
+    if len(a) != len(b):
+        return math.nan
+    z = (a.conj() @ b) / (a.conj() @ a)
+    return float((z * a - b).abs().square().sum() / b.abs().square().sum())
+
+
+def phase_rms(found: CalibratedSurface, true: CalibratedSurface, config: risctl.Config) -> float:
+    """Root mean square phase error of live elements, rad, constant, tilts and defocus taken out."""
+    p = ArrayGeometry.from_config(config.physics, dtype=torch.float64).positions
+    live = true.gains.abs() > 0
+    ratio = (found.gains * true.gains.conj())[live]
+    phase = (ratio * ratio.sum().conj()).angle()
+    D = torch.stack([torch.ones(len(p), dtype=p.dtype), p[:, 1], p[:, 2], p.square().sum(1)], 1)[live]
+    rest = phase - D @ torch.linalg.lstsq(D, phase.unsqueeze(1)).solution.squeeze(1)
+    return float(rest.square().mean().sqrt())
+
+
+def summary(sites: list[dict[str, object]]) -> str:
+    """Ratios pooled over sites with the standard error over sites, and the rest of the table."""
+    lines = [f"{sites[0]['row']}, {sites[0]['sigma']} rad, {len(sites)} sites"]
+    names = ("relative_error", "phase_rms", "dead_missed", "dead_false", "cpu_seconds", "tilt_std_deg")
+    lines += [f"  {name}: {', '.join(f'{s[name]:.3g}' for s in sites)}" for name in names]
+    for level in ("10", "20"):
+        text = []
+        for name in ("azimuth", "elevation", "range"):
+            squares = [[np.square(s[level][f"{x} {name}"]) for x in ("after", "known")] for s in sites]
+            each = [math.sqrt(a.mean() / b.mean()) for a, b in squares]
+            total = [sum(pair[i].sum() for pair in squares) for i in (0, 1)]
+            pooled = math.sqrt(total[0] / total[1])
+            error = np.std(each, ddof=1) / math.sqrt(len(each)) if len(each) > 1 else math.nan
+            inside = np.concatenate([s[level][f"after {name} in"] for s in sites]).mean()
+            without = np.concatenate([s[level][f"known {name} in"] for s in sites]).mean()
+            text.append(
+                f"{name} {pooled:.3f} ({error:.3f}), inside one sigma {inside:.2f} ({without:.2f} known)"
+            )
+        share = ", ".join(
+            f"{what} {np.mean([s[f'{level} after {what}'] for s in sites]):.3f} "
+            f"({np.mean([s[f'{level} known {what}'] for s in sites]):.3f})"
+            for what in ("recall", "count")
+        )
+        lines.append(f"  tests at {level} dB: {'; '.join(text)}; {share}")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Run the rows that are asked for."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rows", nargs="+", choices=ROWS, default=["blind"])
+    parser.add_argument("--sigma", nargs="+", type=float, default=[0.3, 1.0])
+    parser.add_argument("--sites", type=int, default=2)
+    parser.add_argument("--tests", type=int, default=60)
+    parser.add_argument("--out", type=Path)
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    everything = []
+    for row in arguments.rows:
+        for sigma in arguments.sigma if "phase_error_deg={}" in ROWS[row][0] else [0.0]:
+            sites = [site(row, sigma, 100 + seed, arguments.tests) for seed in range(arguments.sites)]
+            everything += sites
+            print(summary(sites), flush=True)
+    if arguments.out:
+        arguments.out.write_text(json.dumps(everything))
+
+
+if __name__ == "__main__":
+    main()
