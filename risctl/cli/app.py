@@ -31,8 +31,10 @@ from risctl.cli.locate import locate
 from risctl.cli.options import EndedError
 from risctl.cli.overfit import overfit
 from risctl.cli.report import report
+from risctl.cli.runs import app as runs_app
 from risctl.cli.signals import SAID, leave_on_signals
 from risctl.cli.train import train
+from risctl.cli.verdict import verdict
 from risctl.errors import RisctlError, StorageError, one_line
 from risctl.text import json_text, versioned
 
@@ -50,6 +52,7 @@ COMMANDS = {
     "export": export,
     "check-alignment": check_alignment_command,
     "report": report,
+    "verdict": verdict,
     "demo": demo,
     "bench": bench,
     "doctor": doctor,
@@ -67,6 +70,7 @@ app = typer.Typer(
 )
 for name, function in COMMANDS.items():
     app.command(name)(function)
+app.add_typer(runs_app, name="runs")
 app.add_typer(config_app, name="config")
 
 

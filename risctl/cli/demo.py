@@ -11,7 +11,7 @@ import typer
 from risctl import runs
 from risctl.cli.console import closing, dry_run, progress, say, show_table
 from risctl.cli.eval import say_left_out, show_figures
-from risctl.cli.options import Common, Ending, common_options
+from risctl.cli.options import Common, Ending, NameOption, OutOption, common_options
 from risctl.cli.screens.training import training_screen
 from risctl.cli.signals import stop_on_signals
 from risctl.cli.train import announce, interrupted, outcome_sentence, state_of
@@ -51,6 +51,8 @@ def demo(
     epochs: Annotated[
         int | None, typer.Option(help="Epochs of the training; the preset's if absent (minutes).")
     ] = None,
+    name: NameOption = None,
+    out: OutOption = None,
 ) -> Document | Ending:
     """Show everything at work: a short training, estimates beside the bound, pictures, a measurement file."""
     require_range("scenes", scenes, 1, 100_000)
@@ -62,8 +64,9 @@ def demo(
     common = replace(common, machine=replace(common.machine, device="cpu"))
     if epochs is not None:
         common = common.with_override(f"training.epochs={epochs}", first=True)
+    place = runs.run_place("demo", name, out)
     request = runs.EvaluationRequest(
-        common.layers, scenes=scenes, workers=workers, batch=batch, machine=common.machine
+        common.layers, scenes=scenes, workers=workers, batch=batch, machine=common.machine, place=place
     )
     say_left_out(request)
     config = replace(

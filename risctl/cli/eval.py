@@ -12,7 +12,7 @@ import typer
 
 from risctl import runs
 from risctl.cli.console import closing, dry_run, note, progress, say, show_pictures, show_table
-from risctl.cli.options import Common, WorkersOption, common_options
+from risctl.cli.options import Common, NameOption, OutOption, WorkersOption, common_options
 from risctl.errors import InputError
 from risctl.registry import estimator_names
 from risctl.text import Document
@@ -73,13 +73,16 @@ def evaluate_command(
     tables: Annotated[bool, typer.Option("--tables", help="Print every table of report.html.")] = False,
     surface: Surface = None,
     sweep: Sweeps = None,
+    name: NameOption = None,
+    out: OutOption = None,
     resume: Annotated[
         Path | None, typer.Option(metavar="RUN", help="Go on with an interrupted --sweep.")
     ] = None,
 ) -> Document:
     """Evaluate estimators beside the bound; report.html, CSV and pictures."""
     if resume is not None:
-        for value in (target, data, estimators, answers, scenes, surface, sweep, known_num_sources or None):
+        stated = (target, data, estimators, answers, scenes, surface, sweep, name, out)
+        for value in (*stated, known_num_sources or None):
             if value is not None:
                 raise InputError("resume", "", "nothing beside it (the run has its own settings)", value)
         return _sweep(runs.resumed_request(common.layers, resume, common.machine), common.dry_run, resume)
@@ -100,6 +103,7 @@ def evaluate_command(
         axes=runs.parse_sweeps(sweep or ()),
         surface=surface,
         machine=common.machine,
+        place=runs.run_place("eval", name, out),
     )
     if request.axes:
         return _sweep(request, common.dry_run)

@@ -13,7 +13,7 @@ import typer
 
 from risctl import runs
 from risctl.cli.console import closing, dry_run, say, show_table
-from risctl.cli.options import Common, Ending, common_options
+from risctl.cli.options import Common, Ending, NameOption, OutOption, common_options
 from risctl.cli.overfit import conclude, run_gate
 from risctl.cli.screens.search import SearchState, search_screen
 from risctl.cli.signals import stop_on_signals
@@ -53,6 +53,8 @@ def hpo(
     resume: Annotated[
         Path | None, typer.Option(metavar="RUN", help="Go on with this run, in its own directory.")
     ] = None,
+    name: NameOption = None,
+    out: OutOption = None,
     force: Annotated[
         bool, typer.Option("--force", help="Start without a passed overfit gate for this network.")
     ] = False,
@@ -76,6 +78,8 @@ def hpo(
         if failed is not None:
             return failed
         prepared = prepare()
+    if resume is None:
+        prepared = replace(prepared, place=runs.run_place("hpo", name, out))
     if common.dry_run:
         return _dry_run(prepared)
     state = SearchState(prepared.plan.trials, prepared.config.search.epochs, prepared.preset)
@@ -103,7 +107,7 @@ def _gate_words(settings: Mapping[str, Any]) -> list[str]:
 def _dry_run(prepared: PreparedSearch) -> Document:
     """Show settings, space, needs and time; nothing is written."""
     plan, config = prepared.plan, prepared.config
-    writes = prepared.resumed or "runs/hpo/<utc-time>_<preset>_<id>/"
+    writes = prepared.resumed or prepared.place or "runs/hpo/<utc-time>_<preset>_<id>/"
     document = dry_run("hpo", config, prepared.needs(), writes)
     space = {key: str(parameter) for key, parameter in config.search.parameters.items()}
     rows = [(key, number(runs.setting(config, key)), text) for key, text in space.items()]

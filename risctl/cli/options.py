@@ -37,6 +37,18 @@ def named_path(text: str) -> Path:
     return Path(text)
 
 
+NameOption = Annotated[
+    str | None,
+    typer.Option("--name", help="Name of the run's directory; time, preset and a number if absent."),
+]
+OutOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--out", parser=named_path, metavar="PATH", help="Directory of the run, in place of one below runs/."
+    ),
+]
+
+
 @dataclass(frozen=True)
 class Ending:
     """A command's document with an exit status other than 0: a failed gate, an interrupted training.

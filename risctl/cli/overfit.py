@@ -8,7 +8,7 @@ import typer
 
 from risctl import runs
 from risctl.cli.console import closing, say, show_table
-from risctl.cli.options import Common, Ending, common_options
+from risctl.cli.options import Common, Ending, NameOption, OutOption, common_options
 from risctl.cli.screens.training import training_screen
 from risctl.cli.signals import stop_on_signals
 from risctl.cli.train import (
@@ -19,6 +19,7 @@ from risctl.cli.train import (
     follow,
     interrupted,
     outcome_sentence,
+    placed,
     state_of,
 )
 from risctl.errors import CheckFailedError
@@ -32,10 +33,15 @@ COLUMNS = ("figure", "found", "wanted", "met")
 
 @common_options
 def overfit(
-    common: Common, resume: ResumeOption = None, tensorboard: TensorboardOption = False
+    common: Common,
+    resume: ResumeOption = None,
+    tensorboard: TensorboardOption = False,
+    name: NameOption = None,
+    out: OutOption = None,
 ) -> Document | Ending:
     """Learn 512 scenes by heart, the gate before any long training: ready (0), debug or broken (3)."""
     prepared = runs.prepare_overfit(common.layers, resume, tensorboard, common.machine)
+    prepared = placed(prepared, name, out)
     if common.dry_run:
         return dry_run_training(prepared)
     if prepared.is_worker:

@@ -11,9 +11,10 @@ import typer
 
 from risctl import runs
 from risctl.cli.console import closing, dry_run, note
-from risctl.cli.options import Common, Ending, common_options
+from risctl.cli.options import Common, Ending, NameOption, OutOption, common_options
 from risctl.cli.screens.training import TrainingState, training_screen
 from risctl.cli.signals import SIGNAL_STATUS, stop_on_signals
+from risctl.errors import InputError, require_range
 from risctl.text import Document
 
 if TYPE_CHECKING:
@@ -51,12 +52,19 @@ def train(
     ] = False,
     tensorboard: TensorboardOption = False,
     workers: WorkersOption = None,
+    epochs: Annotated[int | None, typer.Option(help="Epochs; the preset's if absent.")] = None,
+    name: NameOption = None,
+    out: OutOption = None,
 ) -> Document | Ending:
     """Train the network; what is interrupted goes on with --resume and ends the same."""
+    require_range("epochs", epochs, 1, 100_000)
+    if epochs is not None:
+        common = common.with_override(f"training.epochs={epochs}", first=True)
     machine = replace(common.machine, workers=workers)
     prepared = runs.prepare_training(
         common.layers, "train", data, val_data, resume, fork, tensorboard, machine, all_cores=True
     )
+    prepared = placed(prepared, name, out)
     if common.dry_run:
         return dry_run_training(prepared)
     if prepared.is_worker:
@@ -70,9 +78,16 @@ def train(
     return {"command": "train"} | trained.document()
 
 
+def placed(prepared: PreparedTraining, name: str | None, out: Path | None) -> PreparedTraining:
+    """The training with its run's directory named; a run that goes on has one."""
+    if prepared.resumed is not None and (name is not None or out is not None):
+        raise InputError("resume", "", "no name or out beside it (the run has its directory)", name or out)
+    return replace(prepared, place=runs.run_place(prepared.command, name, out))
+
+
 def dry_run_training(prepared: PreparedTraining) -> Document:
     """Show settings and needs; nothing is written."""
-    writes = prepared.resumed or f"runs/{prepared.command}/<utc-time>_<preset>_<id>/"
+    writes = prepared.resumed or prepared.place or f"runs/{prepared.command}/<utc-time>_<preset>_<id>/"
     return dry_run(prepared.command, prepared.config, prepared.needs, writes)
 
 

@@ -41,9 +41,12 @@ from .calibration import BANDS_DB as BANDS_DB
 from .calibration import Calibrated as Calibrated
 from .calibration import calibrate as calibrate
 from .calibration import prepare_calibration as prepare_calibration
+from .comparison import Comparison as Comparison
+from .comparison import compare_runs as compare_runs
 from .demo import demo_directory as demo_directory
 from .demo import locate_example as locate_example
 from .directory import RunDirectory as RunDirectory
+from .directory import run_place as run_place
 from .doctor import check_installation as check_installation
 from .documents import read_document as read_document
 from .documents import write_json as write_json
@@ -64,6 +67,9 @@ from .gate import Judged as Judged
 from .gate import overfit as overfit
 from .gate import passed_gate as passed_gate
 from .gate import prepare_overfit as prepare_overfit
+from .listing import list_runs as list_runs
+from .listing import removable as removable
+from .listing import remove_runs as remove_runs
 from .locate import Chosen as Chosen
 from .locate import Found as Found
 from .locate import choose_estimator as choose_estimator
@@ -107,3 +113,4 @@ from .training import figure_sentences as figure_sentences
 from .training import prepare_training as prepare_training
 from .training import train as train
 from .training import train_as_worker as train_as_worker
+from .verdict import judge_model as judge_model

@@ -34,7 +34,7 @@ def demo_directory(request: EvaluationRequest, config: Config) -> RunDirectory:
     seeds = {"data.seed": config.data.seed, "bootstrap": request.layers.seed or 0}
     threads = request.machine.threads or 1
     record = provenance("cpu", threads, seeds, {"path": "data", "hash": None})
-    return RunDirectory.create("demo", request.layers.name, config, record)
+    return RunDirectory.create("demo", request.layers.name, config, record, place=request.place)
 
 
 def locate_example(

@@ -1,6 +1,7 @@
 """Run directories: `runs/<command>/<utc-time>_<preset>_<id>/` with configuration, provenance and status."""
 
 import os
+import re
 import secrets
 import shutil
 import signal
@@ -14,8 +15,8 @@ from typing import Self, TypeAlias
 
 from risctl.config import Config
 from risctl.data import write_atomically
-from risctl.data.atomic import held, is_held, remove_leftovers, storage_errors
-from risctl.errors import RisctlError, StorageError, one_line
+from risctl.data.atomic import held, is_held, remove_leftovers, storage_errors, try_writing
+from risctl.errors import InputError, RisctlError, StorageError, one_line
 from risctl.runs.documents import read_document, write_json
 from risctl.runs.names import CONFIG, PROVENANCE, STATUS
 from risctl.text import Document, versioned
@@ -54,8 +55,11 @@ class RunDirectory:
         config: Config,
         provenance: Document,
         files: Mapping[Path, bytes] | None = None,
+        place: Path | None = None,
     ) -> Self:
         """Make the directory with `config.json`, `provenance.json`, `status.json` and the `files` given.
+
+        It is `place`, or else one below `runs/` whose name nobody has.
 
         It has its name only once it is complete: a process killed before leaves a hidden directory, which
         the next one removes.
@@ -64,7 +68,7 @@ class RunDirectory:
             StorageError: it cannot be made; nothing of it is left.
         """
         stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
-        path = RUNS / command / f"{stamp}_{preset}_{secrets.token_hex(3)}"
+        path = place or RUNS / command / f"{stamp}_{preset}_{secrets.token_hex(3)}"
         run = cls(path.with_name(f".{path.name}{UNFINISHED}"), command)
         try:
             run.path.mkdir(parents=True)
@@ -135,6 +139,28 @@ class RunDirectory:
         with self._held:
             if self.announced:
                 self.write_status(*(self._ending if error is None else outcome(error)))
+
+
+def run_place(command: str, name: str | None, out: Path | None) -> Path | None:
+    """The directory of a run that somebody named: `runs/<command>/<name>`, or `out`; None: neither.
+
+    Raises:
+        InputError: both, no file name, or something is there.
+        StorageError: nothing can be written there.
+    """
+    if name is None and out is None:
+        return None
+    if name is not None and out is not None:
+        raise InputError("out", "", "nothing beside name", out)
+    if name is not None and not re.fullmatch(r"\w[\w.+-]*", name):
+        raise InputError("name", "", "letters, digits, and . + - _ between them", repr(name))
+    path = RUNS / command / str(name) if out is None else out
+    if path.exists():
+        raise InputError("out" if out else "name", "", "a directory that does not exist", path)
+    with storage_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    try_writing(path)
+    return path
 
 
 def _remove_unfinished(folder: Path) -> None:

@@ -71,6 +71,7 @@ class EvaluationRequest:
             `risctl.evaluation.ExternalEstimator`), or the path of another trained model.
         answers: JSON files with another program's answers for the scenes of `data`, by name.
         machine: device and threads.
+        place: directory of the run; None: one below `runs/` with a name of its own.
     """
 
     layers: Layers = field(default_factory=Layers)
@@ -87,6 +88,7 @@ class EvaluationRequest:
     beside: Mapping[str, Callable[..., Any] | str] = field(default_factory=dict)
     answers: Mapping[str, Path] = field(default_factory=dict)
     machine: Machine = field(default_factory=Machine)
+    place: Path | None = None
 
     @cached_property
     def device(self) -> str:
@@ -266,7 +268,7 @@ def make_run_directory(
 ) -> RunDirectory:
     """Make the run's directory, with `files` in it from the start."""
     name = request.layers.name if request.model is None else request.layers.preset or "model"
-    return RunDirectory.create("eval", name, config, record_of(request, config, source), files)
+    return RunDirectory.create("eval", name, config, record_of(request, config, source), files, request.place)
 
 
 def record_of(request: EvaluationRequest, config: Config, source: SceneSource) -> Document:

@@ -71,11 +71,13 @@ class PreparedSearch:
         plan: what is searched, and with what.
         resumed: the run that is resumed, None for a new one.
         name: preset, as it stands in the directory's name.
+        place: directory of a new run; None: one below `runs/` with a name of its own.
     """
 
     plan: SearchPlan
     resumed: Path | None = None
     name: str = PRESET
+    place: Path | None = None
 
     @property
     def config(self) -> Config:
@@ -344,7 +346,9 @@ def _open_run(prepared: PreparedSearch, announce: Announce | None) -> Iterator[t
         with reported(RunDirectory(prepared.resumed, COMMAND)) as run:
             yield run, record
         return
-    with reported(RunDirectory.create(COMMAND, prepared.name, prepared.config, record)) as run:
+    with reported(
+        RunDirectory.create(COMMAND, prepared.name, prepared.config, record, place=prepared.place)
+    ) as run:
         if announce is not None:
             announce(run.path)
         yield run, record

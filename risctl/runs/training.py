@@ -72,6 +72,7 @@ class PreparedTraining:
         earlier: the run that is resumed or forked, None for a new one.
         fork: whether `earlier` is copied into a new run whose settings may differ.
         tensorboard: whether TensorBoard scalars are written, too.
+        place: directory of a new run; None: one below `runs/` with a name of its own.
     """
 
     config: Config
@@ -84,6 +85,7 @@ class PreparedTraining:
     earlier: Earlier | None = None
     fork: bool = False
     tensorboard: bool = False
+    place: Path | None = None
 
     @functools.cached_property
     def plan(self) -> TrainingPlan:
@@ -357,7 +359,9 @@ def open_run(
             yield run, record
         return
     files = {} if earlier is None else _forked_state(earlier, record)
-    with reported(RunDirectory.create(prepared.command, prepared.name, config, record, files)) as run:
+    with reported(
+        RunDirectory.create(prepared.command, prepared.name, config, record, files, prepared.place)
+    ) as run:
         if announce is not None:
             announce(run.path)
         yield run, record

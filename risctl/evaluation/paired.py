@@ -1,0 +1,158 @@
+"""Two evaluations of the same scenes, compared scene by scene.
+
+Scenes differ far more from one another than two estimators do on one of them: the difference of two figures
+over the same scenes has a much narrower interval than either figure. Scenes are drawn with replacement, the
+same ones for both (paired bootstrap; Efron and Tibshirani 1993, chapter 8).
+"""
+
+import csv
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from risctl.data.atomic import storage_errors
+from risctl.errors import DamagedFileError
+
+Floats = npt.NDArray[np.float64]
+SCENES, SOURCES = "scenes.csv", "sources.csv"
+TRUTH = ("true_azimuth_deg", "true_elevation_deg", "true_range_m")
+RESAMPLES = 1_000
+LEVEL = 0.95
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A figure of one estimator in two evaluations of the same scenes.
+
+    Attributes:
+        estimator: its name.
+        figure: name of the figure, with its unit.
+        snr_db: SNR of the scenes; None: all.
+        first, second: the figure in each; None where nothing was found.
+        low, high: 95 % interval of `second - first`.
+    """
+
+    estimator: str
+    figure: str
+    snr_db: float | None
+    first: float | None
+    second: float | None
+    low: float | None
+    high: float | None
+
+
+@dataclass(frozen=True)
+class _Raw:
+    """Columns of one estimator, by name: one row a scene, one row a true source."""
+
+    scenes: dict[str, Floats]
+    sources: dict[str, Floats]
+
+
+def same_scenes(first: Path, second: Path) -> bool:
+    """Whether two directories of figures are of the same scenes: same order, same true sources."""
+    ours, theirs = (_read(path / SOURCES) for path in (first, second))
+    if not ours or not theirs:
+        return False
+    a, b = next(iter(ours.values())), next(iter(theirs.values()))
+    a, b = _true(a), _true(b)
+    return all(np.array_equal(a[key], b[key]) for key in ("scene", "source", "snr_db", *TRUTH))
+
+
+def paired_differences(first: Path, second: Path, seed: int = 0) -> list[Difference]:
+    """Compare the estimators that two directories of figures share; see `same_scenes`.
+
+    The figures: recall, K right, GOSPA, and RMSE of azimuth and range of the sources that both found.
+    """
+    ours, theirs = _raw(first), _raw(second)
+    found = []
+    for name in (name for name in ours if name in theirs):
+        a, b = ours[name], theirs[name]
+        for snr in (None, *np.unique(a.scenes["snr_bin_db"])):
+            rows = np.ones(len(a.scenes["scene"]), bool) if snr is None else a.scenes["snr_bin_db"] == snr
+            weights = _weights(int(rows.sum()), seed)
+            for figure, (top_a, below_a, top_b, below_b), root in _sums(a, b, rows):
+                draws = _draw(top_b, below_b, weights, root) - _draw(top_a, below_a, weights, root)
+                at = None if snr is None else float(snr)
+                values = _ratio(top_a, below_a, root), _ratio(top_b, below_b, root)
+                found.append(Difference(name, figure, at, *values, *_interval(draws)))
+    return found
+
+
+def _sums(
+    a: _Raw, b: _Raw, rows: npt.NDArray[np.bool_]
+) -> Iterator[tuple[str, tuple[Floats, Floats, Floats, Floats], bool]]:
+    """Every figure as numerator and denominator per scene, of both; and whether it is the root of them."""
+    count = a.scenes["num_sources"][rows]
+    ones = np.ones_like(count)
+    found = [side.scenes["num_matched"][rows] for side in (a, b)]
+    right = [(side.scenes["num_estimated"][rows] == count).astype(float) for side in (a, b)]
+    gospa = [side.scenes["gospa_m"][rows] for side in (a, b)]
+    yield "recall", (found[0], count, found[1], count), False
+    yield "K right", (right[0], ones, right[1], ones), False
+    yield "GOSPA, m", (gospa[0], ones, gospa[1], ones), False
+    both = (a.sources["matched"] == 1) & (b.sources["matched"] == 1)
+    place = np.searchsorted(a.scenes["scene"], a.sources["scene"][both])
+    numbers = np.bincount(place, minlength=len(rows)).astype(float)[rows]
+    for key, label in (("error_azimuth_deg", "azimuth RMSE, deg"), ("error_range_m", "range RMSE, m")):
+        squares: list[Floats] = [
+            np.bincount(place, side.sources[key][both] ** 2, len(rows)).astype(float)[rows] for side in (a, b)
+        ]
+        yield label, (squares[0], numbers, squares[1], numbers), True
+
+
+def _weights(scenes: int, seed: int) -> Floats:
+    """How often each scene is drawn in each resample, [RESAMPLES, scenes]."""
+    share = np.full(scenes, 1 / scenes)
+    return np.random.default_rng(seed).multinomial(scenes, share, RESAMPLES).astype(float)
+
+
+def _ratio(top: Floats, below: Floats, root: bool) -> float | None:
+    if not below.sum():
+        return None
+    value = float(top.sum() / below.sum())
+    return value**0.5 if root else value
+
+
+def _draw(top: Floats, below: Floats, weights: Floats, root: bool) -> Floats:
+    with np.errstate(invalid="ignore", divide="ignore"):
+        values: Floats = (weights @ top) / (weights @ below)
+    return np.sqrt(values) if root else values
+
+
+def _interval(draws: Floats) -> tuple[float | None, float | None]:
+    draws = draws[np.isfinite(draws)]
+    if not len(draws):
+        return None, None
+    low, high = np.quantile(draws, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return float(low), float(high)
+
+
+def _raw(directory: Path) -> dict[str, _Raw]:
+    scenes, sources = _read(directory / SCENES), _read(directory / SOURCES)
+    return {name: _Raw(scenes[name], _true(sources[name])) for name in scenes if name in sources}
+
+
+def _true(columns: dict[str, Floats]) -> dict[str, Floats]:
+    """The rows of true sources: an estimate without one has source -1."""
+    rows = columns["source"] >= 0
+    return {key: values[rows] for key, values in columns.items()}
+
+
+def _read(path: Path) -> dict[str, dict[str, Floats]]:
+    """The columns of a CSV file of raw rows, by estimator; NaN where a value is absent."""
+    with storage_errors(path), path.open(encoding="utf-8", newline="") as stream:
+        lines = list(csv.reader(stream))
+    try:
+        header, body = lines[0][1:], lines[1:]
+        names = [line[0] for line in body]
+        table = np.array([[float(cell or "nan") for cell in line[1:]] for line in body]).reshape(
+            -1, len(header)
+        )
+    except (IndexError, ValueError) as error:
+        raise DamagedFileError(path, "a table of raw rows", error) from None
+    rows = {name: [i for i, other in enumerate(names) if other == name] for name in dict.fromkeys(names)}
+    return {name: dict(zip(header, table[at].T, strict=True)) for name, at in rows.items()}
