@@ -30,7 +30,10 @@ def calibrate(
         raise InputError("device", "", "cpu", common.machine.device)
     subject = runs.prepare_calibration(common.layers, target, out)
     if common.dry_run:
-        return dry_run("calibrate", subject.config, runs.Needs(100_000), "a file beside the checkpoint")
+        needs = runs.needs_of_calibration(subject, workers)
+        seconds = runs.seconds_of_calibration(subject, scenes + val_scenes, workers)
+        work = f"{scenes:,} + {val_scenes:,} scenes"
+        return dry_run("calibrate", subject.config, needs, subject.file, seconds, work)
     found = runs.calibrate(subject, scenes, val_scenes, workers, progress)
     bands = [f"{low:g}..{low + 5:g} dB" for low in runs.BANDS_DB]
     show_table("source count right on validation scenes, by SNR", ("", *bands, "all"), found.table)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from risctl import runs
+from risctl.cli.completion import complete_run_or_setting
 from risctl.cli.console import closing, dry_run, progress, say, show_table
 from risctl.cli.eval import split_target
 from risctl.cli.options import Common, Ending, common_options
@@ -27,7 +28,11 @@ def check_alignment_command(
     common: Common,
     target: Annotated[
         str | None,
-        typer.Argument(metavar="RUN|CHECKPOINT", help="Trained model; absent: a fresh network."),
+        typer.Argument(
+            metavar="RUN|CHECKPOINT",
+            help="Trained model; absent: a fresh network.",
+            autocompletion=complete_run_or_setting,
+        ),
     ] = None,
     self_test: Annotated[
         bool, typer.Option("--self-test", help="Alter one thing at a time: is every alteration noticed?")

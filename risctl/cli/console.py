@@ -21,7 +21,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from risctl.errors import one_line
-from risctl.text import Document, readable_bytes
+from risctl.text import Document, readable_bytes, readable_seconds
 
 if TYPE_CHECKING:
     from risctl.config import Config
@@ -124,22 +124,48 @@ def closing(result: object, headline: str, next_command: str) -> None:
     say(f"next:     {next_command}")
 
 
-def dry_run(command: str, config: Config, needs: Needs, writes: str | Path | None) -> Document:
-    """Show the resolved configuration and the needs; `writes` is what the command would write."""
-    from risctl.config import fingerprint
-    from risctl.config.toml import to_toml
+def dry_run(
+    command: str,
+    config: Config,
+    needs: Needs,
+    writes: str | Path | None,
+    seconds: float | None = None,
+    work: str | None = None,
+) -> Document:
+    """Show what would run and what it needs.
 
-    say(to_toml(config))
-    say(f"# {command}: nothing was written")
-    say(f"# would write  {writes or 'nothing'}")
-    say(f"# parameters   {needs.parameters or '0 (classical estimators have none)'}")
-    say(f"# disk         {readable_bytes(needs.disk_bytes)}")
-    say(f"# memory       about {readable_bytes(needs.memory_bytes)}")
+    Args:
+        command: its name.
+        config: resolved settings.
+        needs: parameters, disk and memory.
+        writes: what the command would write, None for nothing.
+        seconds: how long it would take here, None if that was not measured.
+        work: what it would do, in numbers.
+    """
+    from risctl.config import fingerprint
+
+    parameters = f"{needs.parameters:,}" if needs.parameters else "none are trained or read"
+    facts = {
+        "would do": work,
+        "would write": str(writes or "nothing"),
+        "time": None
+        if seconds is None
+        else f"about {readable_seconds(seconds)}, from a moment of its work here",
+        "parameters": parameters,
+        "disk": readable_bytes(needs.disk_bytes),
+        "memory": f"about {readable_bytes(needs.memory_bytes)}",
+        "settings": f"fingerprint {fingerprint(config)}; see them by: risctl config show",
+    }
+    say(f"{command}: nothing was written")
+    for name, text in facts.items():
+        if text is not None:
+            say(f"  {name:<11}  {text}")
     return {
         "command": command,
         "dry_run": True,
         "config": config.model_dump(mode="json"),
         "fingerprint": fingerprint(config),
         "writes": None if writes is None else str(writes),
+        "seconds": seconds,
         "needs": asdict(needs),
     }

@@ -151,4 +151,7 @@ def _dry_run(request: EvaluationRequest, training: PreparedTraining, config: Con
         memory_bytes=max(evaluation.memory_bytes, training.needs.memory_bytes),
         parameters=training.needs.parameters,
     )
-    return dry_run("demo", config, needs, "runs/demo/<utc-time>_<preset>_<id>/, runs/train/...")
+    trained = runs.seconds_of_training(training)
+    seconds = None if trained is None else trained + runs.seconds_of_evaluation(request, config)
+    places = f"{request.place or 'runs/demo/<utc-time>_<preset>_<id>/'}, runs/train/..."
+    return dry_run("demo", config, needs, places, seconds)

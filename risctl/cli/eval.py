@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from risctl import runs
+from risctl.cli.completion import complete_run_or_setting
 from risctl.cli.console import closing, dry_run, note, progress, say, show_pictures, show_table
 from risctl.cli.options import Common, NameOption, OutOption, WorkersOption, common_options
 from risctl.errors import InputError
@@ -18,9 +19,11 @@ from risctl.registry import estimator_names
 from risctl.text import Document
 
 if TYPE_CHECKING:
+    from risctl.config import Config
     from risctl.evaluation import Evaluation, TextTable
     from risctl.runs import EvaluationRequest
 
+KEY = re.compile(r"(physics|data|covariance|model|loss|training|inference|evaluation|search)(\.\w+)+")
 OVERRIDE = re.compile(r"[A-Za-z_]\w*(\.\w+)+=.*", re.DOTALL)
 WRITES = "runs/eval/<utc-time>_<preset>_<id>/"
 
@@ -45,7 +48,11 @@ Answers = Annotated[
 ]
 Target = Annotated[
     str | None,
-    typer.Argument(metavar="RUN|CHECKPOINT", help="Trained model; absent: the one that comes with risctl."),
+    typer.Argument(
+        metavar="RUN|CHECKPOINT",
+        help="Trained model; absent: the one that comes with risctl.",
+        autocompletion=complete_run_or_setting,
+    ),
 ]
 
 
@@ -114,7 +121,7 @@ def _evaluate(request: EvaluationRequest, dry: bool, tables: bool) -> Document:
     config = request.resolve()
     say_left_out(request)
     if dry:
-        return dry_run("eval", config, request.needs(config), WRITES)
+        return _dry_run(request, config)
     evaluated = runs.evaluate(request, progress)
     show_figures(evaluated.evaluation, evaluated.files, tables)
     closing(evaluated.run, runs.headline(evaluated.evaluation.results), _next_command(request))
@@ -126,8 +133,16 @@ def is_override(word: str) -> bool:
     return OVERRIDE.fullmatch(word) is not None and not Path(word).exists()
 
 
+def _dry_run(request: EvaluationRequest, config: Config) -> Document:
+    seconds = runs.seconds_of_evaluation(request, config)
+    work = f"{config.evaluation.scenes} scenes by {', '.join(config.evaluation.estimators)}"
+    return dry_run("eval", config, request.needs(config), request.place or WRITES, seconds, work)
+
+
 def split_target(common: Common, target: str | None) -> tuple[Common, str | None]:
     """Hand the first word to the overrides if it is one: the parser took it for the target."""
+    if target is not None and KEY.fullmatch(target) and not Path(target).exists():
+        raise InputError("override", "", "section.key=value", target)
     if target is None or not is_override(target):
         return common, target
     return common.with_override(target, first=True), None
@@ -182,7 +197,10 @@ def _sweep(request: EvaluationRequest, dry: bool, resume: Path | None = None) ->
 def _dry_run_sweeps(request: EvaluationRequest) -> Document:
     _ = runs.plan_sweeps(request)
     config = request.resolve()
-    document = dry_run("eval", config, runs.needs_of_sweeps(request, config), WRITES)
-    for axis in request.axes:
-        say(f"# sweep        {axis.word}, {config.evaluation.scenes} scenes per value")
+    values = sum(len(axis.values) for axis in request.axes)
+    seconds = runs.seconds_of_evaluation(request, config, values)
+    words = ", ".join(axis.word for axis in request.axes)
+    work = f"{words}: {values} values, {config.evaluation.scenes} scenes each"
+    needs = runs.needs_of_sweeps(request, config)
+    document = dry_run("eval", config, needs, request.place or WRITES, seconds, work)
     return document | {"sweeps": [{"key": a.key, "values": list(a.values)} for a in request.axes]}

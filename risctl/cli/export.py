@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from risctl import runs
-from risctl.cli.console import closing
+from risctl.cli.console import closing, say
 from risctl.cli.options import Common, common_options, named_path
 from risctl.text import Document
 
@@ -23,7 +23,10 @@ def export(
     """Copy a run's weights for inference, count fusion, settings and curves; --fork can begin with them."""
     made = runs.export(target, out, common.dry_run)
     if common.dry_run:
-        return {"command": "export", "files": made.files, "out": str(out)}
+        say(f"export: nothing was written; would write into {out}:")
+        for name in made.files:
+            say(f"  {name}")
+        return {"command": "export", "dry_run": True, "files": made.files, "out": str(out)}
     headline = f"{len(made.files)} files, {made.num_bytes / 1e6:.2f} MB"
     closing(out, headline, f"risctl eval {shlex.quote(str(out))}")
     return {"command": "export", "out": str(out), "files": made.files, "bytes": made.num_bytes}

@@ -50,9 +50,9 @@ def gen_data(
     part = parse_shard(shard)
     require_range("workers", workers, 1, 256)
     if common.dry_run:
-        return dry_run(
-            "gen-data", config, runs.needs_of_dataset(config, count, workers), f"{count} scenes in {out}"
-        )
+        seconds = runs.seconds_of_dataset(config, -(-count // part[1]), workers)
+        needs = runs.needs_of_dataset(config, count, workers)
+        return dry_run("gen-data", config, needs, f"{count} scenes in {out}", seconds)
     summary = runs.generate(config, out, split, count, part, workers, progress)
     _report(summary)
     return {"command": "gen-data"} | asdict(summary) | {"directory": str(out), "complete": summary.complete}

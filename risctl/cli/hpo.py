@@ -108,12 +108,12 @@ def _dry_run(prepared: PreparedSearch) -> Document:
     """Show settings, space, needs and time; nothing is written."""
     plan, config = prepared.plan, prepared.config
     writes = prepared.resumed or prepared.place or "runs/hpo/<utc-time>_<preset>_<id>/"
-    document = dry_run("hpo", config, prepared.needs(), writes)
     space = {key: str(parameter) for key, parameter in config.search.parameters.items()}
     rows = [(key, number(runs.setting(config, key)), text) for key, text in space.items()]
     show_table(f"Space {config.search.space}", ("parameter", "preset", "searched"), rows)
     times = prepared.times()
     seconds = {name: prepared.seconds(trial) for name, trial in times.items()}
+    document = dry_run("hpo", config, prepared.needs(), writes, seconds["preset"])
     say(f"# {plan.trials} trials of {config.search.epochs} epochs, {plan.workers} at a time")
     for name, trial in times.items():
         one, whole = readable_seconds(trial.seconds), readable_seconds(seconds[name])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import inspect
 import os
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.models import OptionInfo
 
+from risctl.cli.completion import complete_preset, complete_setting
 from risctl.errors import InputError, RisctlError
 from risctl.text import Document, json_text, versioned
 
@@ -26,6 +28,8 @@ PANEL = "Options of every command"
 WorkersOption = Annotated[
     int | None, typer.Option(help="Worker processes of one thread each; absent: one for every core.")
 ]
+PRESET_HELP = "Shipped preset to start from; {} if absent."
+OWN_PRESETS = {"hpo": "search", "overfit": "overfit"}  # of commands that do not start from quick
 # Pinned before numpy and torch are imported, so that their BLAS sees it, too.
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
@@ -108,13 +112,18 @@ def _shared_parameters(
     *,
     overrides: Annotated[
         list[str] | None,
-        typer.Argument(metavar="SECTION.KEY=VALUE", help="Settings that replace the preset's."),
+        typer.Argument(
+            metavar="SECTION.KEY=VALUE",
+            help="Settings that replace the preset's.",
+            autocompletion=complete_setting,
+        ),
     ] = None,
     preset: Annotated[
         str | None,
         typer.Option(
-            help="Shipped preset to start from; quick, or what a run or checkpoint was made with, if absent.",
+            help=PRESET_HELP.format("quick, or what a run or checkpoint was made with,"),
             rich_help_panel=PANEL,
+            autocompletion=complete_preset,
         ),
     ] = None,
     config: Annotated[
@@ -167,6 +176,8 @@ def common_options(command: Callable[..., Document | Ending]) -> Callable[..., N
         for parameter in inspect.signature(_shared_parameters, eval_str=True).parameters.values()
         if parameter.name not in taken
     ]
+    if command.__name__ in OWN_PRESETS:
+        shared = [_with_preset(parameter, OWN_PRESETS[command.__name__]) for parameter in shared]
     names = {parameter.name for parameter in shared}
     parameters = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in own + shared]
 
@@ -188,6 +199,15 @@ def common_options(command: Callable[..., Document | Ending]) -> Callable[..., N
     wrapper.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     wrapper.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     return wrapper
+
+
+def _with_preset(parameter: inspect.Parameter, preset: str) -> inspect.Parameter:
+    """The parameter; of the preset's option with the preset of this command in its help."""
+    if parameter.name != "preset":
+        return parameter
+    option = copy.copy(parameter.annotation.__metadata__[0])
+    option.help = PRESET_HELP.format(preset)
+    return parameter.replace(annotation=Annotated[str | None, option])
 
 
 def _with_flag(error: InputError, parameters: Iterable[inspect.Parameter]) -> InputError:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from risctl import runs
+from risctl.cli.completion import complete_run
 from risctl.cli.console import closing, dry_run, note
 from risctl.cli.options import Common, Ending, NameOption, OutOption, common_options
 from risctl.cli.screens.training import TrainingState, training_screen
@@ -25,7 +26,10 @@ WorkersOption = Annotated[
     typer.Option(help="Processes that share every batch; absent: those of the run, or every core."),
 ]
 ResumeOption = Annotated[
-    Path | None, typer.Option(metavar="RUN", help="Go on with this run, in its own directory.")
+    Path | None,
+    typer.Option(
+        metavar="RUN", help="Go on with this run, in its own directory.", autocompletion=complete_run
+    ),
 ]
 TensorboardOption = Annotated[
     bool, typer.Option("--tensorboard", help="Write TensorBoard scalars into the run, too.")
@@ -88,7 +92,11 @@ def placed(prepared: PreparedTraining, name: str | None, out: Path | None) -> Pr
 def dry_run_training(prepared: PreparedTraining) -> Document:
     """Show settings and needs; nothing is written."""
     writes = prepared.resumed or prepared.place or f"runs/{prepared.command}/<utc-time>_<preset>_<id>/"
-    return dry_run(prepared.command, prepared.config, prepared.needs, writes)
+    plan = prepared.plan
+    steps = f"{plan.training.epochs} epochs of {plan.steps_per_epoch:,} steps of {plan.step_scenes} scenes"
+    work = f"{steps}; {plan.validation_scenes:,} validated after each"
+    seconds = runs.seconds_of_training(prepared)
+    return dry_run(prepared.command, prepared.config, prepared.needs, writes, seconds, work)
 
 
 def follow(prepared: PreparedTraining) -> int:

@@ -82,6 +82,18 @@ class Layers:
         preset = None if self.whole is not None else self.preset or self.default
         return load_config(preset, self.file, self.words, base=self.whole)
 
+    def origins(self) -> dict[str, str]:
+        """Where the value of each setting came from: preset, file or command line; the others: defaults."""
+        found: dict[str, str] = {}
+        preset = None if self.whole is not None else self.preset or self.default
+        for place, name in (
+            (preset and preset_path(preset), f"preset {preset}"),
+            (self.file, str(self.file)),
+        ):
+            if place is not None:
+                found |= dict.fromkeys(flatten(current_names(read_table(Path(place)), Path(place))), name)
+        return found | {parse_override(word)[0]: "the command line" for word in self.words}
+
     def resolve_over(self, base: Config) -> Config:
         """Resolve file and words over `base`, which a named preset or a whole configuration replaces."""
         if self.preset is not None or self.whole is not None:

@@ -104,7 +104,9 @@ def check_keys(flat: Mapping[str, Any], model: type[BaseModel], where: str) -> N
                 raise InputError(where, key, "a table", _shown(value))
         elif key not in leaves and not key.startswith(OPEN_TABLES):
             nearest = nearest_key(key, leaves if "." in key else tables)
-            raise InputError(where, key, f"a known key (nearest: {nearest})", repr(key.rpartition(".")[2]))
+            section, _, name = key.partition(".")
+            wrong = name.rpartition(".")[2] if section in tables and name else section
+            raise InputError(where, key, f"a known key (nearest: {nearest})", repr(wrong))
 
 
 def nearest_key(key: str, known: set[str]) -> str:

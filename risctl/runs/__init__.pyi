@@ -50,6 +50,11 @@ from .directory import run_place as run_place
 from .doctor import check_installation as check_installation
 from .documents import read_document as read_document
 from .documents import write_json as write_json
+from .durations import needs_of_calibration as needs_of_calibration
+from .durations import seconds_of_calibration as seconds_of_calibration
+from .durations import seconds_of_dataset as seconds_of_dataset
+from .durations import seconds_of_evaluation as seconds_of_evaluation
+from .durations import seconds_of_training as seconds_of_training
 from .evaluation import Evaluated as Evaluated
 from .evaluation import EvaluationRequest as EvaluationRequest
 from .evaluation import evaluate as evaluate

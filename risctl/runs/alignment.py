@@ -19,11 +19,12 @@ from risctl.runs.documents import write_json
 from risctl.runs.machine import start
 from risctl.runs.models import alignment_subject, config_over_model
 from risctl.runs.names import ALIGNMENT_FILE, RESULTS_FILE
-from risctl.runs.needs import PROCESS_BYTES, Needs
+from risctl.runs.needs import PROCESS_BYTES, Needs, count_parameters
 from risctl.runs.progress import Progress, silent
 from risctl.runs.provenance import provenance
 from risctl.runs.report import reported
 from risctl.text import Document, versioned
+from risctl.training import TrainingPlan
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,8 @@ class PreparedCheck:
     def needs(self, scenes: int) -> Needs:
         """Estimate the memory that both sides take."""
         matrices = 40 * scenes * self.config.physics.num_elements**2 * 8
-        return Needs(memory_bytes=2 * PROCESS_BYTES + matrices)
+        parameters = count_parameters(TrainingPlan.from_config(self.config, device=self.device))
+        return Needs(memory_bytes=2 * PROCESS_BYTES + matrices, parameters=parameters)
 
 
 @dataclass(frozen=True)

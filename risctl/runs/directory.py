@@ -15,7 +15,7 @@ from typing import Self, TypeAlias
 
 from risctl.config import Config
 from risctl.data import write_atomically
-from risctl.data.atomic import held, is_held, remove_leftovers, storage_errors, try_writing
+from risctl.data.atomic import held, is_held, remove_leftovers, storage_errors
 from risctl.errors import InputError, RisctlError, StorageError, one_line
 from risctl.runs.documents import read_document, write_json
 from risctl.runs.names import CONFIG, PROVENANCE, STATUS
@@ -146,7 +146,6 @@ def run_place(command: str, name: str | None, out: Path | None) -> Path | None:
 
     Raises:
         InputError: both, no file name, or something is there.
-        StorageError: nothing can be written there.
     """
     if name is None and out is None:
         return None
@@ -157,9 +156,6 @@ def run_place(command: str, name: str | None, out: Path | None) -> Path | None:
     path = RUNS / command / str(name) if out is None else out
     if path.exists():
         raise InputError("out" if out else "name", "", "a directory that does not exist", path)
-    with storage_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-    try_writing(path)
     return path
 
 

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import torch
 
-from risctl.config import load_config, preset_directory, preset_names
+from risctl.config import load_config, preset_directory, preset_names, reference_directory
 from risctl.config.layers import Machine
 from risctl.errors import CheckFailedError, RisctlError
+from risctl.model.load import load_checkpoint
 from risctl.runs.machine import hardware, resolve_device, use_threads
 from risctl.runs.provenance import versions
 from risctl.text import readable_bytes
@@ -34,6 +35,7 @@ def check_installation(machine: Machine) -> list[Condition]:
     checks: dict[str, Callable[[], str]] = {
         "libraries": _libraries,
         "presets": _presets,
+        "shipped model": _model,
         "arithmetic": _arithmetic,
         "device": lambda: _device(machine.device),
         "disk": _disk,
@@ -59,6 +61,13 @@ def _presets() -> str:
     for name in preset_names():
         load_config(name)
     return f"{', '.join(preset_names())} in {preset_directory()}"
+
+
+def _model() -> str:
+    """Read the shipped model, its hash included."""
+    loaded = load_checkpoint(reference_directory())
+    parameters = sum(p.numel() for p in loaded.network.parameters())
+    return f"{parameters:,} parameters in {loaded.path}"
 
 
 def _arithmetic() -> str:

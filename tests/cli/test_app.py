@@ -1,6 +1,7 @@
 """How a command line ends: statuses, one line on stderr, one document on stdout, signals."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -14,8 +15,10 @@ import typer
 
 from risctl.cli import app as application
 from risctl.cli.app import COMMANDS, main
+from risctl.cli.signals import SIGNALS
 from risctl.errors import CheckFailedError, DamagedFileError, RisctlError, StorageError
 from tests.cli.command import Capture, ask
+from tests.runs.tiny import NETWORK, SURFACE, TINY
 
 SHARED = ("--preset", "--config", "--json", "--device", "--seed", "--dry-run", "--threads")
 
@@ -47,6 +50,20 @@ def test_a_dry_run_shows_the_needs_and_writes_nothing(
     assert document["dry_run"]
     assert document["needs"]["disk_bytes"] >= disk_bytes
     assert document["needs"]["parameters"] >= parameters
+    assert not list(Path().iterdir())
+
+
+@pytest.mark.parametrize(
+    "command", ["gen-data --out d", "train", "overfit", "eval", "check-alignment", "demo"]
+)
+def test_a_dry_run_is_ten_lines_with_the_time(command: str, capsys: Capture) -> None:
+    words = (*command.split(), *TINY) if command != "overfit" else (command, *SURFACE, *NETWORK)
+    assert main([*words, "--dry-run"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) <= 10
+    assert any(line.startswith("  time ") for line in lines) == (command != "check-alignment")
+    learns = command in ("train", "overfit", "check-alignment", "demo")
+    assert any(re.match(r"  parameters +[1-9]", line) for line in lines) == learns
     assert not list(Path().iterdir())
 
 
@@ -105,7 +122,9 @@ def test_a_closed_pipe_is_quiet() -> None:
     assert done.stderr == ""
 
 
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(
+    ("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGHUP, 129)]
+)
 def test_signals_leave_nothing_half_written(number: int, status: int, tmp_path: Path) -> None:
     arguments = ["gen-data", "--out", str(tmp_path / "d"), "--scenes", "1000000", "data.shard_scenes=64"]
     process = subprocess.Popen(
@@ -122,7 +141,7 @@ def test_signals_leave_nothing_half_written(number: int, status: int, tmp_path: 
     _, stderr = process.communicate(timeout=60)
     assert process.returncode == status
     lines = [line for line in stderr.splitlines() if not line.startswith("scenes: ")]
-    assert lines == ["risctl: terminated" if number == signal.SIGTERM else "risctl: interrupted"]
+    assert lines == [f"risctl: {SIGNALS[number]}"]
     assert not (tmp_path / "d" / "dataset.json").exists()
     assert not list(tmp_path.glob("d/*.tmp"))
     assert not list(tmp_path.glob("d/.*.tmp"))
