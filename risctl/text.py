@@ -18,8 +18,8 @@ def number(value: Any, digits: int = 4) -> str:
 
 
 def decimals(value: float, places: int = 3) -> str:
-    """A fixed number of decimal places; a dash for NaN."""
-    return f"{value:.{places}f}" if value == value else ABSENT
+    """A fixed number of decimal places; a dash for NaN and infinity."""
+    return f"{value:.{places}f}" if math.isfinite(value) else ABSENT
 
 
 def counted(count: int, word: str) -> str:

@@ -17,7 +17,7 @@ from risctl.plots.located import located_figure
 from risctl.plots.style import PICTURES, save_figure
 from risctl.runs.documents import write_json
 from risctl.runs.locate import Chosen, normalised
-from risctl.runs.located import FLAGS, ROW, Located
+from risctl.runs.located import DOUBTS, ROW, Located
 from risctl.runs.models import model_record
 from risctl.text import Document, counted, finite
 
@@ -139,4 +139,4 @@ def _fit_text(located: Located, scene: int) -> str:
     """What is known about the fit, and what to check: the flags of the scene in words."""
     p = located.misfit_p[scene]
     tested = "goodness of fit not tested" if np.isnan(p) else f"goodness of fit: p = {p:.2g}"
-    return "; ".join([tested, *(FLAGS[flag][1] for flag in FLAGS if flag in located.flags_of(scene))])
+    return "; ".join([tested, *(DOUBTS[flag][1] for flag in DOUBTS if flag in located.flags_of(scene))])

@@ -27,8 +27,8 @@ FIGURES = (
     "probability",
 )
 ROW = ("scene", "source", *FIGURES, "flags", "scene_flags", "scene_misfit_p")
-# A flag's word in a table, and what is to be looked at.
-FLAGS = {
+# A flag's word in a table, and what is to be looked at; a scene may also be untested.
+DOUBTS = {
     "misfit": (
         "misfit",
         "the model does not explain the measurements; check signs, element order, wavelength, field of view,"
@@ -36,6 +36,7 @@ FLAGS = {
     ),
     "count_at_maximum": ("count", "as many sources as can be counted; there may be more"),
     "at_edge": ("edge", "a source at the edge of the field of view; it may lie outside"),
+    "untested": ("untested", "too few measurements for so many sources to tell whether the model fits"),
 }
 
 
@@ -156,30 +157,38 @@ class Located:
     def table(self) -> list[tuple[str, ...]]:
         """The cells of `COLUMNS`, one row per source, one without figures for a scene without sources."""
         rows: list[tuple[str, ...]] = []
-        for scene in self.scenes():
-            marks = _marks(scene["flags"])
+        for scene, doubts in zip(self.scenes(), self._doubts(), strict=True):
             if not scene["sources"]:
-                rows.append((str(scene["index"]), "no source", "", "", "", marks))
+                rows.append((str(scene["index"]), "no source", "", "", "", _words(doubts)))
             for source in scene["sources"]:
                 cells = (
                     f"{decimals(source[name])} ± {decimals(source[f'std_{name}']):>5}"
                     for name in ("azimuth_deg", "elevation_deg", "range_m")
                 )
-                marks = _marks([*scene["flags"], *source["flags"]])
-                rows.append((str(scene["index"]), *cells, decimals(source["probability"], 2), marks))
+                words = _words([*doubts, *source["flags"]])
+                rows.append((str(scene["index"]), *cells, decimals(source["probability"], 2), words))
         return rows
 
     def doubts(self) -> list[str]:
-        """One sentence for each flag that occurs: its word, the scenes, what to check."""
-        found = []
-        for flag, (word, check) in FLAGS.items():
-            scenes = [i for i in range(len(self)) if flag in self.flags_of(i)]
+        """One sentence for each kind of doubt that occurs: its word, the scenes, what to check."""
+        found, of_scenes = [], self._doubts()
+        if self.file_misfit and not any("misfit" in flags for flags in self.flags):
+            word, check = DOUBTS["misfit"]
+            found.append(f"{word} (all scenes together, p = {self.misfit_p_of_all:.1g}): {check}")
+        for name, (word, check) in DOUBTS.items():
+            of_sources = ([flag for flags in scene for flag in flags] for scene in self.source_flags)
+            both = enumerate(zip(of_scenes, of_sources, strict=True))
+            scenes = [i for i, (of_scene, of_source) in both if name in of_scene or name in of_source]
             if scenes:
                 found.append(f"{word} ({_scenes_text(scenes, len(self))}): {check}")
-        if self.file_misfit and not any("misfit" in flags for flags in self.flags):
-            word, check = FLAGS["misfit"]
-            found.insert(0, f"{word} (all scenes together, p = {self.misfit_p_of_all:.1g}): {check}")
         return found
+
+    def _doubts(self) -> list[list[str]]:
+        """The flags of each scene, and `untested`."""
+        untested = np.isnan(self.misfit_p).tolist()
+        return [
+            [*flags, *["untested"] * unknown] for flags, unknown in zip(self.flags, untested, strict=True)
+        ]
 
     def flags_of(self, scene: int) -> set[str]:
         """The flags of a scene and of its sources."""
@@ -215,8 +224,8 @@ def _known(values: FloatArray) -> list[float] | None:
     return None if np.isnan(values).all() else values.tolist()
 
 
-def _marks(flags: Sequence[str]) -> str:
-    return " ".join(FLAGS[flag][0] for flag in flags)
+def _words(doubts: Sequence[str]) -> str:
+    return " ".join(DOUBTS[name][0] for name in doubts)
 
 
 def _scenes_text(scenes: Sequence[int], total: int, shown: int = 8) -> str:

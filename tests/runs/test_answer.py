@@ -16,7 +16,7 @@ from risctl.data import SceneStream, read_measurements
 from risctl.errors import InputError
 from risctl.evaluation import read_answers
 from risctl.runs.answer import file_hash
-from risctl.runs.located import FLAGS, ROW
+from risctl.runs.located import DOUBTS, ROW
 
 SPEC_KEYS = [
     "schema_version",
@@ -110,17 +110,19 @@ def test_the_table_marks_what_is_in_doubt_and_fits_80_columns(located: runs.Loca
     assert [line.split()[0] for line in lines[1:5]] == ["0", "0", "1", "2"]
     assert "no source" in lines[3]
     assert lines[3].endswith("misfit count")
-    assert lines[4].endswith("0.88  edge")
+    assert lines[4].endswith("0.88  untested edge")
     assert lines[5].startswith("misfit (scene 1): the model does not explain the measurements; check signs")
-    assert [line.split()[0] for line in lines[5:]] == [word for word, _ in FLAGS.values()]
+    assert [line.split()[0] for line in lines[5:]] == [word for word, _ in DOUBTS.values()]
     assert located.in_doubt == [1, 2]
 
 
 def test_a_file_may_be_in_doubt_where_no_scene_is(located: runs.Located) -> None:
-    fits = replace(located, flags=((),) * 3, source_flags=(((), ()), (), ((),)))
+    tested = replace(located, misfit_p=np.full(3, 0.5))
+    fits = replace(tested, flags=((),) * 3, source_flags=(((), ()), (), ((),)))
     assert [line.split(":")[0] for line in fits.doubts()] == ["misfit (all scenes together, p = 1e-05)"]
     assert replace(fits, misfit_p_of_all=0.02).doubts() == []
-    many = replace(fits, num_sources=np.zeros(20, int), flags=(("misfit",),) * 20, source_flags=((),) * 20)
+    of_scenes = {"num_sources": np.zeros(20, int), "misfit_p": np.zeros(20), "source_flags": ((),) * 20}
+    many = replace(fits, flags=(("misfit",),) * 20, **of_scenes)
     assert many.doubts()[0].startswith("misfit (20 of 20 scenes): ")
 
 
@@ -132,14 +134,19 @@ def test_a_picture_of_the_first_scene_in_doubt(suffix: str, made: runs.Example) 
     located = replace(runs.Located.from_found(chosen, found), flags=((),) * 3, source_flags=((), (), ()))
     doubtful = replace(located, flags=((), ("misfit",), ()))
     path = Path(f"picture{suffix}")
-    assert runs.draw_located(path, chosen, made.file, located) == 0
     assert runs.draw_located(path, chosen, made.file, doubtful) == 1
     assert path.read_bytes().startswith(SIGNATURES[suffix])
-    first = path.read_bytes()
-    assert runs.draw_located(path, chosen, made.file, doubtful) == 1
-    assert path.read_bytes() == first
     with pytest.raises(InputError, match="scene: expected 0 to 2, got 3"):
         runs.draw_located(path, chosen, made.file, located, 3)
+
+
+def test_the_same_scene_is_the_same_picture(made: runs.Example) -> None:
+    chosen = runs.choose_estimator(Layers(), "music")
+    located = runs.Located.from_found(chosen, runs.locate_file(chosen, made.file, 1))
+    sure = replace(located, flags=((),) * 3, source_flags=(((),),) * 3)
+    for name in ("a.pdf", "b.pdf"):
+        assert runs.draw_located(Path(name), chosen, made.file, sure) == 0
+    assert Path("a.pdf").read_bytes() == Path("b.pdf").read_bytes()
 
 
 def test_a_scene_without_a_source_has_a_picture(made: runs.Example) -> None:
