@@ -5,7 +5,7 @@ They make the same checks and refusals as the commands of the same names.
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -13,10 +13,12 @@ from numpy.typing import ArrayLike
 from risctl import runs
 from risctl.config import Config
 from risctl.config.layers import Layers, Machine
-from risctl.data import SceneStream, check_measurements
+from risctl.data import Measurements, SceneStream, check_measurements
+from risctl.data.description import DescriptionKeys
 from risctl.evaluation.alignment import Report
 from risctl.model.load import LoadedModel
 from risctl.physics import Scenes
+from risctl.runs.described import Described
 from risctl.runs.located import Located
 from risctl.runs.progress import Progress, silent
 from risctl.training import Listener
@@ -43,10 +45,11 @@ def simulate(config: Config | str | None = None, num_scenes: int = 100, seed: in
 
 
 def locate(
-    y: ArrayLike,
-    H: ArrayLike,
-    codes: ArrayLike,
+    y: ArrayLike | Measurements,
+    H: ArrayLike | None = None,
+    codes: ArrayLike | None = None,
     *,
+    Phi: ArrayLike | None = None,
     num_sources: int | None = None,
     estimator: str | None = None,
     model: str | Path | None = None,
@@ -54,16 +57,18 @@ def locate(
     surface: runs.CalibratedSurface | None = None,
     device: str = "cpu",
     batch: int | None = None,
+    **description: Unpack[DescriptionKeys],
 ) -> Located:
     """Locate the sources of S scenes.
 
-    Snapshot l is ``y_l = H diag(codes_l) A x_l + noise``, with steering vectors as in
-    `risctl.physics.steering_vector`.
+    Snapshot l is ``y_l = Phi_l A x_l + noise``, with steering vectors as in `risctl.physics.steering_vector`.
+    Behind a surface ``Phi_l = H diag(codes_l)``; with nothing but y it is an ordinary array, M = N.
 
     Args:
-        y: snapshots, complex [S, L, M], or [L, M] of one scene.
+        y: snapshots, complex [S, L, M], or [L, M] of one scene; or all there is, from `read_measurements`.
         H: channel base station <- surface, complex [S, M, N], or [M, N] for all scenes.
         codes: what the surface applied, complex [S, L, N], or [L, N] for all scenes.
+        Phi: measurement matrices in place of H and codes, complex [S, L, M, N], [L, M, N] or [M, N].
         num_sources: K of every scene; None: counted.
         estimator: a name of the registry; None: the shipped model, NOMP on a surface that it is not for.
         model: run or checkpoint of a trained model; None: the shipped one.
@@ -72,6 +77,9 @@ def locate(
         surface: calibration of the surface (`calibrate_surface`, `load_surface`); None: it is nominal.
         device: `cpu`, `cuda` or `cuda:i`.
         batch: scenes estimated at once; 64 if absent, 2048 on an accelerator.
+        description: `wavelength` (m), `elements` [N, 3] (m) or `ris_rows`, `ris_columns`, `element_spacing`
+            (wavelengths), `symbols`, `static_path`, `known_elevation_deg`, `known_range_m`; stronger than
+            `config`.
 
     Raises:
         InputError: arrays or settings that do not fit; another surface than the model's or the calibration's.
@@ -85,21 +93,34 @@ def locate(
         ((2, 5), 'learned')
     """
     layers = Layers() if model is not None and config is None else _layers(config)
-    chosen = runs.choose_estimator(layers, estimator, model, runs.resolve_device(device))
+    data = y if isinstance(y, Measurements) else _measured(y, H, codes, Phi, description)
+    chosen = runs.choose_estimator(layers, estimator, model, runs.resolve_device(device), Described.of(data))
     chosen = runs.with_surface(chosen, surface)
-    arrays = {"y": np.asarray(y), "H": np.asarray(H), "codes": np.asarray(codes)}
-    if arrays["y"].ndim == 2:
-        arrays["y"] = arrays["y"][None]
-    data = check_measurements(arrays, chosen.config.physics.num_elements, "measurements")
     found = runs.locate_measurements(chosen, data, num_sources, batch)
     return Located.from_found(chosen, found)
 
 
-def calibrate_surface(
+def _measured(
     y: ArrayLike,
-    H: ArrayLike,
-    codes: ArrayLike,
+    H: ArrayLike | None,
+    codes: ArrayLike | None,
+    Phi: ArrayLike | None,
+    description: DescriptionKeys,
+) -> Measurements:
+    """Checked measurements of arrays that are given one by one."""
+    given = {"y": y, "H": H, "codes": codes, "Phi": Phi, **description}
+    arrays = {key: np.asarray(value) for key, value in given.items() if value is not None}
+    if arrays["y"].ndim == 2:
+        arrays["y"] = arrays["y"][None]
+    return check_measurements(arrays, None, "measurements")
+
+
+def calibrate_surface(
+    y: ArrayLike | Measurements,
+    H: ArrayLike | None = None,
+    codes: ArrayLike | None = None,
     *,
+    Phi: ArrayLike | None = None,
     anchors: Mapping[int, ArrayLike] | None = None,
     estimate: str = "gains",
     start: str = "nominal",
@@ -112,9 +133,10 @@ def calibrate_surface(
     """Find what a real surface differs in from its nominal model, from measurements of unknown sources.
 
     Args:
-        y: snapshots of S scenes, complex [S, L, M].
+        y: snapshots of S scenes, complex [S, L, M], or measurements that were read.
         H: channel base station <- surface, complex [S, M, N], or [M, N] for all scenes.
         codes: what the surface was set to, complex [S, L, N], or [L, N] for all scenes.
+        Phi: measurement matrices in place of H and codes, complex [S, L, M, N].
         anchors: known positions of all sources by scene, [K, 3]: azimuth, elevation (rad), range (m).
         estimate: `gains` of the elements, `states` (responses of the code values), `positions` of the
             elements, or some of them joined by `+`.
@@ -138,9 +160,8 @@ def calibrate_surface(
     """
     request = runs.CalibrationRequest(tuple(estimate.split("+")), start, held_out)
     layers = Layers() if model is not None and config is None else _layers(config)
-    chosen = runs.choose_estimator(layers, estimator, model)
-    arrays = {"y": np.asarray(y), "H": np.asarray(H), "codes": np.asarray(codes)}
-    data = check_measurements(arrays, chosen.config.physics.num_elements, "measurements")
+    data = y if isinstance(y, Measurements) else _measured(y, H, codes, Phi, {})
+    chosen = runs.choose_estimator(layers, estimator, model, described=Described.of(data))
     known = {index: np.asarray(at, dtype=float).tolist() for index, at in (anchors or {}).items()}
     surface = runs.calibrate_surface(chosen, [data], request, known)
     if out is not None:

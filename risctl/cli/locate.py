@@ -55,7 +55,9 @@ def locate(
 ) -> Document:
     """Estimate source positions from a measurement file with y, H and codes.
 
-    Snapshot l is y_l = H diag(codes_l) A x_l + noise.
+    Snapshot l is y_l = H diag(codes_l) A x_l + noise; Phi in place of H and
+    codes, or neither (an ordinary array), will do. What the file says of its
+    wavelength, elements and so on is stronger than the settings.
     Element n = row * columns + column sits at
     (0, (column - (C-1)/2) d, (row - (R-1)/2) d); x is the surface's normal.
     Steering vector: exp(-j 2 pi (distance_n - range) / wavelength) / sqrt(N).
@@ -65,7 +67,7 @@ def locate(
     if scene is not None and picture is None:
         raise InputError("scene", "", "a picture beside it (--picture FILE)", scene)
     require_range("batch", batch, 1, 100_000)
-    chosen = _choose(common, estimator, model, surface)
+    chosen = _choose(common, file, estimator, model, surface)
     require_range("num_sources", num_sources, 1, chosen.config.physics.max_sources)
     if common.dry_run:
         return dry_run("locate", chosen.config, chosen.needs(file), out)
@@ -89,11 +91,16 @@ def locate(
     return document
 
 
-def _choose(common: Common, estimator: str | None, model: str | None, surface: Path | None) -> Chosen:
-    """The estimator, on a calibrated surface if there is one; says why it is not the shipped model."""
-    chosen = runs.choose_estimator(common.layers, estimator, model, runs.start(common.machine))
+def _choose(
+    common: Common, file: Path, estimator: str | None, model: str | None, surface: Path | None
+) -> Chosen:
+    """The estimator, on a calibrated surface if there is one; says which settings are not used."""
+    device = runs.start(common.machine)
+    chosen = runs.choose_estimator(common.layers, estimator, model, device, runs.Described.of_file(file))
     if surface is not None:
         chosen = runs.with_surface(chosen, runs.load_surface(surface), surface)
+    for note in chosen.notes:
+        say(note)
     if chosen.reason is not None:
         say(f"estimator {chosen.name}: {chosen.reason}")
     return chosen

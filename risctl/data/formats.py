@@ -18,10 +18,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import safetensors.numpy
+import torch
 from numpy.lib import format as npy
 from scipy.io import savemat
 
 from risctl.data.atomic import storage_errors
+from risctl.data.description import TEXT_BYTES, TEXTS
 from risctl.data.mapped import check_unpacked
 from risctl.data.matlab import read_matlab
 from risctl.errors import DamagedFileError, InputError
@@ -46,14 +48,31 @@ class Format:
     write: Callable[[Mapping[str, Array]], bytes]
 
 
-def read_arrays(path: Path, keys: Sequence[str]) -> dict[str, Array]:
-    """Read the arrays `keys` of the file `path`, with the type and shape that they are stored with.
+def read_arrays(path: Path, keys: Sequence[str], optional: Sequence[str] = ()) -> dict[str, Array]:
+    """Read the arrays `keys`, and the `optional` ones that are there, with type and shape as they are stored.
+
+    A text (`risctl.data.description.TEXTS`) comes as a string array of no axis.
 
     Raises:
         InputError: missing file, unknown format, missing key, something other than a plain array of numbers.
         DamagedFileError: truncated or corrupt.
         StorageError: it cannot be read.
     """
+    found, present = _read(path, [*keys, *optional])
+    for key in keys:
+        if key not in found:
+            names = ", ".join(sorted(present)[:8]) or "nothing"
+            raise InputError(path, key, "an array of this name", f"only {names}")
+    return found
+
+
+def array_names(path: Path) -> list[str]:
+    """The names of the arrays in the file `path`; errors as in `read_arrays`."""
+    return _read(path, ())[1]
+
+
+def _read(path: Path, keys: Sequence[str]) -> tuple[dict[str, Array], list[str]]:
+    """The arrays `keys` that the file has, and the names of all."""
     read = format_of(path).read
     with storage_errors(path):
         if not path.is_file():
@@ -62,12 +81,7 @@ def read_arrays(path: Path, keys: Sequence[str]) -> dict[str, Array]:
             start = stream.read(SIGNATURE_BYTES)
     if not start:
         raise DamagedFileError(path, "a measurement file", "an empty file")
-    found, present = read(path, keys, start)
-    for key in keys:
-        if key not in found:
-            names = ", ".join(sorted(present)[:8]) or "nothing"
-            raise InputError(path, key, "an array of this name", f"only {names}")
-    return found
+    return read(path, keys, start)
 
 
 def format_of(path: Path) -> Format:
@@ -109,7 +123,8 @@ def _read_npy(path: Path, key: str, archive: zipfile.ZipFile) -> Array:
             raise ValueError("an axis of negative length")
         if dtype.hasobject:
             raise InputError(path, key, "plain numbers", "pickled Python objects (refused)")
-        if dtype.kind not in "biufc":
+        is_text = key in TEXTS and dtype.kind == "U" and shape == () and dtype.itemsize <= TEXT_BYTES
+        if dtype.kind not in "biufc" and not is_text:
             raise InputError(path, key, "plain numbers", f"an array of {dtype}")
         size = math.prod(shape) * dtype.itemsize
         if size != member.file_size - stream.tell():
@@ -124,13 +139,15 @@ def _read_safetensors(path: Path, keys: Sequence[str], _start: bytes) -> tuple[d
             with safetensors.safe_open(path, framework="pt") as file:
                 present = list(file.keys())
                 tensors = {key: file.get_tensor(key) for key in keys if key in present}
-                arrays = {key: tensor.numpy() for key, tensor in tensors.items()}
+                texts = {key: text for key, text in (file.metadata() or {}).items() if key in keys}
+                arrays: dict[str, Array] = {
+                    key: tensor.numpy() for key, tensor in tensors.items() if tensor.dtype != torch.bfloat16
+                }
         except (safetensors.SafetensorError, ValueError, RuntimeError) as error:  # a shape beyond all memory
             raise DamagedFileError(path, "a readable .safetensors file", _brief(error)) from None
-    for key, tensor in tensors.items():
-        if not tensor.is_complex():
-            raise InputError(path, key, "complex numbers", f"{tensor.dtype} (a real array)")
-    return arrays, present
+    for key in tensors.keys() - arrays.keys():
+        raise InputError(path, key, "numbers of a type that NumPy has", str(tensors[key].dtype))
+    return arrays | {key: np.array(text[:TEXT_BYTES]) for key, text in texts.items() if key in TEXTS}, present
 
 
 def _brief(error: Exception) -> str:
@@ -145,6 +162,12 @@ def _npz_bytes(arrays: Mapping[str, Array]) -> bytes:
     return stream.getvalue()
 
 
+def _safetensors_bytes(arrays: Mapping[str, Array]) -> bytes:
+    texts = {key: str(array) for key, array in arrays.items() if key in TEXTS}
+    numbers = {key: array for key, array in arrays.items() if key not in TEXTS}
+    return safetensors.numpy.save(numbers, metadata=texts or None)
+
+
 def _mat_bytes(arrays: Mapping[str, Array]) -> bytes:
     stream = io.BytesIO()
     savemat(stream, dict(arrays))
@@ -153,6 +176,6 @@ def _mat_bytes(arrays: Mapping[str, Array]) -> bytes:
 
 FORMATS = {
     ".npz": Format(_read_npz, _npz_bytes),
-    ".safetensors": Format(_read_safetensors, lambda arrays: safetensors.numpy.save(dict(arrays))),
+    ".safetensors": Format(_read_safetensors, _safetensors_bytes),
     ".mat": Format(read_matlab, _mat_bytes),
 }

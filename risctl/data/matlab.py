@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from risctl.data.atomic import storage_errors
+from risctl.data.description import TEXT_BYTES, TEXTS
 from risctl.data.mapped import check_unpacked
 from risctl.errors import DamagedFileError, InputError
 
@@ -26,7 +27,8 @@ MATRIX, COMPRESSED = 14, 15
 NUMBER_TYPES = {
     1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 9: "f8", 12: "i8", 13: "u8",
 }  # fmt: skip
-NUMERIC_CLASSES = range(6, 16)
+NUMERIC_CLASSES, CHAR_CLASS = range(6, 16), 4
+CHAR_TYPES = {2: "latin-1", 4: "utf-16", 16: "utf-8", 17: "utf-16"}
 OTHER_CLASSES = {1: "cell array", 2: "struct", 3: "object", 4: "char array", 5: "sparse array"}
 COMPLEX_FLAG = 0x0800
 # Flags, dimensions and name of a variable take far less than this.
@@ -142,6 +144,8 @@ def _unpack(body: memoryview, order: str) -> memoryview:
 
 
 def _numbers(path: Path, variable: Variable) -> Array:
+    if variable.kind == CHAR_CLASS and variable.name in TEXTS:
+        return _text(variable)
     if variable.kind not in NUMERIC_CLASSES:
         kind = OTHER_CLASSES.get(variable.kind, "variable of another class")
         raise InputError(path, variable.name, "a full array of plain numbers", f"a MATLAB {kind}")
@@ -160,3 +164,12 @@ def _numbers(path: Path, variable: Variable) -> Array:
         array = np.empty(array.size, np.result_type(*parts, np.complex64))
         array.real, array.imag = parts
     return array.reshape(variable.shape, order="F")
+
+
+def _text(variable: Variable) -> Array:
+    """A char array as a string array of no axis."""
+    number, raw, _ = _element(variable.numbers, 0, variable.order)
+    if number not in CHAR_TYPES or len(raw) > TEXT_BYTES:
+        raise BrokenError(f"{len(raw)} bytes of text of type {number}")
+    encoding = CHAR_TYPES[number] + ({"<": "-le", ">": "-be"}[variable.order] if number in (4, 17) else "")
+    return np.array(bytes(raw).decode(encoding, errors="replace"))

@@ -9,7 +9,7 @@ mixing in the metric of the information (Walker and Ni, SIAM J. Numer. Anal. 49(
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -26,6 +26,7 @@ from risctl.inference.gaussian import (
 )
 from risctl.inference.levenberg import POINT_LIMIT, damped_step
 from risctl.inference.observation import Observation, tree_index, tree_map, tree_scatter, tree_where
+from risctl.physics.bounds import with_known
 from risctl.physics.geometry import ArrayGeometry, FieldOfView
 from risctl.physics.polar import clamp_to_view, polar_limits
 
@@ -77,7 +78,8 @@ def converge(obs: Observation, start: Hypothesis, geometry: ArrayGeometry, view:
             break
     whole = tree_scatter(whole, rows, part)
     reached = whole.model.log_likelihood > first.model.log_likelihood - LOSS
-    return tree_where(reached, Hypothesis(unpack(whole.x), whole.model), first)
+    J = with_known(whole.model.information, start.params.points.shape[1], view)
+    return tree_where(reached, Hypothesis(unpack(whole.x), replace(whole.model, information=J)), first)
 
 
 def _advance(

@@ -27,12 +27,13 @@ from risctl.inference.gaussian import GaussianModel, GaussianParameters, Hypothe
 from risctl.inference.observation import Observation
 from risctl.physics.bounds import invert_information
 from risctl.physics.geometry import ArrayGeometry, FieldOfView
-from risctl.physics.polar import polar_direction
+from risctl.physics.polar import polar_direction, polar_steering
 
 POWER_TOLERANCE = 2.5  # width of the power prior over the spread the configuration states
 MIN_POWER_STD = 0.5  # nats
 NOISE_STD = 1.0  # nats; the same for every count, so of little effect
 NUISANCE_STEPS = 8
+NOISE_SHARE = 0.3  # of the received power, to start from where no residual shows it
 
 
 @dataclass(frozen=True)
@@ -134,13 +135,21 @@ def fit_nuisance(obs: Observation, points: Tensor, geometry: ArrayGeometry, view
 
 
 def gaussian_start(obs: Observation, points: Tensor, geometry: ArrayGeometry) -> GaussianParameters:
-    """Starting powers and noise of sources at polar `points` [B, K, 3], from their least-squares amplitudes.
+    """Starting powers and noise of sources at polar `points` [B, K, 3], by least squares.
 
-    Powers are the mean ``|x|^2``, the noise is the residual energy over its degrees of freedom.
+    Powers are the mean ``|x|^2``, the noise is the residual energy over its degrees of freedom; if there are
+    none, sources of equal power and the noise share the power received.
     """
+    K, M = points.shape[1], obs.y.shape[-1]
+    if K >= M:
+        received = obs.y.abs().square().mean((1, 2))
+        response = obs.observe(polar_steering(points, geometry)).abs().square().mean((1, 2))
+        share = (1.0 - NOISE_SHARE) / max(K, 1)
+        power = received.unsqueeze(-1) * share / response.clamp_min(torch.finfo(response.dtype).tiny)
+        return GaussianParameters(points, power.log(), (received * (NOISE_SHARE if K else 1.0)).log())
     fit = fit_amplitudes(obs, points, geometry)
-    (L, K), M = fit.amplitudes.shape[1:], obs.y.shape[-1]
-    noise = (fit.cost / (L * max(M - K, 1))).clamp_min(1e-30)
+    L = fit.amplitudes.shape[1]
+    noise = (fit.cost / (L * (M - K))).clamp_min(1e-30)
     power = torch.maximum(fit.amplitudes.abs().square().mean(1), noise.unsqueeze(-1) * 1e-3)
     return GaussianParameters(points, power.log(), noise.log())
 

@@ -75,10 +75,11 @@ class Detector:
         matched = self._matched(self.obs.y - (S @ x).squeeze(-1)) / noise[:, None, None]
         norms = (self.norms - self._explained(S, gram)).clamp_min(0.0)
         gain = torch.full_like(norms[:, 0], -torch.inf)
+        level = p.mean(1) if p.shape[1] else noise / self.norms.mean((1, 2)) * self.obs.y.shape[2]
         for step in POWER_LADDER:
-            snr = (step * p.mean(1) / noise)[:, None, None]
-            level = 1.0 + snr * norms
-            gain = torch.maximum(gain, (matched * snr / level - level.log()).sum(1))
+            snr = (step * level / noise)[:, None, None]
+            ratio = 1.0 + snr * norms
+            gain = torch.maximum(gain, (matched * snr / ratio - ratio.log()).sum(1))
         return gain.masked_fill(~self.grid.inside, -torch.inf)
 
     def _matched(self, residual: Tensor) -> Tensor:
@@ -87,6 +88,8 @@ class Detector:
 
     def _explained(self, basis: Tensor, gram: Tensor) -> Tensor:
         """``b_gl^H B_l gram^-1 B_l^H b_gl``, shape of `norms`, through the Cholesky factor of `gram`."""
+        if not basis.shape[-1]:
+            return torch.zeros_like(self.norms)
         distinct = self.norms.shape[1]
         factor = torch.linalg.cholesky_ex(gram[:, :distinct])[0]
         Q = torch.linalg.solve_triangular(factor.mH, basis[:, :distinct], upper=True, left=False)

@@ -211,4 +211,6 @@ def at_edge(estimates: Estimates, view: FieldOfView) -> Tensor:
     wide = estimates.azimuth.abs() > view.azimuth * (1.0 - EDGE)
     high = estimates.elevation.abs() > view.elevation * (1.0 - EDGE)
     near, far = view.range_min * (1.0 + EDGE), view.range_max * (1.0 - EDGE)
-    return wide | high | (estimates.range < near) | (estimates.range > far)
+    out = (estimates.range < near) | (estimates.range > far)
+    _, known_elevation, known_range = view.known
+    return wide | (high & (not known_elevation)) | (out & (not known_range))

@@ -16,6 +16,7 @@ from torch import Tensor
 from risctl.config import InferenceConfig, PhysicsConfig
 from risctl.inference.concentrated import fit_amplitudes, refine
 from risctl.inference.converge import converge
+from risctl.inference.count import gaussian_start
 from risctl.inference.detection import Detector
 from risctl.inference.exchange import drop_source
 from risctl.inference.gaussian import GaussianParameters, Hypothesis, refine_gaussian
@@ -61,8 +62,19 @@ class Search:
 
 
 def greedy_step(detector: Detector, search: Search, points: Tensor) -> Tensor:
-    """One more source: points [B, k, 3] -> refined points [B, k + 1, 3]."""
+    """One more source: points [B, k, 3] -> refined points [B, k + 1, 3].
+
+    With as many sources as antennas nothing is left of a snapshot that free symbols do not explain. Then the
+    symbols are averaged over: how the power of the snapshots changes with the codes tells sources apart.
+    """
     obs = detector.obs
+    if points.shape[1] + 1 >= obs.y.shape[2]:
+        rest = gaussian_start(obs, points, search.geometry)
+        if points.shape[1]:
+            rest = search.polish(obs, rest, REST_STEPS).params
+        found = detector.grid.points[detector.gaussian_gain(rest, search.geometry).argmax(-1)]
+        joint = torch.cat([points, found.unsqueeze(1)], dim=1)
+        return search.polish(obs, gaussian_start(obs, joint, search.geometry), JOIN_STEPS).params.points
     if not points.shape[1]:
         return first_source(detector, search)
     fit = fit_amplitudes(obs, points, search.geometry)

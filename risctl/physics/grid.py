@@ -21,12 +21,13 @@ from torch import Tensor
 from torch.nn.functional import max_pool3d
 
 from risctl.physics.geometry import ArrayGeometry, FieldOfView
-from risctl.physics.mirror import Mirror
+from risctl.physics.mirror import TOLERANCE, Mirror, panel_size
 from risctl.physics.polar import polar_steering
 from risctl.physics.products import real_product
 
 CACHE_FLOATS = 32768  # floats of one intermediate product; a handful of them share a second-level cache
 MAX_RINGS = 32  # of those added for a large aperture: memory grows with them
+SIDE_LOBES = 1.5  # finer lattice of lines and irregular arrays, whose side lobes rival a peak between points
 RING_PHASE = 5.0  # radians that the curvature's phase may change from ring to ring at the outermost element
 
 
@@ -68,10 +69,15 @@ class PolarGrid:
                 more gets more.
         """
         counts = []
+        size = panel_size(geometry.positions.double(), TOLERANCE * geometry.wavelength)
+        regular = size is not None and min(size) > 1
+        oversampling *= 1.0 if regular else SIDE_LOBES
         for axis, limit in ((1, view.azimuth), (2, view.elevation)):
             values = torch.unique(geometry.positions[:, axis])
             extent = float(values[-1] - values[0])
             side = extent * len(values) / max(len(values) - 1, 1)  # a whole element at either end
+            if not regular:  # a ring, whose elements are all far out, has a narrower beam than a panel
+                side = max(side, math.sqrt(12.0) * float(geometry.positions[:, axis].std(correction=0)))
             counts.append(max(1, math.ceil(math.sin(limit) * side / geometry.wavelength * oversampling)))
         bend = geometry.wavenumber * float(geometry.squared_radius.amax()) / 2.0
         rings = math.ceil(bend * (1.0 / view.range_min - 1.0 / view.range_max) / RING_PHASE)

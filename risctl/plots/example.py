@@ -10,8 +10,8 @@ import numpy as np
 import torch
 
 from risctl.config import Config
-from risctl.covariance import snapshot_factor
-from risctl.data import SceneSource
+from risctl.covariance import snapshot_factor, snapshot_factor_through
+from risctl.data import Measurements, SceneSource
 from risctl.evaluation import Evaluation, Positions
 from risctl.evaluation.positions import FloatArray
 from risctl.inference.music import music_pseudospectrum
@@ -56,7 +56,7 @@ def floor_of(spectrum: FloatArray) -> float:
 
 
 def music_spectrum(
-    scene: Measured, estimate: Positions, config: Config
+    scene: Measured | Measurements, estimate: Positions, config: Config
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
     """The spectrum [R, A] of one scene and its grids: azimuths (rad), ranges (m).
 
@@ -73,7 +73,14 @@ def music_spectrum(
         torch.linspace(*limit, steps, dtype=torch.float64) for limit, steps in zip(limits, GRID, strict=True)
     )
     elevation = torch.cat([elevation, torch.from_numpy(estimate.elevation)])
-    F = snapshot_factor(scene.y, scene.H, scene.codes, config.covariance)[0]
+    if view.known_elevation is not None:
+        elevation = elevation.new_tensor([view.known_elevation])
+    if scene.H is not None and scene.codes is not None:
+        F = snapshot_factor(scene.y, scene.H, scene.codes, config.covariance)[0]
+    else:
+        assert isinstance(scene, Measurements)
+        assert scene.Phi is not None
+        F = snapshot_factor_through(scene.y, scene.Phi, config.covariance)[0]
     K, geometry = max(1, len(estimate.azimuth)), ArrayGeometry.from_config(config.physics)
     spectrum = music_pseudospectrum(F, K, elevation, azimuth, range_, geometry)
     return spectrum, azimuth.numpy(), range_.numpy()

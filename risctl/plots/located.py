@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from risctl.config import Config
+from risctl.data import Measurements
 from risctl.evaluation.positions import FloatArray, Positions
 from risctl.plots.example import draw_crosses, draw_spectrum, floor_of, music_spectrum
 from risctl.plots.scene import CROSS, FOUND, draw_points, draw_surface_and_view, surface_and_view_legend
 from risctl.plots.style import FAINT, dress, legend_below, new_figure
-from risctl.training import Measured
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -23,7 +23,7 @@ _CIRCLE = np.linspace(0.0, 2 * math.pi, 73)
 
 
 def located_figure(
-    scene: Measured, config: Config, estimate: Positions, std: Positions, title: str, fit: str
+    scene: Measurements, config: Config, estimate: Positions, std: Positions, title: str, fit: str
 ) -> Figure:
     """Draw the sources of one scene, each with the ellipses that hold it with 95 % probability.
 

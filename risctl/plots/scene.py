@@ -11,7 +11,7 @@ import numpy as np
 from risctl.config import PhysicsConfig
 from risctl.evaluation.matching import match_scene
 from risctl.evaluation.positions import FloatArray, Positions
-from risctl.physics import FieldOfView
+from risctl.physics import ArrayGeometry, FieldOfView
 from risctl.plots.style import COLOURS, FAINT, INK, legend_below, new_figure
 
 if TYPE_CHECKING:
@@ -73,9 +73,14 @@ def draw_surface_and_view(axes: Any, physics: PhysicsConfig) -> float:
     floor = -view.range_max * math.sin(view.elevation)
     for curve in view_edges(view):
         axes.plot(*curve.cartesian().T, color=FAINT, linewidth=0.9, zorder=1)
-    spacing = physics.element_spacing * physics.wavelength
-    y, z = physics.ris_columns * spacing / 2, physics.ris_rows * spacing / 2
-    across, up = np.meshgrid([-y, y], [-z, z])
+    if physics.elements.positions:
+        placed = ArrayGeometry.from_config(physics).positions.numpy()
+        (y_low, z_low), (y_high, z_high) = placed[:, 1:].min(0), placed[:, 1:].max(0)
+    else:
+        spacing = physics.element_spacing * physics.wavelength
+        y_high, z_high = physics.ris_columns * spacing / 2, physics.ris_rows * spacing / 2
+        y_low, z_low = -y_high, -z_high
+    across, up = np.meshgrid([y_low, y_high], [z_low, z_high])
     filled: dict[str, Any] = {"color": PANEL, "edgecolor": INK, "linewidth": 0.8, "alpha": 0.75}
     axes.plot_surface(np.zeros_like(across), across, up, shade=False, zorder=2, **filled)
     _frame(axes, view, floor)

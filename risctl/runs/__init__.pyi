@@ -45,6 +45,7 @@ from .comparison import Comparison as Comparison
 from .comparison import compare_runs as compare_runs
 from .demo import demo_directory as demo_directory
 from .demo import locate_example as locate_example
+from .described import Described as Described
 from .directory import RunDirectory as RunDirectory
 from .directory import run_place as run_place
 from .doctor import check_installation as check_installation

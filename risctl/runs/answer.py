@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from risctl.config import PhysicsConfig
-from risctl.data import Measurements, read_measurements, write_atomically
+from risctl.data import read_measurements, write_atomically
 from risctl.data.atomic import storage_errors
 from risctl.errors import InputError
 from risctl.evaluation import Positions
@@ -48,7 +48,9 @@ def answer_document(located: Located, chosen: Chosen, file: Path, num_sources: i
 
 
 def surface_record(physics: PhysicsConfig) -> Document:
-    """The surface that was assumed: lengths in metres, the spacing in wavelengths."""
+    """The surface that was assumed: lengths in metres, the spacing in wavelengths; or positions in metres."""
+    if physics.elements.positions:
+        return {"wavelength": physics.wavelength, "elements": physics.elements.in_surface_frame()}
     names = ("wavelength", "ris_rows", "ris_columns", "element_spacing")
     return {name: getattr(physics, name) for name in names}
 
@@ -124,12 +126,13 @@ def draw_located(path: Path, chosen: Chosen, file: Path, located: Located, scene
         raise InputError("scene", "", f"0 to {len(located) - 1}", scene)
     data, *_ = normalised(read_measurements(file, chosen.config.physics.num_elements))
     found = slice(int(located.num_sources[scene]))
-    at = (located.azimuth, located.elevation, located.range)
+    far = chosen.config.physics.range_max  # where a plane wave is drawn to come from
+    at = (located.azimuth, located.elevation, np.where(np.isinf(located.range), far, located.range))
     std = (located.std_azimuth, located.std_elevation, located.std_range)
     estimate, deviation = (Positions(*(x[scene, found] for x in parts)) for parts in (at, std))
     sources = counted(int(located.num_sources[scene]), "source")
     title = f"{file.name}, scene {scene}: {sources} ({located.estimator})"
-    measured = Measurements(*(x[scene : scene + 1] for x in (data.y, data.H, data.codes)))
+    measured = data.part(slice(scene, scene + 1), "cpu")
     figure = located_figure(measured, chosen.config, estimate, deviation, title, _fit_text(located, scene))
     save_figure(figure, path)
     return scene

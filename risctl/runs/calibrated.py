@@ -7,7 +7,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final, Literal, TypeVar
 
 import torch
 from pydantic import Field
@@ -29,6 +29,7 @@ from risctl.text import counted
 
 SURFACE_VERSION: Final = 1
 CODE_TOLERANCE = 1e-2  # of a code from its quantised phase, rad
+AnyEstimator = TypeVar("AnyEstimator", bound=Estimator)
 Floats = Annotated[tuple[float, ...], as_tuple]
 Names = Annotated[tuple[str, ...], as_tuple]
 
@@ -136,13 +137,17 @@ class CalibratedSurface:
             raise InputError(where, "fingerprint", expected, self.document.fingerprint)
 
     def corrected(self, data: Measurements, where: str | Path = "measurements") -> Measurements:
-        """The measurements with their codes multiplied by gains and states."""
+        """The measurements with their codes, or measurement matrices, multiplied by gains and states."""
         response, state = self.response, None
+        if data.codes is None:
+            if len(response.states) > 1 or data.Phi is None:
+                raise InputError(where, "codes", "codes, which a calibration of states needs", "Phi")
+            return replace(data, Phi=response.applied(data.Phi, None))
         if len(response.states) > 1:
             state = code_values(data.codes, self.document.phase_bits, where)
         return replace(data, codes=response.applied(data.codes, state))
 
-    def moved(self, estimator: Estimator, physics: PhysicsConfig) -> Estimator:
+    def moved(self, estimator: AnyEstimator, physics: PhysicsConfig) -> AnyEstimator:
         """The estimator with its elements displaced."""
         return at_geometry(estimator, self.geometry(ArrayGeometry.from_config(physics, dtype=torch.float64)))
 
@@ -197,8 +202,9 @@ class SeenThrough:
 
     def __call__(self, y: Tensor, H: Tensor, codes: Tensor, num_sources: Tensor | None = None) -> Estimates:
         """Locate the sources of B scenes."""
-        data = self.surface.corrected(Measurements(y, H, codes))
-        return self.surface.widened(self.estimator(y, H, data.codes, num_sources))
+        seen = self.surface.corrected(Measurements(y, H, codes)).codes
+        assert seen is not None
+        return self.surface.widened(self.estimator(y, H, seen, num_sources))
 
 
 def _complex(real: Sequence[float], imag: Sequence[float]) -> Tensor:
@@ -265,7 +271,7 @@ def _check_lengths(d: SurfaceDocument, path: Path) -> None:
             raise InputError(path, name, f"{length} numbers", len(getattr(d, name)))
 
 
-def at_geometry(estimator: Estimator, geometry: ArrayGeometry) -> Estimator:
+def at_geometry(estimator: AnyEstimator, geometry: ArrayGeometry) -> AnyEstimator:
     """The estimator with its elements displaced; detection grids and networks stay the nominal surface's."""
     owner = estimator.peaks if isinstance(estimator, LearnedEstimator) else estimator
     search = getattr(owner, "search", None)
@@ -277,5 +283,4 @@ def at_geometry(estimator: Estimator, geometry: ArrayGeometry) -> Estimator:
     moved = replace(search, geometry=replace(search.geometry, positions=positions))
     if isinstance(estimator, LearnedEstimator):
         return replace(estimator, peaks=replace(estimator.peaks, search=moved))
-    changed: Estimator = replace(estimator, search=moved)  # type: ignore[type-var]
-    return changed
+    return replace(estimator, search=moved)  # type: ignore[type-var]

@@ -10,9 +10,10 @@ from torch import Tensor
 
 from risctl.config import Config, PhysicsConfig
 from risctl.config.layers import Layers
-from risctl.data import Measurements, read_measurements
+from risctl.data import Description, Measurements, read_measurements
 from risctl.errors import InputError, MeasurementError
-from risctl.inference import Estimates, Estimator, build_estimator
+from risctl.evaluation.alignment.sides import MeasuredArrays
+from risctl.inference import Estimates, GeneralEstimator, build_estimator
 from risctl.inference.estimates import Explaining
 from risctl.inference.goodness import Fit, at_edge, combine, goodness_of_fit, stated
 from risctl.inference.learned import ACCELERATOR_BATCH, BATCH
@@ -21,11 +22,14 @@ from risctl.model.load import LoadedModel, load_checkpoint
 from risctl.physics.geometry import ArrayGeometry, FieldOfView
 from risctl.registry import estimator_names
 from risctl.runs.calibrated import CalibratedSurface
+from risctl.runs.described import Described
 from risctl.runs.models import (
     LEARNED,
     SURFACE,
     config_over_model,
     load_reference,
+    own_config,
+    refuse_conflicts,
     spot_check_estimator,
     with_model,
 )
@@ -33,6 +37,7 @@ from risctl.runs.needs import PROCESS_BYTES, Needs
 from risctl.runs.progress import Progress, silent
 
 NEAR_UNIT = 10.0  # binary orders of magnitude in which single precision has room
+FIT_SNAPSHOTS = 512  # most snapshots of a scene that the test of the fit reads
 FALLBACK = "nomp"  # on a surface that the shipped model was not trained for
 
 
@@ -47,6 +52,7 @@ class Chosen:
         device: where it computes.
         reason: why the shipped model is not used although nobody named another estimator; else None.
         surface: calibration of the surface; None: taken as nominal.
+        notes: which settings the measurements themselves replace, a sentence for each.
     """
 
     name: str
@@ -55,8 +61,9 @@ class Chosen:
     device: str = "cpu"
     reason: str | None = None
     surface: CalibratedSurface | None = None
+    notes: tuple[str, ...] = ()
 
-    def build(self) -> Estimator:
+    def build(self) -> GeneralEstimator:
         """The estimator itself."""
         config = self.config
         estimator = build_estimator(
@@ -84,7 +91,11 @@ class Found:
 
 
 def choose_estimator(
-    layers: Layers, estimator: str | None = None, model: str | Path | None = None, device: str = "cpu"
+    layers: Layers,
+    estimator: str | None = None,
+    model: str | Path | None = None,
+    device: str = "cpu",
+    described: Described | None = None,
 ) -> Chosen:
     """Choose an estimator with its settings.
 
@@ -93,24 +104,31 @@ def choose_estimator(
         estimator: its name; None: `learned`, or NOMP on a surface that the shipped model is not for.
         model: run or checkpoint of the learned estimator; None: the shipped model.
         device: where it computes.
+        described: what the measurements say about themselves, which is stronger than the settings.
 
     Raises:
-        InputError: an unknown name, an oracle, or settings that contradict the model.
+        InputError: an unknown name, an oracle, settings or measurements that contradict the model.
     """
     check_estimator(estimator or LEARNED)
+    described = described or Described("", Description(), frozenset({"H", "codes"}))
     if model is not None:
         loaded = load_checkpoint(model, device)
-        return Chosen(estimator or LEARNED, config_over_model(layers, loaded), loaded, device)
-    config = layers.resolve()
+        config, notes = described.over(config_over_model(layers, loaded))
+        refuse_conflicts(own_config(loaded), config, loaded.path)
+        if (estimator or LEARNED) in estimator_names("learned"):
+            described.refuse_network(config.physics)
+        return Chosen(estimator or LEARNED, config, loaded, device, notes=notes)
+    config, notes = described.over(layers.resolve())
     if estimator is not None and estimator not in estimator_names("learned"):
-        return Chosen(estimator, config, None, device)
+        return Chosen(estimator, config, None, device, notes=notes)
     try:
         loaded = load_reference(config, device)
+        described.refuse_network(config.physics)
     except InputError as error:
         if estimator is not None:
             raise
-        return Chosen(FALLBACK, config, None, device, str(error))
-    return Chosen(estimator or LEARNED, with_model(config, loaded), loaded, device)
+        return Chosen(FALLBACK, config, None, device, str(error), notes=notes)
+    return Chosen(estimator or LEARNED, with_model(config, loaded), loaded, device, notes=notes)
 
 
 def with_surface(chosen: Chosen, surface: CalibratedSurface | None, where: str | Path = "surface") -> Chosen:
@@ -167,6 +185,9 @@ def locate_measurements(
         InputError: K out of range, or scenes that have no answer.
         CheckFailedError: the learned estimator does not compute what its training computed.
     """
+    if data.num_elements != chosen.config.physics.num_elements:
+        expected = f"N = {chosen.config.physics.num_elements} elements, which the configured surface has"
+        raise InputError(where, "H" if data.Phi is None else "Phi", expected, data.num_elements)
     _check_count(num_sources, chosen, data, where)
     if chosen.surface is not None:
         data = chosen.surface.corrected(data, where)
@@ -178,20 +199,19 @@ def locate_measurements(
     with progress("scenes") as update:
         for start in range(0, total, batch):
             rows = slice(start, start + batch)
-            part = Measurements(*(tensor[rows].to(device) for tensor in (data.y, data.H, data.codes)))
+            part = data.part(rows, device)
             known = None if num_sources is None else torch.full((len(part),), num_sources, device=device)
             with _naming(where, start, start + len(part) - 1):
-                if start == 0 and chosen.model is not None:
-                    spot_check_estimator(estimator, chosen.model.network, chosen.config, part)
+                if start == 0 and chosen.model is not None and part.H is not None and part.codes is not None:
+                    measured = MeasuredArrays(part.y, part.H, part.codes)
+                    spot_check_estimator(estimator, chosen.model.network, chosen.config, measured)
                 if isinstance(estimator, Explaining):
-                    answered, explaining = estimator.explained(part.y, part.H, part.codes, known)
+                    answered, best = estimator.explained(part.y, part.H, part.codes, known, part.Phi)
                 else:
-                    answered = explaining = estimator(part.y, part.H, part.codes, known)
+                    answered = best = estimator(part.y, part.H, part.codes, known, part.Phi)
                 parts.append(answered)
-                obs = Observation.build(part.y, part.H, part.codes)
-                scores.append(
-                    replace(goodness_of_fit(obs, explaining, surface, view), at_edge=at_edge(answered, view))
-                )
+                score = goodness_of_fit(observation_of(part), best, surface, view)
+                scores.append(replace(score, at_edge=at_edge(answered, view)))
             update(min(start + batch, total), total)
     found = Estimates.concatenate(parts)
     if chosen.surface is not None:
@@ -202,7 +222,7 @@ def locate_measurements(
 
 
 def normalised(data: Measurements) -> tuple[Measurements, Tensor, Tensor]:
-    """The measurements with y, H and codes near unit mean square per scene, whatever their unit.
+    """The measurements with y and their front end near unit mean square per scene, whatever their unit.
 
     What is far from it is divided by a power of two, which rounds nothing; what is near stays as it is.
 
@@ -210,26 +230,45 @@ def normalised(data: Measurements) -> tuple[Measurements, Tensor, Tensor]:
         The measurements, the unit of a source's power, ``(y / (H c))^2``, and that of the noise variance,
         ``y^2``: factors, float64 [S].
     """
-    arrays, squares = [], []
-    for x in (data.y, data.H, data.codes):
-        wide = x.to(torch.complex128)
-        exponent = wide.abs().square().mean(dim=(1, 2)).sqrt().log2().round()
-        scale = torch.where(exponent.abs() > NEAR_UNIT, exponent, 0.0).exp2()
-        arrays.append((wide / scale[:, None, None]).to(torch.complex64))
-        squares.append(scale.square())
-    y, H, codes = squares
-    return Measurements(*arrays), y / (H * codes), y
+    y, of_y = _near_unit(data.y)
+    if data.H is None or data.codes is None:
+        assert data.Phi is not None
+        Phi, of_Phi = _near_unit(data.Phi)
+        return replace(data, y=y, Phi=Phi), of_y / of_Phi, of_y
+    (H, of_H), (codes, of_codes) = _near_unit(data.H), _near_unit(data.codes)
+    return replace(data, y=y, H=H, codes=codes), of_y / (of_H * of_codes), of_y
+
+
+def _near_unit(x: Tensor) -> tuple[Tensor, Tensor]:
+    """An array near unit mean square per scene, and the square of the unit taken out [S]."""
+    wide = x.to(torch.complex128)
+    exponent = wide.abs().square().flatten(1).mean(dim=1).sqrt().log2().round()
+    scale = torch.where(exponent.abs() > NEAR_UNIT, exponent, 0.0).exp2()
+    return (wide / scale.view(-1, *[1] * (x.dim() - 1))).to(torch.complex64), scale.square()
+
+
+def observation_of(part: Measurements) -> Observation:
+    """The scenes as the likelihood takes them: of very many snapshots some, evenly spaced."""
+    step = -(-part.y.shape[1] // FIT_SNAPSHOTS)
+    y = part.y[:, ::step]
+    if part.H is not None and part.codes is not None:
+        return Observation.build(y, part.H, part.codes[:, ::step])
+    assert part.Phi is not None
+    return Observation.of_matrices(y, part.Phi[:, ::step])
 
 
 def _check_count(num_sources: int | None, chosen: Chosen, data: Measurements, where: str | Path) -> None:
-    """Refuse a K out of range; as many sources as antennas cannot be told apart."""
+    """Refuse a K out of range; as many sources as values that tell them apart."""
     if num_sources is None:
         return
-    top, antennas = chosen.config.physics.max_sources, int(data.y.shape[-1])
+    top, (L, M) = chosen.config.physics.max_sources, data.y.shape[1:]
     if not 1 <= num_sources <= top:
         raise InputError("num_sources", "", f"1 to {top}", num_sources)
-    if num_sources >= antennas:
-        raise InputError("num_sources", "", f"fewer than the {antennas} antennas of {where}", num_sources)
+    if num_sources >= M and data.Phi is not None and data.Phi.shape[1] == 1:
+        raise InputError("num_sources", "", f"fewer than the {M} antennas of {where}", num_sources)
+    if num_sources >= L * M:
+        expected = f"fewer than the {M} antennas x {L} snapshots of {where}"
+        raise InputError("num_sources", "", expected, num_sources)
 
 
 @contextmanager
@@ -245,6 +284,9 @@ def _naming(where: str | Path, first: int, last: int) -> Iterator[None]:
 
 def describe_surface(physics: PhysicsConfig) -> str:
     """The surface that is assumed, in a sentence."""
+    if physics.elements.positions:
+        number = len(physics.elements.positions)
+        return f"surface: {number} elements at given positions, wavelength {physics.wavelength:.4g} m"
     spacing = physics.element_spacing * physics.wavelength
     default = all(getattr(physics, name) == getattr(PhysicsConfig(), name) for name in SURFACE)
     size = f"{physics.ris_rows} x {physics.ris_columns} elements, {spacing:.4g} m apart"

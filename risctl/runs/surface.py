@@ -16,7 +16,7 @@ from risctl.config import PhysicsConfig
 from risctl.data import Measurements, read_measurements
 from risctl.data.atomic import storage_errors
 from risctl.errors import InputError
-from risctl.inference import Estimates, Estimator
+from risctl.inference import Estimates, GeneralEstimator
 from risctl.inference.estimates import Explaining
 from risctl.inference.observation import Observation
 from risctl.inference.surface.calibrate import CalibrationScenes, Calibrator, Locator, Round
@@ -39,7 +39,7 @@ from risctl.runs.calibrated import (
     surface_fingerprint,
 )
 from risctl.runs.documents import write_json
-from risctl.runs.locate import Chosen, normalised
+from risctl.runs.locate import Chosen, normalised, observation_of
 from risctl.text import Document
 
 STARTS = ("nominal", "anchors")
@@ -194,14 +194,16 @@ def _scenes(
 ) -> CalibrationScenes:
     """All scenes in double precision, near unit scale."""
     scaled = [normalised(part)[0] for part in parts]
-    observed = [Observation.build(d.y, d.H, d.codes).double() for d in scaled]
+    observed = [observation_of(d).double() for d in scaled]
     state = None
     if STATES in kinds:
-        state = torch.cat([code_values(d.codes, physics.phase_bits, "measurements") for d in parts])
+        state = torch.cat([_code_values(d, physics) for d in parts])
     obs = observed[0]
     if len(observed) > 1:
-        names = ("y", "H", "codes", "Phi", "weight")
-        obs = Observation(*(torch.cat([getattr(o, name) for o in observed]) for name in names))
+        y, Phi, weight = (torch.cat([getattr(o, name) for o in observed]) for name in ("y", "Phi", "weight"))
+        fronts = [(o.H, o.codes) for o in observed]
+        H, codes = (_joined(front) for front in zip(*fronts, strict=True))
+        obs = Observation(y, H, codes, Phi, weight)
     width = max([physics.max_sources, *map(len, anchors.values())])
     known = torch.full((len(obs), width, 3), torch.nan, dtype=torch.float64)
     for index, positions in anchors.items():
@@ -210,17 +212,31 @@ def _scenes(
     return CalibrationScenes(obs, state, known)
 
 
-def locator(estimator: Estimator) -> Locator:
+def locator(estimator: GeneralEstimator) -> Locator:
     """The estimator as a calibration calls it: on observations in double precision and displaced elements."""
 
     def locate(obs: Observation, geometry: ArrayGeometry) -> Estimates:
-        assert obs.H is not None
-        assert obs.codes is not None
         here = at_geometry(estimator, geometry)
-        arrays = [x.to(torch.complex64) for x in (obs.y, obs.H, obs.codes)]
-        return here.explained(*arrays)[1] if isinstance(here, Explaining) else here(*arrays)
+        y, Phi = obs.y.to(torch.complex64), obs.Phi.to(torch.complex64)
+        H, codes = (None if x is None else x.to(torch.complex64) for x in (obs.H, obs.codes))
+        seen = Phi if H is None else None
+        if isinstance(here, Explaining):
+            return here.explained(y, H, codes, None, seen)[1]
+        return here(y, H, codes, None, seen)
 
     return locate
+
+
+def _code_values(data: Measurements, physics: PhysicsConfig) -> Tensor:
+    if data.codes is None:
+        raise InputError("measurements", "codes", "codes, which a calibration of states needs", "Phi")
+    return code_values(data.codes, physics.phase_bits, "measurements")
+
+
+def _joined(parts: Sequence[Tensor | None]) -> Tensor | None:
+    """All scenes' H or codes; None where one file gives Phi instead."""
+    there = [part for part in parts if part is not None]
+    return torch.cat(there) if len(there) == len(parts) else None
 
 
 def _document(

@@ -12,11 +12,10 @@ from torch import Tensor
 
 from risctl.config import CovarianceConfig
 from risctl.covariance import LowRank, lowrank, pipeline
-from risctl.data import Measurements
 from risctl.errors import RisctlError
 from risctl.evaluation.alignment.check import check_alignment
 from risctl.evaluation.alignment.report import Finding
-from risctl.evaluation.alignment.sides import SIDES, InputChange, SideName, TwoSides
+from risctl.evaluation.alignment.sides import SIDES, InputChange, MeasuredArrays, SideName, TwoSides
 from risctl.losses import Truth, total_loss
 from risctl.model import Forward
 from risctl.physics import ArrayGeometry, Scenes
@@ -96,11 +95,11 @@ def alterations(sides: TwoSides, scenes: Scenes) -> dict[str, Alter]:
     found |= {"centring flipped": _knobs(partial(_altered, "center"))}
     found |= _pipeline_alterations(sides, scenes, complex_codes) | _step_alterations(sides.stated, used)
     if complex_codes:
-        found["codes conjugated"] = _given(lambda m: Measurements(m.y, m.H, m.codes.conj_physical()))
+        found["codes conjugated"] = _given(lambda m: MeasuredArrays(m.y, m.H, m.codes.conj_physical()))
     if scenes.y.shape[1] > 1:
-        found["last snapshot dropped"] = _given(lambda m: Measurements(m.y[:, :-1], m.H, m.codes[:, :-1]))
+        found["last snapshot dropped"] = _given(lambda m: MeasuredArrays(m.y[:, :-1], m.H, m.codes[:, :-1]))
         name = "snapshots not in the order of their codes"
-        found[name] = _given(lambda m: Measurements(m.y.flip(1), m.H, m.codes))
+        found[name] = _given(lambda m: MeasuredArrays(m.y.flip(1), m.H, m.codes))
     return found
 
 

@@ -12,7 +12,6 @@ from torch import Tensor
 
 from risctl.config import CovarianceConfig, LossConfig, PhysicsConfig, TrainingConfig
 from risctl.covariance import lowrank
-from risctl.data import Measurements
 from risctl.inference.learned import LearnedEstimator
 from risctl.losses import Truth
 from risctl.model import Forward, Network
@@ -29,9 +28,18 @@ Patch = Callable[[Measured], AbstractContextManager[Any]]
 InputChange = Callable[[Measured], Measured]
 
 
-def only_measured(measured: Measured, change: Callable[[Tensor], Tensor] = lambda x: x) -> Measurements:
-    """y, H and codes of the scenes and nothing else, `change` applied to each."""
-    return Measurements(change(measured.y), change(measured.H), change(measured.codes))
+@dataclass(frozen=True)
+class MeasuredArrays:
+    """y [B, L, M], H [B, M, N] and codes [B, L, N] of B scenes, and nothing else."""
+
+    y: Tensor
+    H: Tensor
+    codes: Tensor
+
+
+def only_measured(measured: Measured, change: Callable[[Tensor], Tensor] = lambda x: x) -> MeasuredArrays:
+    """y, H and codes of the scenes, `change` applied to each."""
+    return MeasuredArrays(change(measured.y), change(measured.H), change(measured.codes))
 
 
 @dataclass(frozen=True)

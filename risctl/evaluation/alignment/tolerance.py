@@ -7,9 +7,14 @@ from operator import itemgetter
 import torch
 from torch import Tensor
 
-from risctl.data import Measurements
 from risctl.evaluation.alignment.report import Finding, finding
-from risctl.evaluation.alignment.sides import SideOutput, TwoSides, only_measured, relative_difference
+from risctl.evaluation.alignment.sides import (
+    MeasuredArrays,
+    SideOutput,
+    TwoSides,
+    only_measured,
+    relative_difference,
+)
 from risctl.training.forward import Measured
 
 BATCH_TOLERANCE = 1e-3  # of R_blend: other batch sizes add numbers up in another order, in the network too
@@ -36,7 +41,7 @@ def tolerance_findings(sides: TwoSides, measured: Measured, whole: SideOutput) -
     return found
 
 
-def ridge_condition(inputs: Measurements, alpha: float) -> float:
+def ridge_condition(inputs: MeasuredArrays, alpha: float) -> float:
     """Largest condition number of ``Phi_l Phi_l^H + alpha_l I``, the moduli of the codes averaged."""
     H, power = inputs.H.to(torch.complex128), inputs.codes.abs().square().double().mean(1, keepdim=True)
     values = torch.linalg.eigvalsh((H * power) @ H.mH)
@@ -45,7 +50,7 @@ def ridge_condition(inputs: Measurements, alpha: float) -> float:
 
 
 def _same_factors(
-    sides: TwoSides, inputs: Measurements, whole: SideOutput, what: str, change: Callable[[Tensor], Tensor]
+    sides: TwoSides, inputs: MeasuredArrays, whole: SideOutput, what: str, change: Callable[[Tensor], Tensor]
 ) -> list[Finding]:
     prediction = whole.forward.prediction
     fixed = replace(prediction, A_angle=change(prediction.A_angle), A_range=change(prediction.A_range))

@@ -1,0 +1,97 @@
+"""The examples on real measurements: on look-alikes of the same format and, if present, on the real files."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy.io import savemat
+
+from tests.oracle import Array, steering_matrix
+from tests.physics.layouts import LAYOUTS
+
+ROOT = Path(__file__).resolve().parents[1]
+REAL = ROOT / "shared" / "real" if (ROOT / "shared").exists() else ROOT.parent / "shared" / "real"
+needs_real = pytest.mark.skipif(not REAL.is_dir(), reason="the real measurements lie not beside the checkout")
+NFLOPNET = 299_792_458 / 1.24e9
+
+
+def _run(name: str, data: Path, out: Path, *words: str) -> list[list[str]]:
+    """Run an example; return the words of its lines."""
+    command = [sys.executable, str(ROOT / "examples" / "real" / name), "--data", str(data), "--out", str(out)]
+    done = subprocess.run([*command, *words], capture_output=True, text=True, check=False, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    assert (out / f"{Path(name).stem}.png").stat().st_size > 5_000
+    return [line.split() for line in done.stdout.splitlines()]
+
+
+def _gaussian(rng: np.random.Generator, *shape: int) -> np.ndarray:
+    return (rng.standard_normal(shape) + 1j * rng.standard_normal(shape)) / np.sqrt(2)
+
+
+def _nflopnet_look_alike(folder: Path) -> None:
+    rng = np.random.default_rng(2)
+    layout = tuple((0.0, (i - 4) * NFLOPNET / 2, 0.0) for i in range(9))
+    azimuth, r = (x.ravel() for x in np.meshgrid(np.radians([-30.0, -10.0, 15.0]), [0.5, 1.5, 2.5]))
+    y = []
+    for source in zip(azimuth, np.zeros(9), r, strict=True):
+        a = steering_matrix(Array(layout=layout, wavelength=NFLOPNET), np.array([source]))[:, 0]
+        y.append(_gaussian(rng, 4096, 1) * a + 0.03 * _gaussian(rng, 4096, 9))
+    numbers = {"range_m": r, "azimuth_rad": azimuth, "file_number": np.arange(9)}
+    np.savez(folder / "nflopnet_positions.npz", y=np.array(y, np.complex64), **numbers)
+
+
+def _sfwcmf_look_alike(folder: Path) -> None:
+    rng, wavenumber = np.random.default_rng(3), 33.2
+    layout = LAYOUTS["spiral"]
+    places = np.array([[4.6, -1.6, -0.5], [4.6, -0.8, -0.5], [4.5, 0.15, -0.5], [4.65, -0.7, -1.2]])
+    r = np.linalg.norm(places, axis=1)
+    sources = np.stack([np.arctan2(places[:, 1], places[:, 0]), np.arcsin(places[:, 2] / r), r], axis=1)
+    A = steering_matrix(Array(layout=layout, wavelength=2 * np.pi / wavenumber, taper=True), sources)
+    x = _gaussian(rng, 196, 4) @ A.T
+    x = x + 0.1 * np.sqrt(np.mean(np.abs(x) ** 2)) * _gaussian(rng, *x.shape)
+    sensors = np.array(layout)[:, [1, 2, 0]]
+    savemat(folder / "data_sfw.mat", {"data": x.T, "Pmic": sensors, "k": wavenumber})
+    savemat(folder / "Xgt.mat", {"Xgt": places[:, [1, 2, 0]]})
+
+
+def test_nflopnet_look_alike_is_located_and_explained(tmp_path: Path) -> None:
+    _nflopnet_look_alike(tmp_path)
+    lines = _run("nflopnet.py", tmp_path, tmp_path / "out")
+    azimuth, range_ = map(float, next(line for line in lines if line[:1] == ["all"])[2:])
+    assert azimuth < 0.2
+    assert range_ < 0.05
+    poor = next(line for line in lines if line[:1] == ["goodness"])[7].rstrip("%")
+    assert float(poor) <= 25
+
+
+def test_sfwcmf_look_alike_is_located_and_explained(tmp_path: Path) -> None:
+    _sfwcmf_look_alike(tmp_path)
+    lines = _run("sfwcmf.py", tmp_path, tmp_path / "out", "--draws", "3")
+    array = next(line for line in lines if line[:1] == ["array"])
+    surface = next(line for line in lines if line[:2] == ["through", "surface"])
+    assert float(array[1]) < 0.03
+    assert float(surface[6]) == 1.0
+    assert array[-1] == "0%"
+
+
+@needs_real
+def test_nflopnet_itself(tmp_path: Path) -> None:
+    lines = _run("nflopnet.py", REAL, tmp_path / "out")
+    azimuth, range_ = map(float, next(line for line in lines if line[:1] == ["all"])[2:])
+    assert azimuth <= 3.5
+    assert range_ <= 0.70
+
+
+@needs_real
+@pytest.mark.slow
+def test_sfwcmf_itself(tmp_path: Path) -> None:
+    lines = _run("sfwcmf.py", REAL / "SFWCMF", tmp_path / "out")
+    array = next(line for line in lines if line[:1] == ["array"])
+    surface = next(line for line in lines if line[:2] == ["through", "surface"])
+    assert float(array[1]) <= 0.05
+    assert float(array[2]) <= 0.026
+    assert float(surface[6]) >= 0.97
+    assert float(surface[4]) <= 0.033
+    assert float(surface[5]) <= 0.105
