@@ -4,13 +4,14 @@ import re
 from pathlib import Path
 
 import pytest
+import typer
 
-from risctl.cli.app import COMMANDS
+from risctl.cli.app import app
 from risctl.config import Config, flatten
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
-KNOWN = {*COMMANDS, "config"}
+KNOWN = set(typer.main.get_command(app).commands)  # type: ignore[attr-defined]
 
 
 def _name(path: Path) -> str:

@@ -76,14 +76,12 @@ def locate(
     document = runs.answer_document(located, chosen, file, num_sources)
     if out is not None:
         runs.write_answer(out, document, located)
-    drawn = None if picture is None else runs.draw_located(picture, chosen, file, located, scene)
-    say(runs.describe_surface(chosen.config.physics))
-    _report(located, file, surface is not None)
     written = [str(out)] if out else []
     if picture is not None:
+        drawn = runs.draw_located(picture, chosen, file, located, scene)
         written.append(f"{picture} (scene {drawn})")
-    sources = counted(int(located.num_sources.sum()), "source")
-    headline = f"{sources} in {counted(len(located), 'scene')}; ± is one standard deviation"
+    say(runs.describe_surface(chosen.config.physics))
+    headline = _report(located, file, surface is not None)
     options = f"{_words(chosen, model, num_sources, surface)}{common.again}"
     again = f"risctl locate {shlex.quote(str(file))}{options}"
     following = "risctl eval --preset quick" if out else f"{again} --out positions.json"
@@ -106,13 +104,15 @@ def _choose(
     return chosen
 
 
-def _report(located: Located, file: Path, calibrated: bool) -> None:
-    """The table, and what to check where the answer is in doubt."""
+def _report(located: Located, file: Path, calibrated: bool) -> str:
+    """Show the table, and what to check where the answer is in doubt; return the headline."""
     show_table(f"{file}: {located.estimator}", runs.COLUMNS, located.table())
     for doubt in located.doubts():
         say(f"  {doubt}")
     if located.file_misfit and not calibrated:
         say(f"  what may mend it: risctl calibrate-surface {shlex.quote(str(file))}")
+    sources = counted(int(located.num_sources.sum()), "source")
+    return f"{sources} in {counted(len(located), 'scene')}; ± is one standard deviation"
 
 
 def _words(chosen: Chosen, model: str | None, num_sources: int | None, surface: Path | None) -> str:

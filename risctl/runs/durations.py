@@ -7,6 +7,7 @@ from risctl.config import Config
 from risctl.data import SceneStream
 from risctl.errors import RisctlError
 from risctl.hpo.timing import time_trial
+from risctl.parallel import workers_for
 from risctl.runs.calibration import NOMP, Subject
 from risctl.runs.evaluation import EvaluationRequest, evaluate_source
 from risctl.runs.machine import use_threads
@@ -49,14 +50,14 @@ def seconds_of_evaluation(request: EvaluationRequest, config: Config, values: in
     return values * (spent[0] + each * config.evaluation.scenes / request.workers)
 
 
-def needs_of_calibration(subject: Subject, workers: int = 1) -> Needs:
+def needs_of_calibration(subject: Subject, workers: int | None = None) -> Needs:
     """Estimate disk and memory of fitting the probabilities of a model or of NOMP."""
-    return replace(_answering(subject, workers).needs(subject.config), disk_bytes=FUSION_BYTES)
+    return replace(_answering(subject, workers or 1).needs(subject.config), disk_bytes=FUSION_BYTES)
 
 
-def seconds_of_calibration(subject: Subject, scenes: int, workers: int = 1) -> float:
+def seconds_of_calibration(subject: Subject, scenes: int, workers: int | None = None) -> float:
     """Seconds until the estimator has answered `scenes` scenes."""
-    request = _answering(subject, workers)
+    request = _answering(subject, workers or workers_for(scenes))
     section = subject.config.evaluation.model_copy(
         update={"scenes": scenes, "estimators": request.estimators}
     )

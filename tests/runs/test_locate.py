@@ -65,8 +65,9 @@ def test_more_sources_than_the_surface_or_the_antennas_can_part(file: Path, scen
     for count in (0, 6):
         with pytest.raises(InputError, match=r"^num_sources: expected 1 to 5"):
             _locate(file, num_sources=count)
-    write_measurements(file, scenes.y[:, :, :2], scenes.H[:, :2], scenes.codes)
-    with pytest.raises(InputError, match=r"^num_sources: expected fewer than the 2 antennas of m\.npz"):
+    write_measurements(file, scenes.y[:, :1, :2], scenes.H[:, :2], scenes.codes[:, :1])
+    expected = r"^num_sources: expected fewer than the 2 antennas x 1 snapshots of m\.npz"
+    with pytest.raises(InputError, match=expected):
         _locate(file, num_sources=2)
 
 
