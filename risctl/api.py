@@ -133,18 +133,13 @@ def calibrate_surface(
     """Find what a real surface differs in from its nominal model, from measurements of unknown sources.
 
     Args:
-        y: snapshots of S scenes, complex [S, L, M], or measurements that were read.
-        H: channel base station <- surface, complex [S, M, N], or [M, N] for all scenes.
-        codes: what the surface was set to, complex [S, L, N], or [L, N] for all scenes.
-        Phi: measurement matrices in place of H and codes, complex [S, L, M, N].
+        y, H, codes, Phi: snapshots of S scenes and their front end, as in `locate`.
         anchors: known positions of all sources by scene, [K, 3]: azimuth, elevation (rad), range (m).
         estimate: `gains` of the elements, `states` (responses of the code values), `positions` of the
             elements, or some of them joined by `+`.
         start: `nominal`, or `anchors` where nothing is known of the phases.
         held_out: share of the scenes that judge a calibration by the others; 0: none.
-        estimator: that locates the sources on the way; None: as in `locate`.
-        model: run or checkpoint of a trained model; None: the shipped one.
-        config: geometry of the surface, or a preset; None: the defaults, or the model's own.
+        estimator, model, config: that locate the sources on the way, as in `locate`.
         out: file to write.
 
     Raises:
