@@ -108,6 +108,8 @@ def _allowed(schema: dict[str, Any], field: dict[str, Any]) -> str:
     field = _resolved(schema, field)
     if values := _values(field):
         return " or ".join(values) if len(values) <= 2 else f"one of {', '.join(values)}"
+    if "anyOf" in field:
+        return " or ".join(filter(None, (_allowed(schema, part) for part in field["anyOf"])))
     if field.get("type") == "array":
         inside: dict[str, Any] = field.get("items") or next(iter(field.get("prefixItems", [])), {})
         return f"a list of {_allowed(schema, inside) or 'values'}"

@@ -64,8 +64,8 @@ def test_every_setting_can_be_explained(capsys: Capture) -> None:
     document = ask(capsys, "config", "explain", "physics.wavefront")
     assert document["allowed"] == "one of spherical, fresnel, planar"
     assert document["presets"]["full"] == '"spherical"'
-    assert main(["config", "explain", "training.lr"]) == 0
-    assert "preset full       0.0002" in capsys.readouterr().out
+    assert main(["config", "explain", "covariance.beta"]) == 0
+    assert "preset full       0.3" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("name", preset_names())
