@@ -34,6 +34,7 @@ MIN_POWER_STD = 0.5  # nats
 NOISE_STD = 1.0  # nats; the same for every count, so of little effect
 NUISANCE_STEPS = 8
 NOISE_SHARE = 0.3  # of the received power, to start from where no residual shows it
+FIRST_WEIGHT = 0.9  # of the hypothesis of one source among those that are weighed against noise alone
 
 
 @dataclass(frozen=True)
@@ -111,11 +112,10 @@ def volume_ratio(information: Tensor, widths: Tensor) -> Tensor:
     return 0.5 * logdet
 
 
-def log_bayes_factor(null: Hypothesis, hypothesis: Hypothesis, rule: CountRule) -> Tensor:
-    """``log p(y | hypothesis) / p(y | null)`` [B] by Laplace's method, nats; no price per source."""
-    plain = replace(rule, rule="evidence", price=0.0)
-    below, above = plain.scores([null, hypothesis]).unbind(1)
-    return above - below
+def log_bayes_factors(null: Hypothesis, hypotheses: Sequence[Hypothesis], rule: CountRule) -> Tensor:
+    """``log p(y | hypothesis) / p(y | null)`` [B, n] by Laplace's method, nats; no price per source."""
+    scores = replace(rule, rule="evidence", price=0.0).scores([null, *hypotheses])
+    return scores[:, 1:] - scores[:, :1]
 
 
 def noise_only(obs: Observation) -> Hypothesis:
@@ -154,14 +154,20 @@ def gaussian_start(obs: Observation, points: Tensor, geometry: ArrayGeometry) ->
     return GaussianParameters(points, power.log(), noise.log())
 
 
-def is_noise(null: Hypothesis, one: Hypothesis, rule: CountRule, false_alarm: float) -> Tensor:
-    """Whether the hypothesis of no source stands, bool [B], beside that of `one` (or more).
+def is_noise(
+    null: Hypothesis, hypotheses: Sequence[Hypothesis], rule: CountRule, false_alarm: float
+) -> Tensor:
+    """Whether the hypothesis of no source stands, bool [B], beside those of one or more.
 
     Under noise alone the ratio of marginal likelihoods has mean one, so that it exceeds ``1 / false_alarm``
     with probability at most ``false_alarm`` (Markov's inequality; Ville 1939), whatever L, M, N, channel,
-    codes and noise.
+    codes and noise. A mixture of hypotheses is a hypothesis: the first weighs `FIRST_WEIGHT`, the others
+    share the rest. At high SNR one source alone, where there are more, may be less likely than none.
     """
-    return log_bayes_factor(null, one, rule) < -math.log(false_alarm)
+    factors = log_bayes_factors(null, hypotheses, rule).nan_to_num(nan=-torch.inf)
+    others = len(hypotheses) - 1
+    weights = [FIRST_WEIGHT, *[(1.0 - FIRST_WEIGHT) / others] * others] if others else [1.0]
+    return (factors + factors.new_tensor(weights).log()).logsumexp(dim=1) < -math.log(false_alarm)
 
 
 def choose_count(
@@ -177,7 +183,7 @@ def choose_count(
         K [B], and P(K = 0 .. K_max) [B, K_max + 1], each count as probable beforehand.
     """
     scores = rule.scores([null, *hypotheses])
-    noise = is_noise(null, hypotheses[0], rule, false_alarm)
+    noise = is_noise(null, hypotheses, rule, false_alarm)
     return (scores[:, 1:].argmax(dim=1) + 1).masked_fill(noise, 0), scores.double().softmax(dim=1)
 
 

@@ -88,7 +88,7 @@ class Deciding:
             score = head_log_probabilities(found.network.head)
         else:
             score = beliefs.log_count[:, 1:]
-        noise = is_noise(found.hypotheses[0], found.hypotheses[1], self.rule, self.inference.false_alarm)
+        noise = is_noise(found.hypotheses[0], found.hypotheses[1:], self.rule, self.inference.false_alarm)
         return (score.argmax(dim=1) + 1).masked_fill(noise, 0)
 
 
@@ -170,7 +170,7 @@ def explanation(
     beliefs, null = believe(found, deciding.fusion), found.hypotheses[0]
     result = Estimates.empty(len(found.evidence), found.max_sources, found.evidence.device)
     result.noise_var[:] = null.params.log_noise.double().exp()
-    noise = is_noise(null, found.hypotheses[1], deciding.rule, deciding.inference.false_alarm)
+    noise = is_noise(null, found.hypotheses[1:], deciding.rule, deciding.inference.false_alarm)
     counts = (beliefs.log_count[:, 1:].argmax(dim=1) + 1).masked_fill(noise, 0) if given is None else given
     for K, here in rows_by_count(counts):
         hypothesis = tree_index(found.hypotheses[K], here)

@@ -43,6 +43,7 @@ from risctl.physics.geometry import ArrayGeometry, FieldOfView
 from risctl.physics.polar import to_polar
 
 LEVEL = 0.01  # p-value below which a scene or a file is marked
+CUT_OFF = math.sqrt(2.0 / (math.pi - 2.0))  # mean over deviation of a normal density cut off at its top
 EDGE = 1e-3  # relative distance from a limit of the field of view within which an estimate is at it
 TOLERANCE = 0.02  # relative error of the mean of -2 log p that is not held against a file
 OVERLAP = 0.5  # of the tests of gains and energy, whose normal scores have a correlation of 0.3
@@ -207,10 +208,22 @@ def stated(estimates: Estimates, fit: Fit, view: FieldOfView) -> Estimates:
 
 
 def at_edge(estimates: Estimates, view: FieldOfView) -> Tensor:
-    """Sources on the edge of the field of view in azimuth, elevation or range, bool [B, K_max]."""
-    wide = estimates.azimuth.abs() > view.azimuth * (1.0 - EDGE)
-    high = estimates.elevation.abs() > view.elevation * (1.0 - EDGE)
-    near, far = view.range_min * (1.0 + EDGE), view.range_max * (1.0 - EDGE)
-    out = (estimates.range < near) | (estimates.range > far)
+    """Sources on the edge of the field of view in azimuth, elevation or range, bool [B, K_max].
+
+    A posterior mean is never on a limit. That of a normal density cut off there is nearer to it than
+    `CUT_OFF` deviations if, and only if, the density is largest on the limit.
+    """
+    sides = (
+        (view.azimuth - estimates.azimuth.abs(), view.azimuth, estimates.std_azimuth),
+        (view.elevation - estimates.elevation.abs(), view.elevation, estimates.std_elevation),
+        (estimates.range - view.range_min, view.range_min, estimates.std_range),
+        (view.range_max - estimates.range, view.range_max, estimates.std_range),
+    )
     _, known_elevation, known_range = view.known
-    return wide | (high & (not known_elevation)) | (out & (not known_range))
+    edge = torch.zeros_like(estimates.azimuth, dtype=torch.bool)
+    for (distance, limit, std), known in zip(
+        sides, (False, known_elevation, known_range, known_range), strict=True
+    ):
+        width = CUT_OFF * torch.where(std.isfinite(), std, 0.0)
+        edge |= (distance < width.clamp_min(EDGE * limit)) & (not known)
+    return edge

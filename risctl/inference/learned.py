@@ -167,7 +167,7 @@ class LearnedEstimator:
                 best = self.search.polish(part, best.params, self.inference.nf_mle_iters)
             seen = torch.ones_like(here, dtype=torch.bool)
             if not given:
-                seen = ~is_noise(tree_index(null, here), best, self.rule, self.inference.false_alarm)
+                seen = ~is_noise(tree_index(null, here), [best], self.rule, self.inference.false_alarm)
             result.put(rows[here[seen]], to_estimates(tree_index(best, seen)))
 
     @cached_property
