@@ -11,6 +11,7 @@ import argparse
 import json
 import math
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,16 @@ from scipy.optimize import linear_sum_assignment
 
 import risctl
 from risctl.data.stream import shared_surface
-from risctl.physics import ArrayGeometry, Scenes
+from risctl.inference.gaussian import GaussianParameters
+from risctl.inference.observation import Observation
+from risctl.inference.surface.bound import hybrid_bound
+from risctl.inference.surface.likelihood import SceneGroup
+from risctl.inference.surface.response import GAINS as GAIN_KIND
+from risctl.inference.surface.response import SurfaceResponse
+from risctl.inference.surface.scoring import Arrow, Joint, Prior, posterior
+from risctl.physics import ArrayGeometry, FieldOfView, Scenes
+from risctl.physics.polar import to_polar
+from risctl.physics.scenes import rows_by_count
 from risctl.runs import CalibratedSurface, Located
 
 GATE = math.radians(5.0)
@@ -142,7 +152,37 @@ def site(row: str, sigma: float, seed: int, tests: int) -> dict[str, object]:
             right = float((located.num_sources == part.num_sources.numpy()).mean())
             result |= {f"{level:g} {label} recall": hits / total, f"{level:g} {label} count": right}
         result[f"{level:g}"] = compared(part, after, known)
+        if kinds == GAIN_KIND and ROWS[row][0]:
+            result[f"{level:g} bound"] = bound_of(config, truth, scenes, part, anchored)
     return result
+
+
+def groups_of(scenes: Scenes) -> tuple[SceneGroup, ...]:
+    """The scenes at their true parameters."""
+    obs, groups = Observation.build(scenes.y, scenes.H, scenes.codes).double(), []
+    for K, rows in rows_by_count(scenes.num_sources):
+        place = (getattr(scenes, x)[rows, :K].double() for x in ("azimuth", "elevation", "range"))
+        power, noise = scenes.power[rows, :K].double().log(), scenes.noise_var[rows].double().log()
+        params = GaussianParameters(to_polar(*place), power, noise)
+        groups.append(SceneGroup(obs[rows], None, params, torch.zeros(len(rows), dtype=torch.bool), rows))
+    return tuple(groups)
+
+
+def bound_of(
+    config: risctl.Config, truth: CalibratedSurface, scenes: Scenes, fresh: Scenes, anchored: int
+) -> str:
+    """Hybrid Cramer-Rao bound of fresh sources over that with known gains: u_y, u_z, 1/r."""
+    geometry = ArrayGeometry.from_config(config.physics, dtype=torch.float64)
+    known = [replace(g, anchored=g.rows < anchored) for g in groups_of(scenes)]
+    joint = Joint(replace(truth.response, states=torch.ones(1, dtype=torch.complex128)), tuple(known))
+    mean = SurfaceResponse.nominal(geometry.num_elements).parameters()
+    spread = float((truth.gains - 1.0).abs().square().mean()) / 2.0
+    prior = Prior(mean, {GAIN_KIND: spread})
+    arrow = Arrow.compute(joint, geometry, FieldOfView.from_config(config.physics), prior.kinds)
+    covariance = posterior(arrow, joint, prior)
+    bounds = [hybrid_bound(g, joint.response, geometry, prior.kinds, covariance) for g in groups_of(fresh)]
+    sums = [sum(getattr(b, x).sum((0, 1)) for b in bounds) for x in ("estimated", "known")]
+    return " / ".join(f"{x:.3f}" for x in (sums[0] / sums[1]).sqrt().tolist())
 
 
 def relative_error(found: CalibratedSurface, true: CalibratedSurface) -> float:
@@ -193,6 +233,7 @@ def summary(sites: list[dict[str, object]]) -> str:
             f"({np.mean([s[f'{level} known {what}'] for s in sites]):.3f})"
             for what in ("recall", "count")
         )
+        lines.append(f"  bound at {level} dB: {'; '.join(str(s.get(f'{level} bound')) for s in sites)}")
         lines.append(f"  tests at {level} dB: {'; '.join(text)}; {share}")
     return "\n".join(lines)
 

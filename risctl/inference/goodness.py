@@ -187,13 +187,17 @@ def combine(parts: Sequence[Scores]) -> Fit:
     return Fit(p, float(file_p), full, edge)
 
 
-def stated(estimates: Estimates, fit: Fit, view: FieldOfView) -> Estimates:
+def stated(estimates: Estimates, fit: Fit, view: FieldOfView, calibrated: bool = False) -> Estimates:
     """The estimates with the deviations that may be stated; infinite: unknown.
 
     A deviation comes from the model. It is withheld in a scene that the model does not fit, in all scenes of
-    a file that it does not fit, and where it exceeds the width of the field of view.
+    a file that it does not fit, and where it exceeds the width of the field of view. On a `calibrated`
+    surface the file is not asked: what is left of the elements' errors is common to its scenes and shows in
+    many of them, and the deviations hold the part of it that moves sources.
     """
-    doubtful = (fit.misfit | fit.file_misfit).unsqueeze(-1)
+    doubtful = fit.misfit.unsqueeze(-1)
+    if not calibrated:
+        doubtful = doubtful | fit.file_misfit
     widths = {
         "std_azimuth": 2.0 * view.azimuth,
         "std_elevation": 2.0 * view.elevation,

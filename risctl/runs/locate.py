@@ -218,7 +218,7 @@ def locate_measurements(
         found = chosen.surface.widened(found)
     power, noise_var = found.power.cpu() * power_unit[:, None], found.noise_var.cpu() * noise_unit
     fit, found = combine(scores), replace(found, power=power.to(device), noise_var=noise_var.to(device))
-    return Found(stated(found, fit, view), fit)
+    return Found(stated(found, fit, view, chosen.surface is not None), fit)
 
 
 def normalised(data: Measurements) -> tuple[Measurements, Tensor, Tensor]:

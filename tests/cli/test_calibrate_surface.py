@@ -61,6 +61,11 @@ def test_a_worn_surface_is_found_and_used(capsys: Capture) -> None:
     before = ask(capsys, *locate)
     after = ask(capsys, *locate, "--surface", "surface.json")
     assert before["misfit_p"] < 0.01 < after["misfit_p"]
+    deviations = [
+        [s["std_azimuth_deg"] for scene in d["scenes"] for s in scene["sources"]] for d in (before, after)
+    ]
+    assert all(std is None for std in deviations[0])
+    assert sum(std is not None for std in deviations[1]) > 0.7 * len(deviations[1])
     assert main([*locate]) == 0
     assert "risctl calibrate-surface m.npz" in capsys.readouterr().out
     evaluated = (

@@ -1,0 +1,37 @@
+"""The hybrid bound against theory: the Schur complement of one joint problem, and its limits."""
+
+import torch
+
+from risctl.inference.surface.bound import hybrid_bound
+from risctl.inference.surface.likelihood import fisher_model
+from risctl.inference.surface.response import GAINS
+from tests.inference.surface.test_likelihood import small_problem
+
+
+def test_a_known_response_adds_nothing_and_an_unknown_one_does() -> None:
+    group, response, geometry = small_problem("spherical")
+    P = 2 * len(response.gains)
+    certain = hybrid_bound(group, response, geometry, (GAINS,), torch.zeros(P, P, dtype=torch.float64))
+    torch.testing.assert_close(certain.known, certain.estimated)
+    unsure = hybrid_bound(group, response, geometry, (GAINS,), 1e-4 * torch.eye(P, dtype=torch.float64))
+    assert bool((unsure.estimated > unsure.known).all())
+
+
+def test_it_is_what_a_small_error_of_the_response_moves_the_likelihood_s_maximum_by() -> None:
+    """To first order the maximum through a response that is off by d lies at ``theta - J^-1 F^T d``."""
+    group, response, geometry = small_problem("spherical")
+    model = fisher_model(group, response, geometry, (GAINS,))
+    torch.manual_seed(2)
+    d = torch.randn(len(model.gradient), dtype=torch.float64)
+    rank_one = hybrid_bound(group, response, geometry, (GAINS,), torch.outer(d, d))
+    shift = torch.linalg.solve(model.local.information, model.cross.mT @ d)
+    K = group.params.points.shape[1]
+    expected = shift[:, : 3 * K].square().view(-1, K, 3)
+    torch.testing.assert_close(rank_one.estimated - rank_one.known, expected, rtol=1e-6, atol=1e-9)
+
+
+def test_the_common_factor_does_not_move_a_source() -> None:
+    group, response, geometry = small_problem("spherical")
+    null = response.null_vectors((GAINS,))
+    bound = hybrid_bound(group, response, geometry, (GAINS,), null.mT @ null)
+    torch.testing.assert_close(bound.estimated, bound.known, rtol=1e-6, atol=1e-9)
