@@ -1,8 +1,10 @@
 """The examples on real measurements: on look-alikes of the same format and, if present, on the real files."""
 
+import importlib.util
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -54,6 +56,74 @@ def _sfwcmf_look_alike(folder: Path) -> None:
     sensors = np.array(layout)[:, [1, 2, 0]]
     savemat(folder / "data_sfw.mat", {"data": x.T, "Pmic": sensors, "k": wavenumber})
     savemat(folder / "Xgt.mat", {"Xgt": places[:, [1, 2, 0]]})
+
+
+def _openris_look_alike(folder: Path) -> None:
+    """Files of one fixed horn: an ideal tile, a path past it, noise 30 dB below."""
+    rng, wavelength = np.random.default_rng(4), 299_792_458 / 3.58e9
+    place = (np.arange(16) - 7.5) * 0.03
+    layout = tuple((0.0, y, z) for z in place for y in place)
+
+    def steer(angle: float) -> np.ndarray:
+        source = np.array([[np.radians(90.0 - angle), 0.0, 8.3]])
+        return steering_matrix(Array(layout=layout, wavelength=wavelength), source)[:, 0]
+
+    codes = 1j * _openris().codes_of_rule(135).reshape(11, -1)
+    past = 3.0 * _gaussian(rng)
+    for angle in range(0, 181, 6):
+        y = 40.0 * codes * steer(135.0) @ steer(float(angle)) + past
+        y = y + 0.03 * np.std(y) * _gaussian(rng, 11)
+        path = folder / "measurements" / "ff_singletile" / "tx_135_VV" / f"rx_{angle}"
+        path.mkdir(parents=True)
+        for k, value in enumerate(y, start=1):
+            numbers = f"{20 * np.log10(np.abs(value)):.6f},{np.degrees(np.angle(value)):.5f}"
+            lines = ["!CSV A.01.01", "", "BEGIN CH1_DATA", "Freq(Hz),S34(DB),S34(DEG),S43(DB),S43(DEG)"]
+            lines += [f"3575000000,0,0,{numbers}", f"3580000000,{numbers},{numbers}", "END"]
+            (path / f"{k}.csv").write_text("\n".join(lines) + "\n")
+
+
+def _openris() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("openris", ROOT / "examples" / "real" / "openris.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def _openris_figures(lines: list[list[str]]) -> tuple[float, float, float, float]:
+    """Median error and share within 6 degrees, share of poor fits, recall of two sources."""
+    one = next(line for line in lines if line[1:3] == ["positions:", "median"])
+    fit = next(line for line in lines if line[:1] == ["goodness"])
+    two = next(line for line in lines if line[1:3] == ["sums", "of"])
+    return float(one[4]), float(one[6].rstrip("%")), float(fit[7].rstrip("%")), float(two[11])
+
+
+def test_openris_look_alike_is_located_and_explained(tmp_path: Path) -> None:
+    _openris_look_alike(tmp_path)
+    median, within, poor, recall = _openris_figures(
+        _run("openris.py", tmp_path, tmp_path / "out", "--pairs", "40")
+    )
+    assert median < 0.3
+    assert within == 100
+    assert recall > 0.95
+    assert poor <= 15
+
+
+@needs_real
+def test_the_rule_of_openris_makes_its_codes() -> None:
+    published = np.load(REAL / "OpenRIS" / "codes.npz")
+    for transmit in (90, 105, 120, 135):
+        assert (_openris().codes_of_rule(transmit) == published[f"tx_{transmit}"]).all()
+
+
+@needs_real
+def test_openris_itself(tmp_path: Path) -> None:
+    lines = _run("openris.py", REAL / "OpenRIS", tmp_path / "out", "--pairs", "200")
+    median, within, _, recall = _openris_figures(lines)
+    assert median <= 2.0
+    assert within >= 95
+    assert recall >= 0.75
 
 
 def test_nflopnet_look_alike_is_located_and_explained(tmp_path: Path) -> None:

@@ -1,16 +1,16 @@
 """Directions through a real one-bit surface with one receive port: the measurements of OpenRIS.
 
-Rains et al., "High-resolution programmable scattering for wireless coverage enhancement", data of 2022
-(doi 10.5281/zenodo.7415741). A tile of 16 x 16 cells, 3.58 GHz, outdoors; a network analyser between two horns at
-8.3 m, one fixed, one at 0, 3, ..., 180 degrees (90 degrees is broadside), in the tile's horizontal plane. By
-reciprocity the moving horn is the source to be found and the fixed one a base station with ONE antenna at a known
-place. The eleven configurations of the tile are eleven codes; one frequency is one scene, its amplitude constant. What
-does not go by way of the cells' two states (from horn to horn, off the mount, the mean of the states) is the same in
-all configurations: a static path. The cells are taken for ideal.
+Rains et al., OpenRIS (2022), doi 10.5281/zenodo.7415741. A tile of 16 x 16 cells, 3.58 GHz, outdoors; a
+network analyser between two horns at 8.3 m, one fixed, one at 0, 3, ..., 180 degrees (90 degrees is
+broadside), in the tile's horizontal plane. By reciprocity the moving horn is the source to be found and
+the fixed one a base station with ONE antenna at a known place. The eleven configurations of the tile are
+eleven codes; one frequency is one scene, its amplitude constant. What does not go by way of the cells'
+two states (from horn to horn, off the mount, the mean of the states) is the same in all configurations: a
+static path. The cells are taken for ideal.
 
 FOLDER holds `measurements/ff_singletile/tx_<angle>_VV/rx_<angle>/<1..11>.csv` as published.
 
-    python examples/real/openris.py --data FOLDER [--out DIR] [--transmit 135] [--port S43] [--pairs 200]
+    python examples/real/openris.py --data FOLDER [--out DIR] [--transmit 135] [--port S43] [--pairs 1000]
 
 writes DIR/openris.npz, which `risctl locate` reads, prints a table, and draws DIR/openris.png.
 """
@@ -30,7 +30,7 @@ FREQUENCY = 3.58e9
 WAVELENGTH = 299_792_458 / FREQUENCY
 BEAMS = range(15, 166, 15)  # angles that the eleven configurations send to, degrees
 SETTINGS = [
-    "physics.azimuth_limit_deg=75",  # 20 to 160 degrees, and a margin
+    "physics.azimuth_limit_deg=70",  # the published angles from 20 to 160 degrees
     "physics.max_sources=2",
     "inference.grid_oversampling=8",  # one coordinate: a fine grid costs nothing
 ]
@@ -44,8 +44,8 @@ def horn(angle: float, distance: float) -> np.ndarray:
 def codes_of_rule(transmit: float) -> np.ndarray:
     """The states [11, row, column], +1 for +j and -1 for -j, by the published rule (`calc_ris_pr.m`).
 
-    Cell by cell, column after column, the state that makes the running sum of the path from the transmitter (at 1 m)
-    over the cells to the receiver (at 100 m) larger; without the patterns of antennas and cells.
+    Cell by cell, column after column, the state that makes the running sum of the path from the transmitter
+    (at 1 m) over the cells to the receiver (at 100 m) larger; without the patterns of antennas and cells.
     """
     wavelength = 0.3 / 3.58
     place = CELL * np.arange(1, SIDE + 1) + CELL / 2 - SIDE * CELL / 2
@@ -70,7 +70,8 @@ def read_transmission(path: Path, port: str) -> complex:
         lines = [line for line in stream if line.strip() and not line.startswith(("!", "BEGIN", "END"))]
     for row in csv.DictReader(lines):
         if float(row["Freq(Hz)"]) == FREQUENCY:
-            return complex(10 ** (float(row[f"{port}(DB)"]) / 20) * np.exp(1j * np.radians(float(row[f"{port}(DEG)"]))))
+            level, phase = float(row[f"{port}(DB)"]), np.radians(float(row[f"{port}(DEG)"]))
+            return complex(10 ** (level / 20) * np.exp(1j * phase))
     raise SystemExit(f"{path}: expected a row for {FREQUENCY:.0f} Hz, got none")
 
 
@@ -108,7 +109,7 @@ def front_end(transmit: float) -> dict[str, object]:
 
 
 def locate(file: Path, y: np.ndarray, transmit: float, num_sources: int) -> tuple[np.ndarray, np.ndarray]:
-    """Write the measurement file of scenes y [S, 11]; return angles [S, K] in degrees and p-values of the fit [S]."""
+    """Write scenes y [S, 11] to a measurement file; return angles [S, K], degrees, and p of the fit [S]."""
     risctl.write_measurements(file, y[..., None], **front_end(transmit))
     config = risctl.load_config("quick", overrides=SETTINGS)
     located = risctl.locate(risctl.read_measurements(file, None), num_sources=num_sources, config=config)
@@ -128,7 +129,9 @@ def draw(path: Path, angles: np.ndarray, error: np.ndarray) -> None:
     figure, axes = plt.subplots(figsize=(7, 3.5), layout="constrained")
     axes.axhspan(-6, 6, color="0.93")
     axes.stem(angles, error, basefmt="0.5")
-    axes.set(xlabel="angle of the source (degrees, 90 is broadside)", ylabel="error (degrees)", title="OpenRIS")
+    axes.set(
+        xlabel="angle of the source (degrees, 90 is broadside)", ylabel="error (degrees)", title="OpenRIS"
+    )
     figure.savefig(path, dpi=120)
     plt.close(figure)
 
@@ -140,7 +143,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("real-openris"), metavar="DIR")
     parser.add_argument("--transmit", type=int, default=135, help="angle of the fixed horn, degrees")
     parser.add_argument("--port", choices=("S43", "S34"), default="S43", help="direction of the transmission")
-    parser.add_argument("--pairs", type=int, default=200, help="sums of two positions to locate as well")
+    parser.add_argument("--pairs", type=int, default=1000, help="most sums of two positions to locate")
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
     angles, y = read_campaign(options.data, options.transmit, options.port)
@@ -153,14 +156,18 @@ def main() -> None:
     for row in zip(angles, found[:, 0], error, p, strict=True):
         print("{:10.0f} {:8.1f} {:7.1f} {:13.2g}".format(*row))
     size = np.abs(error)
-    print(f"{len(error)} positions: median error {np.median(size):.2f} deg, {np.mean(size <= 6):.0%} within 6 deg")
+    within = f"{np.mean(size <= 6):.0%} within 6 deg"
+    print(f"{len(error)} positions: median error {np.median(size):.2f} deg, {within}")
     print(f"goodness of fit: p < 0.01 in {np.mean(p < 0.01):.0%} of the positions")
     pairs = draw_pairs(angles, options.pairs)
     if len(pairs):
-        both, _ = locate(options.out / "openris-pairs.npz", y[pairs[:, 0]] + y[pairs[:, 1]], options.transmit, 2)
+        sums = y[pairs[:, 0]] + y[pairs[:, 1]]
+        both, _ = locate(options.out / "openris-pairs.npz", sums, options.transmit, 2)
         truth, both = np.sort(angles[pairs], axis=1), np.sort(both, axis=1)
         hit = np.abs(both - truth) <= 6
-        print(f"{len(pairs)} sums of two positions 15 deg or more apart: recall {hit.mean():.2f} within 6 deg")
+        print(
+            f"{len(pairs)} sums of two positions 15 deg or more apart: recall {hit.mean():.2f} within 6 deg"
+        )
     draw(options.out / "openris.png", angles, error)
     print(f"{options.out / 'openris.png'}; {file} is what risctl locate reads")
 

@@ -89,6 +89,8 @@ class Described:
             return config, ()
         table = config.model_dump()
         table["physics"] |= changes
+        if values.get("symbols") == "constant":  # no covariance is made of them
+            table["covariance"]["center"] = False
         return parse_section(Config, table, self.where), tuple(notes)
 
 

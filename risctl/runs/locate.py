@@ -18,6 +18,7 @@ from risctl.inference.estimates import Explaining
 from risctl.inference.goodness import Fit, at_edge, combine, goodness_of_fit, stated
 from risctl.inference.learned import ACCELERATOR_BATCH, BATCH
 from risctl.inference.observation import Observation
+from risctl.inference.stacked import stack_snapshots
 from risctl.model.load import LoadedModel, load_checkpoint
 from risctl.physics.geometry import ArrayGeometry, FieldOfView
 from risctl.registry import estimator_names
@@ -122,8 +123,8 @@ def choose_estimator(
     if estimator is not None and estimator not in estimator_names("learned"):
         return Chosen(estimator, config, None, device, notes=notes)
     try:
-        loaded = load_reference(config, device)
         described.refuse_network(config.physics)
+        loaded = load_reference(config, device)
     except InputError as error:
         if estimator is not None:
             raise
@@ -210,7 +211,7 @@ def locate_measurements(
                 else:
                     answered = best = estimator(part.y, part.H, part.codes, known, part.Phi)
                 parts.append(answered)
-                score = goodness_of_fit(observation_of(part), best, surface, view)
+                score = goodness_of_fit(observation_of(part, physics), best, surface, view)
                 scores.append(replace(score, at_edge=at_edge(answered, view)))
             update(min(start + batch, total), total)
     found = Estimates.concatenate(parts)
@@ -247,14 +248,16 @@ def _near_unit(x: Tensor) -> tuple[Tensor, Tensor]:
     return (wide / scale.view(-1, *[1] * (x.dim() - 1))).to(torch.complex64), scale.square()
 
 
-def observation_of(part: Measurements) -> Observation:
-    """The scenes as the likelihood takes them: of very many snapshots some, evenly spaced."""
+def observation_of(part: Measurements, physics: PhysicsConfig) -> Observation:
+    """The scenes as the likelihood takes them: of many snapshots some, evenly spaced; pilots stacked."""
     step = -(-part.y.shape[1] // FIT_SNAPSHOTS)
     y = part.y[:, ::step]
     if part.H is not None and part.codes is not None:
-        return Observation.build(y, part.H, part.codes[:, ::step])
-    assert part.Phi is not None
-    return Observation.of_matrices(y, part.Phi[:, ::step])
+        obs = Observation.build(y, part.H, part.codes[:, ::step])
+    else:
+        assert part.Phi is not None
+        obs = Observation.of_matrices(y, part.Phi[:, ::step])
+    return stack_snapshots(obs, physics.static_path) if physics.symbols == "constant" else obs
 
 
 def _check_count(num_sources: int | None, chosen: Chosen, data: Measurements, where: str | Path) -> None:

@@ -194,7 +194,7 @@ def _scenes(
 ) -> CalibrationScenes:
     """All scenes in double precision, near unit scale."""
     scaled = [normalised(part)[0] for part in parts]
-    observed = [observation_of(d).double() for d in scaled]
+    observed = [observation_of(d, physics).double() for d in scaled]
     state = None
     if STATES in kinds:
         state = torch.cat([_code_values(d, physics) for d in parts])
