@@ -211,7 +211,7 @@ def locate_measurements(
                 else:
                     answered = best = estimator(part.y, part.H, part.codes, known, part.Phi)
                 parts.append(answered)
-                score = goodness_of_fit(observation_of(part, physics), best, surface, view)
+                score = goodness_of_fit(observation_of(part, chosen.config.physics), best, surface, view)
                 scores.append(replace(score, at_edge=at_edge(answered, view)))
             update(min(start + batch, total), total)
     found = Estimates.concatenate(parts)

@@ -1,4 +1,4 @@
-"""A measurement file with constant symbols: who answers, and whether the fit is tested on stacked snapshots."""
+"""A measurement file with constant symbols: who answers, and the fit on stacked snapshots."""
 
 from pathlib import Path
 
