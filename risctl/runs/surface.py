@@ -193,6 +193,8 @@ def _scenes(
     anchors: dict[int, list[tuple[float, float, float]]],
 ) -> CalibrationScenes:
     """All scenes in double precision, near unit scale."""
+    if physics.symbols == "constant":
+        raise InputError("configuration", "physics.symbols", "gaussian to calibrate a surface", "constant")
     scaled = [normalised(part)[0] for part in parts]
     observed = [observation_of(d, physics).double() for d in scaled]
     state = None
