@@ -66,7 +66,7 @@ def test_the_document_is_that_of_the_contract(made: runs.Example) -> None:
     assert document["surface"]["wavelength"] == 0.3
     runs.write_answer(Path("a.json"), document, located)
     stored = runs.read_document(Path("a.json"))
-    assert stored["scenes"][0]["count_probability"] is None
+    assert sum(stored["scenes"][0]["count_probability"]) == pytest.approx(1.0)
     assert 0.0 < stored["misfit_p"] <= 1.0
     assert len(read_answers(Path("a.json"), "x").tables) == 3
 
