@@ -109,7 +109,7 @@ def test_another_surface_is_answered_by_nomp_which_is_said() -> None:
     ("change", "match"),
     [
         ({"y": np.ones((2, 4, 4))}, "y: expected complex"),
-        ({"H": np.ones((4, 12), complex)}, "H: expected shape"),
+        ({"H": np.ones((4, 12), complex)}, "expected shape"),
         ({"codes": np.full((2, 4, 144), np.nan, complex)}, "codes: expected finite"),
         ({"num_sources": 9}, "num_sources: expected 1 to 5"),
         ({"estimator": "ceiling"}, "an oracle"),

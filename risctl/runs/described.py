@@ -20,6 +20,10 @@ UNITS = {
 }
 
 
+FACTORS = frozenset({"H", "codes"})
+WHOLE = (FACTORS, frozenset({"Phi"}), frozenset())
+
+
 @dataclass(frozen=True)
 class Described:
     """Description and front end of measurements.
@@ -36,15 +40,19 @@ class Described:
 
     @classmethod
     def of_file(cls, file: Path) -> Described:
-        """Those of a measurement file; errors as in `risctl.data.read_measurements`."""
-        return cls(file, *read_description(file))
+        """Those of a measurement file; errors as in `risctl.data.read_measurements`.
+
+        A file that is not there, or that has H without codes, say, is refused when it is read.
+        """
+        if not file.is_file():
+            return cls(file, Description(), FACTORS)
+        description, front_end = read_description(file)
+        return cls(file, description, front_end if front_end in WHOLE else FACTORS)
 
     @classmethod
     def of(cls, data: Measurements) -> Described:
         """Those of measurements in memory."""
-        return cls(
-            "measurements", data.description, frozenset({"H", "codes"} if data.Phi is None else {"Phi"})
-        )
+        return cls("measurements", data.description, FACTORS if data.Phi is None else frozenset({"Phi"}))
 
     def refuse_network(self, physics: PhysicsConfig) -> None:
         """Refuse a trained network for measurements that it cannot read.

@@ -206,10 +206,13 @@ def locate_measurements(
                 if start == 0 and chosen.model is not None and part.H is not None and part.codes is not None:
                     measured = MeasuredArrays(part.y, part.H, part.codes)
                     spot_check_estimator(estimator, chosen.model.network, chosen.config, measured)
+                matrices = (
+                    {} if part.Phi is None else {"Phi": part.Phi}
+                )  # an estimator may know H and codes only
                 if isinstance(estimator, Explaining):
-                    answered, best = estimator.explained(part.y, part.H, part.codes, known, part.Phi)
+                    answered, best = estimator.explained(part.y, part.H, part.codes, known, **matrices)
                 else:
-                    answered = best = estimator(part.y, part.H, part.codes, known, part.Phi)
+                    answered = best = estimator(part.y, part.H, part.codes, known, **matrices)
                 parts.append(answered)
                 score = goodness_of_fit(observation_of(part, chosen.config.physics), best, surface, view)
                 scores.append(replace(score, at_edge=at_edge(answered, view)))

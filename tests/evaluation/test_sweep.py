@@ -100,7 +100,7 @@ def test_a_finished_value_reads_back_and_damage_is_noticed(evaluated: Evaluation
     path, point = tmp_path / "00.json", StoredPoint(fingerprint="ab", results=evaluated.results)
     assert read_point(path) is None
     write_point(path, point)
-    assert read_point(path) == point
+    assert read_point(path).results == point.results  # type: ignore[union-attr]
     path.write_text(path.read_text()[:-40])
     with pytest.raises(DamagedFileError, match="figures of one value"):
         read_point(path)

@@ -111,7 +111,7 @@ def test_an_oracle_is_built_by_its_name_and_is_no_estimator() -> None:
 
 
 def test_a_new_estimator_is_its_file_and_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(ValidationError, match="'learned', 'nomp', 'music', 'sbl' or 'ceiling'"):
+    with pytest.raises(ValidationError, match="'learned', 'blend', 'nomp', 'music', 'sbl' or 'ceiling'"):
         EvaluationConfig.model_validate({"estimators": ["none"]})
     (tmp_path / "no_sources.py").write_text(NEW, encoding="utf-8")
     monkeypatch.syspath_prepend(tmp_path)
