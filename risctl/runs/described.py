@@ -21,7 +21,7 @@ UNITS = {
 
 
 FACTORS = frozenset({"H", "codes"})
-WHOLE = (FACTORS, frozenset({"Phi"}), frozenset())
+WHOLE: tuple[frozenset[str], ...] = (FACTORS, frozenset({"Phi"}), frozenset())
 
 
 @dataclass(frozen=True)

@@ -206,9 +206,7 @@ def locate_measurements(
                 if start == 0 and chosen.model is not None and part.H is not None and part.codes is not None:
                     measured = MeasuredArrays(part.y, part.H, part.codes)
                     spot_check_estimator(estimator, chosen.model.network, chosen.config, measured)
-                matrices = (
-                    {} if part.Phi is None else {"Phi": part.Phi}
-                )  # an estimator may know H and codes only
+                matrices = {} if part.Phi is None else {"Phi": part.Phi}  # not every estimator takes them
                 if isinstance(estimator, Explaining):
                     answered, best = estimator.explained(part.y, part.H, part.codes, known, **matrices)
                 else:

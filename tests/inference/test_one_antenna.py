@@ -26,6 +26,7 @@ def test_one_antenna_is_answered_blind() -> None:
         found = build_estimator(name, physics, CovarianceConfig(), InferenceConfig())(
             scenes.y, scenes.H, scenes.codes
         )
-        assert bool((found.num_sources >= 1).all())
-        assert bool(torch.isfinite(found.azimuth[:, 0]).all())
+        there = torch.arange(found.azimuth.shape[1]) < found.num_sources.unsqueeze(1)
+        assert bool(there.any()), name  # intensities alone seldom tell a source from noise
+        assert bool((torch.isfinite(found.azimuth) == there).all())
         assert bool(torch.isfinite(found.noise_var).all())
