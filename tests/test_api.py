@@ -32,7 +32,14 @@ def test_every_name_has_an_example_that_runs(name: str, here: Path) -> None:
         assert doctest.DocTestRunner().run(test).failed == 0
 
 
-@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+LONG = {"search", "train_and_evaluate"}
+
+
+@pytest.mark.parametrize(
+    "path",
+    [pytest.param(path, marks=pytest.mark.slow if path.stem in LONG else ()) for path in EXAMPLES],
+    ids=lambda path: path.stem,
+)
 def test_examples_run(path: Path, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     if path.stem == "search":  # its trials are processes, which import the script
         done = subprocess.run([sys.executable, str(path)], capture_output=True, text=True, check=False)

@@ -99,6 +99,7 @@ def _openris_figures(lines: list[list[str]]) -> tuple[float, float, float, float
     return float(one[4]), float(one[6].rstrip("%")), float(fit[7].rstrip("%")), float(two[11])
 
 
+@pytest.mark.slow
 def test_openris_look_alike_is_located_and_explained(tmp_path: Path) -> None:
     _openris_look_alike(tmp_path)
     median, within, poor, recall = _openris_figures(
@@ -126,6 +127,7 @@ def test_openris_itself(tmp_path: Path) -> None:
     assert recall >= 0.75
 
 
+@pytest.mark.slow
 def test_nflopnet_look_alike_is_located_and_explained(tmp_path: Path) -> None:
     _nflopnet_look_alike(tmp_path)
     lines = _run("nflopnet.py", tmp_path, tmp_path / "out")
@@ -136,6 +138,7 @@ def test_nflopnet_look_alike_is_located_and_explained(tmp_path: Path) -> None:
     assert float(poor) <= 25
 
 
+@pytest.mark.slow
 def test_sfwcmf_look_alike_is_located_and_explained(tmp_path: Path) -> None:
     _sfwcmf_look_alike(tmp_path)
     lines = _run("sfwcmf.py", tmp_path, tmp_path / "out", "--draws", "3")

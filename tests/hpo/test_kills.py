@@ -18,7 +18,7 @@ def _ended(directory: Path) -> int:
 @pytest.mark.parametrize(
     ("trials", "workers", "kills"),
     [
-        pytest.param(6, 2, {"worker": 6, "search": 2}, id="8 kills"),
+        pytest.param(6, 2, {"worker": 6, "search": 2}, id="8 kills", marks=pytest.mark.slow),
         pytest.param(24, 4, {"worker": 20, "search": 5}, id="25 kills", marks=pytest.mark.slow),
     ],
 )

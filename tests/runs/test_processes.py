@@ -14,6 +14,8 @@ from risctl.parallel import WorkerDiedError
 from risctl.runs.training import default_processes
 from tests.runs.tiny import TINY, WITHOUT_SCENES, after_step, tiny, train, train_until, write_datasets
 
+pytestmark = pytest.mark.slow  # each starts several trainings
+
 TWO = Machine("cpu", workers=2)
 
 
