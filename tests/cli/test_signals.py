@@ -77,6 +77,7 @@ def test_what_was_ignored_stays_ignored() -> None:
     try:
         with leave_on_signals():
             signal.raise_signal(signal.SIGHUP)
+            assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
     finally:
         signal.signal(signal.SIGHUP, before)
 

@@ -10,11 +10,20 @@ TYPICAL = 0.01  # rad or m
 UNITS = ((1e-15, 1.0), (1e15, 1.0), (1.0, 1e-15), (1.0, 1e15), (1e-10, 1e-5), (3e-9, 1e7))
 
 
-@pytest.mark.parametrize("estimator", estimator_names("learned", "classical"))
+NOT_CONVERGED = pytest.mark.xfail(reason="blend ends after a few steps, converged or not", strict=True)
+
+
+@pytest.mark.parametrize(
+    "estimator",
+    [
+        pytest.param(name, marks=NOT_CONVERGED if name == "blend" else ())
+        for name in estimator_names("learned", "classical")
+    ],
+)
 def test_units_of_snapshots_and_channel_cancel(estimator: str) -> None:
     """In single precision another unit rounds y and H otherwise: less than what a maximum can show.
 
-    MUSIC ends at the null of a spectrum instead, which is flat, and `blend` a few steps from there.
+    MUSIC ends at the null of a spectrum instead, which is flat.
     """
     scenes = risctl.simulate(risctl.load_config("quick", overrides=["physics.snr_min_db=5"]), 4, seed=11)
     y, H, codes = scenes.y.numpy(), scenes.H.numpy(), scenes.codes.numpy()
@@ -29,7 +38,7 @@ def test_units_of_snapshots_and_channel_cancel(estimator: str) -> None:
             std = getattr(plain, f"std_{name}")
             std = np.where(np.isinf(std), TYPICAL, std)  # where no deviation is stated
             shift = np.abs(getattr(found, name) - getattr(plain, name)) / std
-            assert shift[there].max() < (0.05 if estimator in ("music", "blend") else 1e-4)
+            assert shift[there].max() < (0.05 if estimator == "music" else 1e-4)
         np.testing.assert_allclose(found.power[there] / (of_y / of_H) ** 2, plain.power[there], rtol=0.01)
         np.testing.assert_allclose(found.noise_var / of_y**2, plain.noise_var, rtol=0.01)
 
