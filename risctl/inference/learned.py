@@ -19,6 +19,7 @@ from torch import Tensor
 from risctl.config import CovarianceConfig, InferenceConfig, PhysicsConfig
 from risctl.covariance import leading_subspace
 from risctl.errors import InputError, MeasurementError
+from risctl.inference.batched import ExplainingEstimator
 from risctl.inference.count import CountRule, fit_nuisance, is_noise, noise_only, to_estimates
 from risctl.inference.decision import CUTOFF, Deciding, answer, explanation
 from risctl.inference.estimates import Estimates
@@ -27,7 +28,7 @@ from risctl.inference.gaussian import Hypothesis
 from risctl.inference.greedy import Search
 from risctl.inference.moves import MoveSearch, MoveSettings
 from risctl.inference.music import MusicSearch
-from risctl.inference.observation import Observation, batches, tree_index
+from risctl.inference.observation import Observation, tree_index
 from risctl.model import Forward, Network, Prediction, predict
 from risctl.model.fusion import LoadedFusion
 from risctl.model.load import LoadedModel
@@ -45,7 +46,7 @@ BATCH, ACCELERATOR_BATCH = 64, 2048  # scenes at a time
 
 
 @dataclass(frozen=True)
-class LearnedEstimator:
+class LearnedEstimator(ExplainingEstimator):
     """Positions and count from a trained network.
 
     Attributes:
@@ -87,37 +88,6 @@ class LearnedEstimator:
     def forward(self, y: Tensor, H: Tensor, codes: Tensor) -> Forward:
         """Prediction and covariances of B scenes."""
         return predict(self.network, y, H, codes, self.covariance)
-
-    @torch.no_grad()
-    def __call__(
-        self,
-        y: Tensor,
-        H: Tensor | None,
-        codes: Tensor | None,
-        num_sources: Tensor | None = None,
-        Phi: Tensor | None = None,
-    ) -> Estimates:
-        """Locate the sources of B scenes; see :class:`risctl.inference.estimates.Estimator`."""
-        result = Estimates.empty(y.shape[0], self.max_sources, y.device)
-        size = self.batch
-        for obs, rows, counts in batches(y, H, codes, num_sources, self.max_sources, size, Phi):
-            self._locate(obs, counts, rows, result)
-        return result
-
-    @torch.no_grad()
-    def explained(
-        self,
-        y: Tensor,
-        H: Tensor | None,
-        codes: Tensor | None,
-        num_sources: Tensor | None = None,
-        Phi: Tensor | None = None,
-    ) -> tuple[Estimates, Estimates]:
-        """The answer, and the sources that explain the measurements best."""
-        result, best = (Estimates.empty(y.shape[0], self.max_sources, y.device) for _ in range(2))
-        for obs, rows, counts in batches(y, H, codes, num_sources, self.max_sources, self.batch, Phi):
-            self._locate(obs, counts, rows, result, best)
-        return result, best
 
     def _locate(
         self,

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from risctl.config import CovarianceConfig, InferenceConfig, PhysicsConfig
 from risctl.covariance import leading_subspace, snapshot_factor, snapshot_factor_through
+from risctl.inference.batched import BatchedEstimator
 from risctl.inference.count import (
     CountRule,
     choose_count,
@@ -28,7 +29,7 @@ from risctl.inference.count import (
 from risctl.inference.estimates import Estimates
 from risctl.inference.greedy import Search
 from risctl.inference.nullspace import DeflatedSubspace, refine_nulls, search_range
-from risctl.inference.observation import Observation, batches
+from risctl.inference.observation import Observation
 from risctl.physics.geometry import ArrayGeometry, Device
 from risctl.physics.grid import PolarGrid
 from risctl.physics.polar import polar_steering
@@ -99,7 +100,7 @@ class MusicSearch:
 
 
 @dataclass(frozen=True)
-class MusicEstimator:
+class MusicEstimator(BatchedEstimator):
     """MUSIC positions, with powers and noise from the likelihood at them; deviations are not stated.
 
     The count is the one whose positions score best after a polish on the likelihood, made for this purpose
@@ -127,22 +128,6 @@ class MusicEstimator:
         peaks = MusicSearch.build(Search.from_config(physics, device), inference)
         rule = CountRule.from_config(physics, inference.count_rule, inference.count_price)
         return cls(peaks, rule, physics.max_sources, covariance, inference.false_alarm)
-
-    @torch.no_grad()
-    def __call__(
-        self,
-        y: Tensor,
-        H: Tensor | None,
-        codes: Tensor | None,
-        num_sources: Tensor | None = None,
-        Phi: Tensor | None = None,
-    ) -> Estimates:
-        """Locate the sources of B scenes; see :class:`risctl.inference.estimates.Estimator`."""
-        result = Estimates.empty(y.shape[0], self.max_sources, y.device)
-        size = self.batch
-        for obs, rows, counts in batches(y, H, codes, num_sources, self.max_sources, size, Phi):
-            self._locate(obs, counts, rows, result)
-        return result
 
     def _locate(self, obs: Observation, counts: Tensor | None, rows: Tensor, result: Estimates) -> None:
         """Estimate at the given or the best-supported counts, into `rows` of `result`."""

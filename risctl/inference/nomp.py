@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import lru_cache, partial
 
-import torch
 from torch import Tensor
 
 from risctl.config import CovarianceConfig, InferenceConfig, PhysicsConfig, nomp_calibration
+from risctl.inference.batched import ExplainingEstimator
 from risctl.inference.count import CountRule, gaussian_start, noise_only
 from risctl.inference.decision import CUTOFF, Deciding, answer, explanation
 from risctl.inference.detection import Detector
@@ -17,7 +17,7 @@ from risctl.inference.exchange import GaussianFit
 from risctl.inference.fusion import Found
 from risctl.inference.gaussian import Hypothesis
 from risctl.inference.greedy import Search, greedy_step, swap
-from risctl.inference.observation import Observation, batches
+from risctl.inference.observation import Observation
 from risctl.model.fusion import LoadedFusion, load_fusion
 from risctl.physics.geometry import Device
 from risctl.physics.grid import PolarGrid
@@ -27,7 +27,7 @@ FINAL_STEPS = 12  # most steps until a hypothesis has converged
 
 
 @dataclass(frozen=True)
-class NompEstimator:
+class NompEstimator(ExplainingEstimator):
     """Newtonised orthogonal matching pursuit with swap moves.
 
     Attributes:
@@ -58,37 +58,6 @@ class NompEstimator:
         deciding = Deciding(inference, rule, fusion)
         grid, most = search.grid(inference), physics.max_sources
         return cls(search, grid, rule, most, deciding, inference.swap_rounds)
-
-    @torch.no_grad()
-    def __call__(
-        self,
-        y: Tensor,
-        H: Tensor | None,
-        codes: Tensor | None,
-        num_sources: Tensor | None = None,
-        Phi: Tensor | None = None,
-    ) -> Estimates:
-        """Locate the sources of B scenes; see :class:`risctl.inference.estimates.Estimator`."""
-        result = Estimates.empty(y.shape[0], self.max_sources, y.device)
-        size = self.batch
-        for obs, rows, counts in batches(y, H, codes, num_sources, self.max_sources, size, Phi):
-            self._locate(obs, counts, rows, result)
-        return result
-
-    @torch.no_grad()
-    def explained(
-        self,
-        y: Tensor,
-        H: Tensor | None,
-        codes: Tensor | None,
-        num_sources: Tensor | None = None,
-        Phi: Tensor | None = None,
-    ) -> tuple[Estimates, Estimates]:
-        """The answer, and the sources that explain the measurements best."""
-        result, best = (Estimates.empty(y.shape[0], self.max_sources, y.device) for _ in range(2))
-        for obs, rows, counts in batches(y, H, codes, num_sources, self.max_sources, self.batch, Phi):
-            self._locate(obs, counts, rows, result, best)
-        return result, best
 
     def _locate(
         self,
