@@ -125,10 +125,12 @@ def calibrate_surface(
     estimate: str = "gains",
     start: str = "nominal",
     held_out: float = 0.2,
+    num_sources: int | None = None,
     estimator: str | None = None,
     model: str | Path | None = None,
     config: Config | str | None = None,
     out: str | Path | None = None,
+    **description: Unpack[DescriptionKeys],
 ) -> runs.CalibratedSurface:
     """Find what a real surface differs in from its nominal model, from measurements of unknown sources.
 
@@ -139,8 +141,10 @@ def calibrate_surface(
             elements, or some of them joined by `+`.
         start: `nominal`, or `anchors` where nothing is known of the phases.
         held_out: share of the scenes that judge a calibration by the others; 0: none.
+        num_sources: of every scene; None: counted.
         estimator, model, config: that locate the sources on the way, as in `locate`.
         out: file to write.
+        description: what is known of surface and symbols, as in `locate`.
 
     Raises:
         InputError: arrays or settings that do not fit.
@@ -153,9 +157,9 @@ def calibrate_surface(
         >>> surface.gains.shape, len(located)
         (torch.Size([144]), 4)
     """
-    request = runs.CalibrationRequest(tuple(estimate.split("+")), start, held_out)
+    request = runs.CalibrationRequest(tuple(estimate.split("+")), start, held_out, num_sources)
     layers = Layers() if model is not None and config is None else _layers(config)
-    data = y if isinstance(y, Measurements) else _measured(y, H, codes, Phi, {})
+    data = y if isinstance(y, Measurements) else _measured(y, H, codes, Phi, description)
     chosen = runs.choose_estimator(layers, estimator, model, described=Described.of(data))
     known = {index: np.asarray(at, dtype=float).tolist() for index, at in (anchors or {}).items()}
     surface = runs.calibrate_surface(chosen, [data], request, known)

@@ -58,12 +58,13 @@ EXTRA = {
 
 
 def scenes_of(
-    row: str, sigma: float, snr: tuple[float, float], count: int, seed: int
+    row: str, sigma: float, snr: tuple[float, float], count: int, seed: int, decision: str
 ) -> tuple[risctl.Config, Scenes]:
     """Scenes of a site at an SNR between two values."""
     faults = [f"physics.impairments.{fault.format(math.degrees(sigma))}" for fault in ROWS[row][0]]
     words = [*faults, "physics.impairments.shared=true", *EXTRA.get(row, ())]
     words += [f"physics.snr_min_db={snr[0]}", f"physics.snr_max_db={snr[1]}"]
+    words.append(f"inference.decision={decision}")
     config = risctl.load_config("quick", overrides=words)
     return config, risctl.simulate(config, count, seed=seed)
 
@@ -117,10 +118,10 @@ def compared(scenes: Scenes, after: Located, known: Located) -> dict[str, list[f
     return rows
 
 
-def site(row: str, sigma: float, seed: int, tests: int) -> dict[str, object]:
+def site(row: str, sigma: float, seed: int, tests: int, decision: str) -> dict[str, object]:
     """Calibrate one site and judge it."""
     _, count, snr, anchored, kinds, start = ROWS[row]
-    config, scenes = scenes_of(row, sigma, snr, count, seed)
+    config, scenes = scenes_of(row, sigma, snr, count, seed, decision)
     place = torch.stack([scenes.azimuth, scenes.elevation, scenes.range], -1)
     anchors = {i: place[i, : int(scenes.num_sources[i])] for i in range(anchored)}
     arrays = scenes.y, scenes.H, scenes.codes
@@ -142,7 +143,7 @@ def site(row: str, sigma: float, seed: int, tests: int) -> dict[str, object]:
     }
     result["tilt_std_deg"] = surface.tilt_std_deg
     for level in (10.0, 20.0):
-        _, all_scenes = scenes_of(row, sigma, (level, level), count + tests, seed)
+        _, all_scenes = scenes_of(row, sigma, (level, level), count + tests, seed, decision)
         part = all_scenes[count:]
         seen = part.y, part.H, part.codes
         after, known = (risctl.locate(*seen, surface=s, config=config) for s in (surface, truth))
@@ -245,17 +246,19 @@ def main() -> None:
     parser.add_argument("--sigma", nargs="+", type=float, default=[0.3, 1.0])
     parser.add_argument("--sites", type=int, default=2)
     parser.add_argument("--tests", type=int, default=60)
-    parser.add_argument("--out", type=Path)
+    parser.add_argument("--decision", choices=["count", "gospa", "recall"], default="count")
+    parser.add_argument("--out", type=Path, help="a line of JSON a site, written as it goes")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    everything = []
     for row in arguments.rows:
         for sigma in arguments.sigma if "phase_error_deg={}" in ROWS[row][0] else [0.0]:
-            sites = [site(row, sigma, 100 + seed, arguments.tests) for seed in range(arguments.sites)]
-            everything += sites
+            sites = []
+            for seed in range(100, 100 + arguments.sites):
+                sites.append(site(row, sigma, seed, arguments.tests, arguments.decision))
+                if arguments.out:
+                    with arguments.out.open("a") as file:
+                        print(json.dumps(sites[-1]), file=file)
             print(summary(sites), flush=True)
-    if arguments.out:
-        arguments.out.write_text(json.dumps(everything))
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from risctl import runs
 from risctl.cli.console import closing, dry_run, note, say
 from risctl.cli.eval import is_override
 from risctl.cli.options import Common, Ending, common_options
-from risctl.errors import CheckFailedError, InputError
+from risctl.errors import CheckFailedError, InputError, require_range
 from risctl.text import Document
 
 
@@ -33,6 +33,9 @@ def calibrate_surface(
         str, typer.Option(help="nominal, or anchors: nothing is known of the phases.", metavar="START")
     ] = "nominal",
     held_out: Annotated[float, typer.Option(help="Share of the scenes that judge the calibration.")] = 0.2,
+    num_sources: Annotated[
+        int | None, typer.Option(help="Sources in every scene; counted if absent.")
+    ] = None,
     estimator: Annotated[
         str | None, typer.Option(help="Locates the sources on the way; absent: as in locate.")
     ] = None,
@@ -42,8 +45,9 @@ def calibrate_surface(
 ) -> Document | Ending:
     """Find what a real surface differs in from its model: gains, states or positions of its elements.
 
-    Sources, their number, powers and noise are unknown. Exit status 3 where scenes that were held out do not
-    become more likely and the surface is not nominal within its error bars.
+    Sources, their number, powers and noise are unknown. What the first file says of its wavelength, elements,
+    symbols and so on is stronger than the settings, and the others say the same. Exit status 3 where scenes
+    that were held out do not become more likely and the surface is not nominal within its error bars.
     """
     files = [Path(word) for word in overrides if not is_override(word)]
     for word in overrides:
@@ -51,12 +55,16 @@ def calibrate_surface(
     if not files:
         raise InputError("files", "", "at least one measurement file", "none")
     runs.check_destination("out", out, (".json",))
-    request = runs.CalibrationRequest(tuple(estimate.split("+")), start, held_out)
-    chosen = runs.choose_estimator(common.layers, estimator, model, runs.start(common.machine))
+    request = runs.CalibrationRequest(tuple(estimate.split("+")), start, held_out, num_sources)
+    device, described = runs.start(common.machine), runs.Described.of_file(files[0])
+    chosen = runs.choose_estimator(common.layers, estimator, model, device, described)
+    require_range("num_sources", num_sources, 1, chosen.config.physics.max_sources)
     if common.dry_run:
         return dry_run("calibrate-surface", chosen.config, chosen.needs(files[0]), out)
     parts = runs.read_parts(chosen, files)
     known = {} if anchors is None else runs.read_anchors(anchors, sum(map(len, parts)))
+    for sentence in chosen.notes:
+        say(sentence)
     say(runs.describe_surface(chosen.config.physics))
     surface = runs.calibrate_surface(
         chosen, parts, request, known, files, lambda r: note(runs.round_words(r))

@@ -7,7 +7,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Final, Literal, TypeVar
+from typing import Annotated, Any, Final, Literal, TypeVar, cast
 
 import torch
 from pydantic import Field
@@ -19,8 +19,9 @@ from risctl.config.former import digest16
 from risctl.data import Measurements
 from risctl.data.atomic import storage_errors
 from risctl.errors import DamagedFileError, InputError
-from risctl.inference import Estimates, Estimator, LearnedEstimator
+from risctl.inference import Estimates, Estimator
 from risctl.inference.count import angle_jacobian
+from risctl.inference.greedy import Search
 from risctl.inference.surface.response import SurfaceResponse
 from risctl.inference.surface.summary import DEAD_LEVEL, tilt_std
 from risctl.physics.geometry import ArrayGeometry
@@ -273,14 +274,15 @@ def _check_lengths(d: SurfaceDocument, path: Path) -> None:
 
 def at_geometry(estimator: AnyEstimator, geometry: ArrayGeometry) -> AnyEstimator:
     """The estimator with its elements displaced; detection grids and networks stay the nominal surface's."""
-    owner = estimator.peaks if isinstance(estimator, LearnedEstimator) else estimator
-    search = getattr(owner, "search", None)
-    if search is None:
-        return estimator
-    positions = geometry.positions.to(search.geometry.positions)
-    if torch.equal(positions, search.geometry.positions):
-        return estimator
-    moved = replace(search, geometry=replace(search.geometry, positions=positions))
-    if isinstance(estimator, LearnedEstimator):
-        return replace(estimator, peaks=replace(estimator.peaks, search=moved))
-    return replace(estimator, search=moved)  # type: ignore[type-var]
+    return cast(AnyEstimator, _displaced(estimator, geometry))
+
+
+def _displaced(owner: Any, geometry: ArrayGeometry) -> Any:
+    """`owner` with the elements of the search that it holds, or its own, displaced."""
+    if isinstance(owner, Search):
+        positions = geometry.positions.to(owner.geometry.positions)
+        return replace(owner, geometry=replace(owner.geometry, positions=positions))
+    for name in ("peaks", "search"):
+        if hasattr(owner, name):
+            return replace(owner, **{name: _displaced(getattr(owner, name), geometry)})
+    return owner

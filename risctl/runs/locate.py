@@ -18,7 +18,7 @@ from risctl.inference.estimates import Explaining
 from risctl.inference.goodness import Fit, at_edge, combine, goodness_of_fit, stated
 from risctl.inference.learned import ACCELERATOR_BATCH, BATCH
 from risctl.inference.observation import Observation
-from risctl.inference.stacked import stack_snapshots
+from risctl.inference.stacked import SymbolModel
 from risctl.model.load import LoadedModel, load_checkpoint
 from risctl.physics.geometry import ArrayGeometry, FieldOfView
 from risctl.registry import estimator_names
@@ -251,14 +251,22 @@ def _near_unit(x: Tensor) -> tuple[Tensor, Tensor]:
 
 def observation_of(part: Measurements, physics: PhysicsConfig) -> Observation:
     """The scenes as the likelihood takes them: of many snapshots some, evenly spaced; pilots stacked."""
-    step = -(-part.y.shape[1] // FIT_SNAPSHOTS)
+    return SymbolModel.from_config(physics).seen(thinned(part))
+
+
+def thinned(part: Measurements) -> Observation:
+    """The scenes, of many snapshots some, evenly spaced."""
+    step = snapshot_step(part)
     y = part.y[:, ::step]
     if part.H is not None and part.codes is not None:
-        obs = Observation.build(y, part.H, part.codes[:, ::step])
-    else:
-        assert part.Phi is not None
-        obs = Observation.of_matrices(y, part.Phi[:, ::step])
-    return stack_snapshots(obs, physics.static_path) if physics.symbols == "constant" else obs
+        return Observation.build(y, part.H, part.codes[:, ::step])
+    assert part.Phi is not None
+    return Observation.of_matrices(y, part.Phi[:, ::step])
+
+
+def snapshot_step(part: Measurements) -> int:
+    """Every so-maniest snapshot is one that the likelihood reads."""
+    return -(-part.y.shape[1] // FIT_SNAPSHOTS)
 
 
 def _check_count(num_sources: int | None, chosen: Chosen, data: Measurements, where: str | Path) -> None:

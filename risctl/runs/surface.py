@@ -19,6 +19,7 @@ from risctl.errors import InputError
 from risctl.inference import Estimates, GeneralEstimator
 from risctl.inference.estimates import Explaining
 from risctl.inference.observation import Observation
+from risctl.inference.stacked import SymbolModel
 from risctl.inference.surface.calibrate import CalibrationScenes, Calibrator, Locator, Round
 from risctl.inference.surface.response import GAINS, KINDS, POSITIONS, STATES, SurfaceResponse
 from risctl.inference.surface.start import phases_from_anchors
@@ -39,7 +40,7 @@ from risctl.runs.calibrated import (
     surface_fingerprint,
 )
 from risctl.runs.documents import write_json
-from risctl.runs.locate import Chosen, normalised, observation_of
+from risctl.runs.locate import Chosen, normalised, snapshot_step, thinned
 from risctl.text import Document
 
 STARTS = ("nominal", "anchors")
@@ -95,11 +96,13 @@ class CalibrationRequest:
     Attributes:
         kinds: gains, states, positions. start: nominal, or anchors (phases unknown altogether).
         held_out: share of the scenes that judge the calibration of the others.
+        num_sources: of every scene whose positions are not known; None: counted.
     """
 
     kinds: tuple[str, ...] = (GAINS,)
     start: str = "nominal"
     held_out: float = 0.2
+    num_sources: int | None = None
 
     def __post_init__(self) -> None:
         for kind in self.kinds:
@@ -142,7 +145,7 @@ def calibrate_surface(
     calibrator = Calibrator(
         geometry=ArrayGeometry.from_config(physics, dtype=torch.float64),
         view=FieldOfView.from_config(physics),
-        locate=locator(chosen.build()),
+        locate=locator(chosen.build(), request.num_sources),
         kinds=request.kinds,
         num_states=2**physics.phase_bits if STATES in request.kinds else 1,
         mean=0.0 if request.start == "anchors" else 1.0,
@@ -193,16 +196,16 @@ def _scenes(
     anchors: dict[int, list[tuple[float, float, float]]],
 ) -> CalibrationScenes:
     """All scenes in double precision, near unit scale."""
-    if physics.symbols == "constant":
-        raise InputError("configuration", "physics.symbols", "gaussian to calibrate a surface", "constant")
     scaled = [normalised(part)[0] for part in parts]
-    observed = [observation_of(d, physics).double() for d in scaled]
+    observed = [thinned(d).double() for d in scaled]
     state = None
     if STATES in kinds:
-        state = torch.cat([_code_values(d, physics) for d in parts])
+        state = torch.cat([_code_values(d, physics)[:, :: snapshot_step(d)] for d in parts])
     obs = observed[0]
     if len(observed) > 1:
-        y, Phi, weight = (torch.cat([getattr(o, name) for o in observed]) for name in ("y", "Phi", "weight"))
+        L = max(o.Phi.shape[1] for o in observed)
+        Phi = torch.cat([o.Phi.expand(-1, L, -1, -1) for o in observed])
+        y, weight = (torch.cat([getattr(o, name) for o in observed]) for name in ("y", "weight"))
         fronts = [(o.H, o.codes) for o in observed]
         H, codes = (_joined(front) for front in zip(*fronts, strict=True))
         obs = Observation(y, H, codes, Phi, weight)
@@ -211,10 +214,10 @@ def _scenes(
     for index, positions in anchors.items():
         at = torch.tensor(positions, dtype=torch.float64)
         known[index, : len(positions)] = to_polar(at[:, 0], at[:, 1], at[:, 2])
-    return CalibrationScenes(obs, state, known)
+    return CalibrationScenes(obs, state, known, SymbolModel.from_config(physics))
 
 
-def locator(estimator: GeneralEstimator) -> Locator:
+def locator(estimator: GeneralEstimator, num_sources: int | None = None) -> Locator:
     """The estimator as a calibration calls it: on observations in double precision and displaced elements."""
 
     def locate(obs: Observation, geometry: ArrayGeometry) -> Estimates:
@@ -222,9 +225,10 @@ def locator(estimator: GeneralEstimator) -> Locator:
         y, Phi = obs.y.to(torch.complex64), obs.Phi.to(torch.complex64)
         H, codes = (None if x is None else x.to(torch.complex64) for x in (obs.H, obs.codes))
         seen = Phi if H is None else None
+        known = None if num_sources is None else torch.full((len(y),), num_sources)
         if isinstance(here, Explaining):
-            return here.explained(y, H, codes, None, seen)[1]
-        return here(y, H, codes, None, seen)
+            return here.explained(y, H, codes, known, seen)[1]
+        return here(y, H, codes, known, seen)
 
     return locate
 
@@ -298,9 +302,11 @@ def write_surface(path: Path, surface: CalibratedSurface) -> Document:
 
 
 def read_parts(chosen: Chosen, files: Sequence[Path]) -> list[Measurements]:
-    """The measurements of several files, of as many antennas and snapshots."""
+    """The measurements of several files, of one description and as many antennas and snapshots."""
     parts = [read_measurements(file, chosen.config.physics.num_elements) for file in files]
     for file, part in zip(files[1:], parts[1:], strict=True):
+        if part.description != parts[0].description:
+            raise InputError(file, "description", f"that of {files[0]}", "another")
         if part.y.shape[1:] != parts[0].y.shape[1:]:
             wanted = f"{list(parts[0].y.shape[1:])} snapshots and antennas, as in {files[0]}"
             raise InputError(file, "y", wanted, list(part.y.shape[1:]))

@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from risctl.inference.count import fit_nuisance
 from risctl.inference.estimates import Estimates
-from risctl.inference.gaussian import refine_gaussian
+from risctl.inference.gaussian import GaussianParameters, refine_gaussian
 from risctl.inference.observation import Observation, tree_index
+from risctl.inference.stacked import VARYING, SymbolModel
 from risctl.inference.surface.likelihood import SceneGroup
 from risctl.inference.surface.response import GAINS, POSITIONS, STATES, SurfaceResponse
 from risctl.inference.surface.scoring import FIRST_DAMPING, Arrow, Joint, Prior, pinned, posterior, score
@@ -43,23 +44,31 @@ class CalibrationScenes:
         obs: S scenes, with the nominal ``Phi``.
         state: code values, broadcast against ``Phi``; None where they are not told apart.
         anchors: polar positions [S, K_max, 3] of the known sources; NaN elsewhere.
+        symbols: how they go from snapshot to snapshot.
     """
 
     obs: Observation
     state: Tensor | None
     anchors: Tensor
+    symbols: SymbolModel = VARYING
 
     @property
     def anchored(self) -> Tensor:
         """Scenes whose source positions are known, bool [S]."""
         return torch.isfinite(self.anchors[:, 0, 0])
 
+    def group(self, params: GaussianParameters, rows: Tensor) -> SceneGroup:
+        """These scenes, `rows` of all, as a group with the same number of sources."""
+        same = self.state is None and not self.symbols.constant  # a few snapshots have the same likelihood
+        obs = self.obs.compressed() if same else self.obs
+        return SceneGroup(obs, self.state, params, self.anchored, rows, self.symbols)
+
     def __len__(self) -> int:
         return len(self.obs)
 
     def __getitem__(self, rows: Tensor) -> CalibrationScenes:
         state = None if self.state is None else self.state[rows]
-        return CalibrationScenes(tree_index(self.obs, rows), state, self.anchors[rows])
+        return replace(self, obs=tree_index(self.obs, rows), state=state, anchors=self.anchors[rows])
 
 
 @dataclass(frozen=True)
@@ -106,8 +115,8 @@ class Calibrator:
         for K, rows in rows_by_count(counts):
             part, here = scenes[rows], points[rows, :K]
             here = torch.where(part.anchored[:, None, None], here, clamp_to_view(here, self.view))
-            params = fit_nuisance(seen[rows], here, geometry, self.view).params
-            groups.append(SceneGroup(part.obs, part.state, params, part.anchored, rows))
+            params = fit_nuisance(scenes.symbols.seen(seen[rows]), here, geometry, self.view).params
+            groups.append(part.group(params, rows))
         return Joint(response, tuple(groups))
 
     def rounds(self, scenes: CalibrationScenes, start: SurfaceResponse | None = None) -> Iterator[Round]:
@@ -133,11 +142,12 @@ class Calibrator:
     def fitted_likelihood(self, scenes: CalibrationScenes, response: SurfaceResponse) -> Tensor:
         """log L [S] of scenes whose sources are located and refined through `response`."""
         joint, geometry = self.joint(scenes, response), response.geometry(self.geometry)
-        y, weight = scenes.obs.y, scenes.obs.weight  # without a source: noise alone
+        seen = scenes.symbols.seen(scenes.obs)
+        y, weight = seen.y, seen.weight  # without a source: noise alone
         size, mean = y[0].numel(), y.abs().square().mean((1, 2))
         values = -weight * size * (mean.log() + 1.0)
         for group in joint.groups:
-            seen = response.observed(group.obs, group.state)
+            seen = group.observed(response)
             for hold in (True, False):
                 rows = (group.anchored == hold).nonzero().squeeze(-1)
                 if len(rows):

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from risctl.inference.gaussian import GaussianModel, GaussianParameters, gaussian_model
 from risctl.inference.observation import Observation, tree_index
+from risctl.inference.stacked import VARYING, SymbolModel
 from risctl.inference.surface.response import POSITIONS, STATES, SurfaceResponse
 from risctl.physics.geometry import ArrayGeometry
 from risctl.physics.polar import polar_direction, polar_jet
@@ -39,6 +40,7 @@ class SceneGroup:
         params: of K sources.
         anchored: whose positions are known, bool [B].
         rows: indices of the scenes among all, [B].
+        symbols: constant ones make the snapshots of a scene one coherent vector.
     """
 
     obs: Observation
@@ -46,23 +48,34 @@ class SceneGroup:
     params: GaussianParameters
     anchored: Tensor
     rows: Tensor
+    symbols: SymbolModel = VARYING
 
     def __len__(self) -> int:
         return len(self.obs)
 
     def local_model(self, response: SurfaceResponse, geometry: ArrayGeometry) -> GaussianModel:
         """Likelihood, gradient and information of the scenes' own parameters."""
-        seen = response.observed(self.obs, self.state)
-        return gaussian_model(seen, self.params, response.geometry(geometry))
+        return gaussian_model(self.observed(response), self.params, response.geometry(geometry))
+
+    def observed(self, response: SurfaceResponse) -> Observation:
+        """The measurements as seen through `response`, constant symbols stacked."""
+        return self.symbols.seen(response.observed(self.obs, self.state))
 
     def chunks(self) -> Iterator[SceneGroup]:
         """The scenes, a few at a time."""
         _, L, _, N = self.obs.Phi.shape
-        size = max(1, CHUNK_NUMBERS // (L * N * N))
+        size = max(1, CHUNK_NUMBERS // ((1 if self.symbols.constant else L) * N * N))
         for rows in torch.split(torch.arange(len(self)), size):
             state = None if self.state is None else self.state[rows]
             obs, params = tree_index(self.obs, rows), tree_index(self.params, rows)
-            yield SceneGroup(obs, state, params, self.anchored[rows], self.rows[rows])
+            yield replace(
+                self,
+                obs=obs,
+                state=state,
+                params=params,
+                anchored=self.anchored[rows],
+                rows=self.rows[rows],
+            )
 
     def with_params(self, params: GaussianParameters) -> SceneGroup:
         """The same scenes at other parameters of the sources."""
@@ -188,7 +201,9 @@ class _Terms:
         """The terms at `geometry`, the displaced one; without `square` the N x N products are left empty."""
         points, p, s2 = group.params.points, group.params.log_power.exp(), group.params.log_noise.exp()
         K, noise = points.shape[1], s2[:, None, None, None]
-        U, y = group.obs.Phi * response.factors(group.state), group.obs.y.unsqueeze(-1)
+        L, symbols = group.obs.y.shape[1], group.symbols
+        y = symbols.coherent(group.obs.y, L).unsqueeze(-1)
+        U = symbols.coherent(group.obs.Phi * response.factors(group.state), L)
         U = U.expand(-1, y.shape[1], -1, -1)
         a, da = polar_jet(points, geometry)
         V = U @ (torch.cat([a, da.flatten(1, 2)], dim=1) * response.gains).mT.unsqueeze(1)
@@ -217,7 +232,8 @@ class _Terms:
         if kind == STATES:
             assert group.state is not None
             mask = torch.eq(group.state, torch.arange(len(response.states)).view(-1, 1, 1, 1, 1))
-            Phi = torch.where(mask, group.obs.Phi, 0.0)  # [Q, B, L, M, N]
+            L = group.obs.y.shape[1]
+            Phi = torch.stack([group.symbols.coherent(torch.where(m, group.obs.Phi, 0.0), L) for m in mask])
             D = (Phi @ (self.a * response.gains).mT.unsqueeze(1)).permute(1, 2, 0, 3, 4)
             return States.build(D, self)
         if kind == POSITIONS:

@@ -149,13 +149,14 @@ class Arrow:
 def _free(group: SceneGroup, slope: Tensor, view: FieldOfView) -> Tensor:
     """Which of the parameters of B scenes are free to go along `slope` [B, 4K + 1].
 
-    Held are the positions of anchors, and what the slope would press through the edge of the view.
+    Held are the positions of anchors, coordinates that are known, and what the slope would press through
+    the edge of the view.
     """
     points = group.params.points
     low, high = polar_limits(points, view)
     slope = slope[:, : 3 * points.shape[1]].view(points.shape)
     pressed = ((points <= low + EDGE) & (slope < 0)) | ((points >= high - EDGE) & (slope > 0))
-    held = (pressed | group.anchored[:, None, None]).flatten(1)
+    held = (pressed | group.anchored[:, None, None] | torch.tensor(view.known)).flatten(1)
     nuisance = held.new_ones(len(held), points.shape[1] + 1)
     return torch.cat([~held, nuisance], dim=1)
 

@@ -25,7 +25,8 @@ def phases_from_anchors(calibrator: Calibrator, scenes: CalibrationScenes) -> Su
     if not len(rows):
         raise InputError("anchors", "", "scenes of known positions for start = anchors", "none")
     known = scenes[rows]
-    U, y = known.obs.Phi.expand(-1, known.obs.y.shape[1], -1, -1), known.obs.y.unsqueeze(-1)
+    seen = known.symbols.seen(known.obs)
+    U, y = seen.Phi.expand(-1, seen.y.shape[1], -1, -1), seen.y.unsqueeze(-1)
     N, M = U.shape[-1], U.shape[-2]
     gram = U @ U.mH
     level = gram.diagonal(dim1=-2, dim2=-1).real.mean((1, 2))[:, None, None, None]

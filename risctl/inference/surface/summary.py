@@ -21,13 +21,17 @@ def ramp_modes(round_: Round, geometry: ArrayGeometry) -> Tensor:
     """Shifts of all sources in (u_y, u_z, 1/r) that a small change of the response imitates, [3, P].
 
     A phase ``k0 (a y + b z) - k0 c |p|^2 / 2`` over the surface moves sources by (a, b, c), near boresight;
-    an element's phase is that of its gain, or ``k0`` times its displacement towards the sources.
+    an element's phase is that of its gain, or ``k0`` times its displacement towards the sources. A ramp that
+    the array does not have, as one across a line, is zero.
     """
     g, p, k0 = round_.response.gains, geometry.positions, geometry.wavenumber
     square = geometry.squared_radius
     D = torch.stack([torch.ones_like(square), k0 * p[:, 1], k0 * p[:, 2], -k0 * square / 2.0], dim=1)
     weight = g.abs().square()
-    fit = torch.linalg.solve((D.mT * weight) @ D, D.mT * weight)[1:]  # [3, N] from phases
+    unit = D.norm(dim=0)
+    D = D / unit.masked_fill(unit == 0, 1.0)
+    fit = torch.linalg.pinv((D.mT * weight) @ D, hermitian=True) @ (D.mT * weight)  # [4, N], from phases
+    fit = fit[1:] / unit[1:, None].masked_fill(unit[1:, None] == 0, torch.inf)
     alive = torch.where(weight > 0, weight, torch.ones_like(weight))
     parts = []
     for kind, variable in round_.prior.mean.items():
@@ -50,8 +54,9 @@ def ramp_covariance(round_: Round, geometry: ArrayGeometry, covariance: Tensor) 
 
 
 def tilt_std(ramps: Tensor) -> float:
-    """Root mean square deviation of the two tilts, rad, near boresight."""
-    return math.sqrt(float(ramps.diagonal()[:2].mean()))
+    """Root mean square deviation of the two tilts, or of the one that a line has, rad, near boresight."""
+    tilts = ramps.diagonal()[:2]
+    return math.sqrt(float(tilts.sum() / (tilts > 0).sum().clamp_min(1)))
 
 
 def with_anchor(round_: Round, geometry: ArrayGeometry) -> tuple[int, float, float]:

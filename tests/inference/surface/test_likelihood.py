@@ -9,6 +9,7 @@ from torch import Tensor
 
 from risctl.inference.gaussian import GaussianParameters, pack, unpack
 from risctl.inference.observation import Observation
+from risctl.inference.stacked import VARYING, SymbolModel
 from risctl.inference.surface.likelihood import SceneGroup, average_model, fisher_model
 from risctl.inference.surface.response import GAINS, KINDS, POSITIONS, STATES, SurfaceResponse
 from risctl.physics.geometry import ArrayGeometry, planar_array_positions
@@ -16,6 +17,7 @@ from risctl.physics.polar import polar_steering
 
 SCENES, SNAPSHOTS, ANTENNAS, SOURCES, VALUES = 2, 3, 4, 2, 2
 STEP = 1e-5
+CONSTANT, STATIC = SymbolModel(True), SymbolModel(True, True)
 WEIGHT = torch.tensor([1.0, 2.5], dtype=torch.float64)  # snapshots that one stands for, of each scene
 
 
@@ -23,7 +25,9 @@ def complex_normal(*shape: int) -> Tensor:
     return torch.randn(*shape, dtype=torch.complex128)
 
 
-def small_problem(wavefront: str) -> tuple[SceneGroup, SurfaceResponse, ArrayGeometry]:
+def small_problem(
+    wavefront: str, symbols: SymbolModel = VARYING
+) -> tuple[SceneGroup, SurfaceResponse, ArrayGeometry]:
     """Two scenes of two sources on a 3 x 2 surface, with a response far from nominal."""
     torch.manual_seed(5)
     positions = planar_array_positions(3, 2, 0.15)
@@ -43,17 +47,29 @@ def small_problem(wavefront: str) -> tuple[SceneGroup, SurfaceResponse, ArrayGeo
         displacement=0.01 * torch.randn(N, 3, dtype=torch.float64),
     )
     rows = torch.arange(SCENES)
-    return SceneGroup(obs, state, params, torch.zeros(SCENES, dtype=torch.bool), rows), response, geometry
+    blind = torch.zeros(SCENES, dtype=torch.bool)
+    return SceneGroup(obs, state, params, blind, rows, symbols), response, geometry
 
 
 def covariances(group: SceneGroup, response: SurfaceResponse, x: Tensor, geometry: ArrayGeometry) -> Tensor:
-    """``R_l`` [B, L, M, M] by its definition, at packed parameters x [B, 4K + 1] of the sources."""
+    """``R_l`` [B, L, M, M] by its definition, at packed parameters x [B, 4K + 1] of the sources; of stacked
+    snapshots [B, 1, n, n]."""
     params = unpack(x)
     A = polar_steering(params.points, response.geometry(geometry)) * response.gains
-    B = (group.obs.Phi * response.factors(group.state)) @ A.mT.unsqueeze(1)
+    B = stacked((group.obs.Phi * response.factors(group.state)) @ A.mT.unsqueeze(1), group.symbols)
     eye = torch.eye(B.shape[-2], dtype=B.dtype)
     noise = params.log_noise.exp()[:, None, None, None]
     return (B * params.log_power.exp()[:, None, None, :]) @ B.mH + noise * eye
+
+
+def stacked(x: Tensor, symbols: SymbolModel) -> Tensor:
+    """Vectors x [B, L, M, K] of constant symbols one under the other, the span of a static path left out."""
+    if not symbols.constant:
+        return x
+    if symbols.static_path:
+        basis = torch.linalg.svd(torch.ones(1, x.shape[1], dtype=x.dtype))[2][1:]
+        x = torch.einsum("kl,blmj->bkmj", basis.conj(), x)
+    return x.reshape(len(x), 1, -1, x.shape[-1])
 
 
 def log_likelihood(R: Tensor, y: Tensor) -> Tensor:
@@ -82,7 +98,8 @@ def differences(
             else:
                 here[:, index - sum(sizes)] += sign * STEP
             ends.append(covariances(group, moved, here, geometry))
-        plus, minus = (log_likelihood(R, group.obs.y).sum() for R in ends)
+        y = stacked(group.obs.y.unsqueeze(-1), group.symbols).squeeze(-1)
+        plus, minus = (log_likelihood(R, y).sum() for R in ends)
         slopes.append((plus - minus) / (2 * STEP))
         changes.append((ends[0] - ends[1]) / (2 * STEP))
     return torch.stack(slopes), torch.stack(changes)
@@ -93,7 +110,18 @@ def differences(
 def test_gradient_and_information_are_those_of_the_dense_covariance(
     kinds: tuple[str, ...], wavefront: str
 ) -> None:
-    group, response, geometry = small_problem(wavefront)
+    assert_model_is_that_of_the_dense_covariance(kinds, *small_problem(wavefront))
+
+
+@pytest.mark.parametrize("symbols", [CONSTANT, STATIC], ids=["constant", "static path"])
+@pytest.mark.parametrize("kinds", [(GAINS, STATES), (POSITIONS,)])
+def test_and_with_constant_symbols(kinds: tuple[str, ...], symbols: SymbolModel) -> None:
+    assert_model_is_that_of_the_dense_covariance(kinds, *small_problem("spherical", symbols))
+
+
+def assert_model_is_that_of_the_dense_covariance(
+    kinds: tuple[str, ...], group: SceneGroup, response: SurfaceResponse, geometry: ArrayGeometry
+) -> None:
     model = fisher_model(group, response, geometry, kinds)
     slopes, changes = differences(group, response, geometry, kinds)
     P = len(model.gradient)
@@ -104,7 +132,8 @@ def test_gradient_and_information_are_those_of_the_dense_covariance(
     torch.testing.assert_close(model.cross, F[:, :P, P:], rtol=1e-6, atol=1e-6)
     torch.testing.assert_close(model.local.information, F[:, P:, P:], rtol=1e-6, atol=1e-6)
     average = average_model(group, response, geometry, kinds, torch.complex128)
-    v = changes @ (W @ group.obs.y.unsqueeze(-1))
+    y = stacked(group.obs.y.unsqueeze(-1), group.symbols)
+    v = changes @ (W @ y)
     A = torch.einsum("pblm,qblm,b->bpq", v.squeeze(-1).conj(), (W @ v).squeeze(-1), WEIGHT.to(W)).real
     torch.testing.assert_close(average.gradient, model.gradient)
     torch.testing.assert_close(average.information, A[:, :P, :P].sum(0), rtol=1e-6, atol=1e-6)
