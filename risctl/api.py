@@ -135,16 +135,13 @@ def calibrate_surface(
     """Find what a real surface differs in from its nominal model, from measurements of unknown sources.
 
     Args:
-        y, H, codes, Phi: snapshots of S scenes and their front end, as in `locate`.
+        y, H, codes, Phi, num_sources, estimator, model, config, description: as in `locate`.
         anchors: known positions of all sources by scene, [K, 3]: azimuth, elevation (rad), range (m).
         estimate: `gains` of the elements, `states` (responses of the code values), `positions` of the
             elements, or some of them joined by `+`.
         start: `nominal`, or `anchors` where nothing is known of the phases.
         held_out: share of the scenes that judge a calibration by the others; 0: none.
-        num_sources: of every scene; None: counted.
-        estimator, model, config: that locate the sources on the way, as in `locate`.
         out: file to write.
-        description: what is known of surface and symbols, as in `locate`.
 
     Raises:
         InputError: arrays or settings that do not fit.

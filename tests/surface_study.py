@@ -23,7 +23,7 @@ from risctl.data.stream import shared_surface
 from risctl.inference.gaussian import GaussianParameters
 from risctl.inference.observation import Observation
 from risctl.inference.surface.bound import hybrid_bound
-from risctl.inference.surface.likelihood import SceneGroup
+from risctl.inference.surface.likelihood import SceneGroup, fisher_model
 from risctl.inference.surface.response import GAINS as GAIN_KIND
 from risctl.inference.surface.response import SurfaceResponse
 from risctl.inference.surface.scoring import Arrow, Joint, Prior, posterior
@@ -181,7 +181,9 @@ def bound_of(
     prior = Prior(mean, {GAIN_KIND: spread})
     arrow = Arrow.compute(joint, geometry, FieldOfView.from_config(config.physics), prior.kinds)
     covariance = posterior(arrow, joint, prior)
-    bounds = [hybrid_bound(g, joint.response, geometry, prior.kinds, covariance) for g in groups_of(fresh)]
+    view = FieldOfView.from_config(config.physics)
+    models = [fisher_model(g, joint.response, geometry, prior.kinds) for g in groups_of(fresh)]
+    bounds = [hybrid_bound(model, covariance, view) for model in models]
     sums = [sum(getattr(b, x).sum((0, 1)) for b in bounds) for x in ("estimated", "known")]
     return " / ".join(f"{x:.3f}" for x in (sums[0] / sums[1]).sqrt().tolist())
 

@@ -33,9 +33,7 @@ def calibrate_surface(
         str, typer.Option(help="nominal, or anchors: nothing is known of the phases.", metavar="START")
     ] = "nominal",
     held_out: Annotated[float, typer.Option(help="Share of the scenes that judge the calibration.")] = 0.2,
-    num_sources: Annotated[
-        int | None, typer.Option(help="Sources in every scene; counted if absent.")
-    ] = None,
+    num_sources: Annotated[int | None, typer.Option(help="Sources in every scene; absent: counted.")] = None,
     estimator: Annotated[
         str | None, typer.Option(help="Locates the sources on the way; absent: as in locate.")
     ] = None,
@@ -63,9 +61,8 @@ def calibrate_surface(
         return dry_run("calibrate-surface", chosen.config, chosen.needs(files[0]), out)
     parts = runs.read_parts(chosen, files)
     known = {} if anchors is None else runs.read_anchors(anchors, sum(map(len, parts)))
-    for sentence in chosen.notes:
+    for sentence in (*chosen.notes, runs.describe_surface(chosen.config.physics)):
         say(sentence)
-    say(runs.describe_surface(chosen.config.physics))
     surface = runs.calibrate_surface(
         chosen, parts, request, known, files, lambda r: note(runs.round_words(r))
     )

@@ -73,6 +73,10 @@ class SurfaceDocument(Section):
     """Nats a scene by which scenes that were held out are more likely than with the nominal surface."""
     spread_over_error: float
     """Mean square deviation from nominal over the mean variance; up to 1: nominal within its error bars."""
+    direction_bound_deg: Annotated[float | None, Field(ge=0)] = None
+    """Hybrid Cramer-Rao bound of the direction of a source like those found, degrees (median over them)."""
+    direction_bound_known_deg: Annotated[float | None, Field(ge=0)] = None
+    """The same with the response known."""
     files: Annotated[tuple[str, ...], as_tuple] = ()
     """SHA-256 of the measurement files."""
 
@@ -181,6 +185,10 @@ class CalibratedSurface:
         dead = ", ".join(map(str, self.dead)) or "none"
         noise = f"fitted noise {d.noise_before_db:.1f} -> {d.noise_after_db:.1f} dB; dead elements: {dead}"
         lines = [tilt, noise]
+        if d.direction_bound_deg is not None and d.direction_bound_known_deg is not None:
+            known = f"with the response known {d.direction_bound_known_deg:.2g}"
+            bound = f"{d.direction_bound_deg:.2g} deg, {known}"
+            lines.append(f"directions of sources like these (hybrid bound, median): {bound}")
         if d.held_out_gain is not None:
             held = counted(d.held_out_scenes, "held-out scene")
             lines.append(f"{held}: {d.held_out_gain:+.3g} nats a scene over the nominal surface")

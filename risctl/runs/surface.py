@@ -25,6 +25,7 @@ from risctl.inference.surface.response import GAINS, KINDS, POSITIONS, STATES, S
 from risctl.inference.surface.start import phases_from_anchors
 from risctl.inference.surface.summary import (
     dead_probability,
+    direction_bounds,
     ramp_covariance,
     spread_over_error,
     with_anchor,
@@ -260,6 +261,7 @@ def _document(
     std |= last.prior.split(covariance.diagonal().clamp_min(0.0).sqrt())
     gain_std, state_std = (std[kind].view(2, -1).square().mean(0).sqrt().tolist() for kind in (GAINS, STATES))
     moved = POSITIONS in last.prior.kinds
+    known, estimated = map(math.degrees, direction_bounds(last, covariance, calibrator.view))
     return SurfaceDocument(
         kinds=last.prior.kinds,
         fingerprint=surface_fingerprint(physics),
@@ -281,6 +283,8 @@ def _document(
         held_out_scenes=held,
         held_out_gain=gain,
         spread_over_error=spread_over_error(last, covariance, replace(calibrator, mean=1.0).prior()),
+        direction_bound_deg=estimated,
+        direction_bound_known_deg=known,
         files=tuple(map(file_hash, files)),
     )
 

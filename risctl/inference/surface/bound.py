@@ -15,10 +15,9 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from risctl.inference.surface.likelihood import SceneGroup, fisher_model
-from risctl.inference.surface.response import SurfaceResponse
-from risctl.physics.bounds import invert_information
-from risctl.physics.geometry import ArrayGeometry
+from risctl.inference.surface.likelihood import SurfaceModel
+from risctl.physics.bounds import invert_information, with_known
+from risctl.physics.geometry import FieldOfView
 
 
 @dataclass(frozen=True)
@@ -33,25 +32,17 @@ class HybridBound:
     estimated: Tensor
 
 
-def hybrid_bound(
-    fresh: SceneGroup,
-    response: SurfaceResponse,
-    geometry: ArrayGeometry,
-    kinds: tuple[str, ...],
-    covariance: Tensor,
-) -> HybridBound:
+def hybrid_bound(model: SurfaceModel, covariance: Tensor, view: FieldOfView) -> HybridBound:
     """Bounds of fresh scenes.
 
     Args:
-        fresh: at the true parameters.
-        response: the true one.
-        geometry: nominal, float64.
-        kinds: that were estimated.
-        covariance: of their parameters [P, P].
+        model: theirs, at the true parameters and the true response.
+        covariance: of the response's parameters [P, P].
+        view: which coordinates are known.
     """
-    model = fisher_model(fresh, response, geometry, kinds)
-    K = fresh.params.points.shape[1]
-    own = invert_information(model.local.information)[0]
+    J = model.local.information
+    K = J.shape[-1] // 4
+    own = invert_information(with_known(J, K, view))[0]
     slope = own @ model.cross.mT  # [B, 4K + 1, P]
     moved = slope @ covariance @ slope.mT
     known, added = (x.diagonal(dim1=-2, dim2=-1)[:, : 3 * K].view(-1, K, 3) for x in (own, moved))

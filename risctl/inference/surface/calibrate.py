@@ -117,6 +117,8 @@ class Calibrator:
             here = torch.where(part.anchored[:, None, None], here, clamp_to_view(here, self.view))
             params = fit_nuisance(scenes.symbols.seen(seen[rows]), here, geometry, self.view).params
             groups.append(part.group(params, rows))
+        if scenes.symbols.constant:
+            groups = _with_noise_level(groups)
         return Joint(response, tuple(groups))
 
     def rounds(self, scenes: CalibrationScenes, start: SurfaceResponse | None = None) -> Iterator[Round]:
@@ -197,6 +199,14 @@ class Round:
     def covariance(self) -> Tensor:
         """Posterior covariance [P, P] of the response's parameters."""
         return posterior(self.arrow, self.joint, self.prior)
+
+
+def _with_noise_level(groups: list[SceneGroup]) -> list[SceneGroup]:
+    """The groups with a prior of their noise: the mean share of the energy of a scene, over all scenes."""
+    energy = [g.symbols.seen(g.obs).y.abs().square().mean((1, 2)).log() for g in groups]
+    pairs = list(zip(groups, energy, strict=True))
+    share = torch.cat([g.params.log_noise - e for g, e in pairs]).mean()
+    return [replace(g, noise_level=e + share) for g, e in pairs]
 
 
 def _widened(points: Tensor, width: int) -> Tensor:

@@ -27,6 +27,7 @@ from risctl.physics.geometry import ArrayGeometry
 from risctl.physics.polar import polar_direction, polar_jet
 from risctl.physics.steering import path_difference
 
+NOISE_PRECISION = 4.0  # of the log noise variances of scenes with constant symbols about their common level
 CHUNK_NUMBERS = 330_000  # complex numbers of one L x N x N array of a chunk of scenes: stays in the cache
 
 
@@ -41,6 +42,9 @@ class SceneGroup:
         anchored: whose positions are known, bool [B].
         rows: indices of the scenes among all, [B].
         symbols: constant ones make the snapshots of a scene one coherent vector.
+        noise_level: mean of a normal prior of the log noise variances, with precision `NOISE_PRECISION`, [B];
+            None: they are free. One coherent vector of no more values than elements is fitted exactly by some
+            response, at any likelihood.
     """
 
     obs: Observation
@@ -49,13 +53,28 @@ class SceneGroup:
     anchored: Tensor
     rows: Tensor
     symbols: SymbolModel = VARYING
+    noise_level: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.obs)
 
     def local_model(self, response: SurfaceResponse, geometry: ArrayGeometry) -> GaussianModel:
         """Likelihood, gradient and information of the scenes' own parameters."""
-        return gaussian_model(self.observed(response), self.params, response.geometry(geometry))
+        model = gaussian_model(self.observed(response), self.params, response.geometry(geometry))
+        if self.noise_level is None:
+            return model
+        far = self.params.log_noise - self.noise_level
+        value = model.log_likelihood - 0.5 * NOISE_PRECISION * far.square()
+        slope = torch.nn.functional.pad(NOISE_PRECISION * far.unsqueeze(1), (model.gradient.shape[1] - 1, 0))
+        return GaussianModel(value, model.gradient - slope, self.with_prior(model.information))
+
+    def with_prior(self, information: Tensor) -> Tensor:
+        """Information [B, 4K + 1, 4K + 1] with that of the noise's prior."""
+        if self.noise_level is None:
+            return information
+        last = torch.zeros_like(information[0])
+        last[-1, -1] = NOISE_PRECISION
+        return information + last
 
     def observed(self, response: SurfaceResponse) -> Observation:
         """The measurements as seen through `response`, constant symbols stacked."""
@@ -153,7 +172,7 @@ def average_model(
         information, cross = _gram(v, _whiten(t, v)).sum(0), _gram(v, W_own.to(dtype))
         parts.append((gradient, information.double(), cross.double()))
         blocks.append(_gram(own, W_own))
-    local = replace(group.local_model(response, geometry), information=torch.cat(blocks))
+    local = replace(group.local_model(response, geometry), information=group.with_prior(torch.cat(blocks)))
     return SurfaceModel.join(parts, local)
 
 

@@ -8,10 +8,11 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from risctl.inference.surface.bound import hybrid_bound
 from risctl.inference.surface.calibrate import Round
 from risctl.inference.surface.response import GAINS, POSITIONS
 from risctl.inference.surface.scoring import Prior, posterior
-from risctl.physics.geometry import ArrayGeometry
+from risctl.physics.geometry import ArrayGeometry, FieldOfView
 
 DEAD_SHARE = 0.02  # of the elements, before the data
 DEAD_LEVEL = 0.5  # probability from which an element is called dead
@@ -78,6 +79,24 @@ def with_anchor(round_: Round, geometry: ArrayGeometry) -> tuple[int, float, flo
     covariance = posterior(arrow, round_.joint, round_.prior)
     ramps = ramp_covariance(round_, geometry, covariance)
     return int(round_.joint.groups[i].rows[row]), snr * 10.0 / math.log(10.0), tilt_std(ramps)
+
+
+def direction_bounds(round_: Round, covariance: Tensor, view: FieldOfView) -> tuple[float, float]:
+    """Hybrid bound of the direction of sources like those that were found, rad: the median over them.
+
+    Returns:
+        Root mean square deviation of u_y and u_z, of those that are not known, with the response known and
+        with the one found.
+    """
+    models = [model for model in round_.arrow.models if model.cross.shape[-1] > 1]
+    found = [hybrid_bound(model, covariance, view) for model in models]
+    unknown = 2 - sum(view.known[:2])
+
+    def middle(name: str) -> float:
+        squares = torch.cat([getattr(b, name)[..., :2].sum(-1).flatten() for b in found])
+        return math.sqrt(float(squares.median()) / unknown)
+
+    return (middle("known"), middle("estimated")) if found else (0.0, 0.0)
 
 
 def dead_probability(round_: Round, covariance: Tensor) -> Tensor:
