@@ -9,69 +9,83 @@ import os
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
+from importlib import import_module
 from io import TextIOWrapper
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from risctl import __version__
-from risctl.cli.bench import bench
-from risctl.cli.calibrate import calibrate
-from risctl.cli.calibrate_surface import calibrate_surface
-from risctl.cli.check_alignment import check_alignment_command
-from risctl.cli.config import app as config_app
-from risctl.cli.demo import demo
-from risctl.cli.doctor import doctor
-from risctl.cli.eval import evaluate_command
-from risctl.cli.example import example
-from risctl.cli.export import export
-from risctl.cli.gen_data import gen_data
-from risctl.cli.hpo import hpo
-from risctl.cli.locate import locate
 from risctl.cli.options import EndedError
-from risctl.cli.overfit import overfit
-from risctl.cli.report import report
-from risctl.cli.runs import app as runs_app
 from risctl.cli.signals import SAID, leave_on_signals
-from risctl.cli.train import train
-from risctl.cli.verdict import verdict
 from risctl.errors import RisctlError, StorageError, one_line
 from risctl.text import json_text, versioned
 
-# In the order of `risctl --help`.
+# In the order of `risctl --help`, which shows the second and loads none: where the command is (below
+# `risctl.cli`), and the first line of its docstring.
 COMMANDS = {
-    "gen-data": gen_data,
-    "train": train,
-    "overfit": overfit,
-    "hpo": hpo,
-    "eval": evaluate_command,
-    "example": example,
-    "locate": locate,
-    "calibrate-surface": calibrate_surface,
-    "calibrate": calibrate,
-    "export": export,
-    "check-alignment": check_alignment_command,
-    "report": report,
-    "verdict": verdict,
-    "demo": demo,
-    "bench": bench,
-    "doctor": doctor,
+    "gen-data": ("gen_data:gen_data", "Write a dataset of simulated scenes."),
+    "train": ("train:train", "Train the network."),
+    "overfit": ("overfit:overfit", "Learn 512 scenes by heart: the gate before any training."),
+    "hpo": ("hpo:hpo", "Search the hyper-parameters."),
+    "eval": ("eval:evaluate_command", "Evaluate estimators beside the Cramer-Rao bound."),
+    "example": ("example:example", "Write a measurement file, its true positions beside it."),
+    "locate": ("locate:locate", "Estimate source positions from a measurement file."),
+    "calibrate-surface": (
+        "calibrate_surface:calibrate_surface",
+        "Find the errors of a real surface from measurements.",
+    ),
+    "calibrate": ("calibrate:calibrate", "Fit the stated probabilities of a model, or of NOMP."),
+    "export": ("export:export", "Copy what inference needs out of a run."),
+    "check-alignment": (
+        "check_alignment:check_alignment_command",
+        "Prove that training and inference compute the same.",
+    ),
+    "report": ("report:report", "Write one page about a run, or several side by side."),
+    "verdict": ("verdict:verdict", "Show go or no-go: every gate on one page."),
+    "demo": ("demo:demo", "Show everything at work, offline."),
+    "bench": ("bench:bench", "Measure speed on one CPU thread."),
+    "doctor": ("doctor:doctor", "Check whether risctl would run here."),
+    "runs": ("runs:app", "List, compare and remove runs; alone: list."),
+    "config": ("config:app", "List, show, explain and compare configurations."),
 }
 
 SIGINT_STATUS = 130
 
+
+class Commands(TyperGroup):
+    """The commands, each loaded when it is called or completed."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
+        """Load the command that `args` begin with."""
+        if args and args[0] in COMMANDS:
+            self.commands[args[0]] = load_command(args[0])
+        return super().resolve_command(ctx, args)
+
+
+def load_command(name: str) -> Any:
+    """The command, or group of commands, with its options."""
+    module, _, attribute = COMMANDS[name][0].partition(":")
+    found = getattr(import_module(f"risctl.cli.{module}"), attribute)
+    if not isinstance(found, typer.Typer):
+        alone = typer.Typer(add_completion=False)
+        alone.command(name)(found)
+        found = alone
+    return typer.main.get_command(found)
+
+
 app = typer.Typer(
     name="risctl",
+    cls=Commands,
     no_args_is_help=False,
     add_completion=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Positions of several near-field radio sources, seen through a reconfigurable intelligent surface.",
 )
-for name, function in COMMANDS.items():
-    app.command(name)(function)
-app.add_typer(runs_app, name="runs")
-app.add_typer(config_app, name="config")
+for _name, (_, _summary) in COMMANDS.items():
+    app.command(_name, help=_summary)(lambda: None)  # a line of the help, until it is loaded
 
 
 def _print_version(wanted: bool) -> None:

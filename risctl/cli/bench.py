@@ -26,7 +26,10 @@ def bench(
     common: Common,
     quick: Annotated[bool, typer.Option("--quick", help="Fewer scenes and repeats.")] = False,
 ) -> Document:
-    """Measure speed on one CPU thread: scenes, covariances, training, estimators, MUSIC spectra."""
+    """Measure speed on one CPU thread.
+
+    Scenes, covariances, training, estimators and MUSIC spectra.
+    """
     config = common.layers.resolve()
     require_range("threads", common.machine.threads, 1, 1)
     if common.machine.device not in ("auto", "cpu"):

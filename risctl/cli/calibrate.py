@@ -22,7 +22,10 @@ def calibrate(
     workers: WorkersOption = None,
     out: Annotated[Path | None, typer.Option(help="File of the fit, in place of the usual one.")] = None,
 ) -> Document:
-    """Fit the probabilities of source counts and sources; the fit is kept beside the checkpoint."""
+    """Fit the stated probabilities of a model, or of NOMP.
+
+    The fit, of source counts and of sources, is kept beside the checkpoint.
+    """
     require_range("scenes", scenes, 256, 10_000_000)
     require_range("val_scenes", val_scenes, 256, 10_000_000)
     require_range("workers", workers, 1, 256)

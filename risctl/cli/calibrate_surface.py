@@ -41,11 +41,12 @@ def calibrate_surface(
         str | None, typer.Option(metavar="RUN|CHECKPOINT", help="Model of the learned estimator.")
     ] = None,
 ) -> Document | Ending:
-    """Find what a real surface differs in from its model: gains, states or positions of its elements.
+    """Find the errors of a real surface from measurements.
 
-    Sources, their number, powers and noise are unknown. What the first file says of its wavelength, elements,
-    symbols and so on is stronger than the settings, and the others say the same. Exit status 3 where scenes
-    that were held out do not become more likely and the surface is not nominal within its error bars.
+    That is gains, states or positions of its elements. Sources, their number, powers and noise are unknown.
+    What the first file says of its wavelength, elements, symbols and so on is stronger than the settings, and
+    the others say the same. Exit status 3 where scenes that were held out do not become more likely and the
+    surface is not nominal within its error bars.
     """
     files = [Path(word) for word in overrides if not is_override(word)]
     for word in overrides:

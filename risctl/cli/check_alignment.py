@@ -39,7 +39,10 @@ def check_alignment_command(
     ] = False,
     scenes: Annotated[int, typer.Option(help="Scenes of the batch that both sides are given.")] = 8,
 ) -> Document | Ending:
-    """Prove that training and inference compute the same covariances; exit status 3 if they do not."""
+    """Prove that training and inference compute the same.
+
+    The covariances of both sides are compared; exit status 3 if they differ.
+    """
     require_range("scenes", scenes, 2, 1024)
     common, target = split_target(common, target)
     prepared = runs.prepare_check(common.layers, target, common.machine)

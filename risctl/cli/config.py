@@ -16,7 +16,7 @@ from risctl.text import Document
 if TYPE_CHECKING:
     from risctl.config import Config
 
-app = typer.Typer(help="List, show, explain and compare configurations.")
+app = typer.Typer(help="List, show, explain and compare configurations.", add_completion=False)
 
 
 @app.command("list")

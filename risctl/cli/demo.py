@@ -54,7 +54,10 @@ def demo(
     name: NameOption = None,
     out: OutOption = None,
 ) -> Document | Ending:
-    """Show everything at work: a short training, estimates beside the bound, pictures, a measurement file."""
+    """Show everything at work, offline.
+
+    A short training, estimates beside the bound, pictures, a measurement file.
+    """
     require_range("scenes", scenes, 1, 100_000)
     require_range("workers", workers, 1, 256)
     require_range("batch", batch, 1, 100_000)

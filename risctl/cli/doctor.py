@@ -11,7 +11,10 @@ from risctl.text import Document
 
 @common_options
 def doctor(common: Common) -> Document:
-    """Check Python, libraries, presets, arithmetic, device and disk."""
+    """Check whether risctl would run here.
+
+    Python, libraries, presets, the shipped model, arithmetic, device and disk.
+    """
     config = common.layers.resolve()
     if common.dry_run:
         return dry_run("doctor", config, runs.Needs(), None)

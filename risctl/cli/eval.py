@@ -86,7 +86,10 @@ def evaluate_command(
         Path | None, typer.Option(metavar="RUN", help="Go on with an interrupted --sweep.")
     ] = None,
 ) -> Document:
-    """Evaluate estimators beside the bound; report.html, CSV and pictures."""
+    """Evaluate estimators beside the Cramer-Rao bound.
+
+    Writes report.html, JSON, CSV and pictures.
+    """
     if resume is not None:
         stated = (target, data, estimators, answers, scenes, surface, sweep, name, out)
         for value in (*stated, known_num_sources or None):

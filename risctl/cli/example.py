@@ -26,7 +26,7 @@ def example(
     ],
     scenes: Annotated[int, typer.Option(help="Scenes, with 1, 2, ... sources in turn.")] = 3,
 ) -> Document:
-    """Write a measurement file to look at, and the true positions beside it."""
+    """Write a measurement file, its true positions beside it."""
     require_range("scenes", scenes, 1, 10_000)
     config = runs.example_config(common.layers)
     if common.dry_run:

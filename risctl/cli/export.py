@@ -20,7 +20,10 @@ def export(
         Path, typer.Option(parser=named_path, metavar="PATH", help="Directory to make; it must not exist.")
     ],
 ) -> Document:
-    """Copy a run's weights for inference, count fusion, settings and curves; --fork can begin with them."""
+    """Copy what inference needs out of a run.
+
+    Weights, probabilities, settings and curves; train --resume DIR --fork can begin with them.
+    """
     made = runs.export(target, out, common.dry_run)
     if common.dry_run:
         say(f"export: nothing was written; would write into {out}:")

@@ -44,7 +44,10 @@ def gen_data(
     ] = "1/1",
     workers: Annotated[int, typer.Option(help="Worker processes.")] = 1,
 ) -> Document:
-    """Write a dataset of simulated scenes: shards with hashes, the manifest last."""
+    """Write a dataset of simulated scenes.
+
+    Shards have hashes; the manifest is written last.
+    """
     config = common.layers.resolve()
     count = _scene_count(config, split, scenes)
     part = parse_shard(shard)

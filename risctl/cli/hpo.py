@@ -59,9 +59,10 @@ def hpo(
         bool, typer.Option("--force", help="Start without a passed overfit gate for this network.")
     ] = False,
 ) -> Document | Ending:
-    """Search the hyper-parameters; what is interrupted goes on with --resume, and no trial is lost.
+    """Search the hyper-parameters.
 
-    If no overfit gate was passed for these settings, it runs first.
+    If no overfit gate was passed for these settings, it runs first. What is interrupted goes on with
+    --resume, and no trial is lost.
     """
     require_range("trials", trials, 1, 100_000)
     require_range("workers", workers, 1, 256)

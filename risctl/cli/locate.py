@@ -53,10 +53,10 @@ def locate(
         int | None, typer.Option(help="Scenes estimated at once; 64 if absent, 2048 on a GPU.")
     ] = None,
 ) -> Document:
-    """Estimate source positions from a measurement file with y, H and codes.
+    """Estimate source positions from a measurement file.
 
-    Snapshot l is y_l = H diag(codes_l) A x_l + noise; Phi in place of H and
-    codes, or neither (an ordinary array), will do. What the file says of its
+    Its y, H and codes: y_l = H diag(codes_l) A x_l + noise; Phi in place of H
+    and codes, or neither (an ordinary array), will do. What the file says of its
     wavelength, elements and so on is stronger than the settings.
     Element n = row * columns + column sits at
     (0, (column - (C-1)/2) d, (row - (R-1)/2) d); x is the surface's normal.

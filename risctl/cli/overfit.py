@@ -39,7 +39,10 @@ def overfit(
     name: NameOption = None,
     out: OutOption = None,
 ) -> Document | Ending:
-    """Learn 512 scenes by heart, the gate before any long training: ready (0), debug or broken (3)."""
+    """Learn 512 scenes by heart: the gate before any training.
+
+    Ready (exit status 0), debug or broken (3).
+    """
     prepared = runs.prepare_overfit(common.layers, resume, tensorboard, common.machine)
     prepared = placed(prepared, name, out)
     if common.dry_run:

@@ -22,7 +22,10 @@ def report(
         typer.Option(help="HTML file to write; absent: report.html in the run, or beside several."),
     ] = None,
 ) -> Document:
-    """Write one self-contained HTML page about a run, or about several side by side."""
+    """Write one page about a run, or several side by side.
+
+    One HTML file that needs nothing else: figures, tables, settings, how to repeat it.
+    """
     beside = overrides[0] if len(overrides) == 1 else Path()
     path = out or beside / runs.REPORT_FILE
     if common.dry_run:

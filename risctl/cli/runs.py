@@ -30,7 +30,7 @@ class ListFirst(TyperGroup):
         return super().parse_args(ctx, args)
 
 
-app = typer.Typer(help="List, compare and remove runs; alone: list.", cls=ListFirst)
+app = typer.Typer(help="List, compare and remove runs; alone: list.", cls=ListFirst, add_completion=False)
 
 
 @app.command("list")

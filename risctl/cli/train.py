@@ -60,7 +60,10 @@ def train(
     name: NameOption = None,
     out: OutOption = None,
 ) -> Document | Ending:
-    """Train the network; what is interrupted goes on with --resume and ends the same."""
+    """Train the network.
+
+    What is interrupted goes on with --resume and ends the same.
+    """
     require_range("epochs", epochs, 1, 100_000)
     if epochs is not None:
         common = common.with_override(f"training.epochs={epochs}", first=True)

@@ -28,9 +28,10 @@ def verdict(
         ),
     ] = None,
 ) -> Document | Ending:
-    """Show every gate of this problem on one page: go (0), or no-go (3) where one is missed or not measured.
+    """Show go or no-go: every gate on one page.
 
-    Nothing is computed: each line is read from the newest run that measured it, or says what to type.
+    Exit status 0, or 3 where a gate is missed or not measured. Nothing is computed: each line is read from
+    the newest run that measured it, or says what to type.
     """
     if overrides and len(overrides) > 1:
         raise InputError("verdict", "", "one run", f"{len(overrides)} words")
