@@ -11,7 +11,7 @@ import typer
 from risctl import runs
 from risctl.cli.console import closing, dry_run, progress, say, show_table
 from risctl.cli.eval import say_left_out, show_figures
-from risctl.cli.options import Common, Ending, NameOption, OutOption, common_options
+from risctl.cli.options import Common, Ending, FormatOption, NameOption, OutOption, common_options
 from risctl.cli.screens.training import training_screen
 from risctl.cli.signals import stop_on_signals
 from risctl.cli.train import announce, interrupted, outcome_sentence, state_of
@@ -53,6 +53,7 @@ def demo(
     ] = None,
     name: NameOption = None,
     out: OutOption = None,
+    pictures: FormatOption = "png",
 ) -> Document | Ending:
     """Show everything at work, offline.
 
@@ -69,7 +70,13 @@ def demo(
         common = common.with_override(f"training.epochs={epochs}", first=True)
     place = runs.run_place("demo", name, out)
     request = runs.EvaluationRequest(
-        common.layers, scenes=scenes, workers=workers, batch=batch, machine=common.machine, place=place
+        common.layers,
+        scenes=scenes,
+        workers=workers,
+        batch=batch,
+        pictures=pictures,
+        machine=common.machine,
+        place=place,
     )
     say_left_out(request)
     config = replace(
@@ -78,6 +85,7 @@ def demo(
     shipped = () if request.model is None else ("learned",)
     request = replace(request, estimators=(*shipped, *BASELINES))
     training = runs.prepare_training(common.layers, machine=common.machine)
+    training = replace(training, pictures=pictures)
     if common.dry_run:
         return _dry_run(request, training, config)
     with runs.reported(runs.demo_directory(request, config)) as run:

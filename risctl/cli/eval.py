@@ -13,7 +13,7 @@ import typer
 from risctl import runs
 from risctl.cli.completion import complete_run_or_setting
 from risctl.cli.console import closing, dry_run, note, progress, say, show_pictures, show_table
-from risctl.cli.options import Common, NameOption, OutOption, WorkersOption, common_options
+from risctl.cli.options import Common, FormatOption, NameOption, OutOption, WorkersOption, common_options
 from risctl.errors import InputError
 from risctl.registry import estimator_names
 from risctl.text import Document
@@ -76,7 +76,8 @@ def evaluate_command(
     known_num_sources: Known = False,
     workers: WorkersOption = None,
     batch: Annotated[int, typer.Option(help="Scenes estimated at once.")] = 64,
-    plots: Annotated[bool, typer.Option("--plots/--no-plots", help="Draw PNGs.")] = True,
+    plots: Annotated[bool, typer.Option("--plots/--no-plots", help="Draw pictures.")] = True,
+    pictures: FormatOption = "png",
     tables: Annotated[bool, typer.Option("--tables", help="Print every table of report.html.")] = False,
     surface: Surface = None,
     sweep: Sweeps = None,
@@ -109,6 +110,7 @@ def evaluate_command(
         workers=workers or runs.evaluation_workers(common.layers, scenes, common.machine),
         batch=batch,
         plots=plots,
+        pictures=pictures,
         model_path=target,
         axes=runs.parse_sweeps(sweep or ()),
         surface=surface,

@@ -13,7 +13,7 @@ import typer
 
 from risctl import runs
 from risctl.cli.console import closing, dry_run, say, show_table
-from risctl.cli.options import Common, Ending, NameOption, OutOption, common_options
+from risctl.cli.options import Common, Ending, FormatOption, NameOption, OutOption, common_options
 from risctl.cli.overfit import conclude, run_gate
 from risctl.cli.screens.search import SearchState, search_screen
 from risctl.cli.signals import stop_on_signals
@@ -55,6 +55,7 @@ def hpo(
     ] = None,
     name: NameOption = None,
     out: OutOption = None,
+    pictures: FormatOption = "png",
     force: Annotated[
         bool, typer.Option("--force", help="Start without a passed overfit gate for this network.")
     ] = False,
@@ -79,6 +80,7 @@ def hpo(
         if failed is not None:
             return failed
         prepared = prepare()
+    prepared = replace(prepared, pictures=pictures)
     if resume is None:
         prepared = replace(prepared, place=runs.run_place("hpo", name, out))
     if common.dry_run:

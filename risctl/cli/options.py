@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from contextlib import nullcontext, redirect_stdout
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from typer.models import OptionInfo
@@ -51,6 +51,8 @@ OutOption = Annotated[
         "--out", parser=named_path, metavar="PATH", help="Directory of the run, in place of one below runs/."
     ),
 ]
+
+FormatOption = Annotated[Literal["png", "pdf", "svg"], typer.Option("--format", help="Of the pictures.")]
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import typer
 
 from risctl import runs
 from risctl.cli.console import closing, say, show_table
-from risctl.cli.options import Common, Ending, NameOption, OutOption, common_options
+from risctl.cli.options import Common, Ending, FormatOption, NameOption, OutOption, common_options
 from risctl.cli.screens.training import training_screen
 from risctl.cli.signals import stop_on_signals
 from risctl.cli.train import (
@@ -38,13 +38,14 @@ def overfit(
     tensorboard: TensorboardOption = False,
     name: NameOption = None,
     out: OutOption = None,
+    pictures: FormatOption = "png",
 ) -> Document | Ending:
     """Learn 512 scenes by heart: the gate before any training.
 
     Ready (exit status 0), debug or broken (3).
     """
     prepared = runs.prepare_overfit(common.layers, resume, tensorboard, common.machine)
-    prepared = placed(prepared, name, out)
+    prepared = placed(prepared, name, out, pictures)
     if common.dry_run:
         return dry_run_training(prepared)
     if prepared.is_worker:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from risctl import runs
-from risctl.cli.console import closing, say
+from risctl.cli.console import closing, say, show_pictures
 from risctl.cli.options import Common, common_options
 from risctl.text import Document, readable_bytes
 
@@ -21,6 +21,10 @@ def report(
         Path | None,
         typer.Option(help="HTML file to write; absent: report.html in the run, or beside several."),
     ] = None,
+    pictures: Annotated[
+        Literal["png", "pdf", "svg"] | None,
+        typer.Option("--format", help="Draw the pictures of the runs again, too, in this format."),
+    ] = None,
 ) -> Document:
     """Write one page about a run, or several side by side.
 
@@ -31,9 +35,12 @@ def report(
     if common.dry_run:
         say(f"would write {path}")
         return {"command": "report", "dry_run": True, "out": str(path)}
+    drawn = [picture for run in overrides for picture in (runs.draw_run(run, pictures) if pictures else ())]
     runs.write_reports(overrides, path)
+    show_pictures(runs.pictures(drawn))
     size = path.stat().st_size
     closing(
         path, f"{len(overrides)} runs, {readable_bytes(size)}, nothing else needed to open it", "risctl runs"
     )
-    return {"command": "report", "out": str(path), "runs": [str(run) for run in overrides], "bytes": size}
+    document = {"command": "report", "out": str(path), "runs": [str(run) for run in overrides], "bytes": size}
+    return document | {"files": [str(file) for file in drawn]}

@@ -12,7 +12,7 @@ import typer
 from risctl import runs
 from risctl.cli.completion import complete_run
 from risctl.cli.console import closing, dry_run, note
-from risctl.cli.options import Common, Ending, NameOption, OutOption, common_options
+from risctl.cli.options import Common, Ending, FormatOption, NameOption, OutOption, common_options
 from risctl.cli.screens.training import TrainingState, training_screen
 from risctl.cli.signals import SIGNAL_STATUS, stop_on_signals
 from risctl.errors import InputError, require_range
@@ -59,6 +59,7 @@ def train(
     epochs: Annotated[int | None, typer.Option(help="Epochs; the preset's if absent.")] = None,
     name: NameOption = None,
     out: OutOption = None,
+    pictures: FormatOption = "png",
 ) -> Document | Ending:
     """Train the network.
 
@@ -71,7 +72,7 @@ def train(
     prepared = runs.prepare_training(
         common.layers, "train", data, val_data, resume, fork, tensorboard, machine, all_cores=True
     )
-    prepared = placed(prepared, name, out)
+    prepared = placed(prepared, name, out, pictures)
     if common.dry_run:
         return dry_run_training(prepared)
     if prepared.is_worker:
@@ -85,11 +86,11 @@ def train(
     return {"command": "train"} | trained.document()
 
 
-def placed(prepared: PreparedTraining, name: str | None, out: Path | None) -> PreparedTraining:
-    """The training with its run's directory named; a run that goes on has one."""
+def placed(prepared: PreparedTraining, name: str | None, out: Path | None, pictures: str) -> PreparedTraining:
+    """The training with the directory of its run and its pictures; a run that goes on has a directory."""
     if prepared.resumed is not None and (name is not None or out is not None):
         raise InputError("resume", "", "no name or out beside it (the run has its directory)", name or out)
-    return replace(prepared, place=runs.run_place(prepared.command, name, out))
+    return replace(prepared, place=runs.run_place(prepared.command, name, out), pictures=pictures)
 
 
 def dry_run_training(prepared: PreparedTraining) -> Document:

@@ -111,13 +111,13 @@ def sweep_table(sweep: Sweep) -> TextTable:
         ("elevation", lambda row: error_ratio(row[2].elevation_deg)),
         ("range", lambda row: error_ratio(row[2].range_m)),
         ("CPU s per scene", lambda row: number_text(row[1].cpu_seconds(row[0]))),
-        ("", lambda row: "broken" if (row[0], row[1].value) in broken else ""),
+        ("", lambda row: "*" if (row[0], row[1].value) in broken else ""),
     )
     names = (*sweep.estimators, *sweep.references)
     rows = [(name, point, point.cell(name)) for name in names for point in sweep.points]
     note = (
         f"recall within {sweep.gate_deg:g} deg; azimuth .. range: RMSE over bound of matched sources; "
-        f"broken: recall below {100 * HOLDS:g} % of the estimator's best here"
+        f"*: recall below {100 * HOLDS:g} % of the estimator's best here"
     )
     scenes = " or ".join(map(str, sorted({point.scenes for point in sweep.points})))
     return TextTable.of(f"{sweep.key}, {scenes} scenes per value", columns, rows, note)
@@ -128,7 +128,7 @@ def sweep_headline(sweep: Sweep) -> str:
     sentences = []
     for entry in sweep.breaks:
         at = ", ".join(map(value_text, entry.broken_at))
-        where = f"breaks at {at}" if at else "holds throughout"
+        where = f"below {100 * HOLDS:g} % of that at {at}" if at else "holds throughout"
         sentences.append(f"{entry.estimator} recall {number_text(entry.best_recall)} at best, {where}")
     return f"{sweep.key}: " + "; ".join(sentences)
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from risctl.plots.style import COLOURS, FAINT, INK, dress, new_figure, number
+from risctl.plots.style import COLOURS, FAINT, INK, dress, log_scale, new_figure, number
 from risctl.training.metrics import FIGURES, Figure
 
 if TYPE_CHECKING:
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 Entry = Mapping[str, Any]
 MAX_INSIDE = 6  # a longer legend stands beside its panel
 DASHES = ("-", "--", ":")
+HUES = COLOURS[:6]  # without black and yellow
 
 
 @dataclass(frozen=True)
@@ -46,14 +47,12 @@ def curves_figure(curves: Curves, title: str) -> Picture:
     dress(errors, "step", "degrees, metres", "Errors, validation")
     dress(rates, "step", "learning rate", "Learning rates")
     dress(norms, "step", "norm before clipping", "Gradient norms")
-    for axes in (loss, terms, errors, norms):
-        _log(axes)
     _loss(loss, curves)
     at = [entry["step"] for entry in curves.epochs]
     for i, (name, weight) in enumerate(curves.weights.items()):
         values = [weight * value for value in _values(curves.epochs, "val", name)]
-        style = DASHES[i // len(COLOURS) % len(DASHES)]
-        terms.plot(at, values, color=COLOURS[i % len(COLOURS)], linestyle=style, linewidth=1.2, label=name)
+        colour, style = HUES[i % len(HUES)], DASHES[i // len(HUES) % len(DASHES)]
+        terms.plot(at, values, color=colour, linestyle=style, linewidth=1.2, label=name)
     _figures(shares, curves, [figure for figure in FIGURES if not figure.unit])
     shares.set_ylim(0, 1.05)
     _figures(errors, curves, [figure for figure in FIGURES if figure.unit])
@@ -64,6 +63,8 @@ def curves_figure(curves: Curves, title: str) -> Picture:
         for j, step in enumerate(marked):
             label = f"{kind}: {len(marked)}" if j == 0 else None
             norms.axvline(step, color=COLOURS[1 + 2 * i], linewidth=0.8, linestyle=DASHES[i + 1], label=label)
+    for axes in (loss, terms, errors, norms):
+        log_scale(axes)
     for axes in panels:
         axes.set_xlim(left=0)
         handles, labels = axes.get_legend_handles_labels()
@@ -105,16 +106,6 @@ def _groups(axes: Axes, curves: Curves, key: str) -> None:
     steps = [entry["step"] for entry in curves.steps]
     for i, group in enumerate(curves.steps[-1][key] if curves.steps else ()):
         axes.plot(steps, _values(curves.steps, key, group), color=COLOURS[i], linewidth=1, label=group)
-
-
-def _log(axes: Axes) -> None:
-    """Draw on a logarithmic scale; zero and below, which it lacks, leave gaps."""
-    from matplotlib.ticker import LogFormatter
-
-    axes.set_yscale("log", nonpositive="mask")
-    axes.yaxis.set_major_formatter(LogFormatter())
-    axes.yaxis.set_minor_formatter(LogFormatter(minor_thresholds=(1.2, 0.5)))
-    axes.tick_params(axis="y", which="minor", labelsize=7, colors=INK)
 
 
 def _totals(entries: Sequence[Entry], key: str, weights: Mapping[str, float]) -> list[float]:

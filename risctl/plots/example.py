@@ -1,23 +1,23 @@
-"""Pictures of one scene of an evaluation: its sources and estimates in space, and over a MUSIC spectrum."""
+"""One scene of an evaluation: its sources and estimates in space, and over a MUSIC spectrum."""
 
 from __future__ import annotations
 
 import math
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import torch
 
-from risctl.config import Config
+from risctl.config import Config, PhysicsConfig
 from risctl.covariance import snapshot_factor, snapshot_factor_through
 from risctl.data import Measurements, SceneSource
 from risctl.evaluation import Evaluation, Positions
 from risctl.evaluation.positions import FloatArray
+from risctl.evaluation.results import Record
 from risctl.inference.music import music_pseudospectrum
 from risctl.physics import ArrayGeometry, FieldOfView
 from risctl.plots.scene import scene_figure
-from risctl.plots.style import COLOURS, INK, colour_bar, legend_below, new_figure, save_figure
+from risctl.plots.style import COLOURS, INK, Drawing, colour_bar, legend_below, new_figure
 from risctl.training import Measured
 
 if TYPE_CHECKING:
@@ -25,25 +25,76 @@ if TYPE_CHECKING:
     from matplotlib.collections import PathCollection
     from matplotlib.figure import Figure
 
+Table: TypeAlias = tuple[tuple[float | None, ...], ...]
 TYPICAL_SOURCES = 3
 GRID = (17, 121, 61)  # elevations, azimuths, ranges of the spectrum
 FLOOR_DB = -30.0
 
 
-def draw_example(directory: Path, evaluation: Evaluation, config: Config, source: SceneSource) -> list[Path]:
-    """Draw the first estimator's view of a typical scene; return the files."""
+class Example(Record):
+    """A typical scene, what the first estimator found in it, and a MUSIC spectrum: `example.json`.
+
+    Sources are rows of azimuth (deg), elevation (deg) and range (m).
+    """
+
+    scene: int
+    """Its index among those evaluated, as in `scenes.csv`."""
+    snr_db: float
+    estimator: str
+    truth: Table
+    estimate: Table
+    std: Table
+    """The estimator's own standard deviations; null where it has none."""
+    azimuth_deg: tuple[float, ...]
+    range_m: tuple[float, ...]
+    spectrum_db: tuple[tuple[float, ...], ...]
+    """MUSIC spectrum of `R_samp` (rows: range, columns: azimuth), largest over elevation; 0 at its peak."""
+
+
+def make_example(evaluation: Evaluation, config: Config, source: SceneSource) -> Example:
+    """Take the first estimator's view of a typical scene."""
     name = evaluation.results.names[0]
     index = example_scene(evaluation, name)
     rows = evaluation.rows[name].sources
     rows = rows.select(rows.scene == index)
-    truth, estimate, std = map(Positions.of_table, (rows.truth, rows.estimate, rows.std))
     scene = source.scenes(index, index + 1)
-    title = f"Scene {index}, {float(scene.snr_db[0]):.0f} dB: "
-    space = scene_figure(config.physics, truth, estimate, std, title + name)
+    estimate = Positions.of_table(rows.estimate)
     spectrum, azimuth, range_ = music_spectrum(scene, estimate[estimate.present], config)
-    title += f"MUSIC spectrum, largest over elevation; estimates of {name}"
-    plane = spectrum_figure(spectrum, azimuth, range_, truth, estimate, title, floor_of(spectrum))
-    return [save_figure(space, directory / "scene.png"), save_figure(plane, directory / "spectrum.png")]
+    return Example(
+        scene=index,
+        snr_db=float(scene.snr_db[0]),
+        estimator=name,
+        truth=_rows(rows.truth),
+        estimate=_rows(rows.estimate),
+        std=_rows(rows.std),
+        azimuth_deg=tuple(np.degrees(azimuth).tolist()),
+        range_m=tuple(range_.tolist()),
+        spectrum_db=tuple(map(tuple, to_decibels(spectrum, floor_of(spectrum)).round(4).tolist())),
+    )
+
+
+def _rows(table: FloatArray) -> Table:
+    return tuple(tuple(float(x) if math.isfinite(x) else None for x in row) for row in table)
+
+
+def example_figures(example: Example, physics: PhysicsConfig) -> dict[str, Drawing]:
+    """The two pictures of an example by the name of their file, each drawn when it is called."""
+    parts = (example.truth, example.estimate, example.std)
+    truth, estimate, std = (
+        Positions.of_table(np.array(part, dtype=np.float64).reshape(-1, 3)) for part in parts
+    )
+    title = f"Scene {example.scene} of scenes.csv, {example.snr_db:.0f} dB: "
+
+    def spectrum() -> Figure:
+        decibels = np.array(example.spectrum_db)
+        azimuth, range_ = np.radians(example.azimuth_deg), np.array(example.range_m)
+        words = f"{title}MUSIC spectrum of R_samp,\nlargest over elevation; estimates of {example.estimator}"
+        return spectrum_figure(decibels, azimuth, range_, truth, estimate, words)
+
+    return {
+        "scene": lambda: scene_figure(physics, truth, estimate, std, title + example.estimator),
+        "spectrum": spectrum,
+    }
 
 
 def floor_of(spectrum: FloatArray) -> float:
@@ -95,28 +146,26 @@ def example_scene(evaluation: Evaluation, name: str) -> int:
 
 
 def spectrum_figure(
-    spectrum: FloatArray,
+    decibels: FloatArray,
     azimuth: FloatArray,
     range_: FloatArray,
     truth: Positions,
     estimate: Positions,
     title: str = "MUSIC spectrum, largest over elevation",
-    floor_db: float = FLOOR_DB,
 ) -> Figure:
-    """Draw a spectrum in dB below its peak.
+    """Draw a spectrum.
 
     Args:
-        spectrum: power-like values, not negative, shape (ranges, azimuths).
+        decibels: relative to the peak, shape (ranges, azimuths).
         azimuth: grid, ascending, radians. range_: grid, ascending, metres.
         truth, estimate: the sources of this scene, (K,) and (K_hat,); slots that hold NaN are left out.
         title: what the spectrum is (a slice at one elevation, a maximum over elevation ...).
-        floor_db: everything further below the peak than this is drawn alike.
     """
     from matplotlib.patheffects import withStroke
 
     figure = new_figure(7.6, 4.6)
     axes = figure.subplots()
-    draw_spectrum(figure, axes, spectrum, azimuth, range_, floor_db)
+    draw_spectrum(figure, axes, decibels, azimuth, range_)
     true_dots = axes.scatter(
         np.degrees(truth.azimuth), truth.range, s=110, facecolors="none", edgecolors="white", linewidths=1.8
     )
@@ -128,23 +177,11 @@ def spectrum_figure(
 
 
 def draw_spectrum(
-    figure: Figure,
-    axes: Axes,
-    spectrum: FloatArray,
-    azimuth: FloatArray,
-    range_: FloatArray,
-    floor_db: float,
+    figure: Figure, axes: Axes, decibels: FloatArray, azimuth: FloatArray, range_: FloatArray
 ) -> None:
     """Draw a spectrum as in `spectrum_figure` into axes, with its colour bar."""
-    mesh = axes.pcolormesh(
-        np.degrees(azimuth),
-        range_,
-        to_decibels(spectrum, floor_db),
-        cmap="cividis",
-        vmin=floor_db,
-        vmax=0.0,
-        shading="nearest",
-    )
+    scale: dict[str, Any] = {"cmap": "cividis", "vmin": float(decibels.min()), "vmax": 0.0}
+    mesh = axes.pcolormesh(np.degrees(azimuth), range_, decibels, shading="nearest", **scale)
     mesh.set_rasterized(True)
     colour_bar(figure, mesh, axes, "below the peak (dB)", pad=0.02, aspect=28, extend="min")
     axes.set_xlim(float(np.degrees(azimuth[0])), float(np.degrees(azimuth[-1])))

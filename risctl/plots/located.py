@@ -10,7 +10,7 @@ import numpy as np
 from risctl.config import Config
 from risctl.data import Measurements
 from risctl.evaluation.positions import FloatArray, Positions
-from risctl.plots.example import draw_crosses, draw_spectrum, floor_of, music_spectrum
+from risctl.plots.example import draw_crosses, draw_spectrum, floor_of, music_spectrum, to_decibels
 from risctl.plots.scene import CROSS, FOUND, draw_points, draw_surface_and_view, surface_and_view_legend
 from risctl.plots.style import FAINT, dress, legend_below, new_figure
 
@@ -51,7 +51,7 @@ def located_figure(
     _draw_angles(angles, config, estimate, std)
     below = figure.add_subplot(grid[1, 2])
     spectrum, azimuth, range_ = music_spectrum(scene, estimate, config)
-    draw_spectrum(figure, below, spectrum, azimuth, range_, floor_of(spectrum))
+    draw_spectrum(figure, below, to_decibels(spectrum, floor_of(spectrum)), azimuth, range_)
     _draw_sources(below, config, estimate, std, plane=(0, 2))
     below.set_title("MUSIC spectrum of R_samp, largest over elevation", fontsize=10, loc="left")
     figure.suptitle(f"{title}\n{fit}", fontsize=11)

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 TICKS = 5
+NEAR = 0.12  # of an axis: two labels that are nearer would touch
+WIDEST = 13.0  # inches
 COLOUR_MAP = "viridis"  # the best darkest
 WORST_DRAWN = 0.9  # quantile of the losses at the end of the colours: one bad trial must not fade the others
 
@@ -64,10 +66,20 @@ class Scale:
             every = -(-count // (TICKS + 1)) * self.step
             values = [self.low + i * every for i in range(int((self.high - self.low) / every + 1e-9) + 1)]
             return [(self.place(value), f"{value:.3g}") for value in values]
+        if self.log and self.high > self.low:
+            return [(self.place(value), f"{value:.3g}") for value in self._round_values()]
         parts = [i / (TICKS - 1) for i in range(TICKS)]
-        if self.log:
-            return [(part, f"{self.low * (self.high / self.low) ** part:.2g}") for part in parts]
         return [(part, f"{self.low + (self.high - self.low) * part:.3g}") for part in parts]
+
+    def _round_values(self) -> list[float]:
+        """Both ends of a logarithmic range, and the round values that are not too near them."""
+        decades = range(math.floor(math.log10(self.low)), math.ceil(math.log10(self.high)) + 1)
+        for steps in ((1, 2, 5), (1, 3), (1,)):
+            inside = [step * 10.0**decade for decade in decades for step in steps]
+            inside = [value for value in inside if NEAR < self.place(value) < 1 - NEAR]
+            if len(inside) <= TICKS:
+                break
+        return [self.low, *inside, self.high]
 
 
 def parallel_figure(
@@ -86,7 +98,7 @@ def parallel_figure(
 
     drawn = [trial for trial in trials if math.isfinite(loss_of(trial))]
     drawn.sort(key=lambda trial: -loss_of(trial))  # the better ones on top
-    figure = new_figure(1.9 * (len(scales) + 1) + 1.2, 4.8)
+    figure = new_figure(min(1.9 * (len(scales) + 1) + 1.2, WIDEST), 4.8)
     axes = figure.subplots()
     losses, colours = sorted(loss_of(trial) for trial in drawn), ScalarMappable(cmap=COLOUR_MAP)
     axis = Scale("validation loss")
@@ -102,7 +114,8 @@ def parallel_figure(
     box = {"facecolor": "white", "edgecolor": "none", "alpha": 0.75, "pad": 0.8}
     for i, scale in enumerate((*scales, axis)):
         axes.plot([i, i], [0, 1], **line)
-        axes.text(i, 1.08, scale.key, ha="center", fontsize=9, color=INK)
+        section, _, name = scale.key.rpartition(".")
+        axes.text(i, 1.07, f"{section}\n{name}".strip(), ha="center", fontsize=8.5, color=INK)
         for at, words in scale.ticks():
             axes.plot([i - 0.015, i + 0.015], [at, at], **line)
             left = axes.text(i - 0.03, at, words, ha="right", va="center", fontsize=7.5, color=INK, zorder=4)
@@ -123,5 +136,5 @@ def parallel_figure(
             axes.plot(heights, color=COLOURS[1], linewidth=1.6, linestyle="--", label="preset")
     axes.plot([], [], color=FAINT, linestyle=":", label="pruned")
     axes.legend(fontsize=8, frameon=False, loc="upper center", bbox_to_anchor=(0.5, 0.0), ncols=3)
-    axes.set_title(title, fontsize=10, loc="left", color=INK, pad=26)
+    axes.set_title(title, fontsize=10, loc="left", color=INK, pad=36)
     return figure

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from risctl.evaluation.results import Confusion, Results, find
+from risctl.evaluation.results import Cell, Confusion, ErrorStats, Interval, OracleFigures, Results, find
+from risctl.evaluation.summary import TRUSTED_RECALL
+from risctl.plots.detection import detection_figure, reliability_figure
 from risctl.plots.style import (
     FAINT,
     INK,
     MARKERS,
+    Drawing,
     colour_bar,
     dress,
+    hollow_handle,
     legend_below,
     log_scale,
     new_figure,
@@ -21,6 +27,7 @@ from risctl.plots.style import (
 )
 
 if TYPE_CHECKING:
+    from matplotlib.artist import Artist
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
     from matplotlib.image import AxesImage
@@ -31,51 +38,117 @@ ERRORS = {
     "azimuth_deg": "azimuth RMSE (deg)",
     "elevation_deg": "elevation RMSE (deg)",
     "range_m": "range RMSE (m)",
-    "position_m": "position RMSE (m)",
 }
+COUNTS_SNR = (0.0, 10.0, 20.0)  # whose confusion is drawn; all are in confusion.csv
+
+
+def result_figures(results: Results) -> dict[str, Drawing]:
+    """The figures of the estimators, if any, by the name of their file, each drawn when it is called."""
+    drawn: dict[str, Callable[[Results], Figure]] = {}
+    if results.estimators:
+        drawn = {"rmse": rmse_figure, "rates": rates_figure, "confusion": confusion_figure}
+        drawn |= {"detection": detection_figure} if results.detection else {}
+        drawn |= {"reliability": reliability_figure} if results.reliability else {}
+    return {name: partial(draw, results) for name, draw in drawn.items()}
 
 
 def rmse_figure(results: Results) -> Figure:
-    """Draw RMSE against SNR in four panels, each estimator beside the bound of the very sources it found."""
+    """Draw RMSE against SNR beside the bound, and recall; bands are 95 % intervals.
+
+    Marks are hollow where recall is below `TRUSTED_RECALL`: the errors are those of the easier sources. The
+    bound is of the sources that the estimator of the highest recall found, at each SNR.
+    """
     from matplotlib.lines import Line2D
 
     figure = new_figure(8.2, 6.4)
     panels = figure.subplots(2, 2, sharex=True)
-    for axes, (name, label) in zip(panels.flat, ERRORS.items(), strict=True):
-        _draw_errors(axes, results, name)
-        dress(axes, "SNR (dB)" if axes in panels[-1] else "", label)
-    title = "Error of matched sources against the Cramér–Rao bound (all source counts)"
-    figure.suptitle(title, fontsize=11)
-    handles = [Line2D([], [], color=c, marker=m, markersize=5) for c, m in styles_of(results.estimators)]
-    handles.append(Line2D([], [], color=FAINT, linestyle=DASHED))
-    handles += [Line2D([], [], **REFERENCE) for _ in results.references]
-    references = [f"{r.name}: an oracle, given the truth" for r in results.references]
-    legend_below(figure, handles, [*results.estimators, "bound of the same sources", *references])
+    drawn = {
+        reference.name
+        for axes, (name, label) in zip(panels.flat, ERRORS.items(), strict=False)
+        for reference in _draw_errors(axes, results, name, label)
+    }
+    recall = panels[1, 1]
+    for name, (colour, marker) in zip(results.estimators, styles_of(results.estimators), strict=True):
+        shares = [results.cell(name, snr).recall for snr in results.snr_values_db]
+        _draw_line(recall, results, name, colour, marker, shares)
+    recall.axhline(TRUSTED_RECALL, color=FAINT, linestyle=DASHED, linewidth=1.1)
+    dress(recall, "", f"recall within {results.gate_deg:g} deg")
+    recall.set_ylim(-0.03, 1.03)
+    for axes in panels.flat:
+        axes.set_xticks(results.snr_values_db)
+    for axes in panels[-1]:
+        axes.set_xlabel("SNR (dB)", fontsize=9)
+    figure.suptitle("Error of the sources found beside the Cramér–Rao bound, all source counts", fontsize=11)
+    handles: list[Artist] = [
+        Line2D([], [], color=c, marker=m, markersize=5) for c, m in styles_of(results.estimators)
+    ]
+    handles.append(Line2D([], [], color=INK, linestyle=DASHED, linewidth=1.1))
+    handles.append(hollow_handle())
+    handles += [Line2D([], [], **REFERENCE) for _ in drawn]
+    references = [f"{name}: an oracle, given the truth" for name in sorted(drawn)]
+    labels = ["bound", f"recall below {TRUSTED_RECALL:g}: the easier sources only", *references]
+    legend_below(figure, handles, [*results.estimators, *labels])
     return figure
 
 
-def _draw_errors(axes: Axes, results: Results, name: str) -> None:
-    """One panel; a reference is drawn on the scale of the estimators, a word where it lies below."""
-    snr = results.snr_values_db
+def _draw_errors(axes: Axes, results: Results, name: str, label: str) -> list[OracleFigures]:
+    """One panel; a reference is drawn on the scale of the estimators, a word where it lies below it.
 
-    def line(estimator: str, figure: str) -> list[float]:
-        stats = [getattr(results.cell(estimator, value), name) for value in snr]
-        return [getattr(s, figure) or float("nan") for s in stats]  # zero has no place on the scale
-
+    Returns the references that were drawn.
+    """
     for estimator, (colour, marker) in zip(results.estimators, styles_of(results.estimators), strict=True):
-        axes.plot(snr, line(estimator, "bound"), color=colour, linestyle=DASHED, linewidth=1.1)
-        axes.plot(snr, line(estimator, "rmse"), color=colour, marker=marker, markersize=5, linewidth=1.5)
+        stats = [getattr(results.cell(estimator, snr), name) for snr in results.snr_values_db]
+        _draw_line(axes, results, estimator, colour, marker, [_rmse(s) for s in stats])
+    bound = [getattr(_most_found(results, snr), name).bound for snr in results.snr_values_db]
+    axes.plot(results.snr_values_db, _positive(bound), color=INK, linestyle=DASHED, linewidth=1.1)
     log_scale(axes)
     low, high = axes.get_ylim()
+    drawn = []
     for reference in results.references:
-        rmse = line(reference.name, "rmse")
-        axes.plot(snr, rmse, **REFERENCE)
-        known = [value for value in rmse if value == value]
+        rmse = [getattr(results.cell(reference.name, snr), name).rmse for snr in results.snr_values_db]
+        known = [value for value in _positive(rmse) if value == value]
         if known and max(known) < low:
             text = f"{reference.name}: below {max(known):.0e}"
             axes.text(0.02, 0.02, text, va="bottom", fontsize=7, color=INK, transform=axes.transAxes)
+        elif known:
+            axes.plot(results.snr_values_db, _positive(rmse), **REFERENCE)
+            drawn.append(reference)
     axes.set_ylim(low, high)
-    axes.set_xticks(snr)
+    dress(axes, "", label)
+    return drawn
+
+
+def _rmse(stats: ErrorStats) -> Interval:
+    """The RMSE with the interval of its ratio to the bound, on the bound."""
+    low, high = (
+        None if end is None or stats.bound is None else end * stats.bound
+        for end in (stats.ratio.low, stats.ratio.high)
+    )
+    return Interval(value=stats.rmse or None, low=low or None, high=high or None)
+
+
+def _most_found(results: Results, snr: float) -> Cell:
+    """The cell of the estimator that found the largest share of the sources."""
+    return max((results.cell(name, snr) for name in results.estimators), key=lambda c: c.recall.value or 0.0)
+
+
+def _positive(values: Sequence[float | None]) -> list[float]:
+    """The values; NaN for none, and for zero, which has no place on a logarithmic scale."""
+    return [value or float("nan") for value in values]
+
+
+def _draw_line(
+    axes: Axes, results: Results, name: str, colour: str, marker: str, figures: Sequence[Interval]
+) -> None:
+    """A line with its band; hollow marks where too few sources were found."""
+    snr = results.snr_values_db
+    values, low, high = ([number(getattr(f, k)) for f in figures] for k in ("value", "low", "high"))
+    axes.plot(snr, values, color=colour, linewidth=1.5)
+    axes.fill_between(snr, low, high, color=colour, alpha=0.15, linewidth=0)
+    for at, value in zip(snr, values, strict=True):
+        trusted = (results.cell(name, at).recall.value or 0.0) >= TRUSTED_RECALL
+        face = colour if trusted else "white"
+        axes.plot(at, value, marker, color=colour, markersize=5, markerfacecolor=face)
 
 
 def rates_figure(results: Results) -> Figure:
@@ -113,15 +186,16 @@ def rates_figure(results: Results) -> Figure:
 
 
 def confusion_figure(results: Results) -> Figure:
-    """Draw a matrix for each estimator (row) and SNR (column): the share of each true count's scenes."""
-    rows, columns = len(results.estimators), len(results.snr_values_db)
-    figure = new_figure(1.75 * columns + 1.2, 1.95 * rows + 0.9)
+    """Draw a matrix for each estimator (row) and some SNR (column): the share of each true count's scenes."""
+    shown = [snr for snr in results.snr_values_db if snr in COUNTS_SNR] or list(results.snr_values_db)
+    rows, columns = len(results.estimators), len(shown)
+    figure = new_figure(2.1 * columns + 1.2, 1.95 * rows + 0.9)
     panels = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
     for i, estimator in enumerate(results.estimators):
-        for j, snr in enumerate(results.snr_values_db):
+        for j, snr in enumerate(shown):
             image = _draw_matrix(panels[i, j], find(results.confusion, estimator=estimator, snr_db=snr))
         panels[i, 0].set_ylabel(f"{estimator}\ntrue K", fontsize=9)
-    for axes, snr in zip(panels[0], results.snr_values_db, strict=True):
+    for axes, snr in zip(panels[0], shown, strict=True):
         axes.set_title(f"{snr:g} dB", fontsize=10)
     for axes in panels[-1]:
         axes.set_xlabel("estimated K", fontsize=9)

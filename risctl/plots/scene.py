@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 TRUE, FOUND, PANEL = COLOURS[0], COLOURS[1], COLOURS[2]
 CROSS = {"marker": "X", "color": FOUND, "s": 42, "linewidths": 0.4, "edgecolors": "white"}
+SEEN = 0.3  # metres from which the line between an estimate and its source is longer than their marks
 _CURVE = np.linspace(-1.0, 1.0, 41)
 _GRID = {"color": "#d8d8d8", "linewidth": 0.6, "zorder": 0}
 
@@ -33,8 +34,8 @@ def scene_figure(
 ) -> Figure:
     """Draw sources (K,), estimates (K_hat,) and, with `std`, bars of one standard deviation each way.
 
-    A line joins each estimate to the source it is assigned to; stems drop to the floor of the field of view.
-    Slots that hold NaN are left out.
+    A line joins each estimate to the source it is assigned to, and the title says how far that is; stems drop
+    to the floor of the field of view. Slots that hold NaN are left out.
     """
     from matplotlib.lines import Line2D
 
@@ -46,21 +47,25 @@ def scene_figure(
     hollow = {"facecolors": "none", "edgecolors": TRUE, "s": 75, "linewidths": 1.7}
     draw_points(axes, truth, floor, TRUE, marker="o", **hollow)
     draw_points(axes, estimate, floor, FOUND, **CROSS)
+    largest = 0.0
     for i, j in zip(*match_scene(truth, estimate, gate=math.pi), strict=True):
         ends = np.stack([truth[i].cartesian(), estimate[j].cartesian()])
         axes.plot(*ends.T, color=INK, linewidth=0.9, zorder=4)
+        largest = max(largest, float(np.linalg.norm(ends[1] - ends[0])))
     if std is not None:
         for k in range(len(estimate.azimuth)):
             for bar in error_bars(estimate[k], std[k], physics.range_max):
                 axes.plot(*bar.T, color=FOUND, linewidth=1.3, alpha=0.75, zorder=5)
-    axes.set_title(title, fontsize=11)
+    away = f"; at most {largest:.2g} m away" if largest else ""
+    axes.set_title(f"{title}{away}", fontsize=11)
     line: Literal["-", ""] = "" if std is None else "-"
     legend = {
         "true source": Line2D([], [], color=TRUE, marker="o", markersize=8, fillstyle="none", linestyle=""),
         "estimate ± one standard deviation" if line else "estimate": Line2D(
             [], [], color=FOUND, marker="X", markersize=8, linestyle=line
         ),
-        "estimate to its source": Line2D([], [], color=INK, linewidth=0.9),
+        "height above the floor": Line2D([], [], color=FAINT, linestyle=":", marker=".", markersize=4),
+        **({"estimate to its source": Line2D([], [], color=INK, linewidth=0.9)} if largest > SEEN else {}),
         **surface_and_view_legend(),
     }
     legend_below(figure, list(legend.values()), list(legend), columns=3)

@@ -5,36 +5,21 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from itertools import accumulate
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from risctl.config import Config
 from risctl.config.search import setting
-from risctl.hpo import SearchOutcome, SearchPlan, TrialRecord
+from risctl.hpo import TrialRecord
 from risctl.hpo.files import direction
 from risctl.hpo.importance import WITHOUT_EFFECT, Importance
-from risctl.plots.parallel import Scale, loss_of, parallel_figure
-from risctl.plots.style import COLOURS, FAINT, INK, MARKERS, dress, new_figure, save_figure
+from risctl.plots.parallel import Scale, loss_of
+from risctl.plots.style import COLOURS, FAINT, INK, MARKERS, dress, new_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 FAR = 3.0  # times the median loss: what is beyond it is drawn at the edge
-
-
-def draw_search(
-    run: Path, plan: SearchPlan, outcome: SearchOutcome, importances: Sequence[Importance]
-) -> list[Path]:
-    """Draw what there is; return the files."""
-    trials = [trial for trial in outcome.trials if trial.state != "running"]
-    preset = None if outcome.baseline is None else outcome.baseline.number
-    title = f"{run}: {outcome.finished} of {plan.trials} trials, space {plan.config.search.space}"
-    figures = {"history.png": history_figure(trials, preset, title)}
-    if importances:
-        figures["importance.png"] = importance_figure(importances, f"What mattered in {len(trials)} trials")
-    figures["parallel.png"] = parallel_figure(trials, scales(plan.config), preset, title)
-    return [save_figure(figure, run / name) for name, figure in figures.items()]
 
 
 def scales(config: Config) -> list[Scale]:

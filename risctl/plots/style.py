@@ -7,10 +7,10 @@ Colours: Okabe, Ito, "Color universal design" (2008); each comes with a marker o
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from risctl.data.atomic import write_atomically
 from risctl.registry import estimator_names
@@ -26,6 +26,8 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 INK, FAINT = "#222222", "#8a8a8a"
 DPI = 180
 PICTURES = (".png", ".pdf", ".svg")
+Drawing: TypeAlias = "Callable[[], Figure]"
+"""Draws a picture when it is called."""
 LETTER, HANDLE = 0.075, 0.65  # inches of a legend's letter and of its line with the space around it
 
 
@@ -68,11 +70,18 @@ def number(value: float | None) -> float:
 
 
 def log_scale(axes: Axes) -> None:
-    """Make the vertical axis logarithmic, with ticks at 1, 2 and 5."""
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+    """Make the vertical axis of what was drawn logarithmic; zero and below, which it lacks, leave gaps.
 
-    axes.set_yscale("log")
-    axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    Ticks are at 1, 2 and 5, over many decades at 1, over less than a factor of four at round steps.
+    """
+    from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+
+    axes.set_yscale("log", nonpositive="mask")
+    low, high = axes.get_ylim()
+    if high < 4 * low:
+        axes.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
+    else:
+        axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if high < 300 * low else (1.0,)))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.yaxis.set_minor_formatter(NullFormatter())
 
@@ -82,6 +91,13 @@ def colour_bar(figure: Figure, drawn: ScalarMappable, axes: Any, label: str, **h
     bar = figure.colorbar(drawn, ax=axes, **how)
     bar.set_label(label, fontsize=9)
     bar.ax.tick_params(labelsize=8)
+
+
+def hollow_handle() -> Artist:
+    """The legend's mark of what is drawn hollow."""
+    from matplotlib.lines import Line2D
+
+    return Line2D([], [], color=FAINT, marker="o", markersize=5, markerfacecolor="white", linestyle="")
 
 
 def legend_below(figure: Figure, handles: Sequence[Artist], labels: Sequence[str], columns: int = 6) -> None:
@@ -96,6 +112,7 @@ def legend_below(figure: Figure, handles: Sequence[Artist], labels: Sequence[str
     columns = min(columns, max(len(labels), 1))
     while columns > 1 and width(columns) > figure.get_figwidth():
         columns -= 1
+    columns = -(-len(labels) // -(-len(labels) // columns))  # as few as the rows need: none is left alone
     below: dict[str, Any] = {"loc": "outside lower center", "ncols": columns}
     figure.legend(handles, labels, frameon=False, fontsize=9, handlelength=2.6, **below)
 

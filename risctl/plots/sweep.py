@@ -9,7 +9,17 @@ import numpy as np
 
 from risctl.evaluation.results import Cell, Interval
 from risctl.evaluation.sweep import HOLDS, Sweep, SweepPoint, value_text
-from risctl.plots.style import FAINT, INK, dress, legend_below, log_scale, new_figure, number, styles_of
+from risctl.plots.style import (
+    FAINT,
+    INK,
+    dress,
+    hollow_handle,
+    legend_below,
+    log_scale,
+    new_figure,
+    number,
+    styles_of,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -78,9 +88,8 @@ def sweep_figure(sweep: Sweep) -> Figure:
     title = f"{sweep.key}: {scenes} scenes a value{bins}, K {known}; with 95 % intervals"
     figure.suptitle(title, fontsize=11)
     handles = [Line2D([], [], color=c, marker=m, markersize=5) for c, m in styles_of(sweep.estimators)]
-    hollow = Line2D([], [], color=FAINT, marker="o", markersize=5, markerfacecolor="white", linestyle="")
     labels = [*sweep.estimators, f"recall below {100 * HOLDS:g} % of its best"]
-    legend_below(figure, [*handles, hollow], labels)
+    legend_below(figure, [*handles, hollow_handle()], labels)
     return figure
 
 

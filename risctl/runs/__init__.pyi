@@ -51,6 +51,7 @@ from .directory import run_place as run_place
 from .doctor import check_installation as check_installation
 from .documents import read_document as read_document
 from .documents import write_json as write_json
+from .drawings import draw_run as draw_run
 from .durations import needs_of_calibration as needs_of_calibration
 from .durations import seconds_of_calibration as seconds_of_calibration
 from .durations import seconds_of_dataset as seconds_of_dataset

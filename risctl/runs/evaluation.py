@@ -9,7 +9,7 @@ from typing import Any
 from risctl.config import Config, parse_section
 from risctl.config.layers import Layers, Machine
 from risctl.covariance import PIPELINE_VERSION, covariance_fingerprint
-from risctl.data import SceneSource, SceneStream, open_dataset
+from risctl.data import SceneSource, SceneStream, open_dataset, write_atomically
 from risctl.errors import InputError, require_range
 from risctl.evaluation import (
     Evaluation,
@@ -22,11 +22,11 @@ from risctl.evaluation.axes import Axis
 from risctl.inference import Estimator, build_estimator, build_oracle
 from risctl.model.load import LoadedModel, load_checkpoint
 from risctl.parallel import workers_for
-from risctl.plots import write_plots
-from risctl.plots.example import draw_example
+from risctl.plots.example import make_example
 from risctl.registry import estimator_names
 from risctl.runs.calibrated import load_surface
 from risctl.runs.directory import RunDirectory
+from risctl.runs.drawings import check_kind, draw_run
 from risctl.runs.machine import resolve_device, use_threads
 from risctl.runs.models import (
     LEARNED,
@@ -40,7 +40,7 @@ from risctl.runs.models import (
     spot_check_estimator,
     with_model,
 )
-from risctl.runs.names import EVAL_FOLDER
+from risctl.runs.names import EVAL_FOLDER, EXAMPLE_FILE
 from risctl.runs.needs import PROCESS_BYTES, Needs
 from risctl.runs.progress import Progress, silent
 from risctl.runs.provenance import provenance
@@ -64,6 +64,7 @@ class EvaluationRequest:
         workers: processes of one thread each.
         batch: scenes estimated at once.
         plots: draw pictures.
+        pictures: their format, `png`, `pdf` or `svg`.
         model_path: trained model (run or checkpoint); None: the shipped one, where it fits.
         axes: settings to sweep, each on its own.
         surface: calibration that the estimators see the scenes through; None: a nominal surface.
@@ -82,6 +83,7 @@ class EvaluationRequest:
     workers: int = 1
     batch: int = 64
     plots: bool = True
+    pictures: str = "png"
     model_path: str | None = None
     axes: tuple[Axis, ...] = ()
     surface: Path | None = None
@@ -128,6 +130,7 @@ class EvaluationRequest:
     def __post_init__(self) -> None:
         for name, high in (("scenes", 100_000_000), ("workers", 256), ("batch", 100_000)):
             require_range(name, getattr(self, name), 1, high)
+        check_kind(self.pictures)
         if self.answers and self.data is None:
             raise InputError("answers", "", "a dataset (data) beside it, whose scenes are answered", "none")
         if self.axes and self.surface is not None:
@@ -237,8 +240,9 @@ def evaluate_into(
     directory.mkdir()
     files = write_evaluation(directory, evaluation)
     if request.plots:
-        files += write_plots(directory, evaluation.results)
-        files += draw_example(directory, evaluation, config, source)
+        example = make_example(evaluation, config, source)
+        write_atomically(directory / EXAMPLE_FILE, example.model_dump_json().encode())
+        files += [directory / EXAMPLE_FILE, *draw_run(run, request.pictures)]
     return evaluation, files
 
 

@@ -10,13 +10,14 @@ from risctl.errors import DamagedFileError, InputError
 from risctl.model.checkpoint import BEST, CHECKPOINTS, Checkpoint, export_checkpoint, read_checkpoint
 from risctl.model.fusion import FUSION, fusion_path
 from risctl.model.load import checkpoint_path, load_checkpoint
+from risctl.plots.style import PICTURES
 from risctl.runs.documents import read_document
 from risctl.runs.names import CONFIG, PROVENANCE, STATUS
 from risctl.runs.records import METRICS, STEP, Record, json_line, read_metrics
-from risctl.runs.training import CURVES
 from risctl.text import json_text
 
 STEPS_KEPT = 1_000
+CURVES = tuple(f"curves{suffix}" for suffix in PICTURES)
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,7 @@ def export(target: Path, out: Path, dry_run: bool = False) -> Exported:
 def _names(source: Path, run: Path) -> list[str]:
     names = [f"{CHECKPOINTS}/best.safetensors", f"{CHECKPOINTS}/best.json"]
     names += [f"{CHECKPOINTS}/{FUSION}"] if fusion_path(source).is_file() else []
-    return names + [name for name in (CONFIG, PROVENANCE, STATUS, METRICS, CURVES) if (run / name).is_file()]
+    return names + [name for name in (CONFIG, PROVENANCE, STATUS, METRICS, *CURVES) if (run / name).is_file()]
 
 
 def _fill(out: Path, checkpoint: Checkpoint, run: Path) -> None:
@@ -76,8 +77,9 @@ def _fill(out: Path, checkpoint: Checkpoint, run: Path) -> None:
     export_checkpoint(checkpoint, target)
     if (fusion := fusion_path(checkpoint.path)).is_file():
         shutil.copyfile(fusion, fusion_path(target))
-    if (run / CURVES).is_file():
-        shutil.copyfile(run / CURVES, out / CURVES)
+    for name in CURVES:
+        if (run / name).is_file():
+            shutil.copyfile(run / name, out / name)
 
 
 def _documents(run: Path) -> dict[str, bytes]:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,6 +13,7 @@ from risctl.errors import CheckFailedError, DamagedFileError, DivergedError, Inp
 from risctl.losses import main_weights
 from risctl.runs.directory import RUNS
 from risctl.runs.documents import read_document, write_json
+from risctl.runs.drawings import draw_run
 from risctl.runs.names import VERDICT_FILE
 from risctl.runs.records import METRICS, STEP, of_kind, read_metrics, recorded_outcome
 from risctl.runs.training import (
@@ -22,7 +23,6 @@ from risctl.runs.training import (
     open_run,
     prepare_training,
     train_in,
-    with_curves,
 )
 from risctl.text import Document, number, versioned
 from risctl.training import Listener, Outcome, StopFlag, inactive_terms, moved_share
@@ -274,18 +274,18 @@ def overfit(
             trained = Trained(run.path, prepared.config, recorded_outcome(run.path, records), records)
         if trained.outcome.stopped_by is not None:
             return trained
-        judged = _judged(trained, failure)
+        judged = _judged(trained, failure, prepared.pictures)
         if judged.gate.verdict != "ready":
             run.end("failed", CheckFailedError.exit_status, failure or judged.message)
         return judged
 
 
-def _judged(trained: Trained, failure: str | None) -> Judged:
+def _judged(trained: Trained, failure: str | None, kind: str) -> Judged:
     """Judge, write `overfit.json`, draw the curves."""
     steps = of_kind(trained.records, STEP)
     gate = judge(trained.outcome, trained.epochs, steps, main_weights(trained.config.loss), failure)
     verdict = gate_document(gate, trained.config, trained.outcome, failure)
     write_json(trained.run / VERDICT_FILE, versioned(verdict))
     if trained.epochs:
-        trained = with_curves(trained, READY_BELOW)
+        trained = replace(trained, files=tuple(draw_run(trained.run, kind)))
     return Judged(trained, gate, verdict, failure)

@@ -12,7 +12,7 @@ from risctl.report import Fact, Page, Setting, render_pages
 from risctl.runs.directory import RunDirectory
 from risctl.runs.documents import read_document
 from risctl.runs.names import CONFIG, PROVENANCE, REPORT_FILE, STATUS
-from risctl.runs.report_parts import parts_of
+from risctl.runs.report_parts import parts_of, pictures_of
 from risctl.text import Document
 
 
@@ -58,7 +58,7 @@ def read_page(run: Path) -> Page:
         state=_state(status),
         headline=" ".join(part.headline for part in parts),
         checks=tuple(check for part in parts for check in part.checks),
-        pictures=tuple(picture for part in parts for picture in part.pictures),
+        pictures=tuple(pictures_of(run)),
         tables=tuple(table for part in parts for table in part.tables if table.rows),
         preset=preset,
         settings=_settings(load_config(None, run / CONFIG), preset),

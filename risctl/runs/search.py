@@ -72,12 +72,14 @@ class PreparedSearch:
         resumed: the run that is resumed, None for a new one.
         name: preset, as it stands in the directory's name.
         place: directory of a new run; None: one below `runs/` with a name of its own.
+        pictures: their format, `png`, `pdf` or `svg`.
     """
 
     plan: SearchPlan
     resumed: Path | None = None
     name: str = PRESET
     place: Path | None = None
+    pictures: str = "png"
 
     @property
     def config(self) -> Config:
@@ -313,7 +315,7 @@ def search(
         run.note_progress(finished=outcome.finished, trials=plan.trials, best_value=best)
         for folder in run.path.glob("*/*/checkpoints"):  # of trials whose process was killed
             remove_leftovers(folder)
-        searched = report(run.path, plan, outcome)
+        searched = report(run.path, plan, outcome, prepared.pictures)
         if searched.failure is not None:
             state = "failed" if outcome.stopped_by is None else "interrupted"
             run.end(state, searched.exit_status, searched.failure)

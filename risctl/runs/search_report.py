@@ -20,9 +20,9 @@ from risctl.hpo.files import (
 from risctl.hpo.importance import Importance, importances
 from risctl.hpo.space import distributions
 from risctl.hpo.verdict import Verdict, judge_search, spread
-from risctl.plots.search import draw_search
 from risctl.runs.directory import SIGNAL_STATUS
 from risctl.runs.documents import write_json
+from risctl.runs.drawings import draw_run
 from risctl.runs.names import SEARCH_FILE
 from risctl.text import Document, versioned
 
@@ -66,8 +66,8 @@ class Searched:
         return 0 if self.failure is None else CheckFailedError.exit_status
 
 
-def report(run: Path, plan: SearchPlan, outcome: SearchOutcome) -> Searched:
-    """Judge the search and write its report: tables, pictures, presets and `search.json`."""
+def report(run: Path, plan: SearchPlan, outcome: SearchOutcome, kind: str = "png") -> Searched:
+    """Judge the search and write its report: tables, presets, `search.json`, pictures of that `kind`."""
     verdict = judge_search(outcome, plan.trials)
     ended = [trial for trial in outcome.trials if _has_loss(trial)]
     losses = [float(trial.value) for trial in ended if trial.value is not None]
@@ -75,7 +75,8 @@ def report(run: Path, plan: SearchPlan, outcome: SearchOutcome) -> Searched:
     found = importances(losses, [trial.params for trial in ended], space, plan.seed)
     files = write_files(run, plan, outcome, found)
     document = search_document(run, plan, outcome, verdict, found)
-    document["files"] = [str(path) for path in (*files, run / SEARCH_FILE)]
+    write_json(run / SEARCH_FILE, versioned(document))
+    document["files"] = [str(path) for path in (*files, run / SEARCH_FILE, *draw_run(run, kind))]
     write_json(run / SEARCH_FILE, versioned(document))
     return Searched(run, plan, outcome, verdict, found, document)
 
@@ -88,7 +89,7 @@ def _has_loss(trial: TrialRecord) -> bool:
 def write_files(
     run: Path, plan: SearchPlan, outcome: SearchOutcome, found: Sequence[Importance]
 ) -> list[Path]:
-    """Write tables, pictures and presets; return their paths."""
+    """Write tables and presets; return their paths."""
     contents = {
         TRIALS: trials_csv(outcome.trials, list(plan.config.search.parameters)),
         EPOCHS: epochs_csv(outcome.trials),
@@ -98,7 +99,7 @@ def write_files(
         contents[BEST] = best_preset(plan.config, outcome.best, outcome.baseline, run)
     for name, text in contents.items():
         write_atomically(run / name, text.encode())
-    return [*(run / name for name in contents), *draw_search(run, plan, outcome, found)]
+    return [run / name for name in contents]
 
 
 def search_document(

@@ -27,9 +27,9 @@ from risctl.evaluation import (
 from risctl.evaluation.axes import SNR, SWEEP, Axis, parse_sweeps
 from risctl.evaluation.files import parse_record
 from risctl.evaluation.results import Record
-from risctl.plots import save_figure, sweep_figure
 from risctl.registry import estimator_names
 from risctl.runs.directory import RunDirectory
+from risctl.runs.drawings import draw_run
 from risctl.runs.evaluation import (
     EvaluationRequest,
     evaluate_source,
@@ -60,6 +60,7 @@ class StoredSweeps(Record):
     batch: int = 64
     workers: int = 1
     plots: bool = True
+    pictures: str = "png"
     seed: int | None = None
 
 
@@ -143,7 +144,10 @@ def sweep(
             _run_sweep(folder, request, axis, at, progress, reused or (lambda label: None))
             for axis, at in configs.items()
         ]
-    return Swept(run.path, [found for found, _ in done], [path for _, paths in done for path in paths])
+        files = [path for _, paths in done for path in paths]
+        if request.plots:
+            files += draw_run(run.path, request.pictures)
+    return Swept(run.path, [found for found, _ in done], files)
 
 
 def _run_directory(request: EvaluationRequest, resumed: Path | None) -> RunDirectory:
@@ -164,6 +168,7 @@ def _stored(request: EvaluationRequest) -> StoredSweeps:
         batch=request.batch,
         workers=request.workers,
         plots=request.plots,
+        pictures=request.pictures,
         seed=request.layers.seed,
     )
 
@@ -180,10 +185,7 @@ def _run_sweep(
     points = directory / f"{stem}_points"
     points.mkdir(exist_ok=True)
     found = assemble(axis.key, axis.values, list(_figures(points, request, axis, configs, progress, reused)))
-    files = write_sweep(directory, found)
-    if request.plots:
-        files.append(save_figure(sweep_figure(found), directory / f"{stem}.png"))
-    return found, files
+    return found, write_sweep(directory, found)
 
 
 def _figures(
@@ -251,6 +253,7 @@ def resumed_request(layers: Layers, run: Path, machine: Machine | None = None) -
         workers=asked.workers,
         batch=asked.batch,
         plots=asked.plots,
+        pictures=asked.pictures,
         model_path=asked.target,
         axes=parse_sweeps(asked.sweeps),
         machine=machine or Machine(),

@@ -11,18 +11,17 @@ from risctl.config import Config
 from risctl.config.layers import Layers, Machine
 from risctl.data.atomic import storage_errors
 from risctl.errors import InputError
-from risctl.losses import main_weights, term_weights
+from risctl.losses import term_weights
 from risctl.model.checkpoint import CHECKPOINTS, LAST
 from risctl.model.network import build_network
 from risctl.parallel import cores
-from risctl.plots.curves import Curves, curves_figure
-from risctl.plots.style import save_figure
 from risctl.runs.directory import SIGNAL_STATUS, RunDirectory
+from risctl.runs.drawings import draw_run
 from risctl.runs.machine import resolve_device, use_threads
 from risctl.runs.models import spot_check_network
 from risctl.runs.needs import Needs, needs_of_training
 from risctl.runs.provenance import provenance
-from risctl.runs.records import EPOCH, METRICS, STEP, MetricsFile, Record, of_kind, read_metrics
+from risctl.runs.records import EPOCH, METRICS, MetricsFile, Record, of_kind, read_metrics
 from risctl.runs.report import reported
 from risctl.runs.resume import (
     FORKED_FROM,
@@ -52,7 +51,6 @@ from risctl.training import (
 )
 
 CHECKED_SCENES = 8
-CURVES = "curves.png"
 SCENES_PER_PROCESS = 10_000  # it takes seconds to start one
 Announce = Callable[[Path], None]
 
@@ -73,6 +71,7 @@ class PreparedTraining:
         fork: whether `earlier` is copied into a new run whose settings may differ.
         tensorboard: whether TensorBoard scalars are written, too.
         place: directory of a new run; None: one below `runs/` with a name of its own.
+        pictures: their format, `png`, `pdf` or `svg`.
     """
 
     config: Config
@@ -86,6 +85,7 @@ class PreparedTraining:
     fork: bool = False
     tensorboard: bool = False
     place: Path | None = None
+    pictures: str = "png"
 
     @functools.cached_property
     def plan(self) -> TrainingPlan:
@@ -291,7 +291,7 @@ def train(
         trained = train_in(run, record, prepared, listeners, stop)
         if trained.outcome.stopped_by is not None:
             return trained
-        return with_curves(trained)
+        return replace(trained, files=tuple(draw_run(run.path, prepared.pictures)))
 
 
 def train_as_worker(prepared: PreparedTraining, stop: StopFlag) -> int | None:
@@ -376,15 +376,6 @@ def _forked_state(earlier: Earlier, record: Document) -> dict[Path, bytes]:
         content = earlier.last.read_bytes()
     record |= {FORKED_FROM: str(earlier.path.absolute()), FORKED_STATE: state_hash(content)}
     return {Path(CHECKPOINTS, LAST): content}
-
-
-def with_curves(trained: Trained, gate: float | None = None) -> Trained:
-    """Draw `curves.png` from what was recorded; `gate` is a validation loss to get below."""
-    steps = of_kind(trained.records, STEP)
-    curves = Curves(steps, trained.epochs, main_weights(trained.config.loss), gate)
-    title = f"{trained.run}: {trained.config.model.head} head, {trained.outcome.steps} steps"
-    path = save_figure(curves_figure(curves, title), trained.run / CURVES)
-    return Trained(trained.run, trained.config, trained.outcome, trained.records, (path,))
 
 
 def figure_sentences(metrics: Mapping[str, float | None]) -> list[str]:

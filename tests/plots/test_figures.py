@@ -15,10 +15,11 @@ from risctl.errors import StorageError
 from risctl.evaluation import Evaluation, Positions
 from risctl.evaluation.results import Results
 from risctl.physics import FieldOfView
-from risctl.plots import confusion_figure, rates_figure, rmse_figure, save_figure, write_plots
+from risctl.plots import confusion_figure, rates_figure, result_figures, rmse_figure, save_figure
 from risctl.plots.captions import pictures
 from risctl.plots.example import spectrum_figure, to_decibels
 from risctl.plots.scene import error_bars, scene_figure, view_edges
+from risctl.plots.style import log_scale, new_figure
 
 
 def positions(*at: tuple[float, float, float]) -> Positions:
@@ -42,10 +43,10 @@ def with_an_empty_bin(results: Results) -> Results:
 
 
 def test_files_are_pngs_of_some_size(evaluated: Evaluation, tmp_path: Path) -> None:
-    paths = write_plots(tmp_path, evaluated.results)
-    assert [path.name for path in paths] == ["rmse.png", "rates.png", "confusion.png"]
-    for path in paths:
-        head = path.read_bytes()[:24]
+    figures = result_figures(evaluated.results)
+    assert list(figures) == ["rmse", "rates", "confusion"]
+    for name, draw in figures.items():
+        head = save_figure(draw(), tmp_path / f"{name}.png").read_bytes()[:24]
         assert head[:8] == b"\x89PNG\r\n\x1a\n"
         assert min(struct.unpack(">II", head[16:])) > 600
 
@@ -58,22 +59,42 @@ def test_bins_without_figures_leave_gaps(evaluated: Evaluation, draw: object, tm
 
 def test_rmse_lines_are_the_cells_and_every_estimator_is_in_the_legend(evaluated: Evaluation) -> None:
     results, figure = evaluated.results, rmse_figure(evaluated.results)
-    azimuth = figure.axes[0]
-    bound, rmse = azimuth.get_lines()[:2]
+    azimuth, recall = figure.axes[0], figure.axes[3]
     cells = [results.cell("good", snr) for snr in results.snr_values_db]
-    np.testing.assert_array_equal(rmse.get_ydata(), [c.azimuth_deg.rmse for c in cells])
+    np.testing.assert_array_equal(azimuth.get_lines()[0].get_ydata(), [c.azimuth_deg.rmse for c in cells])
+    np.testing.assert_array_equal(recall.get_lines()[0].get_ydata(), [c.recall.value for c in cells])
+    bound = next(line for line in azimuth.get_lines() if line.is_dashed())
     np.testing.assert_array_equal(bound.get_ydata(), [c.azimuth_deg.bound for c in cells])
     assert azimuth.get_yscale() == "log"
-    assert [axes.get_ylabel().split("(")[1] for axes in figure.axes] == ["deg)", "deg)", "m)", "m)"]
-    texts = [text.get_text() for text in figure.legends[0].get_texts()]
-    assert texts == ["good", "poor", "bound of the same sources"]
+    assert [axes.get_ylabel() for axes in figure.axes][::3] == ["azimuth RMSE (deg)", "recall within 5 deg"]
+    texts = {text.get_text() for text in figure.legends[0].get_texts()}
+    assert texts == {"good", "poor", "bound", "recall below 0.9: the easier sources only"}
+
+
+def test_marks_are_hollow_where_too_few_sources_are_found(evaluated: Evaluation) -> None:
+    results, recall = evaluated.results, rmse_figure(evaluated.results).axes[3]
+    marks = [line for line in recall.get_lines() if line.get_linestyle() == "None"]
+    cells = [results.cell(name, snr) for name in results.estimators for snr in results.snr_values_db]
+    hollow = [line.get_markerfacecolor() == "white" for line in marks]
+    assert hollow == [(cell.recall.value or 0.0) < 0.9 for cell in cells]
+    assert len(set(hollow)) == 2
+
+
+def test_ticks_of_a_logarithmic_axis_are_plain_numbers() -> None:
+    for values, ticks in (([0.2, 3.0], {"0.2", "0.5", "1", "2"}), ([1.05, 1.35], {"1.1", "1.2", "1.3"})):
+        figure = new_figure(4, 3)
+        axes = figure.subplots()
+        axes.plot(values)
+        log_scale(axes)
+        figure.draw_without_rendering()
+        assert ticks <= {label.get_text() for label in axes.get_yticklabels()}
 
 
 def test_spectrum(tmp_path: Path) -> None:
     azimuth, range_ = np.radians(np.linspace(-60, 60, 31)), np.linspace(0.5, 10, 21)
     spectrum = np.random.default_rng(0).random((21, 31))
     there = positions((0.1, 0.0, 3.0), (math.nan, math.nan, math.nan))
-    figure = spectrum_figure(spectrum, azimuth, range_, there, positions())
+    figure = spectrum_figure(to_decibels(spectrum, -30.0), azimuth, range_, there, positions())
     axes = figure.axes[0]
     assert (axes.get_xlabel(), axes.get_ylabel()) == ("azimuth (deg)", "range (m)")
     save_figure(figure, tmp_path / "spectrum.png")
@@ -115,7 +136,7 @@ def test_edges_of_the_field_of_view_meet_its_corners() -> None:
 
 def test_a_picture_that_cannot_be_written(evaluated: Evaluation, tmp_path: Path) -> None:
     with pytest.raises(StorageError, match="nowhere"):
-        write_plots(tmp_path / "nowhere", evaluated.results)
+        save_figure(rmse_figure(evaluated.results), tmp_path / "nowhere" / "rmse.png")
 
 
 def test_matplotlib_is_loaded_by_drawing_only_and_pyplot_never() -> None:
@@ -127,6 +148,7 @@ def test_matplotlib_is_loaded_by_drawing_only_and_pyplot_never() -> None:
 
 
 def test_every_picture_says_what_it_shows(evaluated: Evaluation, tmp_path: Path) -> None:
-    found = pictures([*write_plots(tmp_path, evaluated.results), tmp_path / "sweep_snr_db.png", "cells.csv"])
+    names = [f"{name}.pdf" for name in result_figures(evaluated.results)]
+    found = pictures([*names, tmp_path / "sweep_snr_db.png", "cells.csv"])
     assert len(found) >= 4
     assert all(caption for _, caption in found)

@@ -65,7 +65,9 @@ def test_a_scale_puts_values_between_its_ends() -> None:
     assert [words for _, words in Scale("x", 0, 100, step=1).ticks()] == ["0", "17", "34", "51", "68", "85"]
     assert [words for _, words in Scale("x", 0.0, 0.2).ticks()] == ["0", "0.05", "0.1", "0.15", "0.2"]
     assert named.ticks() == [(0.0, "structured"), (1.0, "factors")]
-    assert log.ticks()[2] == (0.5, "0.001")
+    marks = ["0.0001", "0.0002", "0.0005", "0.001", "0.002", "0.005", "0.01"]
+    assert [words for _, words in log.ticks()] == marks
+    assert [words for _, words in Scale("x", 1e-4, 4e-4, log=True).ticks()] == ["0.0001", "0.0002", "0.0004"]
     assert Scale("x", choices=(64,)).place(64) == 0.0
     assert Scale("x", 1.0, 1.0).place(1.0) == 0.5
 

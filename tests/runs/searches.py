@@ -136,6 +136,6 @@ def tell(patch: pytest.MonkeyPatch) -> Story:
     """Put a search of twelve trials in the engine's place, without pictures, which take longest."""
     story = Story(outcome())
     patch.setattr(importlib.import_module("risctl.runs.search"), "run_search", story)
-    patch.setattr("risctl.runs.search_report.draw_search", lambda *_: [])
+    patch.setattr("risctl.runs.search_report.draw_run", lambda *_: [])
     patch.setattr(importance, "SHUFFLES", 1)
     return story

@@ -70,14 +70,23 @@ def evaluated(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_an_evaluation_ends_with_a_report_of_figures_tables_and_its_command(evaluated: Path) -> None:
     path = evaluated / REPORT_FILE
     parser = checked(path)
-    assert parser.seen.count("svg") == 2
-    assert parser.seen.count("img") == 2
+    assert parser.seen.count("svg") == 4
+    assert parser.seen.count("img") == 0
     text = path.read_text(encoding="utf-8")
     results = json.loads((evaluated / "eval" / "results.json").read_text())
     cell = next(c for c in results["cells"] if c["snr_db"] is None and c["num_sources"] is None)
     assert f"<td>{cell['gospa']['mean']:.3g}</td>" in text
     for part in ("At a glance", "Sources found", "Settings", "Reproduce", "Provenance", "evaluation.scenes"):
         assert part in text
+
+
+def test_every_picture_is_drawn_again_from_the_files(evaluated: Path) -> None:
+    names = {path.stem for path in (evaluated / "eval").glob("*.png")}
+    drawn = runs.draw_run(evaluated, "pdf")
+    assert {path.stem for path in drawn} == names >= {"rmse", "scene", "spectrum"}
+    assert all(path.read_bytes().startswith(b"%PDF") for path in drawn)
+    with pytest.raises(InputError, match="png, pdf, svg"):
+        runs.draw_run(evaluated, "gif")
 
 
 def test_a_training_that_is_done_has_a_report_and_one_that_was_stopped_has_none(run: Path) -> None:
@@ -133,6 +142,11 @@ PROBE = """<script>
 window.addEventListener("load", () => {
   for (const image of document.images)
     if (!image.naturalWidth) console.error("picture missing: " + image.alt);
+  for (const part of document.querySelectorAll("figure image")) {
+    const copy = new Image();
+    copy.onerror = () => console.error("picture missing in a figure");
+    copy.src = part.href.baseVal;
+  }
   for (const head of document.querySelectorAll("th button")) head.click();
   document.title = "pictures " + (document.images.length + document.querySelectorAll("figure svg").length);
 });

@@ -96,5 +96,5 @@ def status_of(run: str | Path) -> dict[str, Any]:
 
 def without_curves(patch: pytest.MonkeyPatch) -> None:
     """Leave the curves empty and the report out: they take longer than a tiny training."""
-    patch.setattr("risctl.runs.training.curves_figure", lambda *_: new_figure(1, 1))
+    patch.setattr("risctl.runs.drawings.curves_figure", lambda *_: new_figure(1, 1))
     patch.setattr("risctl.runs.report.write_report", lambda run: run)
