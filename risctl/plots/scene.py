@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 TRUE, FOUND, PANEL = COLOURS[0], COLOURS[1], COLOURS[2]
 CROSS = {"marker": "X", "color": FOUND, "s": 42, "linewidths": 0.4, "edgecolors": "white"}
-SEEN = 0.3  # metres from which the line between an estimate and its source is longer than their marks
+SEEN = 1.0  # metres from which the line between an estimate and its source is longer than their marks
 _CURVE = np.linspace(-1.0, 1.0, 41)
 _GRID = {"color": "#d8d8d8", "linewidth": 0.6, "zorder": 0}
 

@@ -20,7 +20,10 @@ NEUTRAL = {
     FAINT: "var(--faint)",
     "#dddddd": "var(--grid)",
     "#eeeeee": "var(--grid)",
+    "#d8d8d8": "var(--grid)",
+    "#f7f7f7": "var(--panel)",
 }
+HOLLOW = "fill: #ffffff"  # marks without a filling, in the colour of the page's figures
 COLOUR = re.compile(r"(fill|stroke): (#[0-9a-f]{6})")
 
 
@@ -38,6 +41,7 @@ def svg_of(figure: Figure, label: str) -> str:
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
     text = re.sub(r' (width|height)="[\d.]+pt"', "", text, count=2)  # as wide as the page
+    text = text.replace(HOLLOW, "fill: var(--panel)")
     text = COLOUR.sub(lambda found: f"{found[1]}: {NEUTRAL.get(found[2], found[2])}", text)
     text = re.sub(r"font: ([\d.]+)px[^;\"]*", r"font: \1px system-ui, sans-serif", text)
     text = text.replace("<text ", '<text fill="var(--ink)" ')

@@ -75,7 +75,7 @@ class RunDirectory:
             run._held.enter_context(held(run.path))
             _remove_unfinished(path.parent)
             write_json(run.path / CONFIG, config.model_dump(mode="json"))
-            write_json(run.path / PROVENANCE, provenance)
+            write_json(run.path / PROVENANCE, {"preset": preset} | provenance)
             for name, content in (files or {}).items():
                 (run.path / name).parent.mkdir(parents=True, exist_ok=True)
                 write_atomically(run.path / name, content)

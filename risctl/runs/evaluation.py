@@ -281,7 +281,7 @@ def record_of(request: EvaluationRequest, config: Config, source: SceneSource) -
     if request.data is not None:
         dataset["path"] = str(request.data.absolute())
     seeds = {"data.seed": config.data.seed, "bootstrap": request.layers.seed or 0}
-    record = provenance(request.device, 1, seeds, dataset)
+    record = provenance(request.device, 1, seeds, dataset) | {"preset": request.layers.name}
     if request.model is not None:
         record["model"] = model_record(request.model)
     return record

@@ -50,7 +50,7 @@ def read_page(run: Path) -> Page:
     if not parts:
         raise InputError(run, "", "a run with a result", "none")
     status, provenance = (_optional(run / name) for name in (STATUS, PROVENANCE))
-    preset = _preset_of(run)
+    preset = _preset_of(run, provenance)
     argv = provenance.get("argv") or []
     return Page(
         name=str(run),
@@ -77,9 +77,12 @@ def _state(status: Document) -> str:
     return f"{status.get('state', 'done')}{f': {message}' if message else ''}"
 
 
-def _preset_of(run: Path) -> str | None:
-    """The preset in the name `<utc-time>_<preset>_<id>` of a run's directory, None if there is none."""
-    name = run.resolve().name.partition("_")[2].rpartition("_")[0]
+def _preset_of(run: Path, provenance: Document) -> str | None:
+    """The preset that a run started from, None if there is none.
+
+    Of an older run it is that in the name `<utc-time>_<preset>_<id>` of its directory.
+    """
+    name = provenance.get("preset") or run.resolve().name.partition("_")[2].rpartition("_")[0]
     return name if name in preset_names() else None
 
 
