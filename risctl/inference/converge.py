@@ -9,7 +9,8 @@ mixing in the metric of the information (Walker and Ni, SIAM J. Numer. Anal. 49(
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -21,10 +22,21 @@ from risctl.inference.gaussian import (
     GaussianParameters,
     Hypothesis,
     gaussian_model,
+    model_of_responses,
+    observed_jet,
     pack,
     unpack,
 )
 from risctl.inference.levenberg import POINT_LIMIT, damped_step
+from risctl.inference.newton import (
+    Slope,
+    angles_box,
+    angles_chain,
+    climb,
+    from_angles,
+    symmetric,
+    to_angles,
+)
 from risctl.inference.observation import Observation, tree_index, tree_map, tree_scatter, tree_where
 from risctl.physics.bounds import with_known
 from risctl.physics.geometry import ArrayGeometry, FieldOfView
@@ -33,6 +45,7 @@ from risctl.physics.polar import clamp_to_view, polar_limits
 STEPS = 20
 MEMORY = 3  # earlier steps that are mixed
 SETTLED = 1e-4  # standard deviations: a shorter step ends it
+NEWTON_SETTLED = 2e-4  # standard deviations: the error after so short a step of Newton's is its square
 LOSS = 1e-3  # nats: a fall of the likelihood beyond rounding
 RIDGE = 1e-10  # relative load of the mixing
 
@@ -65,21 +78,112 @@ def converge(obs: Observation, start: Hypothesis, geometry: ArrayGeometry, view:
     memory = x.unsqueeze(1).expand(-1, MEMORY, -1)
     far = torch.full_like(x[:, 0], torch.inf)
     part = whole = _Path(x, first.model, memory, torch.zeros_like(memory), far)
-    nuisance, rows = x[:, x.shape[1] // 4 * 3 :], torch.arange(len(x), device=x.device)
+    nuisance, rows, here = x[:, x.shape[1] // 4 * 3 :], torch.arange(len(x), device=x.device), obs
     for taken in range(STEPS):
-        part = _advance(obs, part, nuisance, fine, view, min(taken, MEMORY))
+        part = _advance(here, part, nuisance, fine, view, min(taken, MEMORY))
         moving = part.length > SETTLED
         if 4 * int(moving.sum()) > 3 * len(rows):
             continue
         whole = tree_scatter(whole, rows, part)
         rows, part = rows[moving], tree_index(part, moving)
-        obs, nuisance = obs[moving], nuisance[moving]
+        here, nuisance = here[moving], nuisance[moving]
         if not len(rows):
             break
     whole = tree_scatter(whole, rows, part)
-    reached = whole.model.log_likelihood > first.model.log_likelihood - LOSS
-    J = with_known(whole.model.information, start.params.points.shape[1], view)
-    return tree_where(reached, Hypothesis(unpack(whole.x), replace(whole.model, information=J)), first)
+    found = Hypothesis(unpack(whole.x), whole.model)
+    fallen = whole.model.log_likelihood < first.model.log_likelihood - LOSS
+    points = found.params.points
+    bent = (points[..., 0].abs() >= polar_limits(points, view)[1][..., 0]).any(
+        1
+    )  # a limit that scoring misses
+    rest = ((whole.length > SETTLED) | fallen | bent).nonzero().squeeze(-1)
+    if len(rest):
+        last = climb_likelihood(obs[rest].double(), tree_index(first, rest).params, fine, view)
+        found = tree_scatter(found, rest, last)
+    reached = found.model.log_likelihood > first.model.log_likelihood - LOSS
+    J = with_known(found.model.information, start.params.points.shape[1], view)
+    return tree_where(reached, replace(found, model=replace(found.model, information=J)), first)
+
+
+def climb_likelihood(
+    obs: Observation, start: GaussianParameters, geometry: ArrayGeometry, view: FieldOfView
+) -> Hypothesis:
+    """The maximum next to `start` by Newton's method, all in double precision.
+
+    For the few scenes that scoring does not settle: the expected information is a poor curvature where few
+    snapshots at low SNR decide, and the limit of azimuth is no straight line in direction cosines.
+    """
+    K, like = start.points.shape[1], start.log_noise
+    nuisance = torch.cat([start.log_power, start.log_noise.unsqueeze(-1)], dim=-1)
+    z = torch.cat([to_angles(start.points).flatten(1), nuisance], dim=-1)
+    low, high = (x.repeat(K).expand(len(z), -1) for x in angles_box(like, view))
+    low, high = torch.cat([low, nuisance - LOG_RANGE], dim=1), torch.cat([high, nuisance + LOG_RANGE], dim=1)
+
+    def evaluate(rows: Tensor, z: Tensor) -> Slope:
+        return _slope(z, gaussian_model(obs[rows], _from_angles(z), geometry))
+
+    def curvature(rows: Tensor, z: Tensor, now: Slope, h: Tensor) -> Tensor:
+        slopes = _displaced(obs[rows], z, h, geometry)
+        return symmetric((now.gradient.unsqueeze(1) - slopes) / h.unsqueeze(-1))
+
+    params = _from_angles(climb(evaluate, z, low, high, NEWTON_SETTLED, curvature))
+    return Hypothesis(params, gaussian_model(obs, params, geometry))
+
+
+def _from_angles(z: Tensor) -> GaussianParameters:
+    """Parameters of angles, log-powers and log noise [B, 4K + 1]."""
+    K = z.shape[1] // 4
+    return GaussianParameters(from_angles(z[:, : 3 * K].reshape(-1, K, 3)), z[:, 3 * K : 4 * K], z[:, 4 * K])
+
+
+def _slope(z: Tensor, model: GaussianModel) -> Slope:
+    angles = z[:, : z.shape[1] // 4 * 3].reshape(len(z), -1, 3)
+    return Slope(model.log_likelihood, *angles_chain(angles, model.gradient, model.information))
+
+
+def _displaced(obs: Observation, z: Tensor, h: Tensor, geometry: ArrayGeometry) -> Tensor:
+    """Gradients [B, P, P] where each of the parameters z is displaced by its h [B, P].
+
+    Responses are computed anew for the one source that a parameter moves.
+    """
+    (B, P), (L, M) = z.shape, obs.y.shape[1:]
+    K, z = P // 4, z.unsqueeze(1) + torch.diag_embed(h)  # [B, P, P]
+    params = _from_angles(z.flatten(0, 1))
+    points, each = params.points.view(B, P, K, 3), torch.arange(3 * K, device=z.device)
+    V = observed_jet(obs, points[:, -1], geometry).unsqueeze(1).repeat(1, P, 1, 1, 1)  # [B, P, L, M, 4K]
+    fresh = observed_jet(obs, points[:, each, each // 3], geometry)  # [B, L, M, 12K]
+    for i in range(3 * K):
+        V[:, i, ..., i // 3] = fresh[..., i]
+        own = K + i // 3 * 3
+        V[:, i, ..., own : own + 3] = fresh[..., 3 * (K + i) : 3 * (K + i + 1)]
+    y = obs.y.unsqueeze(1).expand(-1, P, -1, -1).reshape(-1, L, M)
+    weight = obs.weight.repeat_interleave(P)
+    model = model_of_responses(V.flatten(0, 1), y, weight, params.log_power, params.log_noise)
+    return _slope(z.flatten(0, 1), model).gradient.view(B, P, P)
+
+
+@dataclass
+class Once:
+    """Polished hypotheses of B scenes, each made once: the answer and what explains it are often the same.
+
+    Attributes:
+        polish: of the hypotheses of the scenes with these indices, which depend on K and the scene alone.
+        known: by K, indices of scenes and their polished hypotheses.
+    """
+
+    polish: Callable[[Hypothesis, Tensor], Hypothesis]
+    known: dict[int, tuple[Tensor, Hypothesis]] = field(default_factory=dict)
+
+    def __call__(self, hypothesis: Hypothesis, rows: Tensor) -> Hypothesis:
+        """The polished hypothesis of the scenes `rows`."""
+        K = hypothesis.params.points.shape[1]
+        done, found = self.known.get(K, (rows[:0], tree_index(hypothesis, rows[:0])))
+        new = ~torch.isin(rows, done)
+        if bool(new.any()):
+            fresh = self.polish(tree_index(hypothesis, new), rows[new])
+            done, found = torch.cat([done, rows[new]]), tree_map(lambda *x: torch.cat(x), found, fresh)
+            self.known[K] = done, found
+        return tree_index(found, (rows.unsqueeze(1) == done).long().argmax(dim=1))
 
 
 def _advance(

@@ -58,13 +58,25 @@ class Hypothesis:
 
 
 def gaussian_model(obs: Observation, params: GaussianParameters, geometry: ArrayGeometry) -> GaussianModel:
-    """Value, gradient and Fisher information of the Gaussian-symbol likelihood; ``W = R^-1`` below."""
-    K, (L, M) = params.points.shape[1], obs.y.shape[1:]
-    a, da = polar_jet(params.points, geometry)
+    """Value, gradient and Fisher information of the Gaussian-symbol likelihood."""
+    V = observed_jet(obs, params.points, geometry)
+    return model_of_responses(V, obs.y.to(V.dtype), obs.weight, params.log_power, params.log_noise)
+
+
+def observed_jet(obs: Observation, points: Tensor, geometry: ArrayGeometry) -> Tensor:
+    """Responses of K sources at polar `points` [B, K, 3], then their derivatives, [B, L, M, 4K]."""
+    a, da = polar_jet(points, geometry)
     columns = torch.cat([a, da.flatten(1, 2)], dim=1)
-    V = obs.observe(columns.to(obs.Phi.dtype)).to(columns.dtype)  # [B, D]
-    p, noise = params.log_power.exp(), params.log_noise.exp()
-    y, inverse_p = obs.y.to(V.dtype).unsqueeze(-1), (1.0 / p)[:, None, :, None]
+    return obs.observe(columns.to(obs.Phi.dtype)).to(columns.dtype)
+
+
+def model_of_responses(
+    V: Tensor, y: Tensor, weight: Tensor, log_power: Tensor, log_noise: Tensor
+) -> GaussianModel:
+    """The same from ``V = [B, D]`` [B, L, M, 4K] and snapshots [B, L, M]; ``W = R^-1`` below."""
+    K, (L, M) = log_power.shape[1], y.shape[1:]
+    p, noise = log_power.exp(), log_noise.exp()
+    y, inverse_p = y.unsqueeze(-1), (1.0 / p)[:, None, :, None]
     VH = V.mH.resolve_conj()
     G = VH @ V
     loaded = G[..., :K, :K] + torch.diag_embed(noise[:, None] / p).unsqueeze(1)
@@ -89,7 +101,7 @@ def gaussian_model(obs: Observation, params: GaussianParameters, geometry: Array
     level = (energy / noise.square() - trace) * noise
     gradient = torch.cat([positions, powers, level.unsqueeze(-1)], dim=-1)
     dd = G[..., K:, K:] - G[..., K:, :K] @ T[..., K:]
-    J, w = _information(P, dd, C, p, noise, M), obs.weight
+    J, w = _information(P, dd, C, p, noise, M), weight
     return GaussianModel(-(logdet + fit) * w, gradient * w[:, None], J * w[:, None, None])
 
 

@@ -20,6 +20,7 @@ from risctl.config import CovarianceConfig, InferenceConfig, PhysicsConfig
 from risctl.covariance import leading_subspace
 from risctl.errors import InputError, MeasurementError
 from risctl.inference.batched import ExplainingEstimator
+from risctl.inference.converge import Once
 from risctl.inference.count import CountRule, fit_nuisance, is_noise, noise_only, to_estimates
 from risctl.inference.decision import CUTOFF, Deciding, answer, explanation
 from risctl.inference.estimates import Estimates
@@ -105,7 +106,7 @@ class LearnedEstimator(ExplainingEstimator):
         if obs.H is None or obs.codes is None:
             raise MeasurementError("the network reads H and codes, got a Phi that is not made of them")
         if self.inference.moves:
-            polish = partial(self._polish, obs) if self.inference.nf_mle_iters else None
+            polish = Once(partial(self._polish, obs)) if self.inference.nf_mle_iters else None
             found = self.find(obs)
             result.put(rows, answer(found, self.deciding, counts, polish))
             if best is not None:
@@ -131,10 +132,10 @@ class LearnedEstimator(ExplainingEstimator):
         if counts is None:
             counts = forward.prediction.count_logits.argmax(dim=1) + 1
         for K, here in rows_by_count(counts):
-            part = obs[here]
-            best = fit_nuisance(part, self._points(forward, here, K), self.search.geometry, self.search.view)
+            part, search, points = obs[here].double(), self.search.double(), self._points(forward, here, K)
+            best = fit_nuisance(part, points.double(), search.geometry, search.view)
             if self.inference.nf_mle_iters:
-                best = self.search.polish(part, best.params, self.inference.nf_mle_iters)
+                best = search.polish(part, best.params, self.inference.nf_mle_iters)
             seen = torch.ones_like(here, dtype=torch.bool)
             if not given:
                 seen = ~is_noise(tree_index(null, here), [best], self.rule, self.inference.false_alarm)

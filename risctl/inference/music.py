@@ -28,7 +28,7 @@ from risctl.inference.count import (
 )
 from risctl.inference.estimates import Estimates
 from risctl.inference.greedy import Search
-from risctl.inference.nullspace import DeflatedSubspace, refine_nulls, search_range
+from risctl.inference.nullspace import DeflatedSubspace, refine_nulls, search_range, settle_nulls
 from risctl.inference.observation import Observation
 from risctl.physics.geometry import ArrayGeometry, Device
 from risctl.physics.grid import PolarGrid
@@ -38,7 +38,6 @@ from risctl.physics.steering import steering_vector
 
 CANDIDATES = 3  # lattice maxima refined for every source
 PEAK_STEPS = 4  # from the lattice: enough to compare heights
-FINAL_STEPS = 8
 COUNT_STEPS = 5  # of the polish before counts are compared
 NULL_FLOOR = 1e-12  # least null spectrum in a picture
 
@@ -61,42 +60,50 @@ class MusicSearch:
         return cls(search, search.grid(inference), inference.range_grid)
 
     def locate(self, F: Tensor, K: int) -> Tensor:
-        """Polar points [B, K, 3] of K sources from covariance factors F [B, N, r], in the order found."""
-        U, _ = leading_subspace(F, K)
-        return self.refine(U, self.detect(U))
+        """Polar points [B, K, 3] of K sources from covariance factors F [B, N, r], in the order found.
+
+        Found in double precision: a null is flat, in single its position is known only to about sqrt(eps).
+        """
+        return self.refine(leading_subspace(F.to(torch.complex128), K)[0]).to(F.real.dtype)
 
     def detect(self, U: Tensor) -> Tensor:
-        """Polar points [B, K, 3] of the K sources whose signal subspace is U [B, N, K]."""
+        """Polar points [B, K, 3] of the K sources whose signal subspace is U [B, N, K].
+
+        In double precision each is settled in its null before the next is sought.
+        """
         points = U.real.new_empty(len(U), 0, 3)
         for _ in range(U.shape[-1]):
             points = torch.cat([points, self._next_source(U, points)], dim=1)
         return points
 
-    def refine(self, U: Tensor, points: Tensor) -> Tensor:
-        """Range search along the direction of each of the `points` [B, K, 3], and a final refinement.
+    def refine(self, U: Tensor) -> Tensor:
+        """The K sources [B, K, 3] of the subspace U [B, N, K], complex128, each next to a null of the spectrum.
 
-        The other sources, at their detected positions, are projected out.
+        They are detected, the range is searched along the direction of each with the other sources, at their
+        detected positions, projected out, and all are refined once more.
         """
-        geometry, view = self.search.geometry, self.search.view
+        points, geometry, view = self.detect(U), self.search.double().geometry, self.search.view
         slots = torch.arange(points.shape[1], device=points.device)
         others = torch.stack([slots[slots != k] for k in slots])  # [K, K - 1]
         space = DeflatedSubspace.compute(U, points[:, others], geometry)
         if view.known_range is None:
             ranges = torch.linspace(view.range_min, view.range_max, self.range_grid).to(points)
             points = search_range(space, points, ranges, geometry)
-        # A null is flat: in single precision its position is known only to about sqrt(eps).
-        surface = self.search.double().geometry
-        fine = refine_nulls(space.double(), points.double(), surface, view, FINAL_STEPS)
-        return fine.to(points.dtype)
+        return settle_nulls(space, points, geometry, view)
 
     def _next_source(self, U: Tensor, points: Tensor) -> Tensor:
         """One more source [B, 1, 3]: the best of the strongest lattice maxima after refinement."""
-        geometry, view = self.search.geometry, self.search.view
-        space = DeflatedSubspace.compute(U, points.unsqueeze(1), geometry)
+        geometry, view, single = self.search.geometry, self.search.view, self.grid.points.dtype
+        space = DeflatedSubspace.compute(U.to(torch.complex64), points.to(single).unsqueeze(1), geometry)
         found = self.grid.strongest_maxima(space.on_grid(self.grid), min(CANDIDATES, self.grid.num_points))
         found = refine_nulls(space, found, geometry, view, PEAK_STEPS)
         best = space.along(polar_steering(found, geometry).unsqueeze(1)).squeeze(1).argmax(dim=1)
-        return found[torch.arange(len(U), device=U.device), best].unsqueeze(1)
+        found = found[torch.arange(len(U), device=U.device), best].unsqueeze(1)
+        if points.dtype == single:
+            return found
+        geometry = self.search.double().geometry
+        space = DeflatedSubspace.compute(U, points.unsqueeze(1), geometry)
+        return settle_nulls(space, found.to(points), geometry, view)
 
 
 @dataclass(frozen=True)
@@ -132,24 +139,24 @@ class MusicEstimator(BatchedEstimator):
     def _locate(self, obs: Observation, counts: Tensor | None, rows: Tensor, result: Estimates) -> None:
         """Estimate at the given or the best-supported counts, into `rows` of `result`."""
         search = self.peaks.search
-        if obs.H is not None and obs.codes is not None:
-            F = snapshot_factor(obs.y, obs.H, obs.codes, self.covariance)
+        fine = obs.double()
+        if fine.H is not None and fine.codes is not None:
+            F = snapshot_factor(fine.y, fine.H, fine.codes, self.covariance)
         else:
-            F, obs = snapshot_factor_through(obs.y, obs.Phi, self.covariance), obs.compressed()
+            F, obs = snapshot_factor_through(fine.y, fine.Phi, self.covariance), obs.compressed()
         U, _ = leading_subspace(F, self.max_sources)
-        found: list[Tensor] = []
         probability = None
         if counts is None:
-            found = [self.peaks.detect(U[..., :K]) for K in range(1, self.max_sources + 1)]
+            single = U.to(obs.y.dtype)
+            found = [self.peaks.detect(single[..., :K]) for K in range(1, self.max_sources + 1)]
             starts = [gaussian_start(obs, points, search.geometry) for points in found]
             polished = [search.polish(obs, start, COUNT_STEPS) for start in starts]
             null = noise_only(obs)
             counts, probability = choose_count(null, polished, self.rule, self.false_alarm)
             result.noise_var[rows] = null.params.log_noise.double().exp()
         for K, here in rows_by_count(counts):
-            V, part = U[here, :, :K], obs[here]
-            points = self.peaks.refine(V, found[K - 1][here] if found else self.peaks.detect(V))
-            fitted = to_estimates(fit_nuisance(part, points, search.geometry, search.view))
+            part, points = obs[here].double(), self.peaks.refine(U[here, :, :K])
+            fitted = to_estimates(fit_nuisance(part, points, search.double().geometry, search.view))
             # The Fisher information describes a maximum of the likelihood, which these positions are not.
             unknown = torch.full_like(fitted.azimuth, torch.inf)
             unstated = dict.fromkeys(("std_azimuth", "std_elevation", "std_range"), unknown)

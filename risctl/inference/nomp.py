@@ -9,6 +9,7 @@ from torch import Tensor
 
 from risctl.config import CovarianceConfig, InferenceConfig, PhysicsConfig, nomp_calibration
 from risctl.inference.batched import ExplainingEstimator
+from risctl.inference.converge import Once
 from risctl.inference.count import CountRule, gaussian_start, noise_only
 from risctl.inference.decision import CUTOFF, Deciding, answer, explanation
 from risctl.inference.detection import Detector
@@ -69,7 +70,7 @@ class NompEstimator(ExplainingEstimator):
     ) -> None:
         """Estimate into `rows` of `result`, and what explains the scenes into those of `best`."""
         obs = obs.compressed()
-        found, converge = self.find(obs), partial(self._converged, obs)
+        found, converge = self.find(obs), Once(partial(self._converged, obs))
         result.put(rows, answer(found, self.deciding, counts, converge))
         if best is not None:
             best.put(rows, explanation(found, self.deciding, counts, converge))

@@ -21,12 +21,14 @@ import torch
 from torch import Tensor
 
 from risctl.inference.levenberg import QuadraticModel, descend
+from risctl.inference.newton import Slope, angles_box, angles_chain, climb, from_angles, to_angles
 from risctl.physics.geometry import ArrayGeometry, FieldOfView
 from risctl.physics.grid import PolarGrid
 from risctl.physics.polar import polar_direction, polar_jet, polar_steering
 from risctl.physics.steering import steering_towards
 
 SHARE_FLOOR = 0.1  # least factor on the Gauss-Newton matrix, so that it stays definite
+SETTLED = 1e-4  # root of the change of n by the last step of a refinement
 REMAINDER_FLOOR = 0.05  # least |P a|^2: below it a point is too close to another source
 
 
@@ -115,6 +117,25 @@ def refine_nulls(
         return null_model(space, x.view(points.shape), geometry)
 
     return descend(evaluate, points.reshape(-1, 1, 3), view, iterations)[0].view(points.shape)
+
+
+def settle_nulls(
+    space: DeflatedSubspace, points: Tensor, geometry: ArrayGeometry, view: FieldOfView
+) -> Tensor:
+    """The minimum of the null spectrum in the field of view next to each of the `points` [B, C, 3] separately.
+
+    All in double precision.
+    """
+    (B, C, _), U, Q = points.shape, space.U, space.Q
+    U, Q = U.repeat_interleave(C, dim=0), Q.expand(-1, C, -1, -1).flatten(0, 1).unsqueeze(1)
+    z = to_angles(points).view(B * C, 3)
+    low, high = (x.expand(B * C, -1) for x in angles_box(z, view))
+
+    def evaluate(rows: Tensor, z: Tensor) -> Slope:
+        model = null_model(DeflatedSubspace(U[rows], Q[rows]), from_angles(z).unsqueeze(1), geometry)
+        return Slope(-model.cost, *angles_chain(z.unsqueeze(1), -model.gradient, model.curvature))
+
+    return from_angles(climb(evaluate, z, low, high, SETTLED)).view(points.shape)
 
 
 def search_range(space: DeflatedSubspace, points: Tensor, ranges: Tensor, geometry: ArrayGeometry) -> Tensor:

@@ -37,7 +37,6 @@ from risctl.runs.models import (
 from risctl.runs.needs import PROCESS_BYTES, Needs
 from risctl.runs.progress import Progress, silent
 
-NEAR_UNIT = 10.0  # binary orders of magnitude in which single precision has room
 FIT_SNAPSHOTS = 512  # most snapshots of a scene that the test of the fit reads
 FALLBACK = "nomp"  # on a surface that the shipped model was not trained for
 
@@ -224,28 +223,25 @@ def locate_measurements(
 
 
 def normalised(data: Measurements) -> tuple[Measurements, Tensor, Tensor]:
-    """The measurements with y and their front end near unit mean square per scene, whatever their unit.
-
-    What is far from it is divided by a power of two, which rounds nothing; what is near stays as it is.
+    """The measurements with y and their front end at unit mean square per scene, whatever their unit.
 
     Returns:
         The measurements, the unit of a source's power, ``(y / (H c))^2``, and that of the noise variance,
         ``y^2``: factors, float64 [S].
     """
-    y, of_y = _near_unit(data.y)
+    y, of_y = _of_unit(data.y)
     if data.H is None or data.codes is None:
         assert data.Phi is not None
-        Phi, of_Phi = _near_unit(data.Phi)
+        Phi, of_Phi = _of_unit(data.Phi)
         return replace(data, y=y, Phi=Phi), of_y / of_Phi, of_y
-    (H, of_H), (codes, of_codes) = _near_unit(data.H), _near_unit(data.codes)
+    (H, of_H), (codes, of_codes) = _of_unit(data.H), _of_unit(data.codes)
     return replace(data, y=y, H=H, codes=codes), of_y / (of_H * of_codes), of_y
 
 
-def _near_unit(x: Tensor) -> tuple[Tensor, Tensor]:
-    """An array near unit mean square per scene, and the square of the unit taken out [S]."""
+def _of_unit(x: Tensor) -> tuple[Tensor, Tensor]:
+    """An array of unit mean square per scene, and the square of the unit taken out [S]."""
     wide = x.to(torch.complex128)
-    exponent = wide.abs().square().flatten(1).mean(dim=1).sqrt().log2().round()
-    scale = torch.where(exponent.abs() > NEAR_UNIT, exponent, 0.0).exp2()
+    scale = wide.abs().square().flatten(1).mean(dim=1).sqrt()
     return (wide / scale.view(-1, *[1] * (x.dim() - 1))).to(torch.complex64), scale.square()
 
 
