@@ -77,7 +77,7 @@ class MusicSearch:
         return points
 
     def refine(self, U: Tensor) -> Tensor:
-        """The K sources [B, K, 3] of the subspace U [B, N, K], complex128, each next to a null of the spectrum.
+        """The K sources [B, K, 3] of the subspace U [B, N, K], complex128, each in a null of the spectrum.
 
         They are detected, the range is searched along the direction of each with the other sources, at their
         detected positions, projected out, and all are refined once more.

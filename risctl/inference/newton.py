@@ -2,8 +2,9 @@
 
 Positions are azimuth, elevation and curvature 1/r, in which the field of view is a box; other parameters may
 follow. Second derivatives are differences of the gradient, made definite in a metric that is so by
-construction (an expected information, a Gauss-Newton matrix). Steps are limited in that metric, and parameters
-that press against their limits are held (Nocedal and Wright, Numerical Optimization, sections 3.4, 4.1, 16.7).
+construction (an expected information, a Gauss-Newton matrix). Steps are limited in that metric, and
+parameters that press against their limits are held (Nocedal and Wright, Numerical Optimization, sections 3.4,
+4.1 and 16.7).
 """
 
 from __future__ import annotations

@@ -122,7 +122,7 @@ def refine_nulls(
 def settle_nulls(
     space: DeflatedSubspace, points: Tensor, geometry: ArrayGeometry, view: FieldOfView
 ) -> Tensor:
-    """The minimum of the null spectrum in the field of view next to each of the `points` [B, C, 3] separately.
+    """The null of the spectrum in the field of view next to each of the `points` [B, C, 3] separately.
 
     All in double precision.
     """
