@@ -94,7 +94,11 @@ def _normal_approximation(hypothesis: Hypothesis, view: FieldOfView) -> tuple[Te
         ]
     )
     prior = torch.cat([(12.0 / width.square()).repeat(K), width.new_full((K + 1,), NUISANCE_STD**-2)])
-    covariance = torch.linalg.inv_ex(J + torch.diag(prior))[0]
+    # In units of the prior all eigenvalues of its inverse are at least 1; by rounding of J some are not.
+    scale = prior.rsqrt()
+    values, axes = torch.linalg.eigh(J * scale[:, None] * scale + torch.eye(len(scale)).to(J))
+    axes = scale[:, None] * axes
+    covariance = (axes / values.clamp_min(1.0).unsqueeze(-2)) @ axes.mT
     shift = (covariance @ gradient.unsqueeze(-1)).squeeze(-1)[:, : 3 * K].view(B, K, 3)
     blocks = covariance[:, : 3 * K, : 3 * K].reshape(B, K, 3, K, 3).diagonal(dim1=1, dim2=3)
     blocks = blocks.permute(0, 3, 1, 2)

@@ -84,6 +84,23 @@ def test_a_missing_source_comes_from_unused_proposals_alone(proposed: Proposed, 
     assert found_share(blind.start(obs, late, 5).hypothesis, truth) > 0.95
 
 
+def test_one_source_more_at_the_start_helps_the_largest_hypothesis(
+    proposed: Proposed, moves: MoveSearch
+) -> None:
+    obs, truth, proposals = proposed(5)
+    strangers = torch.cat([proposals[:, 5:], proposals[:, :5]], dim=1)
+    values, found = [], []
+    for spare in (0, 1):
+        settings = MoveSettings(spare=spare, rounds=1)
+        best = replace(moves, settings=settings).hypotheses(obs, strangers, 5)[-1]
+        values.append(best.model.log_likelihood)
+        found.append(found_share(best, truth))
+    assert found[1] > found[0]
+    assert float((values[1] - values[0]).mean()) > 5.0
+    few = replace(moves, settings=MoveSettings(spare=9)).hypotheses(obs, proposals[:, :5], 5)
+    assert [h.params.points.shape[1] for h in few] == [1, 2, 3, 4, 5]
+
+
 def test_exchanges_never_lose_likelihood(proposed: Proposed, moves: MoveSearch) -> None:
     obs, _, proposals = proposed(5)
     strangers = torch.cat([proposals[:, 5:], proposals[:, :3]], dim=1)

@@ -82,3 +82,15 @@ def test_the_mean_of_a_truncated_normal_density() -> None:
     assert float(weight.sum()) == pytest.approx(1.0)
     assert float(r.min()) >= VIEW.range_min
     assert float(r.max()) <= VIEW.range_max
+
+
+def test_an_information_matrix_that_rounding_made_indefinite_gives_finite_deviations() -> None:
+    """As with five sources in eight measured values."""
+    sound = hypothesis([0.2, 0.1, 0.3], [1e-3, 1e-3, 0.01])
+    J = sound.model.information.clone()
+    J[0, 0, 1] = J[0, 1, 0] = 1e6 + 100.0  # of 1e6 on the diagonal
+    broken = Hypothesis(sound.params, GaussianModel(sound.model.log_likelihood, sound.model.gradient, J))
+    assert float(torch.linalg.eigvalsh(J).min()) < 0
+    found = source_posterior(broken, VIEW, 2.0)
+    assert all(bool(torch.isfinite(x).all()) for x in (found.points, found.std, found.spread, found.near))
+    assert 0.01 < float(found.std[0, 0, 0]) < 2.0  # one direction across the two is not seen at all
