@@ -34,7 +34,7 @@ from risctl.parallel import map_in_order
 from risctl.physics import Scenes
 from risctl.physics.polar import from_polar, to_polar
 
-CHUNK = 32
+CHUNK, CHUNK_VALUES = 32, 8192  # most scenes and, as the cache is finite, measured values at a time
 HIDDEN = 64
 EPOCHS = 30
 BATCH = 256
@@ -42,8 +42,8 @@ SOURCE_EPOCHS = 12
 SOURCE_BATCH = 1024
 RATE, DECAY, SOURCE_DECAY = 2e-3, 0.1, 0.02
 LEAST_WEIGHT = 0.1  # of a hypothesis whose count is out of the question
+ANTENNAS = (4, 6, 8, 12, 16, 16, 16, 24, 32)  # of the scenes of other dimensions
 HIT_WEIGHT = 0.5  # of the gate's cross-entropy in the loss
-BROAD_SNR_DB = -7.0  # lowest SNR of the scenes of other dimensions
 
 
 class Finder(Protocol):
@@ -134,37 +134,39 @@ def count_data(estimator: Finder, task: tuple[Chunk, bool]) -> CountData:
 
 @dataclass(frozen=True)
 class Batch:
-    """Scenes ``start .. start + count - 1`` of a source."""
+    """Scenes ``start .. start + count - 1`` of a source, searched `size` at a time."""
 
     source: IndexedScenes
     start: int
     count: int
     usual: bool = True
+    size: int = CHUNK
 
     def chunks(self) -> Iterable[tuple[Chunk, bool]]:
-        """The scenes in chunks, smaller ones of many snapshots."""
-        size = CHUNK
-        for chunk in read_chunks(self.source, self.start, self.start + self.count, size):
+        """The scenes in chunks."""
+        for chunk in read_chunks(self.source, self.start, self.start + self.count, self.size):
             yield chunk, self.usual
+
+
+def chunk_size(physics: PhysicsConfig) -> int:
+    """Scenes that are searched at a time: fewer where one has many measured values."""
+    return min(CHUNK, max(4, CHUNK_VALUES // (physics.num_antennas * physics.num_snapshots)))
 
 
 def other_kinds(physics: PhysicsConfig, count: int, seed: int) -> list[PhysicsConfig]:
     """Scenes of other dimensions and priors: a broad mixture, so that a fit leans on none.
 
-    L from 4 to 128, M from 8 to 32 (more than K_max), powers +-1 to 12 dB, with and without the coherence
-    cap.
+    L from 2 to 128, M from 4 to 32, powers +-1 to 12 dB, with and without the coherence cap.
     """
     rng = np.random.default_rng(seed)
     kinds = []
     for index in range(count):
-        antennas = max(int(rng.choice([8, 16, 16, 16, 24, 32])), physics.max_sources + 1)
-        snapshots = 128 if index % 12 == 11 else round(2.0 ** rng.uniform(2.0, 5.5))
+        snapshots = 128 if index % 12 == 11 else round(2.0 ** rng.uniform(1.0, 5.5))
         kind = {
-            "num_antennas": antennas,
+            "num_antennas": max(int(rng.choice(ANTENNAS)), physics.max_sources // snapshots + 1),
             "num_snapshots": snapshots,
             "power_spread_db": float(rng.uniform(1.0, 12.0)),
             "max_coherence": 1.0 if rng.uniform() < 0.5 else physics.max_coherence,
-            "snr_min_db": min(BROAD_SNR_DB, physics.snr_max_db),
         }
         kinds.append(physics.model_copy(update=kind))
     return kinds

@@ -20,6 +20,7 @@ from risctl.evaluation.calibration import (
     CountData,
     Finder,
     Fit,
+    chunk_size,
     collect_counts,
     count_accuracy,
     fit_fusion,
@@ -37,7 +38,8 @@ from risctl.runs.progress import Progress, silent
 BANDS_DB = (-5.0, 0.0, 5.0, 10.0, 15.0)  # lower edges of the reported SNR bands
 NOMP = "nomp"
 OTHER_SHARE = 1 / 3  # of the scenes, of other dimensions and priors than the configuration's
-OTHER_SCENES = 64  # of each kind
+OTHER_SCENES = 16  # of each kind: many kinds, so that none is learned by heart
+BEYOND_DB = 2.5  # by which their SNR exceeds that of the configuration, so that no prior ends where it does
 SEED_OFFSET = (
     2**40
 )  # from the seed of training, validation and test scenes: no seed shares a scene with another
@@ -152,13 +154,17 @@ def calibration_seed(config: Config) -> int:
 
 def calibration_scenes(config: Config, split: str, count: int) -> list[Batch]:
     """The scenes of a calibration: of the configuration, and of the other kinds."""
-    physics = config.physics.model_copy(update={"min_sources": 0, "stratified": False, "snr_values_db": ()})
+    physics = config.physics
+    broad = {"min_sources": 0, "stratified": False, "snr_values_db": ()}
+    broad |= {"snr_min_db": physics.snr_min_db - BEYOND_DB, "snr_max_db": physics.snr_max_db + BEYOND_DB}
+    physics = physics.model_copy(update=broad)
     seed, kinds = calibration_seed(config), int(count * OTHER_SHARE) // OTHER_SCENES
     usual = count - kinds * OTHER_SCENES
-    batches = [Batch(SceneStream(physics, seed, split), 0, usual)]
+    batches = [Batch(SceneStream(physics, seed, split), 0, usual, size=chunk_size(physics))]
     for index, kind in enumerate(other_kinds(physics, kinds, seed=len(split))):
         stream = SceneStream(kind, seed, split)
-        batches.append(Batch(stream, usual + index * OTHER_SCENES, OTHER_SCENES, usual=False))
+        first, size = usual + index * OTHER_SCENES, chunk_size(kind)
+        batches.append(Batch(stream, first, OTHER_SCENES, usual=False, size=size))
     return batches
 
 

@@ -35,12 +35,9 @@ def test_any_unit_is_answered(of_y: float, of_H: float, estimator: str | None) -
     assert_right(locate(FILE.scaled(of_y, of_H), estimator=estimator))
 
 
-FOUR_ANTENNAS = pytest.mark.xfail(reason="the count was fitted from 8 antennas on", strict=True)
-
-
 @pytest.mark.parametrize(
     ("snapshots", "antennas"),
-    [(4, 16), (8, 16), (64, 16), (16, 64), (64, 8), pytest.param(64, 4, marks=FOUR_ANTENNAS)],
+    [(4, 16), (8, 16), (64, 16), (16, 64), (64, 8), (64, 4)],
 )
 def test_any_number_of_snapshots_and_antennas_is_answered(snapshots: int, antennas: int) -> None:
     config = risctl.load_config("quick", overrides=["inference.decision=count"])
