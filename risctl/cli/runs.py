@@ -55,13 +55,22 @@ def compare(
     common: Common,
     first: Annotated[Path, typer.Argument(metavar="A", help="Directory of a run.")],
     second: Annotated[Path, typer.Argument(metavar="B", help="Directory of another.")],
+    estimators: Annotated[
+        str | None,
+        typer.Option(
+            metavar="OF_A,OF_B", help="Estimators to compare; absent: each of both runs with itself."
+        ),
+    ] = None,
     overrides: Words = None,
 ) -> Document:
     """Show the settings in which two runs differ, and their figures side by side.
 
     Where both evaluated the same scenes, differences have 95 % intervals over pairs of scenes.
     """
-    found = runs.compare_runs(first, second)
+    pair = None if estimators is None else estimators.split(",")
+    if pair is not None and len(pair) != 2:
+        raise InputError("estimators", "", "two names with a comma between", estimators)
+    found = runs.compare_runs(first, second, None if pair is None else (pair[0], pair[1]))
     settings = [(key, *(_short(str(value)) for value in pair)) for key, pair in found.settings.items()]
     if settings:
         show_table("Settings that differ", ("setting", "A", "B"), settings)

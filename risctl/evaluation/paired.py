@@ -1,4 +1,4 @@
-"""Two evaluations of the same scenes, compared scene by scene.
+"""Two evaluations of the same scenes, or two estimators of one, compared scene by scene.
 
 Scenes differ far more from one another than two estimators do on one of them: the difference of two figures
 over the same scenes has a much narrower interval than either figure. Scenes are drawn with replacement, the
@@ -14,21 +14,23 @@ import numpy as np
 import numpy.typing as npt
 
 from risctl.data.atomic import storage_errors
-from risctl.errors import DamagedFileError
+from risctl.errors import DamagedFileError, InputError
 
 Floats = npt.NDArray[np.float64]
 SCENES, SOURCES = "scenes.csv", "sources.csv"
 TRUTH = ("true_azimuth_deg", "true_elevation_deg", "true_range_m")
 RESAMPLES = 1_000
 LEVEL = 0.95
+FALSE_ALARMS = (0.01, 0.03, 0.1, 0.3)  # per scene, at which probabilities of detection are compared
+REPORTS_AT_ONCE = 4_000_000  # of all resamples, which are sorted by their probability together
 
 
 @dataclass(frozen=True)
 class Difference:
-    """A figure of one estimator in two evaluations of the same scenes.
+    """A figure in two evaluations of the same scenes.
 
     Attributes:
-        estimator: its name.
+        estimator: its name in both, or `first / second`.
         figure: name of the figure, with its unit.
         snr_db: SNR of the scenes; None: all.
         first, second: the figure in each; None where nothing was found.
@@ -46,10 +48,11 @@ class Difference:
 
 @dataclass(frozen=True)
 class _Raw:
-    """Columns of one estimator, by name: one row a scene, one row a true source."""
+    """Columns of one estimator, by name: one row a scene, one row a true source, one row a report."""
 
     scenes: dict[str, Floats]
     sources: dict[str, Floats]
+    reports: dict[str, Floats]
 
 
 def same_scenes(first: Path, second: Path) -> bool:
@@ -62,23 +65,88 @@ def same_scenes(first: Path, second: Path) -> bool:
     return all(np.array_equal(a[key], b[key]) for key in ("scene", "source", "snr_db", *TRUTH))
 
 
-def paired_differences(first: Path, second: Path, seed: int = 0) -> list[Difference]:
-    """Compare the estimators that two directories of figures share; see `same_scenes`.
+def paired_differences(
+    first: Path, second: Path, names: tuple[str, str] | None = None, seed: int = 0
+) -> list[Difference]:
+    """Compare estimators of two directories of figures, which may be one and the same; see `same_scenes`.
 
-    The figures: recall, K right, GOSPA, and RMSE of azimuth and range of the sources that both found.
+    The figures: recall, K right, GOSPA, RMSE of azimuth and range of the sources that both found, and, where
+    probabilities of sources are stated, the share detected at `FALSE_ALARMS` false ones a scene and at as
+    many as the second reports in all.
+
+    Args:
+        names: the estimator in each; None: all that both have, each with itself.
+
+    Raises:
+        InputError: an estimator that is not there.
     """
     ours, theirs = _raw(first), _raw(second)
-    found = []
-    for name in (name for name in ours if name in theirs):
-        a, b = ours[name], theirs[name]
-        for snr in (None, *np.unique(a.scenes["snr_bin_db"])):
-            rows = np.ones(len(a.scenes["scene"]), bool) if snr is None else a.scenes["snr_bin_db"] == snr
-            weights = _weights(int(rows.sum()), seed)
-            for figure, (top_a, below_a, top_b, below_b), root in _sums(a, b, rows):
-                draws = _draw(top_b, below_b, weights, root) - _draw(top_a, below_a, weights, root)
-                at = None if snr is None else float(snr)
-                values = _ratio(top_a, below_a, root), _ratio(top_b, below_b, root)
-                found.append(Difference(name, figure, at, *values, *_interval(draws)))
+    pairs = [(name, name) for name in ours if name in theirs] if names is None else [names]
+    found: list[Difference] = []
+    for name, other in pairs:
+        for directory, rows, wanted in ((first, ours, name), (second, theirs, other)):
+            if wanted not in rows:
+                raise InputError(directory, "estimator", " or ".join(rows), wanted)
+        label = name if name == other else f"{name} / {other}"
+        for snr in (None, *np.unique(ours[name].scenes["snr_bin_db"])):
+            found += _of_bin(ours[name], theirs[other], label, None if snr is None else float(snr), seed)
+    return found
+
+
+def _of_bin(a: _Raw, b: _Raw, label: str, snr: float | None, seed: int) -> Iterator[Difference]:
+    rows = np.ones(len(a.scenes["scene"]), bool) if snr is None else a.scenes["snr_bin_db"] == snr
+    weights = _weights(int(rows.sum()), seed)
+    for figure, (top_a, below_a, top_b, below_b), root in _sums(a, b, rows):
+        draws = _draw(top_b, below_b, weights, root) - _draw(top_a, below_a, weights, root)
+        values = _ratio(top_a, below_a, root), _ratio(top_b, below_b, root)
+        yield Difference(label, figure, snr, *values, *_interval(draws))
+    once = np.ones((1, weights.shape[1]))
+    measured, drawn = _detections(a, b, rows, once), _detections(a, b, rows, weights)
+    names = [f"detected at {rate:g} false a scene" for rate in FALSE_ALARMS]
+    for i, figure in enumerate((*names, "detected at the false ones of the second")):
+        first, second = (float(side[0, i]) for side in measured)
+        if np.isfinite([first, second]).all():
+            yield Difference(label, figure, snr, first, second, *_interval(drawn[1][:, i] - drawn[0][:, i]))
+
+
+def _detections(a: _Raw, b: _Raw, rows: npt.NDArray[np.bool_], weights: Floats) -> tuple[Floats, Floats]:
+    """Shares of the true sources that each detects, in each resample, at `FALSE_ALARMS` and at all of b's."""
+    estimated, matched, count = (
+        weights @ b.scenes[key][rows] for key in ("num_estimated", "num_matched", "num_sources")
+    )
+    of_b = (estimated - matched) / weights.sum(1)
+    rates = np.column_stack([np.tile(FALSE_ALARMS, (len(weights), 1)), of_b])
+    first, second = (_detected(side, rows, weights, rates) for side in (a, b))
+    second[:, -1] = matched / count
+    return first, second
+
+
+def _detected(side: _Raw, rows: npt.NDArray[np.bool_], weights: Floats, rates: Floats) -> Floats:
+    """Share of the true sources detected, reports taken by falling probability, up to so many false ones.
+
+    Args:
+        rows: scenes. weights: how often each is drawn in each resample [R, scenes].
+        rates: false ones a scene [R, F].
+
+    Returns:
+        [R, F], NaN where all reports together have no more false ones, or have no probability.
+    """
+    place = np.full(int(side.scenes["scene"].max()) + 1, -1)
+    place[side.scenes["scene"][rows].astype(int)] = np.arange(int(rows.sum()))
+    of_scene, order = place[side.reports["scene"].astype(int)], np.argsort(-side.reports["probability"])
+    order = order[(of_scene[order] >= 0) & np.isfinite(side.reports["probability"][order])]
+    true, scene = side.reports["matched"][order] == 1, of_scene[order]
+    found = np.full(rates.shape, np.nan)
+    step = max(1, REPORTS_AT_ONCE // max(len(order), 1))
+    for start in range(0, len(weights) if len(order) else 0, step):
+        part = slice(start, start + step)
+        drawn, scenes = weights[part][:, scene], weights[part].sum(1, keepdims=True)
+        false = np.cumsum(drawn * ~true, axis=1) / scenes
+        hits = np.cumsum(drawn * true, axis=1) / (weights[part] @ side.scenes["num_sources"][rows])[:, None]
+        for i in range(rates.shape[1]):
+            taken = (false <= rates[part, i, None]).sum(1)
+            share = np.take_along_axis(hits, np.maximum(taken, 1)[:, None] - 1, 1)[:, 0]
+            found[part, i] = np.where(taken == len(order), np.nan, np.where(taken == 0, 0.0, share))
     return found
 
 
@@ -133,13 +201,20 @@ def _interval(draws: Floats) -> tuple[float | None, float | None]:
 
 def _raw(directory: Path) -> dict[str, _Raw]:
     scenes, sources = _read(directory / SCENES), _read(directory / SOURCES)
-    return {name: _Raw(scenes[name], _true(sources[name])) for name in scenes if name in sources}
+    both = [name for name in scenes if name in sources]
+    return {name: _Raw(scenes[name], _true(sources[name]), _reports(sources[name])) for name in both}
 
 
 def _true(columns: dict[str, Floats]) -> dict[str, Floats]:
     """The rows of true sources: an estimate without one has source -1."""
     rows = columns["source"] >= 0
     return {key: values[rows] for key, values in columns.items()}
+
+
+def _reports(columns: dict[str, Floats]) -> dict[str, Floats]:
+    """The rows of the estimates, assigned to a source or not."""
+    rows = np.isfinite(columns["estimated_range_m"])
+    return {key: columns[key][rows] for key in ("scene", "matched", "probability")}
 
 
 def _read(path: Path) -> dict[str, dict[str, Floats]]:

@@ -30,11 +30,15 @@ class Comparison:
     paired: tuple[Difference, ...]
 
 
-def compare_runs(first: Path, second: Path) -> Comparison:
+def compare_runs(first: Path, second: Path, estimators: tuple[str, str] | None = None) -> Comparison:
     """Compare two runs; of evaluations of the same scenes the differences have paired intervals.
 
+    Args:
+        first, second: directories of runs; one and the same, to compare two of its estimators.
+        estimators: the one of each whose figures are compared; None: every one that both have, with itself.
+
     Raises:
-        InputError: one of them is no run.
+        InputError: one of them is no run, has no such estimator, or evaluated other scenes.
         DamagedFileError: a file is not what was written.
     """
     for run in (first, second):
@@ -46,7 +50,9 @@ def compare_runs(first: Path, second: Path) -> Comparison:
     folders = [_rows(run) for run in (first, second)]
     paired: list[Difference] = []
     if folders[0] is not None and folders[1] is not None and same_scenes(folders[0], folders[1]):
-        paired = paired_differences(folders[0], folders[1])
+        paired = paired_differences(folders[0], folders[1], estimators)
+    elif estimators is not None:
+        raise InputError(second, "", f"an evaluation of the scenes of {first}, with its raw rows", "none")
     return Comparison(diff_configs(a, b), figures, tuple(paired))
 
 

@@ -13,7 +13,15 @@ from risctl import runs
 from risctl.config import load_config
 from risctl.config.layers import Layers
 from risctl.errors import InputError
-from risctl.evaluation.paired import _draw, _interval, _weights, paired_differences, same_scenes
+from risctl.evaluation.paired import (
+    _detected,
+    _draw,
+    _interval,
+    _Raw,
+    _weights,
+    paired_differences,
+    same_scenes,
+)
 from risctl.runs import RunDirectory, write_json
 from risctl.runs.gate import GATE_SCENES, fingerprints
 from tests.runs.tiny import SURFACE
@@ -93,6 +101,52 @@ def test_a_difference_of_paired_scenes_is_that_of_the_figures() -> None:
     other = _evaluated("data.seed=9")
     assert runs.compare_runs(first, other).paired == ()
     assert runs.compare_runs(first, other).figures
+
+
+def test_two_estimators_of_one_run_are_compared() -> None:
+    run = _evaluated()
+    found = {(d.figure, d.snr_db): d for d in runs.compare_runs(run, run, ("nomp", "music")).paired}
+    assert {d.estimator for d in found.values()} == {"nomp / music"}
+    cells = runs.read_document(run / "eval/results.json")["cells"]
+    for (figure, snr), difference in found.items():
+        if figure == "GOSPA, m":
+            for name, value in (("nomp", difference.first), ("music", difference.second)):
+                (cell,) = (
+                    c for c in cells if (c["estimator"], c["snr_db"], c["num_sources"]) == (name, snr, None)
+                )
+                assert value == pytest.approx(cell["gospa"]["mean"])
+    assert not any("detected" in figure for figure, _ in found)  # another K_max than that of NOMP's fit
+    for names in (("nomp", "nobody"), ("nobody", "nomp")):
+        with pytest.raises(InputError, match="nobody"):
+            runs.compare_runs(run, run, names)
+    with pytest.raises(InputError, match="an evaluation of the scenes of"):
+        runs.compare_runs(run, _evaluated("data.seed=9"), ("nomp", "music"))
+
+
+def test_detection_at_a_rate_of_false_alarms_is_that_of_the_reports_before_the_first_too_many() -> None:
+    generator = np.random.default_rng(4)
+    scenes, reports = 50, 200
+    place, probability = generator.integers(scenes, size=reports), generator.random(reports)
+    matched = generator.random(reports) < probability
+    counts = np.full(scenes, 6.0)
+    raw = _Raw(
+        {"scene": np.arange(scenes), "num_sources": counts},
+        {},
+        {"scene": place, "probability": probability, "matched": matched.astype(float)},
+    )
+    weights = _weights(scenes, 1)[:3]
+    for rate in (0.01, 0.3, 1.0, 99.0):
+        found = _detected(raw, np.ones(scenes, bool), weights, np.full((3, 1), rate))[:, 0]
+        for drawn, share in zip(weights, found, strict=True):
+            hits = false = 0.0
+            for i in np.argsort(-probability):
+                false += drawn[place[i]] * (not matched[i])
+                if false / scenes > rate:
+                    assert share == pytest.approx(hits / (drawn @ counts))
+                    break
+                hits += drawn[place[i]] * matched[i]
+            else:
+                assert np.isnan(share)
 
 
 def test_errors_are_compared_on_the_sources_that_both_found(tmp_path: Path) -> None:
