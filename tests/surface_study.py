@@ -1,10 +1,12 @@
 """What a blind calibration of the surface is worth: errors after it over those with the true response.
 
-    python tests/surface_study.py --sites 3 --rows blind anchor mixed few --out study.json
+    python tests/surface_study.py --sites 6 --rows blind anchor mixed few --out study.jsonl
+    python tests/surface_study.py --figure docs/surface.png --out study.jsonl
 
 A site is a seed: one surface (phase errors of 0.3 or 1.0 rad, 1 dB of gain jitter, 2 % dead elements) for all
 its scenes, calibrated from some of them, their sources unknown. In the others sources are located with the
-calibration and with the true response; errors are compared of those that both find within 5 degrees.
+calibration and with the true response; errors are compared of those that both find within 5 degrees. All
+sources that are counted are reported (`decision=count`): none is left out for its errors.
 """
 
 import argparse
@@ -14,6 +16,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import numpy as np
 import torch
 from scipy.optimize import linear_sum_assignment
@@ -33,7 +36,9 @@ from risctl.physics.scenes import rows_by_count
 from risctl.runs import CalibratedSurface, Located
 
 GATE = math.radians(5.0)
-GAINS = ("phase_error_deg={}", "amplitude_jitter_db=1.0", "dead_elements=0.02")
+LIVE = ("phase_error_deg={}", "amplitude_jitter_db=1.0")
+GAINS = (*LIVE, "dead_elements=0.02")
+DRIFT = 0.05  # rad, of every element from scene to scene
 STATES = ("state_amplitude_min=0.2", "state_phase_error_deg=20.0")
 # row: impairments, scenes, their SNR (dB), anchored scenes, what is estimated, start
 ROWS = {
@@ -49,6 +54,7 @@ ROWS = {
     "dft": (GAINS, 50, (20.0, 20.0), 0, "gains", "nominal"),
     "hadamard": (GAINS, 50, (20.0, 20.0), 0, "gains", "nominal"),
     "four antennas": (GAINS, 50, (20.0, 20.0), 0, "gains", "nominal"),
+    "drift": (LIVE, 50, (20.0, 20.0), 0, "gains", "nominal"),
 }
 EXTRA = {
     "dft": ("physics.codebook=dft",),
@@ -66,7 +72,14 @@ def scenes_of(
     words += [f"physics.snr_min_db={snr[0]}", f"physics.snr_max_db={snr[1]}"]
     words.append(f"inference.decision={decision}")
     config = risctl.load_config("quick", overrides=words)
-    return config, risctl.simulate(config, count, seed=seed)
+    if row != "drift":
+        return config, risctl.simulate(config, count, seed=seed)
+    scenes = risctl.simulate(risctl.load_config("quick", overrides=words[len(faults) :]), count, seed=seed)
+    gain = shared_surface(config.physics, seed).gain
+    assert gain is not None
+    drift = torch.randn(scenes.codes.shape[::2], generator=torch.Generator().manual_seed(seed)) * DRIFT
+    moved = gain.flatten() * torch.exp(1j * drift)  # codes set so that these elements apply the ideal ones
+    return config, replace(scenes, codes=(scenes.codes / moved.unsqueeze(1)).to(scenes.codes.dtype))
 
 
 def truth_of(config: risctl.Config, seed: int, found: CalibratedSurface) -> CalibratedSurface:
@@ -118,9 +131,12 @@ def compared(scenes: Scenes, after: Located, known: Located) -> dict[str, list[f
     return rows
 
 
-def site(row: str, sigma: float, seed: int, tests: int, decision: str) -> dict[str, object]:
-    """Calibrate one site and judge it."""
-    _, count, snr, anchored, kinds, start = ROWS[row]
+def site(
+    row: str, sigma: float, seed: int, tests: int, decision: str = "count", count: int | None = None
+) -> dict[str, object]:
+    """Calibrate one site from `count` scenes (None: those of the row) and judge it."""
+    _, usual, snr, anchored, kinds, start = ROWS[row]
+    count = count or usual
     config, scenes = scenes_of(row, sigma, snr, count, seed, decision)
     place = torch.stack([scenes.azimuth, scenes.elevation, scenes.range], -1)
     anchors = {i: place[i, : int(scenes.num_sources[i])] for i in range(anchored)}
@@ -133,6 +149,7 @@ def site(row: str, sigma: float, seed: int, tests: int, decision: str) -> dict[s
     truth = truth_of(config, seed, surface)
     dead = [n for n, g in enumerate(truth.gains.abs().tolist()) if g == 0]
     result: dict[str, object] = {"row": row, "sigma": sigma, "seed": seed, "cpu_seconds": seconds}
+    result |= {"scenes": count, "anchored": anchored}
     result |= {
         "relative_error": relative_error(surface, truth),
         "phase_rms": phase_rms(surface, truth, config),
@@ -241,6 +258,39 @@ def summary(sites: list[dict[str, object]]) -> str:
     return "\n".join(lines)
 
 
+def draw(path: Path, sites: list[dict[str, object]]) -> None:
+    """Draw the error of directions at 20 dB against the number of calibration scenes, beside the bound."""
+    figure, axes = plt.subplots(figsize=(5.5, 3.6), layout="constrained")
+    for anchored, colour, label in ((0, "C0", "blind"), (1, "C1", "one scene of known positions")):
+        points = []
+        for count in sorted({s["scenes"] for s in sites}):
+            here = [s for s in sites if (s["scenes"], s["anchored"]) == (count, anchored)]
+            if here:
+                ratios = [
+                    math.hypot(*(rms(s["20"][f"after {x}"]) for x in ("azimuth", "elevation")))
+                    / math.hypot(*(rms(s["20"][f"known {x}"]) for x in ("azimuth", "elevation")))
+                    for s in here
+                ]
+                bounds = [rms([float(x) for x in s["20 bound"].split(" / ")[:2]]) for s in here]
+                points.append((count, np.mean(ratios), np.std(ratios) / len(here) ** 0.5, rms(bounds)))
+        if points:
+            count, ratio, error, bound = np.array(points).T
+            axes.errorbar(count, ratio, error, fmt="o", color=colour, capsize=3, label=label)
+            axes.plot(count, bound, "--", color=colour, label="its bound")
+    axes.set(xscale="log", xlabel="calibration scenes at 20 dB", ylabel="error over known response")
+    axes.set_xticks([5, 10, 20, 50], ["5", "10", "20", "50"])
+    axes.minorticks_off()
+    axes.axhline(1.0, color="0.7", linewidth=0.8)
+    axes.legend(frameon=False)
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
+
+
+def rms(x: list[float]) -> float:
+    """Root mean square."""
+    return float(np.sqrt(np.mean(np.square(x))))
+
+
 def main() -> None:
     """Run the rows that are asked for."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -248,15 +298,23 @@ def main() -> None:
     parser.add_argument("--sigma", nargs="+", type=float, default=[0.3, 1.0])
     parser.add_argument("--sites", type=int, default=2)
     parser.add_argument("--tests", type=int, default=60)
+    parser.add_argument("--scenes", type=int, help="that calibrate a site; those of the row if absent")
+    parser.add_argument("--figure", type=Path, help="draw the blind and anchored 0.3 rad sites of --out")
     parser.add_argument("--decision", choices=["count", "gospa", "recall"], default="count")
     parser.add_argument("--out", type=Path, help="a line of JSON a site, written as it goes")
     arguments = parser.parse_args()
+    if arguments.figure:
+        sites = [json.loads(line) for line in arguments.out.read_text().splitlines()]
+        gains = [s for s in sites if s["row"] in ("blind", "anchor", "few") and s["sigma"] == 0.3]
+        draw(arguments.figure, gains)
+        return
     torch.set_num_threads(1)
     for row in arguments.rows:
         for sigma in arguments.sigma if "phase_error_deg={}" in ROWS[row][0] else [0.0]:
             sites = []
             for seed in range(100, 100 + arguments.sites):
-                sites.append(site(row, sigma, seed, arguments.tests, arguments.decision))
+                asked = arguments.tests, arguments.decision, arguments.scenes
+                sites.append(site(row, sigma, seed, *asked))
                 if arguments.out:
                     with arguments.out.open("a") as file:
                         print(json.dumps(sites[-1]), file=file)

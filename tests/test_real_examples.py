@@ -19,12 +19,13 @@ needs_real = pytest.mark.skipif(not REAL.is_dir(), reason="the real measurements
 NFLOPNET = 299_792_458 / 1.24e9
 
 
-def _run(name: str, data: Path, out: Path, *words: str) -> list[list[str]]:
-    """Run an example; return the words of its lines."""
-    command = [sys.executable, str(ROOT / "examples" / "real" / name), "--data", str(data), "--out", str(out)]
+def _run(name: str, data: Path, out: Path, *words: str, first: tuple[str, ...] = ()) -> list[list[str]]:
+    """Run an example with the words `first` before its options; return the words of its lines."""
+    script = str(ROOT / "examples" / "real" / name)
+    command = [sys.executable, script, *first, "--data", str(data), "--out", str(out)]
     done = subprocess.run([*command, *words], capture_output=True, text=True, check=False, cwd=ROOT)
     assert done.returncode == 0, done.stderr
-    assert (out / f"{Path(name).stem}.png").stat().st_size > 5_000
+    assert first or (out / f"{Path(name).stem}.png").stat().st_size > 5_000
     return [line.split() for line in done.stdout.splitlines()]
 
 

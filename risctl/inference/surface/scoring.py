@@ -178,11 +178,14 @@ def pinned(information: Tensor, response: SurfaceResponse, kinds: tuple[str, ...
 
 
 def posterior(arrow: Arrow, joint: Joint, prior: Prior) -> Tensor:
-    """Covariance [P, P] of the surface's parameters, the common factor taken out."""
-    S = pinned(arrow.reduced()[0], joint.response, prior.kinds) + torch.diag(prior.precision())
+    """Covariance [P, P] of the surface's parameters, the common factor taken out; positive semidefinite."""
+    width = prior.precision().rsqrt()
+    data = pinned(arrow.reduced()[0], joint.response, prior.kinds) * width * width.unsqueeze(-1)
+    w, U = torch.linalg.eigh(data)
     null = joint.response.null_vectors(prior.kinds)
-    keep = torch.eye(len(S), dtype=S.dtype) - null.mT @ null
-    return keep @ torch.linalg.inv(S) @ keep.mT
+    keep = torch.eye(len(w), dtype=w.dtype) - null.mT @ null
+    root = keep @ (width.unsqueeze(-1) * U * (1.0 + w.clamp_min(0.0)).rsqrt())
+    return root @ root.mT
 
 
 def score(
