@@ -77,9 +77,9 @@ def scenes_of(
     scenes = risctl.simulate(risctl.load_config("quick", overrides=words[len(faults) :]), count, seed=seed)
     gain = shared_surface(config.physics, seed).gain
     assert gain is not None
-    drift = torch.randn(scenes.codes.shape[::2], generator=torch.Generator().manual_seed(seed)) * DRIFT
-    moved = gain.flatten() * torch.exp(1j * drift)  # codes set so that these elements apply the ideal ones
-    return config, replace(scenes, codes=(scenes.codes / moved.unsqueeze(1)).to(scenes.codes.dtype))
+    drift = torch.randn(scenes.H.shape[::2], generator=torch.Generator().manual_seed(seed)) * DRIFT
+    moved = gain.flatten() * torch.exp(1j * drift)  # as if H were of elements that are not ideal
+    return config, replace(scenes, H=(scenes.H / moved.unsqueeze(1)).to(scenes.H.dtype))
 
 
 def truth_of(config: risctl.Config, seed: int, found: CalibratedSurface) -> CalibratedSurface:
