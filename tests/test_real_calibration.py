@@ -1,4 +1,4 @@
-"""Calibration of the real measurements: on look-alikes with gains of their own and on the files, if present."""
+"""Calibration of the real measurements: on look-alikes with gains of their own, and on the files if there."""
 
 from pathlib import Path
 
