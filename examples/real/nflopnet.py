@@ -75,7 +75,7 @@ def main() -> None:
         print(f"{r:10.1f} {here.sum():10d} {azimuth:18.2f} {range_:14.2f}")
     azimuth, range_ = np.median(error, axis=0)
     print(f"{'all':>10} {len(error):10d} {azimuth:18.2f} {range_:14.2f}")
-    print(f"goodness of fit: p < 0.01 in {np.mean(located.misfit_p < 0.01):.0%} of the positions")
+    print(f"goodness of fit of ideal antennas, all positions together: p = {located.misfit_p_of_all:.1g}")
     draw(options.out / "nflopnet.png", truth, found)
     print(f"{options.out / 'nflopnet.png'}; {file} is what risctl locate reads")
 

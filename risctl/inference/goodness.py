@@ -129,12 +129,13 @@ def goodness_of_fit(
             gain = gain_test(obs[rows], rest)
             found += [gain.p, energy_test(rest)]
             gains, information = gains + gain.score, information + gain.information
-        p[rows] = smallest(torch.stack(found, dim=-1), OVERLAP if K else 0.0).masked_fill(rest.exact, 1.0)
+        overlap = OVERLAP * (~(found[-1] + found[-2]).isnan()) if K else 0.0
+        p[rows] = smallest(torch.stack(found, dim=-1), overlap).masked_fill(rest.exact, 1.0)
     full = estimates.num_sources >= estimates.azimuth.shape[1]
     return Scores(p, full, at_edge(estimates, view), gains, information)
 
 
-def smallest(p: Tensor, overlap: float = 0.0) -> Tensor:
+def smallest(p: Tensor, overlap: Tensor | float = 0.0) -> Tensor:
     """The p-value [B] of the smallest of several p [B, n] of tests (Tippett); NaN: not a test.
 
     Independent tests count as one each; `overlap` is taken off their number where some are not.

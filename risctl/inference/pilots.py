@@ -4,7 +4,8 @@ The snapshots of a scene are one coherent vector (:mod:`risctl.inference.stacked
 common power (:mod:`risctl.inference.common_power`). Sources are detected one by one on the polar grid,
 several candidates being refined for each; swap moves drop each source in turn, detect anew and keep what is
 more likely. Backward elimination from each count to the one below then gives every hypothesis a second start:
-greedy search and swaps alone leave a tenth of the scenes with five sources in a local optimum.
+greedy search and swaps alone leave a tenth of the scenes with five sources in a local optimum. Posterior
+means are reported (:mod:`risctl.inference.pilot_posterior`).
 
 A hypothesis of K sources has the evidence ``log p(y | theta) - log(prior volume / posterior volume) + log
 K!`` (Laplace's method; the K! orders of the sources are one hypothesis, and each has its own optimum). The
@@ -17,28 +18,30 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from risctl.config import CovarianceConfig, InferenceConfig, PhysicsConfig
 from risctl.errors import MeasurementError
+from risctl.inference.batched import ExplainingEstimator
 from risctl.inference.common_power import common_power_fit, common_power_model
 from risctl.inference.count import position_widths, to_estimates, volume_ratio
 from risctl.inference.estimates import Estimates
 from risctl.inference.gaussian import GaussianModel, GaussianParameters, Hypothesis, square
 from risctl.inference.greedy import Search
 from risctl.inference.levenberg import QuadraticModel, descend
-from risctl.inference.observation import Observation, batches, tree_index, tree_map
+from risctl.inference.observation import Observation, tree_index, tree_map
+from risctl.inference.pilot_posterior import pilot_posterior
 from risctl.inference.stacked import stack_snapshots
-from risctl.physics.bounds import with_known
+from risctl.physics.bounds import invert_information, with_known
 from risctl.physics.geometry import Device
 from risctl.physics.grid import PolarGrid
 from risctl.physics.scenes import rows_by_count
 
 ADDED = 3  # candidates refined for one more source
-EXCHANGED = 2  # candidates refined in place of each source dropped
+EXCHANGED = 4  # candidates refined in place of each source dropped
 JOIN_STEPS = 5  # refinement of all sources with a candidate among them
 FINAL_STEPS = 12  # in double precision
 SWAP_GAIN = 0.05  # nats by which the likelihood must rise for an exchange to be kept
@@ -221,8 +224,8 @@ def without_each(points: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class PilotNompEstimator:
-    """NOMP for constant symbols.
+class PilotNompEstimator(ExplainingEstimator):
+    """NOMP for constant symbols; it reports posterior means, and says which sources are most likely.
 
     Attributes:
         search: the search. grid: detection lattice. rule: how counts are compared. max_sources: K_max.
@@ -248,38 +251,37 @@ class PilotNompEstimator:
         moves, grid = PilotSearch(search, inference.swap_rounds), search.grid(inference)
         return cls(moves, grid, rule, physics.max_sources, physics.static_path)
 
-    @torch.no_grad()
-    def __call__(
+    def _locate(
         self,
-        y: Tensor,
-        H: Tensor | None,
-        codes: Tensor | None,
-        num_sources: Tensor | None = None,
-        Phi: Tensor | None = None,
-    ) -> Estimates:
-        """Locate the sources of B scenes; see :class:`risctl.inference.estimates.Estimator`.
+        obs: Observation,
+        counts: Tensor | None,
+        rows: Tensor,
+        result: Estimates,
+        best: Estimates | None = None,
+    ) -> None:
+        """Estimate into `rows` of `result`, and the most likely sources into those of `best`.
 
         Raises:
             MeasurementError: fewer measured values than sources and noise need.
         """
-        result = Estimates.empty(y.shape[0], self.max_sources, y.device)
-        for obs, rows, counts in batches(y, H, codes, num_sources, self.max_sources, self.batch, Phi):
-            stacked = stack_snapshots(obs, self.static_path)
-            n, most = int(stacked.y.shape[-1]), self.max_sources if counts is None else int(counts.max())
-            if counts is None:  # a perfect fit has an infinite likelihood
-                most = min(most, math.floor((n - 1) / self._values_a_source))
-            if not 0 < most < n:
-                raise MeasurementError(
-                    f"expected more measured values in a scene than {n} for {most} sources"
-                )
-            detector = PilotDetector.compute(condensed(stacked), self.grid, n)
-            points, fine = self.search.hypotheses(detector, most), stacked.double()
-            if counts is None:
-                self._count(fine, [self.fitted(fine, p) for p in points], rows, result)
-                continue
-            for K, here in rows_by_count(counts):
-                result.put(rows[here], to_estimates(self.fitted(fine[here], points[K - 1][here])))
-        return result
+        stacked = stack_snapshots(obs, self.static_path)
+        n, most = int(stacked.y.shape[-1]), self.max_sources if counts is None else int(counts.max())
+        if counts is None:  # a perfect fit has an infinite likelihood
+            most = min(most, math.floor((n - 1) / self._values_a_source))
+        if not 0 < most < n:
+            raise MeasurementError(f"expected more measured values in a scene than {n} for {most} sources")
+        detector = PilotDetector.compute(condensed(stacked), self.grid, n)
+        points, fine = self.search.hypotheses(detector, most), stacked.double()
+        every: list[PilotHypothesis] = []
+        if counts is None:
+            every = [self.fitted(fine, p) for p in points]
+            counts = self._count(fine, every, rows, result)
+        for K, here in rows_by_count(counts):
+            seen = fine[here]
+            hypothesis = tree_index(every[K - 1], here) if every else self.fitted(seen, points[K - 1][here])
+            result.put(rows[here], to_estimates(self.expected(seen, hypothesis)))
+            if best is not None:
+                best.put(rows[here], to_estimates(hypothesis))
 
     @property
     def _values_a_source(self) -> float:
@@ -288,15 +290,14 @@ class PilotNompEstimator:
 
     def _count(
         self, obs: Observation, found: Sequence[PilotHypothesis], rows: Tensor, result: Estimates
-    ) -> None:
-        """Write the most probable of the hypotheses `found` of B scenes into `rows` [B] of `result`."""
+    ) -> Tensor:
+        """The most probable count [B], with noise and probabilities into `rows` [B] of `result`."""
         energy = square(obs.y).sum((1, 2))
         scores = self.rule.scores(-obs.y.shape[-1] * energy.log(), found)
         result.noise_var[rows] = energy / obs.y.shape[-1]
-        for k, here in rows_by_count(scores.argmax(dim=1)):
-            result.put(rows[here], to_estimates(tree_index(found[k - 1], here)))
         result.count_probability[rows] = 0.0
         result.count_probability[rows, : scores.shape[1]] = scores.softmax(dim=1)
+        return scores.argmax(dim=1)
 
     def fitted(self, obs: Observation, points: Tensor) -> PilotHypothesis:
         """Refined sources with their evidence and information, from `points` [B, K, 3]; obs complex128.
@@ -315,3 +316,12 @@ class PilotNompEstimator:
         likelihood = GaussianModel(fit.log_likelihood, -model.gradient, information)
         occam = volume_ratio(model.information, position_widths(points[:, 0], view))
         return PilotHypothesis(params, likelihood, fit.log_marginal - occam + math.lgamma(K + 1))
+
+    def expected(self, obs: Observation, found: PilotHypothesis) -> PilotHypothesis:
+        """A hypothesis at its posterior means, the information scaled to the posterior's deviations."""
+        search, J = self.search.search.double(), found.model.information
+        points, std = pilot_posterior(obs, found.params.points, J, search.geometry, search.view)
+        own = invert_information(J)[0].diagonal(dim1=-2, dim2=-1).clamp_min(0.0).sqrt()
+        scale = own / std.flatten(1)
+        model = replace(found.model, information=J * scale.unsqueeze(-1) * scale.unsqueeze(-2))
+        return replace(found, params=replace(found.params, points=points), model=model)

@@ -19,6 +19,7 @@ from risctl.inference.score_tests import (
     residual,
     static_test,
 )
+from risctl.inference.stacked import stack_snapshots
 from risctl.physics import Scenes
 from risctl.physics.geometry import ArrayGeometry, FieldOfView
 from risctl.physics.polar import polar_jet
@@ -110,6 +111,29 @@ def test_p_values_are_uniform_on_the_model(K: int, snr: float) -> None:
     _, scenes = make_scenes(300, seed=K, min_sources=K, max_sources=5, snr_min_db=snr, snr_max_db=snr)
     p = _at_truth(scenes, K)
     assert stats.kstest(p.numpy(), "uniform").pvalue > 0.01
+
+
+def _of_pilots(gain: torch.Tensor | None, seed: int) -> Fit:
+    """The fit of 40 scenes of one source with constant symbols, one antenna, 11 codes, a static path; by
+    elements with gains, at the true positions."""
+    fixed = {"symbols": "constant", "static_path": True, "num_antennas": 1, "num_snapshots": 11}
+    _, scenes = make_scenes(40, seed, min_sources=1, max_sources=1, snr_min_db=10, snr_max_db=20, **fixed)
+    found, obs = Estimates.empty(40, 1), observe(scenes, torch.arange(40))
+    for name in ("azimuth", "elevation", "range"):
+        getattr(found, name)[:] = getattr(scenes, name).double()
+    found.num_sources.fill_(1)
+    if gain is not None:
+        obs = Observation.build(obs.y, obs.H * gain, obs.codes)
+    return combine([goodness_of_fit(stack_snapshots(obs, True), found, GEOMETRY, VIEW)])
+
+
+def test_pilots_at_one_antenna_are_tested_for_gains_alone() -> None:
+    """One test is left, which counts as one: p is uniform, and the elements of a file are found out."""
+    fits = [_of_pilots(None, seed) for seed in range(8)]
+    assert stats.kstest(torch.cat([fit.misfit_p for fit in fits]).numpy(), "uniform").pvalue > 0.01
+    assert sum(fit.file_misfit for fit in fits) <= 1
+    gain = torch.polar(torch.ones(144), torch.randn(144, generator=torch.Generator().manual_seed(0)))
+    assert _of_pilots(gain, 0).file_p < 1e-4
 
 
 def test_noise_alone_fits_without_a_source() -> None:

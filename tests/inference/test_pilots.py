@@ -19,7 +19,7 @@ from risctl.inference.stacked import stack_snapshots
 from risctl.physics import ArrayGeometry, Scenes
 from risctl.physics.bounds import scene_bounds
 from risctl.physics.grid import PolarGrid
-from risctl.physics.polar import polar_steering
+from risctl.physics.polar import polar_steering, to_polar
 from tests import oracle
 from tests.inference.conftest import make_scenes, observe, true_points
 from tests.inference.test_nomp import angle_errors
@@ -194,6 +194,40 @@ def test_other_sizes_and_a_single_antenna(snapshots: int, antennas: int) -> None
     )
     found = locate(nomp(physics), scenes, True)
     assert torch.nan_to_num(angle_errors(scenes, found)).median() < 0.5
+
+
+def test_means_are_those_of_a_fine_grid() -> None:
+    """One source of known elevation and range: the mean and deviation of the azimuth by brute force."""
+    known = {"known_elevation_deg": 0.0, "known_range_m": 5.0}
+    physics, scenes = pilots(4, 1, seed=21, num_antennas=1, num_snapshots=11, snr_values_db=(0.0,), **known)
+    estimator, obs = nomp(physics), stacked(scenes)
+    mode = estimator.fitted(obs, true_points(scenes, torch.arange(4), 1))
+    found = to_estimates(estimator.expected(obs, mode))
+    at = to_estimates(mode).azimuth
+    reach = 4.0 * to_estimates(mode).std_azimuth
+    azimuth = at + reach * torch.linspace(-1.0, 1.0, 401, dtype=torch.float64)
+    azimuth = azimuth.clamp(-math.radians(60), math.radians(60))
+    zero = torch.zeros_like(azimuth)
+    points = to_polar(azimuth, zero, zero + 5.0).unsqueeze(2)
+    search = estimator.search.search.double()
+    weight = common_power_fit(obs, points, 11, search.geometry).log_marginal.softmax(1)
+    mean = (weight * azimuth).sum(1)
+    torch.testing.assert_close(found.azimuth[:, 0], mean, rtol=0, atol=2e-3)
+    std = (weight * (azimuth - mean.unsqueeze(1)).square()).sum(1).sqrt()
+    torch.testing.assert_close(found.std_azimuth[:, 0], std, rtol=0.05, atol=0)
+
+
+def test_what_explains_the_scenes_is_the_maximum() -> None:
+    physics, scenes = pilots(6, 2, seed=22, snr_values_db=(0.0,))
+    estimator, obs = nomp(physics), stacked(scenes)
+    answered, best = estimator.explained(scenes.y, scenes.H, scenes.codes, scenes.num_sources.long())
+    values = []
+    for found in (best, answered):
+        points = to_polar(*(x[:, :2] for x in (found.azimuth, found.elevation, found.range)))
+        geometry = estimator.search.search.double().geometry
+        values.append(common_power_fit(obs, points.unsqueeze(1), 256, geometry).log_likelihood[:, 0])
+    assert bool((values[0] >= values[1] - 1e-6).all())
+    assert bool((values[0] > values[1] + 1e-3).any())
 
 
 def test_a_constant_offset_and_a_common_phase_change_nothing() -> None:
