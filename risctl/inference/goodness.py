@@ -2,9 +2,8 @@
 
 With ``Phi_l A`` fitted, the residual ``r_l = P_l y_l`` (P_l the projector off the columns of ``Phi_l A``)
 does not depend on the symbols. Under the model it is white, and once the directions in which positions can
-still move are taken out, too, ``r / |r|`` is uniform on a sphere whatever the noise level. Five departures
-are looked for, each by the locally most powerful statistic for it, a quadratic form ``T = r^T A r / r^T r``
-(the last two apart):
+still move are taken out, too, ``r / |r|`` is uniform on a sphere whatever the noise level. Departures are
+looked for, most by the locally most powerful statistic for them, a quadratic form ``T = r^T A r / r^T r``:
 
 * gains: the elements have gains ``1 + delta``, so that the residual holds ``Z delta`` with
   ``Z_l = P_l Phi_l diag(A x_l)``; ``A = Z Z^T``. A surface with errors, a wrong order, sign or wavelength.
@@ -13,9 +12,12 @@ are looked for, each by the locally most powerful statistic for it, a quadratic 
 * antennas: it is correlated over the antennas (John, Biometrika 58, 1971): interference, a transposed array.
 * snapshots: residuals of different variance in different snapshots (Bartlett, Proc. R. Soc. A 160, 1937): a
   source that is not in the model, interference, snapshots that failed.
+* outside: one more source, outside the field of view (rows for columns put sources there, too).
+* limits: sources on a limit of the field of view that the residual would move across it.
 
-The p-values of the tests of a scene are combined by Tippett's rule, those of the scenes of a file, which
-share their hardware, by Fisher's and with a test for one delta that is common to them.
+Their smallest p-value decides on a scene, each with its share of the level. Scenes of a file share their
+hardware: each test is combined over them by Fisher's rule (the last by its sum), there is one for a delta
+that is common to them, and the smallest decides again.
 """
 
 from __future__ import annotations
@@ -34,19 +36,29 @@ from risctl.inference.score_tests import (
     energy_test,
     gain_test,
     gamma_tail,
+    limits_statistic,
+    limits_tail,
+    outside_test,
     residual,
     snapshots_test,
     static_test,
     trace,
 )
 from risctl.physics.geometry import ArrayGeometry, FieldOfView
-from risctl.physics.polar import to_polar
+from risctl.physics.polar import polar_limits, polar_steering, to_polar
 
 LEVEL = 0.01  # p-value below which a scene or a file is marked
 CUT_OFF = math.sqrt(2.0 / (math.pi - 2.0))  # mean over deviation of a normal density cut off at its top
 EDGE = 1e-3  # relative distance from a limit of the field of view within which an estimate is at it
-TOLERANCE = 0.02  # relative error of the mean of -2 log p that is not held against a file
-OVERLAP = 0.5  # of the tests of gains and energy, whose normal scores have a correlation of 0.3
+FINEST = 0.05  # least step of direction cosines outside the field of view
+HALF_SPACE = 0.98  # largest sine of an angle from broadside there
+DEPTH = 0.1  # of the interval of 1/r: the curvature there
+TOLERANCE = 0.05  # relative error of the mean of -2 log p that is not held against a file
+WEIGHTS = (0.5, 1.0, 0.5, 1.0, 3.0, 1.0)  # of the level: static, snapshots, antennas, outside, gains, energy
+ENERGY = 5  # its place
+FILE_WEIGHTS = (*WEIGHTS, 1.0, 1.0)  # gains that are common to all scenes, limits
+INDEPENDENCE = 0.9  # number of independent tests that the tests of a scene are like, over theirs
+LIMITS_SHARE = 4.0  # of the level of a scene, times its inverse
 LEAST = 1e-12  # p-values below it are not told apart
 
 
@@ -91,16 +103,24 @@ class Scores:
     """The tests of B scenes, and what of them adds up over the scenes of a file.
 
     Attributes:
-        misfit_p: [B]. count_at_maximum: [B]. at_edge: [B, K_max]; as in :class:`Fit`.
+        p: p-values [B, 7] of the tests of each scene, the one of the limits last; NaN: not a test.
+        limits: statistic of the test of limits, summed over the scenes, and the number of their sources.
+        count_at_maximum: [B]. at_edge: [B, K_max]; as in :class:`Fit`.
         gains: score of element gains common to all scenes, real and imaginary parts [2 N].
         information: its covariance under the model [2 N, 2 N].
     """
 
-    misfit_p: Tensor
+    p: Tensor
+    limits: tuple[float, int]
     count_at_maximum: Tensor
     at_edge: Tensor
     gains: Tensor
     information: Tensor
+
+    @property
+    def misfit_p(self) -> Tensor:
+        """p-value of each scene [B]."""
+        return of_scenes(self.p)
 
 
 def goodness_of_fit(
@@ -116,33 +136,73 @@ def goodness_of_fit(
     """
     fine = geometry.to(obs.y.device, torch.float64)
     B, N = len(obs), obs.Phi.shape[-1]
-    p = torch.full((B,), torch.nan, dtype=torch.float64, device=obs.y.device)
-    gains, information = p.new_zeros(2 * N), p.new_zeros(2 * N, 2 * N)
+    p = torch.full((B, 7), torch.nan, dtype=torch.float64, device=obs.y.device)
+    gains, information, limits = p.new_zeros(2 * N), p.new_zeros(2 * N, 2 * N), p.new_zeros(B)
+    directions = outside(fine, view)
     for K in torch.unique(estimates.num_sources).tolist():
         rows = (estimates.num_sources == K).nonzero().squeeze(-1)
-        angles = (x[rows, :K] for x in (estimates.azimuth, estimates.elevation, estimates.range))
-        rest = residual(obs[rows], to_polar(*angles), fine)
+        points = to_polar(*(x[rows, :K] for x in (estimates.azimuth, estimates.elevation, estimates.range)))
+        part = obs[rows]
+        rest = residual(part, points, fine)
         if rest is None:
             continue
         found = [static_test(rest), snapshots_test(rest), antennas_test(rest)]
+        found += [outside_test(part, rest, directions)]
         if K:
-            gain = gain_test(obs[rows], rest)
-            found += [gain.p, energy_test(rest)]
+            gain = gain_test(part, rest)
+            limits[rows] = limits_statistic(rest, points, view).masked_fill(rest.exact, 0.0)
+            found += [gain.p, energy_test(rest), limits_tail(limits[rows], K)]
             gains, information = gains + gain.score, information + gain.information
-        overlap = OVERLAP * (~(found[-1] + found[-2]).isnan()) if K else 0.0
-        p[rows] = smallest(torch.stack(found, dim=-1), overlap).masked_fill(rest.exact, 1.0)
+        p[rows, : len(found)] = torch.stack(found, dim=-1).masked_fill(rest.exact.unsqueeze(-1), 1.0)
     full = estimates.num_sources >= estimates.azimuth.shape[1]
-    return Scores(p, full, at_edge(estimates, view), gains, information)
+    total = float(limits.sum()), int(estimates.num_sources.sum())
+    return Scores(p, total, full, at_edge(estimates, view), gains, information)
 
 
-def smallest(p: Tensor, overlap: Tensor | float = 0.0) -> Tensor:
-    """The p-value [B] of the smallest of several p [B, n] of tests (Tippett); NaN: not a test.
+def outside(geometry: ArrayGeometry, view: FieldOfView) -> Tensor:
+    """Steering vectors [G, N] of directions outside the field of view, about a beam apart."""
+    cosines, margin = [], []
+    for axis, known in ((1, None), (2, view.known_elevation)):
+        values = torch.unique(geometry.positions[:, axis])
+        side = float(values[-1] - values[0]) * len(values) / max(len(values) - 1, 1)
+        step = max(geometry.wavelength / max(side, 1e-9), FINEST)
+        margin.append(0.5 * step)
+        count = int(HALF_SPACE / step)
+        at = step * torch.arange(-count, count + 1).to(geometry.positions)
+        cosines.append(at if known is None and side > 0 else at.new_tensor([math.sin(known or 0.0)]))
+    u_y, u_z = (x.flatten() for x in torch.meshgrid(*cosines, indexing="ij"))
+    q = 1.0 / view.range_max + DEPTH * (1.0 / view.range_min - 1.0 / view.range_max)
+    if view.known_range is not None:
+        q = 1.0 / view.known_range
+    points = torch.stack([u_y, u_z, torch.full_like(u_y, q)], dim=-1)
+    low, high = polar_limits(points, view)
+    beyond = (torch.maximum(low - points, points - high)[:, :2] > low.new_tensor(margin)).any(-1)
+    visible = u_y.square() + u_z.square() < HALF_SPACE**2
+    return polar_steering(points[beyond & visible], geometry)
 
-    Independent tests count as one each; `overlap` is taken off their number where some are not.
+
+def smallest(p: Tensor, weights: Sequence[float] | None = None) -> Tensor:
+    """The p-value [B] of the smallest of several p [B, n] of independent tests (Tippett); NaN: not a test.
+
+    With `weights` that of the smallest ``p / weight``: a level shared out unequally (Genovese, Roeder and
+    Wasserman, Biometrika 93(3), 2006).
     """
-    tests = ((~p.isnan()).sum(-1) - overlap).clamp_min(0.0)
-    least = p.nan_to_num(1.0).amin(-1)
-    return torch.where(tests > 0, -torch.expm1(tests * torch.log1p(-least.clamp_max(1.0 - 1e-15))), torch.nan)
+    weight = p.new_tensor(weights) if weights is not None else torch.ones_like(p[0])
+    least = (p.nan_to_num(torch.inf) / weight).amin(-1, keepdim=True)
+    beyond = torch.log1p(-(weight * least).clamp_max(1.0 - 1e-15)).masked_fill(p.isnan(), 0.0)
+    return (-torch.expm1(beyond.sum(-1))).masked_fill(p.isnan().all(-1), torch.nan)
+
+
+def of_scenes(p: Tensor) -> Tensor:
+    """p-value [B] of scenes from those of their tests [B, 7].
+
+    With that of energy, which is correlated with that of gains, they behave like `INDEPENDENCE` times as many
+    that are independent. That of the limits is far from uniform on the model, as few sources are on one: its
+    share comes on top of the level.
+    """
+    like = torch.where(p[:, ENERGY].isnan(), 1.0, INDEPENDENCE)
+    apart = -torch.expm1(like * torch.log1p(-smallest(p[:, :-1], WEIGHTS).clamp_max(1.0 - 1e-15)))
+    return torch.fmin(apart, LIMITS_SHARE * p[:, -1])
 
 
 def together(p: Tensor) -> float:
@@ -176,16 +236,20 @@ def common_gains(gains: Tensor, information: Tensor) -> Tensor:
 def combine(parts: Sequence[Scores]) -> Fit:
     """The fit of all scenes of a file from the scores of its parts."""
     p, full, edge = (
-        torch.cat([getattr(part, name) for part in parts])
-        for name in ("misfit_p", "count_at_maximum", "at_edge")
+        torch.cat([getattr(part, name) for part in parts]) for name in ("p", "count_at_maximum", "at_edge")
     )
+    scenes = of_scenes(p)
     if len(p) == 1:
-        return Fit(p, float(p), full, edge)
+        return Fit(scenes, float(scenes), full, edge)
     gains = torch.stack([part.gains for part in parts]).sum(0)
     information = torch.stack([part.information for part in parts]).sum(0)
-    each = torch.tensor(together(p), dtype=p.dtype, device=p.device)
-    file_p = smallest(torch.stack([each, common_gains(gains, information)]))
-    return Fit(p, float(file_p), full, edge)
+    beyond, sources = (sum(values) for values in zip(*(part.limits for part in parts), strict=True))
+    over = [together(p[:, i]) for i in range(p.shape[1] - 1)]
+    over += [
+        float(common_gains(gains, information)),
+        float(limits_tail(p.new_tensor([beyond]), int(sources))),
+    ]
+    return Fit(scenes, float(smallest(p.new_tensor([over]), FILE_WEIGHTS)), full, edge)
 
 
 def stated(estimates: Estimates, fit: Fit, view: FieldOfView, calibrated: bool = False) -> Estimates:

@@ -85,7 +85,7 @@ def _normal_approximation(hypothesis: Hypothesis, view: FieldOfView) -> tuple[Te
     3]."""
     points, model = hypothesis.params.points.double(), hypothesis.model
     B, K, _ = points.shape
-    J, gradient = model.information.double(), model.gradient.double()
+    J, gradient = model.information.double().nan_to_num(0.0), model.gradient.double()  # where it overflows
     width = points.new_tensor(
         [
             2.0 * math.sin(view.azimuth),

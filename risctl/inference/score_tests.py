@@ -19,11 +19,14 @@ from torch import Tensor
 from risctl.inference.concentrated import loaded_inverse
 from risctl.inference.gaussian import square
 from risctl.inference.observation import Observation
-from risctl.physics.geometry import ArrayGeometry
-from risctl.physics.polar import polar_jet
+from risctl.physics.geometry import ArrayGeometry, FieldOfView
+from risctl.physics.polar import polar_jet, polar_limits
 
 ROUNDING = 1e-10  # share of residual energy below which single precision has made the residual
 SAME_DIRECTION = 1e-6  # relative eigenvalue below which position derivatives are dependent
+ON_LIMIT = 1e-6  # of the width of the field of view: distance from a limit within which a source is on it
+INDEPENDENT = 0.5  # of the directions outside the field of view
+LOST = 1e-3  # of a source's mean response: what is left of it in a snapshot is no less
 EQUAL = 1e-9  # relative variance of the eigenvalues below which T is a constant
 
 
@@ -37,6 +40,7 @@ class Residual:
         tangents: basis, orthonormal over the reals, of the directions in which positions move the fit
             [B, L, M, T]; zero where they are dependent.
         field: fitted field on the elements, ``A x_l`` [B, L, N].
+        shift: where the residual would move the positions in (u_y, u_z, q), in deviations [B, K, 3].
         freedom: real degrees of freedom that are left [B].
         energy: of the residual over that of the measurements [B].
         exact: scenes whose residual is no more than rounding, bool [B].
@@ -46,6 +50,7 @@ class Residual:
     basis: Tensor
     tangents: Tensor
     field: Tensor
+    shift: Tensor
     freedom: Tensor
     energy: Tensor
     exact: Tensor
@@ -65,12 +70,17 @@ def residual(obs: Observation, points: Tensor, geometry: ArrayGeometry) -> Resid
     Q = torch.linalg.qr(S)[0]
     r = y - (Q @ (Q.mH @ y.unsqueeze(-1))).squeeze(-1)
     E = (D - Q @ (Q.mH @ D)) * x.repeat_interleave(3, dim=-1).unsqueeze(-2)
-    U, rank = real_basis(E.flatten(1, 2))
-    r = r - (U @ real_inner(U, r.flatten(1).unsqueeze(-1)).to(U.dtype)).view(B, L, M)
+    U, back, rank = real_basis(E.flatten(1, 2))
+    along = real_inner(U, r.flatten(1).unsqueeze(-1))
+    r = r - (U @ along.to(U.dtype)).view(B, L, M)
     energy = r.abs().square().sum((1, 2))
     freedom = 2.0 * L * (M - K) - rank
-    r = r / energy.clamp_min(torch.finfo(energy.dtype).tiny).sqrt()[:, None, None]
-    return Residual(r, Q, U.view(B, L, M, 3 * K), x @ a, freedom, energy, energy < ROUNDING)
+    unit = energy.clamp_min(torch.finfo(energy.dtype).tiny).sqrt()[:, None, None]
+    t = (back @ along / back.square().sum(-1, keepdim=True).sqrt() / unit).squeeze(-1).nan_to_num(0.0)
+    t = t * freedom.sqrt().unsqueeze(-1)
+    t = t / (1.0 + t.square() / (2.0 * freedom.unsqueeze(-1))).sqrt()  # Student's to a normal deviate
+    t = t.view(B, K, 3)
+    return Residual(r / unit, Q, U.view(B, L, M, 3 * K), x @ a, t, freedom, energy, energy < ROUNDING)
 
 
 def real_inner(X: Tensor, Y: Tensor) -> Tensor:
@@ -78,17 +88,22 @@ def real_inner(X: Tensor, Y: Tensor) -> Tensor:
     return (X.mH @ Y).real
 
 
-def real_basis(E: Tensor) -> tuple[Tensor, Tensor]:
-    """Basis of the real span of the columns of E [B, n, T], orthonormal over the reals, and its rank [B].
+def real_basis(E: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Basis of the real span of the columns of E [B, n, T], orthonormal over the reals.
 
     Dependent columns (plane waves have no range, sources may coincide) leave zeros.
+
+    Returns:
+        The basis [B, n, T]; the matrix by which the columns of E, scaled to one, make it [B, T, T]; its rank
+        [B].
     """
     scale = E.abs().square().sum(-2, keepdim=True).sqrt()
     E = E / scale.clamp_min(torch.finfo(scale.dtype).tiny)
     w, V = torch.linalg.eigh(real_inner(E, E))
     kept = w > SAME_DIRECTION
     root = torch.where(kept, w.clamp_min(SAME_DIRECTION).rsqrt(), 0.0)
-    return E @ (V * root.unsqueeze(-2)).to(E.dtype), kept.sum(-1).to(w.dtype)
+    back = V * root.unsqueeze(-2)
+    return E @ back.to(E.dtype), back, kept.sum(-1).to(w.dtype)
 
 
 @dataclass(frozen=True)
@@ -231,6 +246,58 @@ def static_test(rest: Residual) -> Tensor:
     inner = [real_inner(h, X) for X in (h, C @ h, C2 @ h, C2 @ (C @ h))]
     T = square(rest.r.sum(1)).sum(-1)
     return Moments.off_tangents(whole, inner).tail(T, rest.freedom)
+
+
+def outside_test(obs: Observation, rest: Residual, directions: Tensor) -> Tensor:
+    """p-value [B] of the test for one more source, where the steering vectors `directions` [G, N] point.
+
+    At each the share of the residual along its responses has a beta distribution. The largest of G counts as
+    the largest of ``G / 2`` independent ones, as which it behaves on simulated scenes.
+    """
+    B, L, G = len(rest.r), rest.r.shape[1], len(directions)
+    if not G or rest.r.shape[2] - rest.basis.shape[-1] < 2:
+        return torch.full_like(rest.energy, torch.nan)
+    Q, r = rest.basis.to(obs.Phi.dtype), rest.r.to(obs.Phi.dtype)
+    X = obs.observe(directions.to(Q.dtype).expand(B, -1, -1))
+    norm = (square(X).sum(-2) - square(Q.mH @ X).sum(-2)).clamp_min(0.0)  # of what is left of them
+    norm = norm + norm.mean((1, 2), keepdim=True) * LOST
+    share = (square(r.conj().unsqueeze(-2) @ X).squeeze(-2) / norm).sum(1).amax(-1).double()  # P r = r
+    p = beta_tail(share.clamp_max(1.0), L, rest.freedom / 2.0 - L)
+    return -torch.expm1(INDEPENDENT * G * torch.log1p(-p.clamp_max(1.0 - 1e-15)))
+
+
+def beta_tail(x: Tensor, a: int, b: Tensor) -> Tensor:
+    """``P(X > x)`` of beta variables with a whole first parameter, [B]: a finite sum."""
+    b = b.clamp_min(0.5)
+    j = torch.arange(a, dtype=x.dtype, device=x.device)
+    terms = torch.lgamma(b.unsqueeze(-1) + j) - torch.lgamma(b).unsqueeze(-1) - torch.lgamma(j + 1.0)
+    terms = terms + j * x.clamp_min(torch.finfo(x.dtype).tiny).log().unsqueeze(-1)
+    return (b * torch.log1p(-x.clamp_max(1.0 - 1e-15)) + terms.logsumexp(-1)).exp().clamp_max(1.0)
+
+
+def limits_statistic(rest: Residual, points: Tensor, view: FieldOfView) -> Tensor:
+    """How far [B] the residual would move sources at polar `points` [B, K, 3] out of the field of view.
+
+    ``sum z^2`` over the coordinates on a limit, z the move across it in deviations where it is outward.
+    """
+    low, high = polar_limits(points, view)
+    near = ON_LIMIT * (high - low)
+    out = torch.where(points >= high - near, rest.shift, torch.where(points <= low + near, -rest.shift, 0.0))
+    return out.masked_fill(low >= high, 0.0).clamp_min(0.0).square().sum((1, 2))
+
+
+def limits_tail(statistic: Tensor, sources: int) -> Tensor:
+    """p-value of the sum [...] of so many sources in the least favourable case, all of them on a limit.
+
+    There each moves outward with probability 1/2: a mixture of chi-squares. NaN where none does.
+    """
+    k = torch.arange(1.0, sources + 1.0, dtype=statistic.dtype, device=statistic.device)
+    n = float(sources)
+    weight = (
+        math.lgamma(n + 1.0) - torch.lgamma(k + 1.0) - torch.lgamma(n - k + 1.0) - n * math.log(2.0)
+    ).exp()
+    p = (weight * torch.special.gammaincc(k / 2.0, statistic.unsqueeze(-1).expand(-1, sources) / 2.0)).sum(-1)
+    return p.masked_fill(statistic <= 0.0, torch.nan)
 
 
 def antennas_test(rest: Residual) -> Tensor:

@@ -10,12 +10,16 @@ from scipy import stats
 
 from risctl.config import PhysicsConfig
 from risctl.inference.estimates import Estimates
-from risctl.inference.goodness import Fit, combine, goodness_of_fit, smallest, stated, together
+from risctl.inference.goodness import Fit, combine, goodness_of_fit, outside, smallest, stated, together
 from risctl.inference.observation import Observation
 from risctl.inference.score_tests import (
     Moments,
+    Residual,
+    beta_tail,
     energy_test,
     gain_test,
+    limits_tail,
+    outside_test,
     residual,
     static_test,
 )
@@ -201,6 +205,57 @@ def test_combinations_of_independent_p_values_are_exact() -> None:
     assert stats.kstest(smallest(p).numpy(), "uniform").pvalue > 0.01
     files = [together(row) for row in torch.rand(2000, 10, dtype=torch.float64)]
     assert np.mean(np.array(files) < 0.05) < 0.065
+
+
+def test_the_smallest_with_weights_is_exact() -> None:
+    p = torch.rand(4000, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(4))
+    assert stats.kstest(smallest(p, (0.5, 3.0, 1.0)).numpy(), "uniform").pvalue > 0.01
+    assert smallest(torch.full((1, 3), torch.nan)).isnan().all()
+
+
+def test_the_tail_of_a_beta_variable_is_exact() -> None:
+    x, b = torch.tensor([0.01, 0.1, 0.3, 0.9]).double(), torch.tensor([200.0, 180.5, 40.0, 3.0]).double()
+    expected = stats.beta.sf(x.numpy(), 16, b.numpy())
+    np.testing.assert_allclose(beta_tail(x, 16, b).numpy(), expected, rtol=1e-10)
+
+
+def test_the_tail_of_moves_across_limits_is_that_of_deviates_that_are_positive() -> None:
+    z = np.random.default_rng(5).standard_normal((200_000, 6)).clip(min=0.0)
+    for at in (0.5, 4.0, 12.0):
+        p = float(limits_tail(torch.tensor([at], dtype=torch.float64), 6))
+        assert p == pytest.approx(np.mean((z**2).sum(1) > at), abs=0.004)
+    assert limits_tail(torch.zeros(1), 6).isnan()
+
+
+def _residual_at_truth(scenes: Scenes, K: int) -> tuple[Observation, Residual]:
+    rows = with_count(scenes, K)
+    obs = observe(scenes, rows)
+    rest = residual(obs, true_points(scenes, rows, K), GEOMETRY)
+    assert rest is not None
+    return obs, rest
+
+
+def test_moves_of_true_positions_are_normal_deviates() -> None:
+    _, scenes = make_scenes(300, seed=9, min_sources=2, max_sources=2, snr_min_db=0, snr_max_db=20)
+    _, rest = _residual_at_truth(scenes, 2)
+    for k in range(2):
+        for j in range(3):
+            assert stats.kstest(rest.shift[:, k, j].numpy(), "norm").pvalue > 1e-3
+
+
+def test_a_source_outside_the_field_of_view_is_found_and_none_where_there_is_none() -> None:
+    how = {"min_sources": 2, "max_sources": 2, "snr_min_db": 10.0, "snr_max_db": 10.0}
+    _, scenes = make_scenes(300, seed=10, **how)
+    directions = outside(GEOMETRY, VIEW)
+    p = outside_test(*_residual_at_truth(scenes, 2), directions)
+    assert float((p < 0.05).double().mean()) == pytest.approx(0.05, abs=0.04)
+    _, beyond = make_scenes(200, seed=11, **how | {"azimuth_limit_deg": 85.0})
+    beyond = beyond[(beyond.azimuth[:, :2].abs().amax(1) > VIEW.azimuth + 0.15).nonzero().flatten()]
+    inside = true_points(scenes, torch.arange(len(beyond)), 2)  # any points: those sources are not there
+    obs = observe(beyond, torch.arange(len(beyond)))
+    rest = residual(obs, inside, GEOMETRY)
+    assert rest is not None
+    assert float((outside_test(obs, rest, directions) < 0.01).double().mean()) > 0.9
 
 
 def test_an_estimate_on_a_limit_is_at_the_edge() -> None:

@@ -13,7 +13,7 @@ from risctl.inference.concentrated import fit_amplitudes
 from risctl.inference.count import gaussian_start, occam_factor
 from risctl.inference.detection import POWER_LADDER, Detector
 from risctl.inference.gaussian import GaussianParameters, gaussian_model
-from risctl.inference.greedy import greedy_step, swap
+from risctl.inference.greedy import Search, greedy_step, swap
 from risctl.inference.nomp import NompEstimator
 from risctl.inference.observation import Observation
 from risctl.physics import ArrayGeometry, FieldOfView, Scenes
@@ -244,3 +244,15 @@ def test_plane_waves_leave_the_range_unknown_and_the_angles_known() -> None:
     assert bool(torch.isfinite(found.std_azimuth[used] + found.std_elevation[used]).all())
     assert bool(torch.isinf(found.std_range[used]).all())
     assert torch.nan_to_num(angle_errors(scenes, found)).max() < 2
+
+
+def test_one_source_is_found_wherever_it_is() -> None:
+    """Told K = 1, even near the edge of elevation: no fit is 2 nats below that from the true position."""
+    how = {"min_sources": 1, "max_sources": 1, "snr_min_db": 0, "snr_max_db": 20}
+    physics, scenes = make_scenes(200, seed=21, **how)
+    obs, search = observe(scenes, torch.arange(200)), Search.from_config(physics)
+    start = gaussian_start(obs, true_points(scenes, torch.arange(200), 1).float(), search.geometry)
+    truth = search.converge(obs, search.polish(obs, start, 6))
+    found = NompEstimator.from_config(physics, CovarianceConfig(), InferenceConfig(), "cpu").find(obs)
+    lack = truth.model.log_likelihood - search.converge(obs, found.hypotheses[1]).model.log_likelihood
+    assert float(lack.max()) < 2.0

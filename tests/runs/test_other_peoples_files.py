@@ -51,6 +51,8 @@ WRONG = {
     "codes conjugated": conjugated(simulated(2, 20.0, SCENES, 3), "codes"),
     "the other sign of the phase": conjugated(simulated(2, 20.0, SCENES, 3), "H", "codes"),
     "rows for columns": others.rows_for_columns(simulated(2, 20.0, SCENES, 3)),
+    "rows for columns at 10 dB": others.rows_for_columns(simulated(2, 10.0, SCENES, 3)),
+    "200 m": simulated(((20.0, 5.0, 200.0),), 10.0, SCENES, 8),
     "outside": simulated(((75.0, 5.0, 4.0),), 20.0, SCENES, 7),
     "interferer outside": simulated((*TWO, (80.0, 0.0, 5.0)), 20.0, SCENES, 9, powers_db=(0.0, 0.0, 20.0)),
     "one live snapshot": others.one_live_snapshot(SCENES),
