@@ -276,12 +276,13 @@ def draw(path: Path, sites: list[dict[str, object]]) -> None:
         if points:
             count, ratio, error, bound = np.array(points).T
             axes.errorbar(count, ratio, error, fmt="o", color=colour, capsize=3, label=label)
-            axes.plot(count, bound, "--", color=colour, label="its bound")
+            axes.plot(count, bound, "--", color=colour, label=f"bound, {label}")
     axes.set(xscale="log", xlabel="calibration scenes at 20 dB", ylabel="error over known response")
-    axes.set_xticks([5, 10, 20, 50], ["5", "10", "20", "50"])
+    counts = sorted({s["scenes"] for s in sites})
+    axes.set_xticks(counts, map(str, counts))
     axes.minorticks_off()
     axes.axhline(1.0, color="0.7", linewidth=0.8)
-    axes.legend(frameon=False)
+    axes.legend(frameon=False, fontsize=8)
     figure.savefig(path, dpi=110)
     plt.close(figure)
 
