@@ -78,7 +78,7 @@ CASES["a training figure"] = Case(
 import risctl
 from risctl import runs
 from risctl.cli.screens.training import TrainingState
-state = TrainingState(lambda epoch: {})
+state = TrainingState(lambda epoch: {}, verbose=True)
 trained = risctl.train(risctl.load_config("quick", overrides=WORDS), listeners=[state.update])
 assert "norm of R_blend" in state.epoch_line()
 assert "norm of R_blend" in "".join(runs.figure_sentences(trained.best_metrics))

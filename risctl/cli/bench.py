@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from risctl import runs
-from risctl.cli.console import closing, dry_run, note, say, show_table
+from risctl.cli.console import closing, dry_run, note, progress, say, show_table
 from risctl.cli.options import Common, common_options
 from risctl.errors import InputError, require_range
 from risctl.text import ABSENT, Document
@@ -37,7 +37,7 @@ def bench(
     if common.dry_run:
         needs = runs.needs_of_benchmark(config, quick)
         return dry_run("bench", config, needs, "temporary files, removed at once")
-    found = runs.benchmark(config, quick, lambda name: note(f"measured: {name}"))
+    found = runs.benchmark(config, quick, progress)
     if found.left_out is not None:
         note(f"learned left out: {found.left_out}")
     _report(found)

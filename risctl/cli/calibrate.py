@@ -39,9 +39,9 @@ def calibrate(
         return dry_run("calibrate", subject.config, needs, subject.file, seconds, work)
     found = runs.calibrate(subject, scenes, val_scenes, workers, progress)
     bands = [f"{low:g}..{low + 5:g} dB" for low in runs.BANDS_DB]
-    show_table("source count right on validation scenes, by SNR", ("", *bands, "all"), found.table)
+    show_table("K right on validation scenes, by SNR", ("", *bands, "all"), found.table)
     headline = (
-        f"cross-entropy {found.fit['cross_entropy']:.4f}, count right {found.fit['accuracy']:.3f}, "
+        f"cross-entropy {found.fit['cross_entropy']:.4f}, K right {found.fit['accuracy']:.3f}, "
         f"calibration error of the sources {found.fit['calibration_error']:.3f}"
     )
     shown = "--estimators nomp" if isinstance(found.model, str) else shlex.quote(str(found.model.parents[1]))

@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn
 from rich.table import Table
+from rich.text import Text
 
 from risctl.errors import one_line
 from risctl.text import Document, readable_bytes, readable_seconds
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
 Update = Callable[[int, int], None]
 NUMBER = re.compile(r"[-+]?\d|[-–]?$|all$|nan|–")
-PLAIN_INTERVAL = 5.0  # seconds between plain progress lines
+FIRST_INTERVAL, PLAIN_INTERVAL = 1.0, 5.0  # seconds until the first plain progress line, and between others
 
 
 def say(text: str = "") -> None:
@@ -62,9 +63,9 @@ def _rich_table(
 ) -> None:
     table = Table(title=escape(title), title_justify="left", header_style="bold", box=SIMPLE_HEAD)
     for column, right in zip(columns, numeric, strict=True):
-        table.add_column(escape(column), justify="right" if right else "left")
+        table.add_column(escape(column), justify="right" if right else "left", no_wrap=right)
     for row in rows:
-        table.add_row(*(escape(cell) for cell in row))
+        table.add_row(*(f"[dim]{escape(cell)}[/dim]" if cell.endswith("*") else escape(cell) for cell in row))
     Console(file=sys.stdout).print(table)
 
 
@@ -90,7 +91,13 @@ def progress(label: str) -> Iterator[Update]:
 
 @contextmanager
 def _rich_progress(label: str) -> Iterator[Update]:
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    began = time.monotonic()
+
+    class Left(ProgressColumn):
+        def render(self, task: Task) -> Text:
+            return Text(_left(time.monotonic() - began, task.completed, task.total))
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), Left())
     with Progress(*columns, console=Console(file=sys.stderr)) as bar:
         task = bar.add_task(label, total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
@@ -98,16 +105,23 @@ def _rich_progress(label: str) -> Iterator[Update]:
 
 @contextmanager
 def _plain_progress(label: str) -> Iterator[Update]:
-    started = last = time.monotonic()
+    began = time.monotonic()
+    following = began + FIRST_INTERVAL
 
     def update(done: int, total: int) -> None:
-        nonlocal last
+        nonlocal following
         now = time.monotonic()
-        if now - last >= PLAIN_INTERVAL:
-            last = now
-            note(f"{label}: {done} of {total}, {now - started:.0f} s")
+        if now >= following:
+            following = now + PLAIN_INTERVAL
+            note(f"{label}: {done} of {total}, {now - began:.0f} s, {_left(now - began, done, total)}")
 
     yield update
+
+
+def _left(spent: float, done: float, total: float | None) -> str:
+    """The time left in words, as far as what is done tells."""
+    seconds = spent * (total - done) / done if total and done else None
+    return f"{readable_seconds(seconds)} left"
 
 
 def show_pictures(pictures: Sequence[tuple[Path, str]]) -> None:

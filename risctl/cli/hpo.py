@@ -159,7 +159,7 @@ def _show_trials(outcome: SearchOutcome) -> None:
     trials = outcome.trials
     shown = sorted(sorted(trials, key=_order)[:SHOWN], key=lambda trial: trial.number)
     title = "Trials" if len(shown) == len(trials) else f"The best {len(shown)} of {len(trials)} trials"
-    figures = {"median_angle_deg_high_snr": "angle deg", "count_accuracy": "count right"}
+    figures = {figure.name: figure.short for figure in runs.FIGURES if figure.brief}
     rows = [
         (
             _name(trial, outcome),
@@ -173,7 +173,7 @@ def _show_trials(outcome: SearchOutcome) -> None:
         for trial in shown
     ]
     show_table(title, ("trial", "state", "loss", *figures.values(), "epochs", "time", "reason"), rows)
-    say("  loss: lowest validation loss (pruned: until then); angle: median at >= 10 dB, at the same epoch")
+    say("  loss: lowest validation loss (pruned: until then); angle: median at >= 10 dB, same epoch")
     say()
 
 
@@ -201,7 +201,7 @@ def _show_best(found: Searched, best: TrialRecord, preset: TrialRecord | None) -
     measured: Mapping[str, float] = {} if preset is None else preset.secondary
     for figure in runs.FIGURES:
         values = number(measured.get(figure.name)), number(best.secondary.get(figure.name))
-        rows.append((figure.label, *values, ""))
+        rows.append((figure.row, *values, ""))
     seconds = None if preset is None else preset.seconds
     rows.append(("time of the trial", readable_seconds(seconds), readable_seconds(best.seconds), ""))
     show_table(f"The best trial, {best.number}, beside the preset", ("", "preset", "best", "searched"), rows)
@@ -230,14 +230,7 @@ def headline(found: Searched) -> str:
         return f"{go}: no trial completed"
     against = "not measured" if preset is None else number(preset.value)
     loss = f"best validation loss {number(best.value)} (trial {best.number}; the preset's own: {against})"
-    wanted = [
-        figure for figure in runs.FIGURES if figure.name in ("count_accuracy", "median_angle_deg_high_snr")
-    ]
-    figures = [
-        f"{figure.label} {number(best.secondary[figure.name])}"
-        for figure in wanted
-        if figure.name in best.secondary
-    ]
+    figures = runs.figure_sentences(best.secondary, brief=True)
     return "; ".join([f"{go}: {loss}", ", ".join(figures)]).rstrip("; ")
 
 

@@ -14,6 +14,7 @@ from risctl.cli.signals import stop_on_signals
 from risctl.cli.train import (
     ResumeOption,
     TensorboardOption,
+    VerboseOption,
     announce,
     dry_run_training,
     follow,
@@ -39,6 +40,7 @@ def overfit(
     name: NameOption = None,
     out: OutOption = None,
     pictures: FormatOption = "png",
+    verbose: VerboseOption = False,
 ) -> Document | Ending:
     """Learn 512 scenes by heart: the gate before any training.
 
@@ -50,12 +52,12 @@ def overfit(
         return dry_run_training(prepared)
     if prepared.is_worker:
         raise typer.Exit(follow(prepared))
-    return conclude(run_gate(prepared))
+    return conclude(run_gate(prepared, verbose))
 
 
-def run_gate(prepared: PreparedTraining) -> Judged | Trained:
+def run_gate(prepared: PreparedTraining, verbose: bool = False) -> Judged | Trained:
     """Train and judge, with a display; the training alone if a signal stopped it."""
-    with stop_on_signals() as stop, training_screen(state_of(prepared)) as screen:
+    with stop_on_signals() as stop, training_screen(state_of(prepared, verbose)) as screen:
         return runs.overfit(prepared, [screen], stop, announce)
 
 

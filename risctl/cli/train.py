@@ -34,6 +34,9 @@ ResumeOption = Annotated[
 TensorboardOption = Annotated[
     bool, typer.Option("--tensorboard", help="Write TensorBoard scalars into the run, too.")
 ]
+VerboseOption = Annotated[
+    bool, typer.Option("--verbose", "-v", help="Show every loss term, rate, gradient and figure.")
+]
 
 
 @common_options
@@ -60,6 +63,7 @@ def train(
     name: NameOption = None,
     out: OutOption = None,
     pictures: FormatOption = "png",
+    verbose: VerboseOption = False,
 ) -> Document | Ending:
     """Train the network.
 
@@ -77,7 +81,7 @@ def train(
         return dry_run_training(prepared)
     if prepared.is_worker:
         raise typer.Exit(follow(prepared))
-    with stop_on_signals() as stop, training_screen(state_of(prepared)) as screen:
+    with stop_on_signals() as stop, training_screen(state_of(prepared, verbose)) as screen:
         trained = runs.train(prepared, [screen], stop, announce)
     if trained.outcome.stopped_by is not None:
         return interrupted("train", trained)
@@ -110,9 +114,9 @@ def follow(prepared: PreparedTraining) -> int:
     return 0 if stopped_by is None else SIGNAL_STATUS + stopped_by
 
 
-def state_of(prepared: PreparedTraining) -> TrainingState:
+def state_of(prepared: PreparedTraining, verbose: bool = False) -> TrainingState:
     """An empty state for the training's display."""
-    return TrainingState(prepared.term_weights, start_value=prepared.first_value)
+    return TrainingState(prepared.term_weights, prepared.first_value, verbose=verbose)
 
 
 def announce(run: Path) -> None:
@@ -135,5 +139,5 @@ def outcome_sentence(trained: Trained) -> str:
     if outcome.best_value is None or outcome.best_epoch is None or outcome.first_value is None:
         return f"{outcome.steps} steps, no validation yet"
     start = f"validation loss {outcome.best_value:.4g} after epoch {outcome.best_epoch + 1}"
-    figures = ", ".join(runs.figure_sentences(trained.best_metrics))
+    figures = ", ".join(runs.figure_sentences(trained.best_metrics, brief=True))
     return "; ".join([f"{start} (first {outcome.first_value:.4g})", figures]).rstrip("; ")

@@ -132,7 +132,7 @@ class Parameter(Section):
         if self.choices is not None:
             return f"one of {', '.join(map(str, self.choices))}"
         stepped = "" if self.step is None else f" in steps of {self.step:g}"
-        return f"{self.low:g} to {self.high:g}{stepped}{', even in the logarithm' if self.log else ''}"
+        return f"{self.low:g} to {self.high:g}{stepped}{', log' if self.log else ''}"
 
 
 class SearchConfig(Section):

@@ -4,7 +4,7 @@ CPU seconds (`time.process_time`), medians over repeats after one call that warm
 to print and compare, not to assert: another machine, or a busy one, gives others.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -54,23 +54,36 @@ class Plan:
 QUICK = Plan(repeats=3, written_scenes=2048, located_scenes=10)
 
 
-def benchmarks(config: Config, plan: Plan, learned: Estimator | None = None) -> Iterator[Figure]:
-    """Measure one figure after another, on one thread of the CPU.
+def benchmarks(
+    config: Config,
+    plan: Plan,
+    learned: Estimator | None = None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> list[Figure]:
+    """Measure one group of figures after another, on one thread of the CPU.
 
     Args:
         config: surface, scenes and estimators.
         plan: size of the measurements.
         learned: a trained estimator, if there is one.
+        progress: called with (groups measured, groups in all).
     """
+    found: list[Figure] = []
     with single_thread():
-        yield from writing_figures(config.physics, plan)
         scenes = example_scenes(config.physics, plan.covariances)
-        yield from covariance_figures(scenes, config.covariance, config.physics, plan.repeats)
-        yield from training_figures(config, plan)
-        yield from nomp_figures(config, plan)
-        if learned is not None:
-            yield learned_figure(learned, config, plan)
-        yield from music_figures(config.physics, config.covariance, plan)
+        groups: list[Callable[[], Iterable[Figure]]] = [
+            lambda: writing_figures(config.physics, plan),
+            lambda: covariance_figures(scenes, config.covariance, config.physics, plan.repeats),
+            lambda: training_figures(config, plan),
+            lambda: nomp_figures(config, plan),
+            lambda: () if learned is None else (learned_figure(learned, config, plan),),
+            lambda: music_figures(config.physics, config.covariance, plan),
+        ]
+        for done, measure in enumerate(groups):
+            progress(done, len(groups))
+            found += measure()
+    progress(len(groups), len(groups))
+    return found
 
 
 def example_scenes(physics: PhysicsConfig, count: int) -> Scenes:

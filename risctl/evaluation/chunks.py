@@ -54,12 +54,17 @@ class Chunk:
         return Scenes(**tensors, phase_bits=self.phase_bits)
 
 
-def read_chunks(source: IndexedScenes, start: int, stop: int, size: int) -> Iterator[Chunk]:
-    """Scenes start .. stop - 1 of `source`, `size` at a time."""
-    for first in range(start, stop, size):
-        scenes = source.scenes(first, min(first + size, stop))
+def read_chunks(
+    source: IndexedScenes, start: int, stop: int, size: int, first: int | None = None
+) -> Iterator[Chunk]:
+    """Scenes start .. stop - 1 of `source`, `size` at a time, at most `first` in the first chunk."""
+    begin = start
+    while begin < stop:
+        end = min(begin + min(size, first or size if begin == start else size), stop)
+        scenes = source.scenes(begin, end)
         arrays = {name: tensor.cpu().numpy() for name, tensor in scenes.tensors().items()}
-        yield Chunk(first, arrays, scenes.phase_bits)
+        yield Chunk(begin, arrays, scenes.phase_bits)
+        begin = end
 
 
 @dataclass(frozen=True)

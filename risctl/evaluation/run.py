@@ -18,6 +18,8 @@ from risctl.evaluation.rows import EstimatorRows
 from risctl.inference import Estimator, Oracle
 from risctl.parallel import THREADS, map_in_order
 
+FIRST_CHUNK = 8  # scenes: small, so that it is soon known how long the others take
+
 
 @dataclass(frozen=True)
 class Evaluation:
@@ -66,12 +68,13 @@ def evaluate(
     total = len(source) if num_scenes is None else min(num_scenes, len(source))
     scorer = ChunkScorer(estimators, physics, evaluation, num_sources_known, device, references or {})
     _check_request(scorer, total, len(source), workers)
-    outcomes = []
-    with closing(map_in_order(scorer, read_chunks(source, 0, total, batch), workers)) as coming:
+    outcomes, done = [], 0
+    with closing(map_in_order(scorer, read_chunks(source, 0, total, batch, FIRST_CHUNK), workers)) as coming:
         for outcome in coming:
             outcomes.append(outcome)
+            done += len(next(iter(outcome.values())).rows.scenes)
             if progress is not None:
-                progress(min(len(outcomes) * batch, total), total)
+                progress(done, total)
     rows, timings = {}, []
     for name in outcomes[0]:
         measured = [outcome[name] for outcome in outcomes]

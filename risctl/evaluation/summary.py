@@ -5,6 +5,7 @@ from collections.abc import Callable
 from risctl.evaluation.results import Cell, Results, find
 from risctl.evaluation.tables import (
     NOTHING,
+    TRUSTED_RECALL,
     Columns,
     TextTable,
     accuracy_table,
@@ -19,7 +20,6 @@ from risctl.evaluation.tables import (
 )
 
 SNRS = (0.0, 10.0, 20.0)
-TRUSTED_RECALL = 0.9  # below it RMSE over bound is that of the easier sources only
 
 
 def summary_table(results: Results) -> TextTable:

@@ -22,6 +22,9 @@ from risctl.evaluation.results import (
 )
 from risctl.evaluation.rows import QUANTITIES
 
+TRUSTED_RECALL = 0.9  # below it errors are those of the easier sources only
+WEAK = "*"
+MARK = f"{WEAK}: recall below {TRUSTED_RECALL:g}, the easier sources only"
 NOTHING = "–"
 Item = TypeVar("Item")
 Columns: TypeAlias = Sequence[tuple[str, Callable[[Item], str]]]
@@ -83,6 +86,12 @@ def _median(stats: ErrorStats) -> str:
     return text if stats.sources else NOTHING
 
 
+def _marked(text: str, cell: Cell) -> str:
+    """The text with a mark, which is shown grey, where the figures are those of the easier sources only."""
+    recall = cell.recall.value
+    return f"{text}{WEAK}" if text != NOTHING and (recall is None or recall < TRUSTED_RECALL) else text
+
+
 def _coherence(cell: ClosenessCell) -> str:
     return f"{cell.coherence_low:.1f} - {cell.coherence_high:.1f}" if cell.coherence_high else "alone"
 
@@ -92,7 +101,7 @@ def _errors(text: Callable[[ErrorStats], str], unit: bool = True) -> Columns[Cel
 
     def column(name: str) -> tuple[str, Callable[[Cell], str]]:
         heading = name.replace("_", " ") if unit else name.partition("_")[0]
-        return heading, lambda cell: text(getattr(cell, name))
+        return heading, lambda cell: _marked(text(getattr(cell, name)), cell)
 
     return [column(name) for name in QUANTITIES]
 
@@ -170,21 +179,23 @@ def detection_table(results: Results) -> TextTable:
 def accuracy_table(results: Results) -> TextTable:
     """RMSE beside the bound of the same sources, and the ratio, by estimator and SNR."""
     title = "RMSE / Cramer-Rao bound (ratio), matched sources, all K"
-    note = "bound: root mean variance, same sources; left out: sources without an estimate inside the gate"
+    note = (
+        f"bound: root mean variance, same sources; left out: without an estimate in the gate; {MARK}"
+    )
     return TextTable.of(title, ACCURACY, _over_snr(results), note)
 
 
 def median_table(results: Results) -> TextTable:
     """Median errors beside median bounds, and how well the stated deviations cover the errors."""
     title = "Median error / median bound, matched sources, all K"
-    note = "1σ, 2σ: share of azimuth errors within the estimator's own deviation (Gaussian: 68 %, 95 %)"
+    note = f"1σ, 2σ: share of azimuth errors within the stated deviation (Gaussian: 68 %, 95 %); {MARK}"
     return TextTable.of(title, MEDIANS, _over_snr(results), note)
 
 
 def count_table(results: Results) -> TextTable:
     """Detection and accuracy by number of sources, over all SNR."""
     cells = [results.cell(name, None, count) for name in results.estimators for count in results.counts]
-    note = "azimuth .. position: RMSE over bound"
+    note = f"azimuth .. position: RMSE over bound; {MARK}"
     return TextTable.of("By number of sources, all SNR", COUNTS, cells, note)
 
 

@@ -7,7 +7,7 @@ from tempfile import TemporaryDirectory
 
 from risctl.training import EpochResult, Event, Started, StepResult, TrainingPlan, run_training
 
-STEPS = 4  # taken; the first one, which warms up, does not count
+STEPS, WARM_UP = 9, 3  # taken, and of these the first ones, which do not count
 VALIDATED = 256  # scenes, at most
 
 
@@ -35,12 +35,16 @@ class TrialTime:
         return self.steps * self.step + self.validated * self.validated_scene
 
 
-def time_trial(plan: TrainingPlan) -> TrialTime:
-    """Train a few steps of `plan` in a directory that is removed again, and time them."""
+def time_trial(plan: TrainingPlan, processes: int = 1) -> TrialTime:
+    """Train a few steps of `plan` in a directory that is removed again, and time them.
+
+    With several `processes`, each on a core of its own, a step is that of one process's share of the batch.
+    """
     taken = min(STEPS, plan.steps_per_epoch)
     validated = min(VALIDATED, plan.validation_scenes)
-    scenes = {"train_scenes": taken * plan.step_scenes, "val_scenes": validated}
-    training = plan.training.model_copy(update={"epochs": 1})
+    batch = max(plan.training.batch // processes, 1)
+    scenes = {"train_scenes": taken * plan.step_scenes // processes, "val_scenes": validated}
+    training = plan.training.model_copy(update={"epochs": 1, "batch": batch})
     short = replace(plan, data=plan.data.model_copy(update=scenes), training=training)
     events: list[Event] = []
     with TemporaryDirectory() as directory:
@@ -49,8 +53,8 @@ def time_trial(plan: TrainingPlan) -> TrialTime:
     validation = next(event.seconds for event in events if isinstance(event, EpochResult))
     started = next(event for event in events if isinstance(event, Started))
     return TrialTime(
-        step=median(steps[1:] or steps),
-        validated_scene=validation / short.validation_scenes,
+        step=median(steps[WARM_UP:] or steps),
+        validated_scene=validation / short.validation_scenes / processes,
         steps=plan.total_steps,
         validated=plan.training.epochs * plan.validation_scenes,
         parameters=sum(started.parameters.values()),

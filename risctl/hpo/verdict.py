@@ -52,15 +52,15 @@ def judge_search(outcome: SearchOutcome, asked: int) -> Verdict:
     failed = [trial.reason or "" for trial in trials if trial.state == "failed"]
     diverged = sum(NOT_FINITE.search(reason) is not None for reason in failed)
     crashed, deaths = len(failed) - diverged, sum(len(trial.deaths) for trial in trials)
-    ended = f"{done} of {asked}, {pruned} of them pruned"
+    ended = f"{done} of {asked}, {pruned} pruned"
     broke = f"{crashed} ({deaths} deaths of workers)" if deaths else str(crashed)
     return Verdict(
         (
             Finding("trials finished", ended, f"{asked}", done >= asked, done),
             _spread_finding(spread(trials)),
             _best_finding(outcome.best, outcome.baseline),
-            Finding("trials with NaN or Inf", str(diverged), "0", diverged == 0, diverged),
-            Finding("trials that crashed", broke, "0", crashed == 0, crashed),
+            Finding("NaN or Inf", str(diverged), "0", diverged == 0, diverged),
+            Finding("crashed", broke, "0", crashed == 0, crashed),
         )
     )
 
@@ -74,7 +74,7 @@ def spread(trials: Sequence[TrialRecord]) -> float | None:
 
 
 def _spread_finding(relative: float | None) -> Finding:
-    name, wanted = "relative spread of trial losses", f"above {WEAK_SPREAD:.0%} (the least: {MIN_SPREAD:.0%})"
+    name, wanted = "spread of the losses", f"above {WEAK_SPREAD:.0%}, at least {MIN_SPREAD:.0%}"
     if relative is None:
         return Finding(name, "fewer than two complete trials", wanted, met=False)
     weak = ", weak" if MIN_SPREAD < relative <= WEAK_SPREAD else ""

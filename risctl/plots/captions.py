@@ -5,7 +5,7 @@ from pathlib import Path
 
 CAPTIONS = {
     "rmse": "errors against SNR, beside the bound of the same sources",
-    "rates": "sources found and scenes counted right, against SNR",
+    "rates": "recall and K right, against SNR",
     "confusion": "estimated against true number of sources",
     "detection": "sources found against false ones, as the threshold falls",
     "reliability": "stated against observed probabilities",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from risctl.evaluation.results import Cell, Confusion, ErrorStats, Interval, OracleFigures, Results, find
-from risctl.evaluation.summary import TRUSTED_RECALL
+from risctl.evaluation.tables import TRUSTED_RECALL
 from risctl.plots.detection import detection_figure, reliability_figure
 from risctl.plots.style import (
     FAINT,
@@ -161,7 +161,7 @@ def rates_figure(results: Results) -> Figure:
     snr, counts = results.snr_values_db, results.counts
     figure = new_figure(max(3.1 * len(results.estimators), 5.0) + 0.6, 5.8)
     panels = figure.subplots(2, len(results.estimators), sharex=True, sharey=True, squeeze=False)
-    above, below = f"recall within {results.gate_deg:g} deg", "source count right"
+    above, below = f"recall within {results.gate_deg:g} deg", "K right"
     for row, (share, label) in enumerate((("recall", above), ("count_accuracy", below))):
         for axes, estimator in zip(panels[row], results.estimators, strict=True):
             for i, count in enumerate(counts):

@@ -44,7 +44,7 @@ WIDE = 8.0  # largest over smallest value from which the axis is logarithmic
 Reading = Callable[[SweepPoint, Cell], Interval]
 PANELS: tuple[tuple[str, Reading], ...] = (
     ("recall", lambda _, cell: cell.recall),
-    ("source count right", lambda _, cell: cell.count_accuracy),
+    ("K right", lambda _, cell: cell.count_accuracy),
     (
         "CPU seconds per scene",
         lambda point, cell: Interval(value=point.cpu_seconds(cell.estimator), low=None, high=None),
@@ -53,7 +53,7 @@ PANELS: tuple[tuple[str, Reading], ...] = (
     ("elevation RMSE / bound", lambda _, cell: cell.elevation_deg.ratio),
     ("range RMSE / bound", lambda _, cell: cell.range_m.ratio),
 )
-SHARES = ("recall", "source count right")
+SHARES = ("recall", "K right")
 
 
 def sweep_figure(sweep: Sweep) -> Figure:

@@ -118,6 +118,7 @@ def check_alignment(
     verdicts: list[MutantResult] = []
     if mutants:
         with progress("alterations") as update:
+            update(0, count_mutants(subject, batch))
             for verdict in self_test(subject, batch, parameters):
                 verdicts.append(verdict)
                 update(len(verdicts), count_mutants(subject, batch))

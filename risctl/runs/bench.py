@@ -1,7 +1,6 @@
 """Benchmarks with a description of the machine they ran on."""
 
 import os
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -15,6 +14,7 @@ from risctl.inference import build_estimator
 from risctl.runs.machine import hardware, use_threads
 from risctl.runs.models import LEARNED, load_reference
 from risctl.runs.needs import PROCESS_BYTES, Needs
+from risctl.runs.progress import Progress, silent
 from risctl.runs.provenance import versions
 from risctl.text import Document
 
@@ -41,10 +41,8 @@ def needs_of_benchmark(config: Config, quick: bool) -> Needs:
     return Needs(disk_bytes=disk, memory_bytes=PROCESS_BYTES + 2 * disk)
 
 
-def benchmark(
-    config: Config, quick: bool = False, measured: Callable[[str], None] | None = None
-) -> Benchmark:
-    """Measure speed on one CPU thread; `measured` is called with the name of each figure."""
+def benchmark(config: Config, quick: bool = False, progress: Progress = silent) -> Benchmark:
+    """Measure speed on one CPU thread; `progress` opens a display."""
     use_threads(1)
     machine = hardware("cpu") | {"threads": 1, "torch_build": torch.__version__, "versions": versions()}
     before, reason, learned = load(), None, None
@@ -53,11 +51,8 @@ def benchmark(
         learned = build_estimator(LEARNED, config.physics, config.covariance, config.inference, "cpu", model)
     except InputError as error:
         reason = str(error)
-    figures = []
-    for figure in benchmarks(config, plan_of(quick), learned):
-        if measured is not None:
-            measured(figure.name)
-        figures.append(figure)
+    with progress("measurements") as update:
+        figures = benchmarks(config, plan_of(quick), learned, update)
     return Benchmark(plan_of(quick), figures, machine | {"load_before": before, "load_after": load()}, reason)
 
 

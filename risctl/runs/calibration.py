@@ -125,6 +125,7 @@ def calibrate(
     parts = {}
     for split, count in {"train": scenes, "val": val_scenes}.items():
         with progress(f"{split} scenes") as update:
+            update(0, count)
             parts[split] = collect_counts(finder, calibration_scenes(config, split, count), workers, update)
     fit = fit_fusion(parts["train"], parts["val"], config.training.seed)
     figures = {

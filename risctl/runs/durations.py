@@ -2,21 +2,27 @@
 
 import time
 from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from risctl.config import Config
 from risctl.data import SceneStream
 from risctl.errors import RisctlError
+from risctl.evaluation.calibration import collect_counts
+from risctl.evaluation.results import Results
 from risctl.hpo.timing import time_trial
 from risctl.parallel import workers_for
-from risctl.runs.calibration import NOMP, Subject
+from risctl.plots import result_figures, save_figure
+from risctl.runs.calibration import Subject, calibration_scenes
 from risctl.runs.evaluation import EvaluationRequest, evaluate_source
 from risctl.runs.machine import use_threads
-from risctl.runs.models import LEARNED
 from risctl.runs.needs import Needs
 from risctl.runs.training import PreparedTraining
 from risctl.training import TrainingPlan
 
 FEW, MORE = 8, 32  # scenes of the two evaluations that are timed; what both spend once cancels
+STARTED = 6.0  # seconds until worker processes have loaded what they need, measured
+REPORTED = 1.6  # with the scene and the report, over the pictures of the results alone, measured
 SIMULATED = 512
 FUSION_BYTES = 100_000
 
@@ -26,7 +32,7 @@ def seconds_of_training(prepared: PreparedTraining) -> float | None:
     data = prepared.config.data.model_copy(update={"source": "stream"})
     config = prepared.config.model_copy(update={"data": data})
     try:
-        timed = time_trial(TrainingPlan.from_config(config, device=prepared.device))
+        timed = time_trial(TrainingPlan.from_config(config, device=prepared.device), prepared.processes)
     except RisctlError:  # too few scenes for a batch, or a loss that is not finite: the run itself will tell
         return None
     plan = prepared.plan
@@ -44,31 +50,42 @@ def seconds_of_evaluation(request: EvaluationRequest, config: Config, values: in
     for scenes in (FEW, MORE):
         section = config.evaluation.model_copy(update={"scenes": scenes, "bootstrap": 0})
         began = time.perf_counter()
-        evaluate_source(few, config.model_copy(update={"evaluation": section}), stream)
+        found = evaluate_source(few, config.model_copy(update={"evaluation": section}), stream)
         spent.append(time.perf_counter() - began)
     each = max(spent[1] - spent[0], 0.0) / (MORE - FEW)
-    return values * (spent[0] + each * config.evaluation.scenes / request.workers)
+    drawn = values * _seconds_of_drawing(found.results) if request.plots else 0.0
+    started = STARTED if request.workers > 1 else 0.0
+    return drawn + values * (started + spent[0] + each * config.evaluation.scenes / request.workers)
+
+
+def _seconds_of_drawing(results: Results) -> float:
+    """Seconds of the pictures of an evaluation and of its report."""
+    began = time.perf_counter()
+    with TemporaryDirectory() as directory:
+        for name, draw in result_figures(results).items():
+            save_figure(draw(), Path(directory) / f"{name}.png")
+    return REPORTED * (time.perf_counter() - began)
 
 
 def needs_of_calibration(subject: Subject, workers: int | None = None) -> Needs:
     """Estimate disk and memory of fitting the probabilities of a model or of NOMP."""
-    return replace(_answering(subject, workers or 1).needs(subject.config), disk_bytes=FUSION_BYTES)
+    loaded = subject.model
+    request = EvaluationRequest(workers=workers or 1, model_path=None if loaded is None else str(loaded.path))
+    return replace(request.needs(subject.config), disk_bytes=FUSION_BYTES)
 
 
 def seconds_of_calibration(subject: Subject, scenes: int, workers: int | None = None) -> float:
-    """Seconds until the estimator has answered `scenes` scenes."""
-    request = _answering(subject, workers or workers_for(scenes))
-    section = subject.config.evaluation.model_copy(
-        update={"scenes": scenes, "estimators": request.estimators}
-    )
-    return seconds_of_evaluation(request, subject.config.model_copy(update={"evaluation": section}))
-
-
-def _answering(subject: Subject, workers: int) -> EvaluationRequest:
-    """The evaluation that takes as long as its scenes."""
-    if subject.model is None:
-        return EvaluationRequest(estimators=(NOMP,), workers=workers)
-    return EvaluationRequest(estimators=(LEARNED,), workers=workers, model_path=str(subject.model.path))
+    """Seconds until `scenes` scenes are searched, from a few of them, the fit left out."""
+    use_threads(1)
+    finder, processes = subject.finder(), workers or workers_for(scenes)
+    spent = []
+    for count in (FEW, MORE):
+        batches = calibration_scenes(subject.config, "val", count)
+        began = time.perf_counter()
+        collect_counts(finder, batches)
+        spent.append(time.perf_counter() - began)
+    each = max(spent[1] - spent[0], 0.0) / (MORE - FEW)
+    return each * scenes / processes + (STARTED if processes > 1 else 0.0)
 
 
 def seconds_of_dataset(config: Config, num_scenes: int, workers: int = 1) -> float:

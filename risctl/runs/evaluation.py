@@ -319,6 +319,7 @@ def evaluate_source(
         estimators[name] = read_answers(path, name)
     references = {name: build_oracle(name, *sections) for name in names if name in oracles}
     with progress(label) as update:
+        update(0, config.evaluation.scenes)
         evaluation = run_estimators(
             source,
             estimators,

@@ -92,7 +92,7 @@ def judge(
         _limit("validation loss", outcome.best_value, READY_BELOW, fatal_beyond=BROKEN_ABOVE),
         _limit("NMSE of R_blend", figures.get("nmse_blend"), 0.25),
         _limit("median angle error, deg, >= 10 dB", figures.get("median_angle_deg_high_snr"), 1.0),
-        _limit("source count right", figures.get("count_accuracy"), 0.95, above=True),
+        _limit("K right", figures.get("count_accuracy"), 0.95, above=True),
         Check("steps skipped", outcome.skipped, "0", outcome.skipped == 0, fatal=True),
         Check("steps sanitised", outcome.sanitised, "0", outcome.sanitised == 0, fatal=True),
         Check("steps that moved the parameters", moved, "above 0.5", moved > 0.5, fatal=True),

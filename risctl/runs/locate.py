@@ -197,6 +197,7 @@ def locate_measurements(
     batch = batch or (BATCH if torch.device(device).type == "cpu" else ACCELERATOR_BATCH)
     parts, scores = [], []
     with progress("scenes") as update:
+        update(0, total)
         for start in range(0, total, batch):
             rows = slice(start, start + batch)
             part = data.part(rows, device)

@@ -41,7 +41,7 @@ SHOWN = {
     ),
     "rates": (
         "Found and counted",
-        "Above: sources found. Below: scenes with the right count. Bands: 95 % intervals.",
+        "Above: recall. Below: K right. Bands: 95 % intervals.",
     ),
     "scene": ("A scene", "True and estimated positions, with the estimator's own deviations."),
     "spectrum": ("Its spectrum", "MUSIC spectrum of R_samp of the same scene over azimuth and range."),

@@ -378,7 +378,7 @@ def _forked_state(earlier: Earlier, record: Document) -> dict[Path, bytes]:
     return {Path(CHECKPOINTS, LAST): content}
 
 
-def figure_sentences(metrics: Mapping[str, float | None]) -> list[str]:
-    """The validation figures there are, each with its name and unit."""
-    found = ((figure, metrics.get(figure.name)) for figure in FIGURES)
+def figure_sentences(metrics: Mapping[str, float | None], brief: bool = False) -> list[str]:
+    """The validation figures there are, each with its name and unit; if `brief`, those of most interest."""
+    found = ((figure, metrics.get(figure.name)) for figure in FIGURES if figure.brief or not brief)
     return [figure.sentence(value) for figure, value in found if value is not None]

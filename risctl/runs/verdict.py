@@ -179,7 +179,7 @@ def _accuracy(model: Path) -> Iterator[Line]:
     count_limit = f"above {MIN_COUNT:g} {at} (first attempts at this problem: {FIRST_ATTEMPTS:g})"
     pegged_limit = f"at most {MORE_PEGGED:.0%} more than {NOMP} at the highest SNR"
     if not cells:
-        absent = {"accuracy": limits, "source count right": count_limit, "on a limit": pegged_limit}
+        absent = {"accuracy": limits, "K right": count_limit, "on a limit": pegged_limit}
         yield from (Line(name, None, limit, None, again) for name, limit in absent.items())
         return
     worst = {
@@ -190,7 +190,7 @@ def _accuracy(model: Path) -> Iterator[Line]:
     said = "worst: {azimuth_deg:.2f} deg, {elevation_deg:.2f} deg, {range_m:.2f} m".format(**worst)
     yield Line("accuracy", f"{said}; recall {recall:.2f}", limits, met, str(path))
     count = min(cell["count_accuracy"]["value"] for cell in cells)
-    yield Line("source count right", f"{count:.2f} at least", count_limit, count > MIN_COUNT, str(path))
+    yield Line("K right", f"{count:.2f} at least", count_limit, count > MIN_COUNT, str(path))
     yield _pegged(results or {}, pegged_limit, str(path), again)
 
 

@@ -37,6 +37,7 @@ class Figure:
     better: Literal["low", "high"]
     unit: str = ""
     condition: str = ""
+    brief: bool = False
 
     @property
     def label(self) -> str:
@@ -59,8 +60,8 @@ _HIGH = f">= {HIGH_SNR_DB:g} dB"
 FIGURES = (
     Figure("nmse_blend", "NMSE of R_blend", "NMSE R_blend", ".3f", "low"),
     Figure("nmse_pred", "NMSE of R_pred", "NMSE R_pred", ".3f", "low"),
-    Figure("count_accuracy", "source count right", "count right", ".3f", "high"),
-    Figure("median_angle_deg_high_snr", "median angle error", "angle deg", ".2f", "low", "deg", _HIGH),
+    Figure("count_accuracy", "K right", "K right", ".3f", "high", brief=True),
+    Figure("median_angle_deg_high_snr", "median angle error", "angle deg", ".2f", "low", "deg", _HIGH, True),
     Figure("median_range_m_high_snr", "median range error", "range m", ".2f", "low", "m", _HIGH),
 )
 STRUCTURE_TERMS = ("gap", "margin", "align")

@@ -42,14 +42,14 @@ def test_rich_tables_on_a_terminal(capsys: Capture, monkeypatch: pytest.MonkeyPa
 
 
 def test_plain_progress_goes_to_stderr_now_and_then(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = iter([0.0, 1.0, 6.0, 7.0, 12.0])
+    clock = iter([0.0, 0.5, 1.5, 2.0, 12.0])
     monkeypatch.setattr(console.time, "monotonic", lambda: next(clock))
     with console.progress("scenes") as update:
         for done in (1, 2, 3, 4):
             update(done, 4)
     captured = capsys.readouterr()
     assert captured.out == ""
-    assert captured.err.splitlines() == ["scenes: 2 of 4, 6 s", "scenes: 4 of 4, 12 s"]
+    assert captured.err.splitlines() == ["scenes: 2 of 4, 2 s, 0:02 left", "scenes: 4 of 4, 12 s, 0:00 left"]
 
 
 def test_json_has_no_nan() -> None:

@@ -46,7 +46,7 @@ def test_progress_goes_to_stderr_and_the_report_to_stdout(capsys: Capture) -> No
     out, err = _shown(capsys)
     assert "trial 3: complete, loss " in err
     parts = ("The best trial", "beside the preset", "What mattered", "Go or no-go", "headline: go: best")
-    for part in (*parts, "training.lr", "0 preset", "even in the logarithm"):
+    for part in (*parts, "training.lr", "0 preset", "0.0001 to 0.0004, log"):
         assert part in out, part
     (run,) = Path("runs/hpo").iterdir()
     assert out.splitlines()[-1] == f"next:     risctl train --preset full --config {run}/best.toml"

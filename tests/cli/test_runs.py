@@ -34,7 +34,7 @@ def test_two_runs_are_compared(run: Path, capsys: Capture, monkeypatch: pytest.M
     document = ask(capsys, "runs", "compare", str(run), other)
     differing = {entry["key"]: (entry["a"], entry["b"]) for entry in document["settings"]}
     assert differing == {"training.lr": (0.0004, 0.001)}  # a word wins over --epochs
-    assert {entry["figure"] for entry in document["figures"]} >= {"validation loss", "source count right"}
+    assert {entry["figure"] for entry in document["figures"]} >= {"validation loss", "K right"}
     assert "does not exist, got runs/train/mine" in refused(capsys, "train", *TINY, "--name", "mine")
 
 

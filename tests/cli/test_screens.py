@@ -48,8 +48,9 @@ class Terminal(io.StringIO):
         return True
 
 
-def _state(clock: Clock | None = None) -> TrainingState:
-    return TrainingState(lambda e: term_weights(LossConfig(), e, 3), clock=clock or Clock())
+def _state(clock: Clock | None = None, verbose: bool = True) -> TrainingState:
+    weights = lambda e: term_weights(LossConfig(), e, 3)  # noqa: E731
+    return TrainingState(weights, clock=clock or Clock(), verbose=verbose)
 
 
 def _text(state: TrainingState | SearchState, width: int = 80) -> str:
@@ -65,11 +66,26 @@ def test_the_table_shows_everything() -> None:
     shown = _text(state)
     for name in TERMS:
         assert name in shown
-    parts = ("epoch 3/3, step 12/12", "80 scenes/s", "best 0.6667, first 2", "+ presence", "backbone")
+    parts = ("epoch 3/3, step 12/12", "80 scenes/s", "+ presence", "backbone")
     parts += ("4.0e-04", "moved by", "skipped steps", "sanitised", "NMSE of R_blend", "rank 25, norm 41")
     for part in parts:
         assert part in shown, part
     assert max(map(len, shown.splitlines())) <= 80
+
+
+def test_unless_asked_for_more_a_training_shows_the_figures_of_interest() -> None:
+    state = _state(verbose=False)
+    for event in training():
+        state.update(event)
+    lines = _text(state).splitlines()
+    assert len(lines) <= 6
+    assert max(map(len, lines)) <= 80
+    head, values = (line.split() for line in lines[2:4])
+    assert head == ["loss", "validation", "best", "first", "K", "right", "angle", "deg,", ">=", "10", "dB"]
+    assert values[1:4] == ["0.667", "0.667", "2"]
+    assert "cov" not in "".join(lines)
+    assert "NMSE" not in state.epoch_line()
+    assert "rate" not in state.step_line()
 
 
 def test_weighted_terms_are_weight_times_raw() -> None:

@@ -26,7 +26,7 @@ def test_the_shipped_spaces() -> None:
         "model.dropout": "0 to 0.2",
         "model.width": "16 to 48 in steps of 8",
         "training.batch": "one of 64, 80",
-        "training.lr": "0.0001 to 0.0004, even in the logarithm",
+        "training.lr": "0.0001 to 0.0004, log",
     }
     narrow = load_config("search", overrides=["search.space=narrow"]).search
     assert set(narrow.parameters) == {"training.lr", "training.weight_decay", "model.dropout"}

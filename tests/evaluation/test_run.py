@@ -96,10 +96,9 @@ def test_timing_is_of_the_calls_alone(evaluated: Evaluation) -> None:
 def test_the_count_is_told_only_when_asked(known: bool, run: Run, oracle: Oracle, scenes: Scenes) -> None:
     estimator = oracle()
     assert run({"o": estimator}, batch=60, num_sources_known=known).results.num_sources_known is known
-    told = estimator.told[0]
-    assert (told is None) is not known
+    assert all((told is None) is not known for told in estimator.told)
     if known:
-        assert told.tolist() == scenes.num_sources.tolist()
+        assert torch.cat(estimator.told).tolist() == scenes.num_sources.tolist()
 
 
 def test_some_of_the_scenes(run: Run) -> None:
@@ -140,7 +139,7 @@ def test_threads_are_given_back(run: Run, oracle: Oracle) -> None:
         return oracle()(*measured)
 
     run({"o": watching}, batch=60)
-    assert seen == [1]
+    assert set(seen) == {1}
     assert torch.get_num_threads() == before
 
 

@@ -187,7 +187,7 @@ class SearchState:
         for column, width in COLUMNS.items():
             side: Literal["left", "right"] = "left" if column == "state" else "right"
             made.add_column(column, justify=side, no_wrap=True, min_width=width)
-        made.add_column("parameters", no_wrap=True, overflow="ellipsis")
+        made.add_column("parameters")  # the only one that is cut where the screen is narrow
         best = self.best
         for row in self.shown_rows(height):
             style = "bold green" if row is best else STYLES.get(row.state, "")
@@ -202,7 +202,7 @@ class SearchState:
         others = [row for row in reversed(rows) if row not in first]
         return sorted((first + others)[:height], key=lambda row: row.number)
 
-    def _cells(self, row: Row) -> tuple[str, ...]:
+    def _cells(self, row: Row) -> tuple[str | Text, ...]:
         return (
             f"{row.number} preset" if self.is_preset(row) else str(row.number),
             row.state + (", again" if row.retries else ""),
@@ -210,5 +210,5 @@ class SearchState:
             number(row.value),
             number(row.lowest),
             readable_seconds(self.seconds_of(row)),
-            parameter_list(row.params),
+            Text(parameter_list(row.params), no_wrap=True, overflow="ellipsis"),
         )

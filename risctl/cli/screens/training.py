@@ -39,11 +39,13 @@ class TrainingState:
         weights: weights of the loss terms as a function of the epoch.
         start_value: the first validation loss, if an earlier process found it.
         clock: seconds, monotonic.
+        verbose: show every loss term, rate, gradient and figure.
     """
 
     weights: Callable[[int], Mapping[str, float]]
     start_value: float | None = None
     clock: Callable[[], float] = time.monotonic
+    verbose: bool = False
     started: Started | None = None
     first_batch: FirstBatch | None = None
     step: StepResult | None = None
@@ -86,8 +88,8 @@ class TrainingState:
         return (self.total_steps - self.step.step) * (self.clock() - self._began) / done
 
     def line(self, event: Event) -> str | None:
-        """The line of the first batch, or of a validation."""
-        if isinstance(event, runs.FirstBatch):
+        """The line of a validation, or, if `verbose`, of the first batch."""
+        if isinstance(event, runs.FirstBatch) and self.verbose:
             return f"first batch: {', '.join(self.first_batch_words())}"
         return self.epoch_line() if isinstance(event, runs.EpochResult) else None
 
@@ -103,17 +105,16 @@ class TrainingState:
         return f"epoch {self.step.epoch + 1}/{epochs}, step {self.step.step}/{self.total_steps}"
 
     def step_line(self) -> str:
-        """Loss with its largest terms, rate, speed and time left on one line."""
+        """Loss, speed and time left on one line; if `verbose`, the largest terms and the rate, too."""
         if self.step is None:
             return self.position()
-        rate = max(self.step.lr.values(), default=0.0)
-        total = "not finite"
-        if self.step.total is not None:
-            total = f"{self.step.total:.4g} ({self._largest(self.step)})"
-        return (
-            f"{self.position()}: loss {total}, rate {rate:.1e}, {self.speed:.0f} scenes/s, "
-            f"{readable_seconds(self.seconds_left())} left{self.trouble()}"
-        )
+        total = "not finite" if self.step.total is None else f"{self.step.total:.4g}"
+        parts = [f"{self.position()}: loss {total}"]
+        if self.verbose:
+            rate = max(self.step.lr.values(), default=0.0)
+            parts = [f"{parts[0]} ({self._largest(self.step)})", f"rate {rate:.1e}"]
+        left = f"{readable_seconds(self.seconds_left())} left{self.trouble()}"
+        return ", ".join([*parts, f"{self.speed:.0f} scenes/s", left])
 
     def _largest(self, step: StepResult) -> str:
         """The largest loss terms, weighted."""
@@ -129,7 +130,7 @@ class TrainingState:
         best = " (best so far)" if self.epoch.best else f" (best {self.epoch.best_value:.4g})"
         figures = [
             f"validation {self.epoch.val['total']:.4g}{best}",
-            *runs.figure_sentences(self.epoch.metrics),
+            *runs.figure_sentences(self.epoch.metrics, brief=not self.verbose),
         ]
         return f"epoch {self.epoch.epoch + 1}/{self.started.epochs}: {', '.join(figures)}{self.trouble()}"
 
@@ -148,18 +149,31 @@ class TrainingState:
         return [f"R_{name} rank {rank:.3g}, norm {first.norms[name]:.3g}" for name, rank in ranks]
 
     def render(self, height: int = 0) -> RenderableType:
-        """Headline, bar and tables."""
-        tables = Table.grid(padding=(0, 2))
-        tables.add_row(self._losses(), Group(self._groups(), Text(), self._figures()))
+        """Headline, bar and the figures of most interest; if `verbose`, everything."""
         done = 0 if self.step is None else self.step.step
-        return Group(Text(self._headline(), style="bold"), bar(done, self.total_steps), tables)
+        tables = self._brief()
+        if self.verbose:
+            tables = Table.grid(padding=(0, 2))
+            tables.add_row(self._losses(), Group(self._groups(), Text(), self._figures()))
+        trouble = Text(self.trouble().removeprefix("; "), style="red")
+        return Group(Text(self._headline(), style="bold"), bar(done, self.total_steps), tables, trouble)
+
+    def _brief(self) -> Table:
+        step, epoch = self.step, self.epoch
+        metrics = {} if epoch is None else epoch.metrics
+        figures = {
+            "loss": None if step is None else step.total,
+            "validation": None if epoch is None else epoch.val["total"],
+            "best": None if epoch is None else epoch.best_value,
+            "first": self.start_value,
+        } | {figure.row: metrics.get(figure.name) for figure in runs.FIGURES if figure.brief}
+        made = table(*figures)
+        made.add_row(*(number(value, 3) for value in figures.values()))
+        return made
 
     def _headline(self) -> str:
         left = readable_seconds(self.seconds_left())
-        parts = [self.position(), f"{self.speed:.0f} scenes/s", f"{left} left"]
-        if self.epoch is not None and self.start_value is not None:
-            parts.append(f"best {self.epoch.best_value:.4g}, first {self.start_value:.4g}")
-        return "  ".join(parts)
+        return "  ".join([self.position(), f"{self.speed:.0f} scenes/s", f"{left} left"])
 
     def _losses(self) -> Table:
         made = table("losses", "raw", "weighted", "valid.")
