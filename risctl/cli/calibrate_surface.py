@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-import time
 from pathlib import Path
 from typing import Annotated
 
@@ -65,15 +64,8 @@ def calibrate_surface(
     known = {} if anchors is None else runs.read_anchors(anchors, sum(map(len, parts)))
     for sentence in (*chosen.notes, runs.describe_surface(chosen.config.physics)):
         say(sentence)
-    began = time.monotonic()
-
     surface = runs.calibrate_surface(
-        chosen,
-        parts,
-        request,
-        known,
-        files,
-        lambda r: note(f"{runs.round_words(r)}; {time.monotonic() - began:.0f} s"),
+        chosen, parts, request, known, files, lambda r: note(runs.round_words(r))
     )
     document = runs.write_surface(out, surface)
     for line in surface.words()[1:]:

@@ -43,7 +43,8 @@ def explain(key: str) -> Setting:
     """A setting by its key; the `InputError` of an unknown one names the nearest."""
     found = all_settings().get(key)
     if found is None:
-        nearest = nearest_key(key, known_keys(Config)[0]) if "." in key else ", ".join(Config.model_fields)
+        nearest = nearest_key(key, known_keys(Config)[0]) if "." in key else ""
+        nearest = nearest or ", ".join(Config.model_fields)
         raise InputError("key", "", f"section.key (nearest: {nearest})", repr(key))
     return found
 

@@ -16,6 +16,7 @@ from risctl.errors import InputError
 
 Model = TypeVar("Model", bound=BaseModel)
 BARE_WORD = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
+ALIKE = 0.5  # likeness from which another key may be meant
 MAX_FILE_BYTES = 1_000_000
 MAX_WORD = 4_000  # characters of an override
 # A key of more parts than any setting has: for thousands the parser takes seconds and gigabytes.
@@ -106,11 +107,12 @@ def check_keys(flat: Mapping[str, Any], model: type[BaseModel], where: str) -> N
             nearest = nearest_key(key, leaves if "." in key else tables)
             section, _, name = key.partition(".")
             wrong = name.rpartition(".")[2] if section in tables and name else section
-            raise InputError(where, key, f"a known key (nearest: {nearest})", repr(wrong))
+            hint = f"nearest: {nearest}" if nearest else f"sections: {', '.join(model.model_fields)}"
+            raise InputError(where, key, f"a known key ({hint})", repr(wrong))
 
 
 def nearest_key(key: str, known: set[str]) -> str:
-    """The known dotted key most similar to `key`; the name weighs more than the section."""
+    """The known dotted key most similar to `key`, empty if none is; the name weighs more than the section."""
     section, _, name = key.partition(".")
 
     def likeness(candidate: str) -> float:
@@ -118,7 +120,8 @@ def nearest_key(key: str, known: set[str]) -> str:
         same_section = difflib.SequenceMatcher(None, section, its_section).ratio()
         return 0.4 * same_section + 0.6 * difflib.SequenceMatcher(None, name, its_name).ratio()
 
-    return max(sorted(known), key=likeness)
+    best = max(sorted(known), key=likeness)
+    return best if likeness(best) >= ALIKE else ""
 
 
 def validate(model: type[Model], values: Mapping[str, Any], where: Callable[[str], str]) -> Model:

@@ -179,9 +179,7 @@ def detection_table(results: Results) -> TextTable:
 def accuracy_table(results: Results) -> TextTable:
     """RMSE beside the bound of the same sources, and the ratio, by estimator and SNR."""
     title = "RMSE / Cramer-Rao bound (ratio), matched sources, all K"
-    note = (
-        f"bound: root mean variance, same sources; left out: without an estimate in the gate; {MARK}"
-    )
+    note = f"bound: root mean variance, same sources; left out: sources not found; {MARK}"
     return TextTable.of(title, ACCURACY, _over_snr(results), note)
 
 

@@ -199,8 +199,7 @@ def locate_measurements(
     with progress("scenes") as update:
         update(0, total)
         for start in range(0, total, batch):
-            rows = slice(start, start + batch)
-            part = data.part(rows, device)
+            part = data.part(slice(start, start + batch), device)
             known = None if num_sources is None else torch.full((len(part),), num_sources, device=device)
             with _naming(where, start, start + len(part) - 1):
                 if start == 0 and chosen.model is not None and part.H is not None and part.codes is not None:

@@ -31,7 +31,7 @@ FIRST_ATTEMPTS, MIN_COUNT = (
     0.5,
 )  # K right that the first attempts at this problem reported; far above it
 CEILING_DEG = 1.0
-MORE_PEGGED = 0.01  # share of estimates on a limit, above that of what they are compared with
+MORE_PEGGED = 0.01  # share of estimates at edge, above that of what they are compared with
 CEILING, NOMP = "ceiling", "nomp"
 Cell = dict[str, Any]
 
@@ -179,7 +179,7 @@ def _accuracy(model: Path) -> Iterator[Line]:
     count_limit = f"above {MIN_COUNT:g} {at} (first attempts at this problem: {FIRST_ATTEMPTS:g})"
     pegged_limit = f"at most {MORE_PEGGED:.0%} more than {NOMP} at the highest SNR"
     if not cells:
-        absent = {"accuracy": limits, "K right": count_limit, "on a limit": pegged_limit}
+        absent = {"accuracy": limits, "K right": count_limit, "at edge": pegged_limit}
         yield from (Line(name, None, limit, None, again) for name, limit in absent.items())
         return
     worst = {
@@ -196,14 +196,14 @@ def _accuracy(model: Path) -> Iterator[Line]:
 
 def _ceiling(results: Document | None, source: str, again: str) -> Line:
     name = "ceiling"
-    limit = f"median angle below {CEILING_DEG:g} deg, as few on a limit as true sources (+ {MORE_PEGGED:.0%})"
+    limit = f"median angle below {CEILING_DEG:g} deg, as few at edge as true sources (+ {MORE_PEGGED:.0%})"
     oracle = [o for o in (results or {}).get("references", ()) if o["name"] == CEILING]
     if not oracle:
         return Line(name, None, limit, None, again)
     angle, share, truth = (
         oracle[0][key] for key in ("median_angle_deg", "edge_pegged_share", "edge_share_of_truth")
     )
-    said = f"{angle:.2g} deg; on a limit {share:.2%}, true sources {truth:.2%}"
+    said = f"{angle:.2g} deg; at edge {share:.2%}, true sources {truth:.2%}"
     return Line(name, said, limit, angle < CEILING_DEG and share <= truth + MORE_PEGGED, source)
 
 
@@ -211,9 +211,9 @@ def _pegged(results: Document, limit: str, source: str, again: str) -> Line:
     top = max(results["snr_values_db"])
     shares = [cell["edge_pegged_share"] for name in (LEARNED, NOMP) for cell in _cells(results, name, top)]
     if len(shares) < 2 or None in shares:
-        return Line("on a limit", None, limit, None, again)
+        return Line("at edge", None, limit, None, again)
     said = f"{shares[0]:.1%} of the estimates at {top:g} dB, {NOMP} {shares[1]:.1%}"
-    return Line("on a limit", said, limit, shares[0] <= shares[1] + MORE_PEGGED, source)
+    return Line("at edge", said, limit, shares[0] <= shares[1] + MORE_PEGGED, source)
 
 
 def _cells(results: Document, name: str, least_snr_db: float) -> list[Cell]:

@@ -49,7 +49,7 @@ def test_a_training_prints_one_document_and_what_comes_next(capsys: Capture) -> 
     assert runs.read_document(run / "provenance.json")["seeds"] == {"data.seed": 7, "training.seed": 7}
     said = captured.err.splitlines()
     assert said[0] == f"run: {run}"
-    assert said[1].startswith("first batch: R_pred rank")
+    assert said[1].startswith("epoch 1/2, step 1/8: loss")
     result, headline, following = said[-3:]
     assert str(run) in result
     assert "validation loss" in headline

@@ -73,13 +73,13 @@ def _simulated(T: float, weights: np.ndarray) -> float:
 
 @pytest.mark.parametrize("K", [1, 3])
 def test_p_values_are_those_of_dense_matrices(K: int) -> None:
-    _, scenes = make_scenes(12, seed=2, min_sources=K, max_sources=K, snr_min_db=5, snr_max_db=15)
-    rows = torch.arange(12)
+    _, scenes = make_scenes(3, seed=2, min_sources=K, max_sources=K, snr_min_db=5, snr_max_db=15)
+    rows = torch.arange(3)
     obs, points = observe(scenes, rows, torch.complex128), true_points(scenes, rows, K)
     rest = residual(obs, points, GEOMETRY)
     assert rest is not None
     found = {"gain": gain_test(obs, rest).p, "static": static_test(rest), "energy": energy_test(rest)}
-    for i in range(0, 12, 4):
+    for i in range(3):
         for name, (T, weights) in _oracle(obs, points, i).items():
             assert float(found[name][i]) == pytest.approx(_simulated(T, weights), abs=0.015)
 

@@ -148,7 +148,7 @@ def test_every_stage_can_be_switched_off(changes: dict[str, object]) -> None:
 
 def test_moves_find_what_the_network_missed() -> None:
     """Every second slot of the network is somewhere else; the likelihood tells."""
-    estimator, scenes = oracle_estimator(30, snr_min_db=15.0)
+    estimator, scenes = oracle_estimator(15, snr_min_db=15.0)
     answer = estimator.network(scenes.y, scenes.H, scenes.codes)
     position = answer.position.clone()
     position[:, 1::2] = torch.tensor([0.9, -0.4, 3.0])

@@ -61,7 +61,7 @@ def assert_same_answer(a: Estimates, b: Estimates) -> None:
 
 @pytest.mark.parametrize("given", [True, False])
 def test_everything_is_found_at_high_snr(given: bool) -> None:
-    physics, scenes = make_scenes(25, seed=11, stratified=True, snr_values_db=(30.0,))
+    physics, scenes = make_scenes(15, seed=11, stratified=True, snr_values_db=(30.0,))
     found = locate(nomp(physics), scenes, given)
     assert torch.equal(found.num_sources, scenes.num_sources.long())
     assert torch.nan_to_num(angle_errors(scenes, found)).max() < 0.7
@@ -73,14 +73,14 @@ def test_everything_is_found_at_high_snr(given: bool) -> None:
 
 
 def test_noise_and_power_are_on_the_scale_of_the_data() -> None:
-    physics, scenes = make_scenes(20, seed=12, stratified=True, snr_values_db=(15.0,))
+    physics, scenes = make_scenes(10, seed=12, stratified=True, snr_values_db=(15.0,))
     found = locate(nomp(physics), scenes, True)
     assert 0.9 < float((found.noise_var / scenes.noise_var).median()) < 1.1
     assert 0.7 < float((found.power.sum(1) / scenes.power.sum(1)).median()) < 1.4
 
 
 def test_answers_do_not_depend_on_company() -> None:
-    physics, scenes = make_scenes(8, seed=13, snr_values_db=(12.0,))
+    physics, scenes = make_scenes(4, seed=13, snr_values_db=(12.0,))
     estimator = nomp(physics)
     together = locate(estimator, scenes, False)
     for size in (1, 3):

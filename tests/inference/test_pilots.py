@@ -172,7 +172,7 @@ def test_each_source_is_left_out_once() -> None:
 @pytest.mark.parametrize("given", [True, False])
 def test_everything_is_found_at_high_snr(given: bool, static_path: bool) -> None:
     physics, scenes = make_scenes(
-        15, seed=11, stratified=True, snr_values_db=(30.0,), symbols="constant", static_path=static_path
+        10, seed=11, stratified=True, snr_values_db=(30.0,), symbols="constant", static_path=static_path
     )
     found = locate(nomp(physics), scenes, given)
     assert torch.equal(found.num_sources, scenes.num_sources.long())
@@ -180,7 +180,7 @@ def test_everything_is_found_at_high_snr(given: bool, static_path: bool) -> None
 
 
 def test_powers_and_noise_are_on_the_scale_of_the_data() -> None:
-    physics, scenes = pilots(10, 2, seed=12, snr_values_db=(20.0,))
+    physics, scenes = pilots(5, 2, seed=12, snr_values_db=(20.0,))
     found = locate(nomp(physics), scenes, True)
     assert 0.9 < float((found.noise_var / scenes.noise_var).median()) < 1.1
     expected = scenes.power.sort(1, descending=True).values.double()
@@ -261,9 +261,9 @@ def test_estimators_of_varying_symbols_refuse(name: str) -> None:
 
 
 def test_search_without_swaps_is_never_better() -> None:
-    physics, scenes = pilots(6, 5, seed=15, snr_values_db=(10.0,))
+    physics, scenes = pilots(3, 5, seed=15, snr_values_db=(10.0,))
     estimator = nomp(physics)
-    obs = stack_snapshots(observe(scenes, torch.arange(6)))
+    obs = stack_snapshots(observe(scenes, torch.arange(3)))
     detector = PilotDetector.compute(obs, estimator.grid, 256)
     plain, full = (
         PilotSearch(estimator.search.search, rounds).hypotheses(detector, 5)[4] for rounds in (0, 3)

@@ -243,7 +243,7 @@ def test_without_measurements_every_line_says_what_to_type(run: Path) -> None:
     assert found.model == run  # the newest training
     absent = {line.name: line for line in found.lines if line.met is None}
     assert set(absent) == {
-        "overfit gate", "search", "alignment", "ceiling", "accuracy", "K right", "on a limit"
+        "overfit gate", "search", "alignment", "ceiling", "accuracy", "K right", "at edge"
     }  # fmt: skip
     assert absent["overfit gate"].source.startswith("risctl overfit ")
     assert absent["accuracy"].source == f"risctl eval {run} --scenes 600 --estimators learned,nomp,ceiling"
@@ -265,7 +265,7 @@ def test_everything_measured_and_good_is_go(run: Path) -> None:
     [
         ({"range_m": 1.2}, "accuracy"),
         ({"count": 0.3}, "K right"),
-        ({"pegged": 0.05}, "on a limit"),
+        ({"pegged": 0.05}, "at edge"),
     ],
 )
 def test_a_figure_beyond_its_limit_is_no_go(results: dict[str, float], missed: str, run: Path) -> None:
