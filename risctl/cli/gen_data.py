@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from risctl import runs
-from risctl.cli.console import closing, dry_run, progress, say
+from risctl.cli.console import closing, dry_run, progress
 from risctl.cli.options import Common, common_options, named_path
 from risctl.errors import InputError, require_range
 from risctl.text import Document, readable_bytes
@@ -91,5 +91,4 @@ def _report(summary: DatasetSummary) -> None:
         headline += (
             f"; {summary.finished_shards} of {summary.num_shards} finished, the other parts are missing"
         )
-    say("a dataset has no bound or baseline of its own; eval shows both")
     closing(summary.directory, headline, f"risctl eval --data {shlex.quote(str(summary.directory))}")

@@ -73,8 +73,8 @@ def _simulated(T: float, weights: np.ndarray) -> float:
 
 @pytest.mark.parametrize("K", [1, 3])
 def test_p_values_are_those_of_dense_matrices(K: int) -> None:
-    _, scenes = make_scenes(3, seed=2, min_sources=K, max_sources=K, snr_min_db=5, snr_max_db=15)
-    rows = torch.arange(3)
+    _, scenes = make_scenes(12, seed=2, min_sources=K, max_sources=K, snr_min_db=5, snr_max_db=15)
+    rows = torch.tensor([0, 4, 8])
     obs, points = observe(scenes, rows, torch.complex128), true_points(scenes, rows, K)
     rest = residual(obs, points, GEOMETRY)
     assert rest is not None
