@@ -27,14 +27,14 @@ def _findings(outcome: SearchOutcome, asked: int = 2) -> dict[str, Any]:
     [(1.0 / 1.04, False, "4.0%"), (1.0 / 1.06, True, "6.0%, weak"), (1.0 / 1.2, True, "20.0%")],
 )
 def test_losses_that_hardly_move_are_no_go(low: float, met: bool, said: str) -> None:
-    moved = _findings(_outcome(_trial(0, 1.0), _trial(1, low), best=1))["relative spread of trial losses"]
+    moved = _findings(_outcome(_trial(0, 1.0), _trial(1, low), best=1))["spread of the losses"]
     assert (moved.met, moved.found) == (met, said)
 
 
 def test_only_complete_trials_tell_how_far_losses_move() -> None:
     assert spread([_trial(0, 1.0), _trial(1, 0.5), _trial(2, 9.0, "pruned")]) == pytest.approx(1.0)
     assert spread([_trial(0, 1.0), _trial(1, 2.0, "pruned")]) is None
-    found = _findings(_outcome(_trial(0, 1.0), best=0))["relative spread of trial losses"]
+    found = _findings(_outcome(_trial(0, 1.0), best=0))["spread of the losses"]
     assert (found.met, found.value) == (False, None)
 
 
@@ -53,7 +53,7 @@ def test_what_is_not_finite_and_what_crashed_are_told_apart() -> None:
         _trial(3, None, "failed", reason="/home/fernando: disk full", deaths=("signal 9", "signal 9")),
     )
     found = _findings(_outcome(*trials, best=1))
-    infinite, crashed = found["trials with NaN or Inf"], found["trials that crashed"]
+    infinite, crashed = found["NaN or Inf"], found["crashed"]
     assert (infinite.value, infinite.met, crashed.value, crashed.met) == (1, False, 1, False)
     assert "2 deaths of workers" in crashed.found
 
@@ -62,10 +62,10 @@ def test_a_death_that_was_mended_is_told_and_forgiven() -> None:
     found = _outcome(_trial(0, 1.0), _trial(1, 0.5, deaths=("signal 9",)), best=1)
     verdict = judge_search(found, 2)
     assert (verdict.go, verdict.missed) == (True, "")
-    assert "1 deaths" in _findings(found)["trials that crashed"].found
+    assert "1 deaths" in _findings(found)["crashed"].found
 
 
 def test_too_few_trials_are_no_go() -> None:
     verdict = judge_search(_outcome(_trial(0, 1.0), _trial(1, 0.5), best=1), 3)
     assert not verdict.go
-    assert verdict.missed == "trials finished: 2 of 3, 0 of them pruned (wanted 3)"
+    assert verdict.missed == "trials finished: 2 of 3, 0 pruned (wanted 3)"
