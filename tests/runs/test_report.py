@@ -130,6 +130,14 @@ def test_a_damaged_result_is_named(run: Path, name: str, text: str, error: type[
         runs.write_report(run)
 
 
+@pytest.mark.parametrize("git", [[1], {"dirty": []}, "x"])
+def test_provenance_of_another_kind_is_damage(run: Path, git: object) -> None:
+    document = json.loads((run / "provenance.json").read_text())
+    (run / "provenance.json").write_text(json.dumps(document | {"git": git}))
+    with pytest.raises(DamagedFileError, match=r"provenance\.json"):
+        read_page(run)
+
+
 def test_a_directory_without_a_result_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"config\.json"):
         runs.write_report(tmp_path)
