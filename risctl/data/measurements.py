@@ -68,7 +68,8 @@ def read_measurements(path: str | Path, num_elements: int | None = DEFAULT_ELEME
     """Read snapshots `y` [S, L, M], their front end and what is said about them.
 
     The front end is `H` [S, M, N] or [M, N] with `codes` [S, L, N] or [L, N]; or `Phi` [S, L, M, N],
-    [L, M, N] or [M, N]; or nothing: an ordinary array, M = N. All are complex. Optional keys are those of
+    [L, M, N] or [M, N]; or nothing: an ordinary array, M = N. All are complex. With one antenna, which H or
+    Phi tells, `y` may be [S, L]: MATLAB keeps no last axis of one. Optional keys are those of
     `risctl.data.Description`.
 
     Args:
@@ -113,7 +114,7 @@ def check_measurements(
         num_elements: N where the description does not say it; None: that of the front end.
         where: what error messages call them.
     """
-    y = _check(where, "y", arrays["y"], ("S", "L", "M"), {})
+    y = _check(where, "y", _with_antennas(arrays), ("S", "L", "M"), {})
     (S, L, M), description = y.shape, check_description(arrays, where)
     N = description.num_elements or num_elements
     known = {"S": S, "L": L, "M": M} | ({} if N is None else {"N": N})
@@ -143,6 +144,14 @@ def check_measurements(
         codes=torch.from_numpy(codes).expand(S, L, N),
         description=description,
     )
+
+
+def _with_antennas(arrays: Mapping[str, Array]) -> Array:
+    """The snapshots; [S, L] as [S, L, 1] beside an H or Phi of one antenna: MATLAB drops a last axis of
+    one."""
+    y, seen = arrays["y"], (arrays[key] for key in ("H", "Phi") if key in arrays)
+    alone = y.ndim == 2 and any(x.ndim >= 2 and x.shape[-2] == 1 for x in seen)
+    return y[..., None] if alone else y
 
 
 def _check(

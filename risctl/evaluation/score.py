@@ -1,7 +1,7 @@
 """Errors of one estimator on a batch of scenes beside truth and bound: raw rows, nothing averaged."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -45,7 +45,9 @@ class Answers:
 def score(
     truth: Truth, answers: Answers, physics: PhysicsConfig, evaluation: EvaluationConfig
 ) -> EstimatorRows:
-    """Raw rows of one estimator on one batch of scenes."""
+    """Raw rows of one estimator on one batch of scenes; plane waves count as from the far limit of range."""
+    truth = replace(truth, positions=at_far_limit(truth.positions, physics))
+    answers = replace(answers, positions=at_far_limit(answers.positions, physics))
     check_answers(answers, truth.first)
     gate, true, found = math.radians(evaluation.gate_deg), truth.positions, answers.positions
     snr_bin_db, num_sources = nearest(truth.snr_db, evaluation.snr_values_db), true.present.sum(axis=1)
@@ -104,14 +106,28 @@ def check_answers(answers: Answers, first: int) -> None:
         raise RisctlError(f"scene {first + scene}: {got}")
 
 
+def at_far_limit(positions: Positions, physics: PhysicsConfig) -> Positions:
+    """Positions with `range_max` for a range that is known to be infinite, so that distances are in metres
+    there."""
+    if physics.known_range != math.inf:
+        return positions
+    return replace(
+        positions, range=np.where(np.isposinf(positions.range), physics.range_max, positions.range)
+    )
+
+
 def at_limit(found: Positions, physics: PhysicsConfig) -> BoolArray:
-    """Whether an estimate is on (or beyond) a limit of the field of view in any coordinate."""
+    """Whether an estimate is on (or beyond) a limit of the field of view in any coordinate not known."""
     view = FieldOfView.from_config(physics)
+    known_azimuth, known_elevation, known_range = view.known
     azimuth = np.abs(found.azimuth) >= view.azimuth * (1 - PEG_TOLERANCE)
     elevation = np.abs(found.elevation) >= view.elevation * (1 - PEG_TOLERANCE)
     near = found.range <= view.range_min * (1 + PEG_TOLERANCE)
     far = found.range >= view.range_max * (1 - PEG_TOLERANCE)
-    return np.asarray(azimuth | elevation | near | far)
+    pegged = (
+        azimuth & (not known_azimuth) | elevation & (not known_elevation) | (near | far) & (not known_range)
+    )
+    return np.asarray(pegged)
 
 
 def nearest(values: FloatArray, bins: tuple[float, ...]) -> FloatArray:

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from risctl.inference.gaussian import Hypothesis
+from risctl.physics.bounds import KNOWN_INFORMATION
 from risctl.physics.geometry import FieldOfView
 from risctl.physics.polar import clamp_to_view, polar_direction, polar_limits
 
@@ -86,6 +87,10 @@ def _normal_approximation(hypothesis: Hypothesis, view: FieldOfView) -> tuple[Te
     points, model = hypothesis.params.points.double(), hypothesis.model
     B, K, _ = points.shape
     J, gradient = model.information.double().nan_to_num(0.0), model.gradient.double()  # where it overflows
+    known = torch.zeros(J.shape[-1], dtype=torch.bool, device=J.device)
+    known[: 3 * K] = torch.tensor(view.known, device=J.device).repeat(K)
+    outside = known | known.unsqueeze(-1)  # an information without end would take the digits of the others
+    J, gradient = J.masked_fill(outside, 0.0), gradient.masked_fill(known, 0.0)
     width = points.new_tensor(
         [
             2.0 * math.sin(view.azimuth),
@@ -99,6 +104,7 @@ def _normal_approximation(hypothesis: Hypothesis, view: FieldOfView) -> tuple[Te
     values, axes = torch.linalg.eigh(J * scale[:, None] * scale + torch.eye(len(scale)).to(J))
     axes = scale[:, None] * axes
     covariance = (axes / values.clamp_min(1.0).unsqueeze(-2)) @ axes.mT
+    covariance = covariance.masked_fill(outside, 0.0) + torch.diag(known / KNOWN_INFORMATION).to(J)
     shift = (covariance @ gradient.unsqueeze(-1)).squeeze(-1)[:, : 3 * K].view(B, K, 3)
     blocks = covariance[:, : 3 * K, : 3 * K].reshape(B, K, 3, K, 3).diagonal(dim1=1, dim2=3)
     blocks = blocks.permute(0, 3, 1, 2)

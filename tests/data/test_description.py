@@ -70,6 +70,18 @@ def test_snapshots_alone_are_those_of_an_ordinary_array(tmp_path: Path) -> None:
         read_measurements(tmp_path / "f.npz")
 
 
+@pytest.mark.parametrize("given", ["H", "Phi"])
+def test_one_antenna_without_the_last_axis_that_matlab_drops(tmp_path: Path, given: str) -> None:
+    arrays = good_arrays()
+    y, H, codes = arrays["y"][..., 0], arrays["H"][:1], arrays["codes"]
+    seen = {"H": H, "codes": codes} if given == "H" else {"Phi": H * codes[:, :, None]}
+    scipy.io.savemat(tmp_path / "f.mat", {"y": y} | seen)
+    np.testing.assert_array_equal(read_measurements(tmp_path / "f.mat").y.numpy(), y[..., None])
+    scipy.io.savemat(tmp_path / "f.mat", arrays | {"y": y})
+    with pytest.raises(InputError, match=r"y: expected shape \[S, L, M\], no axis empty, got shape"):
+        read_measurements(tmp_path / "f.mat")
+
+
 def test_a_char_array_as_matlab_writes_it(tmp_path: Path) -> None:
     for packed in (False, True):
         scipy.io.savemat(tmp_path / "f.mat", good_arrays() | {"symbols": "constant"}, do_compression=packed)

@@ -1,6 +1,7 @@
 """Raw rows by hand."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -111,6 +112,17 @@ def test_azimuth_errors_do_not_jump_by_a_turn() -> None:
 )
 def test_edge_of_the_field_of_view(azimuth: float, elevation: float, range_: float, pegged: bool) -> None:
     assert at_limit(positions([azimuth], [elevation], [range_]), PHYSICS).tolist() == [pegged]
+
+
+def test_plane_waves_count_as_from_the_far_limit() -> None:
+    physics = PhysicsConfig(known_range_m=math.inf, known_elevation_deg=0.0)
+    truth = replace(one_source(0), positions=positions([[0.0]], [[0.0]], [[math.inf]]))
+    found = positions([[1.0]], [[0.0]], [[math.inf]])
+    answers = Answers(np.array([1]), found, positions([[0.1]], [[0.0]], [[0.0]]), *stated(found))
+    rows = score(truth, answers, physics, EVALUATION)
+    assert rows.sources.error[0, :3].tolist() == pytest.approx([1.0, 0.0, 0.0])
+    assert rows.sources.error[0, 3] == pytest.approx(20 * math.sin(math.radians(0.5)))
+    assert not rows.sources.pegged.any()
 
 
 def test_bins_are_the_nearest_values() -> None:

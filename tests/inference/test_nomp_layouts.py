@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from risctl.config import CovarianceConfig, InferenceConfig
+from risctl.config import CovarianceConfig, InferenceConfig, PhysicsConfig
 from risctl.inference import Estimates, build_estimator
 from risctl.physics import ArrayGeometry, FieldOfView, Scenes, simulate_scenes
 from risctl.physics.bounds import Bounds, scene_bounds
+from tests.inference.test_nomp import angle_errors
 from tests.physics.layouts import layout_physics
 
 SCENES = 400
@@ -26,6 +27,16 @@ def test_nomp_attains_the_bound_of_any_layout(name: str, K: int) -> None:
     recall, ratio = figures(found, scenes, bounds, FieldOfView.from_config(physics))
     assert recall >= 0.98
     assert ratio <= 1.10, ratio
+
+
+@pytest.mark.parametrize("known", [{"known_elevation_deg": 0.0}, {"known_range_m": float("inf")}])
+def test_two_sources_are_found_where_a_coordinate_is_known(known: dict[str, float]) -> None:
+    """An information without end about one coordinate must not cost the others their digits."""
+    physics = PhysicsConfig(min_sources=2, max_sources=2, snr_values_db=(20.0,), **known)
+    scenes = simulate_scenes(physics, np.random.Generator(np.random.SFC64(17)), 20)
+    estimator = build_estimator("nomp", physics, CovarianceConfig(), InferenceConfig())
+    found = estimator(scenes.y, scenes.H, scenes.codes, scenes.num_sources.long())
+    assert float(angle_errors(scenes, found)[scenes.source_mask].max()) < 2.0
 
 
 def figures(found: Estimates, scenes: Scenes, bounds: Bounds, view: FieldOfView) -> tuple[float, float]:
