@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from risctl import runs
-from risctl.cli.console import closing, dry_run, say, show_table
+from risctl.cli.console import closing, dry_run, say, show_pictures, show_table
 from risctl.cli.options import Common, Ending, FormatOption, NameOption, OutOption, common_options
 from risctl.cli.overfit import conclude, run_gate
 from risctl.cli.screens.search import SearchState, search_screen
@@ -146,6 +146,7 @@ def _conclude(found: Searched) -> Document | Ending:
     _show_importance(found)
     rows = [(f.name, f.found, f.wanted, "yes" if f.met else "NO") for f in found.verdict.findings]
     show_table("Go or no-go", ("figure", "found", "wanted", "met"), rows)
+    show_pictures(runs.pictures(found.document["files"]))
     over = outcome.stopped_by is None and outcome.best is not None
     best = shlex.quote(str(found.run / runs.BEST))
     closing(found.run, headline(found), f"risctl train --preset full --config {best}" if over else resume)

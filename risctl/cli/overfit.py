@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from risctl import runs
-from risctl.cli.console import closing, say, show_table
+from risctl.cli.console import closing, say, show_pictures, show_table
 from risctl.cli.options import Common, Ending, FormatOption, NameOption, OutOption, common_options
 from risctl.cli.screens.training import training_screen
 from risctl.cli.signals import stop_on_signals
@@ -69,6 +69,7 @@ def conclude(judged: Judged | Trained) -> Document | Ending:
     show_table("The overfit gate, at the best epoch", COLUMNS, rows)
     say("  ready: everything met; debug: something missed; broken: loss above 1, NaN, or an explosion")
     say()
+    show_pictures(runs.pictures(judged.trained.files))
     ready = judged.gate.verdict == "ready"
     passed = "risctl train --preset quick" if judged.verdict["is_gate"] else "risctl overfit"
     again = passed if ready else "risctl overfit training.lr=1e-4"

@@ -11,7 +11,7 @@ import typer
 
 from risctl import runs
 from risctl.cli.completion import complete_run
-from risctl.cli.console import closing, dry_run, note
+from risctl.cli.console import closing, dry_run, note, show_pictures
 from risctl.cli.options import Common, Ending, FormatOption, NameOption, OutOption, common_options
 from risctl.cli.screens.training import TrainingState, training_screen
 from risctl.cli.signals import SIGNAL_STATUS, stop_on_signals
@@ -85,6 +85,7 @@ def train(
         trained = runs.train(prepared, [screen], stop, announce)
     if trained.outcome.stopped_by is not None:
         return interrupted("train", trained)
+    show_pictures(runs.pictures(trained.files))
     early = " (stopped early: no better for a while)" if trained.outcome.early_stopped else ""
     closing(trained.run, outcome_sentence(trained) + early, f"risctl eval {shlex.quote(str(trained.run))}")
     return {"command": "train"} | trained.document()
