@@ -97,7 +97,8 @@ def main() -> None:
     for kind in args.kinds or KINDS:
         ideal: dict[str, list[Fit]] = {}
         for snr in SNRS if kind == "ideal" else args.snr:
-            files = [KINDS[kind](snr, 1 + i % 5, 1000 + i) for i in range(args.files)]
+            seed = 100_000 + 1000 * int(snr)  # no two SNRs share noise
+            files = [KINDS[kind](snr, 1 + i % 5, seed + i) for i in range(args.files)]
             found = fits(chosen, files)
             print(line(f"{kind}, {snr:g} dB", found), flush=True)
             for i, fit in enumerate(found):

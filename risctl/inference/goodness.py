@@ -59,6 +59,7 @@ ENERGY = 5  # its place
 FILE_WEIGHTS = (*WEIGHTS, 1.0, 1.0)  # gains that are common to all scenes, limits
 INDEPENDENCE = 0.9  # number of independent tests that the tests of a scene are like, over theirs
 LIMITS_SHARE = 4.0  # of the level of a scene, times its inverse
+FAINT = 1e-3  # energy of the second path over that of the first
 LEAST = 1e-12  # p-values below it are not told apart
 
 
@@ -71,12 +72,14 @@ class Fit:
         file_p: p-value of all scenes together, which share their hardware; NaN as above.
         count_at_maximum: scenes with as many sources as can be found, bool [B].
         at_edge: sources on the edge of the field of view in any coordinate, bool [B, K_max].
+        one_path: scenes that are seen through one path only, bool [B]; see :func:`through_one_path`.
     """
 
     misfit_p: Tensor
     file_p: float
     count_at_maximum: Tensor
     at_edge: Tensor
+    one_path: Tensor
 
     @property
     def misfit(self) -> Tensor:
@@ -90,7 +93,7 @@ class Fit:
 
     def scene_flags(self) -> list[list[str]]:
         """Names of the flags of every scene."""
-        named = {"misfit": self.misfit.tolist(), "count_at_maximum": self.count_at_maximum.tolist()}
+        named = {name: getattr(self, name).tolist() for name in ("misfit", "count_at_maximum", "one_path")}
         return [[name for name, set_ in named.items() if set_[i]] for i in range(len(self.misfit_p))]
 
     def source_flags(self) -> list[list[list[str]]]:
@@ -105,7 +108,7 @@ class Scores:
     Attributes:
         p: p-values [B, 7] of the tests of each scene, the one of the limits last; NaN: not a test.
         limits: statistic of the test of limits, summed over the scenes, and the number of their sources.
-        count_at_maximum: [B]. at_edge: [B, K_max]; as in :class:`Fit`.
+        count_at_maximum: [B]. at_edge: [B, K_max]. one_path: [B]; as in :class:`Fit`.
         gains: score of element gains common to all scenes, real and imaginary parts [2 N].
         information: its covariance under the model [2 N, 2 N].
     """
@@ -114,6 +117,7 @@ class Scores:
     limits: tuple[float, int]
     count_at_maximum: Tensor
     at_edge: Tensor
+    one_path: Tensor
     gains: Tensor
     information: Tensor
 
@@ -156,7 +160,21 @@ def goodness_of_fit(
         p[rows, : len(found)] = torch.stack(found, dim=-1).masked_fill(rest.exact.unsqueeze(-1), 1.0)
     full = estimates.num_sources >= estimates.azimuth.shape[1]
     total = float(limits.sum()), int(estimates.num_sources.sum())
-    return Scores(p, total, full, at_edge(estimates, view), gains, information)
+    alone = through_one_path(obs, estimates.noise_var)
+    return Scores(p, total, full, at_edge(estimates, view), alone, gains, information)
+
+
+def through_one_path(obs: Observation, noise_var: Tensor) -> Tensor:
+    """Scenes [B] whose snapshots hold one number: of the paths to the antennas only one is above the noise.
+
+    One source then has many explanations that fit, in other directions too.
+    """
+    front = obs.Phi if obs.H is None else obs.H.unsqueeze(1)
+    gram = (front @ front.mH).mean(1).to(torch.complex128)
+    M, values = gram.shape[-1], torch.linalg.eigvalsh(gram)
+    second = values[:, -2] / values[:, -1] if M > 1 else torch.zeros_like(values[:, 0])
+    snr = (obs.y.abs().square().mean((1, 2)) / noise_var - 1.0).clamp_min(0.0)
+    return (second < FAINT) & ~(second * M * snr > 0.5)
 
 
 def outside(geometry: ArrayGeometry, view: FieldOfView) -> Tensor:
@@ -235,12 +253,13 @@ def common_gains(gains: Tensor, information: Tensor) -> Tensor:
 
 def combine(parts: Sequence[Scores]) -> Fit:
     """The fit of all scenes of a file from the scores of its parts."""
-    p, full, edge = (
-        torch.cat([getattr(part, name) for part in parts]) for name in ("p", "count_at_maximum", "at_edge")
+    p, *flags = (
+        torch.cat([getattr(part, name) for part in parts])
+        for name in ("p", "count_at_maximum", "at_edge", "one_path")
     )
     scenes = of_scenes(p)
     if len(p) == 1:
-        return Fit(scenes, float(scenes), full, edge)
+        return Fit(scenes, float(scenes), *flags)
     gains = torch.stack([part.gains for part in parts]).sum(0)
     information = torch.stack([part.information for part in parts]).sum(0)
     beyond, sources = (sum(values) for values in zip(*(part.limits for part in parts), strict=True))
@@ -249,18 +268,18 @@ def combine(parts: Sequence[Scores]) -> Fit:
         float(common_gains(gains, information)),
         float(limits_tail(p.new_tensor([beyond]), int(sources))),
     ]
-    return Fit(scenes, float(smallest(p.new_tensor([over]), FILE_WEIGHTS)), full, edge)
+    return Fit(scenes, float(smallest(p.new_tensor([over]), FILE_WEIGHTS)), *flags)
 
 
 def stated(estimates: Estimates, fit: Fit, view: FieldOfView, calibrated: bool = False) -> Estimates:
     """The estimates with the deviations that may be stated; infinite: unknown.
 
-    A deviation comes from the model. It is withheld in a scene that the model does not fit, in all scenes of
-    a file that it does not fit, and where it exceeds the width of the field of view. On a `calibrated`
-    surface the file is not asked: what is left of the elements' errors is common to its scenes and shows in
-    many of them, and the deviations hold the part of it that moves sources.
+    A deviation comes from the model. It is withheld in a scene that the model does not fit or that is seen
+    through one path, in all scenes of a file that it does not fit, and where it exceeds the width of the
+    field of view. On a `calibrated` surface the file is not asked: what is left of the elements' errors is
+    common to its scenes and shows in many of them, and the deviations hold the part of it that moves sources.
     """
-    doubtful = fit.misfit.unsqueeze(-1)
+    doubtful = (fit.misfit | fit.one_path).unsqueeze(-1)
     if not calibrated:
         doubtful = doubtful | fit.file_misfit
     widths = {

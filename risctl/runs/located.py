@@ -35,6 +35,7 @@ DOUBTS = {
         " calibration",
     ),
     "count_at_maximum": ("count", "as many sources as can be counted; there may be more"),
+    "one_path": ("path", "one path to the antennas only; other directions may fit as well"),
     "at_edge": ("edge", "a source at the edge of the field of view; it may lie outside"),
     "untested": ("untested", "too few measurements for so many sources to tell whether the model fits"),
 }
@@ -59,7 +60,7 @@ class Located:
         count_probability: of K = 0, 1, ..., K_max sources in the scene, [S, K_max + 1]; NaN where unknown.
         misfit_p: p-value that the scene comes from the fitted model, [S]; NaN where not tested.
         misfit_p_of_all: the same of all scenes together, which share their hardware.
-        flags: doubts about each scene (`misfit`, `count_at_maximum`), S tuples.
+        flags: doubts about each scene (`misfit`, `count_at_maximum`, `one_path`), S tuples.
         source_flags: doubts about each source (`at_edge`), a tuple of K tuples for each scene.
         reason: why the shipped model was not used although no estimator was named; None where it was.
 

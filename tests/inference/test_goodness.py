@@ -177,7 +177,11 @@ def test_deviations_of_what_does_not_fit_are_withheld() -> None:
     for name in ("std_azimuth", "std_elevation", "std_range"):
         getattr(found, name)[:, 0] = torch.tensor([0.25, 0.25, 0.25, 1e3])
     fit = Fit(
-        torch.tensor([0.5, 0.001, torch.nan, 0.5]), 0.5, torch.zeros(4).bool(), torch.zeros(4, 5).bool()
+        torch.tensor([0.5, 0.001, torch.nan, 0.5]),
+        0.5,
+        torch.zeros(4).bool(),
+        torch.zeros(4, 5).bool(),
+        torch.zeros(4).bool(),
     )
     std = stated(found, fit, VIEW).std_azimuth
     assert std[:, 0].tolist() == [0.25, math.inf, 0.25, math.inf]

@@ -77,6 +77,15 @@ def test_a_file_that_fits_is_not_marked(snr_db: float) -> None:
         assert sum("misfit" in flags for flags in located.flags) <= 1
 
 
+@pytest.mark.parametrize("estimator", [None, "nomp"])
+def test_a_channel_of_one_path_is_marked(estimator: str | None) -> None:
+    located = locate(simulated(TWO, 20.0, 4, 3, scattered=False), estimator=estimator)
+    assert all("one_path" in flags for flags in located.flags)
+    assert not np.isfinite(located.std_azimuth).any()
+    assert any(line.startswith("path (") for line in located.doubts())
+    assert not any("one_path" in flags for flags in locate(FILE, estimator=estimator).flags)
+
+
 def test_seven_sources_are_as_many_as_can_be_counted() -> None:
     assert all("count_at_maximum" in flags for flags in locate(WRONG["seven sources"]).flags)
 
