@@ -8,6 +8,7 @@ import typer
 
 from risctl.cli.app import app
 from risctl.config import Config, flatten
+from tests import results_tables
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
@@ -44,3 +45,9 @@ def test_commands_and_settings_exist(document: Path) -> None:
     sections = "|".join(Config.model_fields)
     for key in re.findall(rf"\b((?:{sections})\.[a-z_]+(?:\.[a-z_]+)*)=", text):
         assert key in settings or key == "physics.snr_db", f"{document}: {key}"
+
+
+@pytest.mark.parametrize("document", results_tables.DOCUMENTS)
+def test_the_results_are_those_of_the_reference_evaluation(document: str) -> None:
+    text = (ROOT / document).read_text(encoding="utf-8")
+    assert results_tables.with_block(text) == text, "run: python tests/results_tables.py"
