@@ -21,7 +21,7 @@ from risctl.runs.training import PreparedTraining
 from risctl.training import TrainingPlan
 
 FEW, MORE = 8, 32  # scenes of the two evaluations that are timed; what both spend once cancels
-STARTED = 6.0  # seconds until worker processes have loaded what they need, measured
+STARTED = 6.0  # seconds, about, until worker processes have loaded what they need
 REPORTED = 1.6  # with the scene and the report, over the pictures of the results alone, measured
 SIMULATED = 512
 FUSION_BYTES = 100_000

@@ -129,7 +129,12 @@ def test_a_closed_pipe_is_quiet() -> None:
 
 
 @pytest.mark.parametrize(
-    ("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGHUP, 129)]
+    ("number", "status"),
+    [
+        (signal.SIGTERM, 143),
+        pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow),
+        pytest.param(signal.SIGHUP, 129, marks=pytest.mark.slow),
+    ],
 )
 def test_signals_leave_nothing_half_written(number: int, status: int, tmp_path: Path) -> None:
     arguments = ["gen-data", "--out", str(tmp_path / "d"), "--scenes", "1000000", "data.shard_scenes=64"]

@@ -82,6 +82,7 @@ def test_what_was_ignored_stays_ignored() -> None:
         signal.signal(signal.SIGHUP, before)
 
 
+@pytest.mark.slow
 def test_a_training_is_saved_when_its_terminal_is_closed(tmp_path: Path) -> None:
     ours, theirs = pty.openpty()
 

@@ -47,7 +47,7 @@ def nomp_of_one_scene(nomp: Any, y: Any, H: Any, codes: Any, num_sources: int | 
     return {"positions": positions, "std": std, "power": found.power[0, used]}
 
 
-@pytest.mark.parametrize(("known", "workers"), [(True, 1), (False, 2)])
+@pytest.mark.parametrize(("known", "workers"), [(True, 1), pytest.param(False, 2, marks=pytest.mark.slow)])
 def test_a_function_of_one_scene_is_scored_as_the_estimator_behind_it(
     run: Run, nomp: Any, known: bool, workers: int
 ) -> None:

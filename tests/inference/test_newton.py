@@ -48,7 +48,7 @@ def test_angles_are_the_inverse_of_direction_cosines() -> None:
     torch.testing.assert_close(from_angles(to_angles(points)), points)
 
 
-@pytest.mark.parametrize("snr_db", [-5.0, 5.0])
+@pytest.mark.parametrize("snr_db", [-5.0, pytest.param(5.0, marks=pytest.mark.slow)])
 def test_every_hypothesis_settles_even_one_too_large_at_low_snr(snr_db: float) -> None:
     """Four sources where there are one to five, from poor starts: another Newton step moves none of them."""
     physics, scenes = make_scenes(40, seed=3, snr_min_db=snr_db, snr_max_db=snr_db)

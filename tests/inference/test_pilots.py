@@ -169,7 +169,7 @@ def test_each_source_is_left_out_once() -> None:
 
 
 @pytest.mark.parametrize("static_path", [False, True])
-@pytest.mark.parametrize("given", [True, False])
+@pytest.mark.parametrize("given", [pytest.param(True, marks=pytest.mark.slow), False])
 def test_everything_is_found_at_high_snr(given: bool, static_path: bool) -> None:
     physics, scenes = make_scenes(
         10, seed=11, stratified=True, snr_values_db=(30.0,), symbols="constant", static_path=static_path

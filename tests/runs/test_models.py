@@ -54,6 +54,7 @@ def test_the_learned_estimator_stands_beside_the_configured_ones(model: str) -> 
     assert provenance["model"]["parameters"] > 1000
 
 
+@pytest.mark.slow
 def test_workers_give_the_learned_estimators_figures_too(model: str) -> None:
     last = f"{model}/checkpoints/last.safetensors"
     counts = []

@@ -106,7 +106,12 @@ def test_as_many_sources_as_antennas_cannot_be_tested_which_is_said() -> None:
         assert ("untested" in said) == bool(np.isnan(located.misfit_p).any())
 
 
-@pytest.mark.parametrize("estimator", [None, "nomp", "sbl", "music"])
+SLOW = pytest.mark.slow  # tests/inference/test_decision.py has these estimators
+
+
+@pytest.mark.parametrize(
+    "estimator", [None, *(pytest.param(name, marks=SLOW) for name in ("nomp", "sbl", "music"))]
+)
 def test_noise_alone_has_no_source(estimator: str | None) -> None:
     located = locate(others.noise_alone(40), estimator=estimator)
     assert (located.num_sources > 0).sum() <= 2

@@ -187,11 +187,11 @@ TAME = ({"covariance": {"beta": 0.0}}, {"covariance": {"range_weight": 0.0}})  #
     [
         {"covariance": {"beta": 1.0}},
         {"covariance": {"beta": 0.0}},
-        {"covariance": {"eps_cov": 0.0}},
+        pytest.param({"covariance": {"eps_cov": 0.0}}, marks=pytest.mark.slow),
         {"covariance": {"range_weight": 0.0}},
-        {"covariance": {"tikhonov_alpha": 1e-6}},
-        {"physics": {"codebook": "hadamard"}},
-        {"physics": {"num_snapshots": 2}},
+        pytest.param({"covariance": {"tikhonov_alpha": 1e-6}}, marks=pytest.mark.slow),
+        pytest.param({"physics": {"codebook": "hadamard"}}, marks=pytest.mark.slow),
+        pytest.param({"physics": {"num_snapshots": 2}}, marks=pytest.mark.slow),
     ],
     ids=str,
 )
