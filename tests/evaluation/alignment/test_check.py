@@ -185,7 +185,7 @@ TAME = ({"covariance": {"beta": 0.0}}, {"covariance": {"range_weight": 0.0}})  #
 @pytest.mark.parametrize(
     "words",
     [
-        {"covariance": {"beta": 1.0}},
+        pytest.param({"covariance": {"beta": 1.0}}, marks=pytest.mark.slow),
         {"covariance": {"beta": 0.0}},
         pytest.param({"covariance": {"eps_cov": 0.0}}, marks=pytest.mark.slow),
         {"covariance": {"range_weight": 0.0}},
