@@ -2,6 +2,7 @@
 
 import math
 import os
+import platform
 import signal
 import subprocess
 import sys
@@ -73,3 +74,28 @@ def test_the_workers_of_a_killed_parent_end() -> None:
         process.kill()
         process.communicate(timeout=40)  # returns when the last worker has closed stdout and stderr
     assert process.returncode == -signal.SIGKILL  # and the wait did not time out
+
+
+FAULTS = """
+import resource, sys, torch
+from risctl.parallel import keep_freed_memory
+if sys.argv[1] == "keep":
+    keep_freed_memory()
+def faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(5):
+        a, b = torch.ones(10_000_000), torch.ones(10_000_000)
+        del a, b
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+faults()
+print(faults())
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc is told to keep freed memory")
+def test_memory_that_was_freed_is_used_again_without_page_faults() -> None:
+    def faults(mode: str) -> int:
+        command = [sys.executable, "-c", FAULTS, mode]
+        return int(subprocess.run(command, check=True, capture_output=True).stdout)
+
+    assert faults("keep") < faults("plain") / 2

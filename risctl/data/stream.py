@@ -10,7 +10,6 @@ import hashlib
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache
 from itertools import count
 from multiprocessing import util
 from typing import Protocol
@@ -22,7 +21,14 @@ from torch.utils.data import DataLoader, Dataset
 
 from risctl.config import PhysicsConfig, known_fingerprints
 from risctl.errors import InputError
-from risctl.parallel import DEAF_TO, THREADS, ignore_signals, signals_blocked, single_thread
+from risctl.parallel import (
+    DEAF_TO,
+    THREADS,
+    ignore_signals,
+    keep_freed_memory,
+    signals_blocked,
+    single_thread,
+)
 from risctl.physics import ArrayGeometry, Scenes, simulate_scenes
 from risctl.physics.impairments import Impairments, draw_impairments
 
@@ -79,7 +85,6 @@ class SceneStream:
             raise InputError("data", "num_scenes", "at least 1", num_scenes)
         self.physics, self.seed, self.split, self.num_scenes = physics, seed, split, num_scenes
         self._last: tuple[int, Scenes] | None = None  # small batches in order make each block once
-        _keep_freed_memory()
 
     def __len__(self) -> int:
         if self.num_scenes is None:
@@ -142,16 +147,6 @@ def shared_surface(physics: PhysicsConfig, seed: int) -> Impairments:
         return draw_impairments(_surface_rng(seed), physics, 1, ArrayGeometry.from_config(physics))
 
 
-@cache
-def _keep_freed_memory() -> None:
-    """Let the allocator reuse a block's temporaries instead of returning them to the system each time.
-
-    glibc raises the size up to which it keeps freed memory to that of the largest mapped block it has seen
-    freed, 32 MiB at most; without this page faults cost about a sixth of a block's time. Elsewhere harmless.
-    """
-    torch.empty(31 * 2**20, dtype=torch.uint8)
-
-
 @dataclass(frozen=True)
 class _Blocks(Dataset[dict[str, Tensor]]):
     """Block i of a stream as tensors, which are passed between processes in shared memory."""
@@ -200,6 +195,7 @@ class PrefetchStream(SceneStream):
 
 def _start_worker(_: int) -> None:
     torch.set_num_threads(THREADS)
+    keep_freed_memory()
     ignore_signals(*DEAF_TO)
     # At its end the process may still be handing over a block that nobody wants any more: leave it at that.
     util.Finalize(None, os._exit, args=(0,), exitpriority=0)

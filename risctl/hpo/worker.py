@@ -26,7 +26,7 @@ from risctl.config import Config
 from risctl.data.atomic import exclusive_lock, storage_errors
 from risctl.errors import DamagedFileError, RisctlError, StorageError
 from risctl.model.checkpoint import CHECKPOINTS
-from risctl.parallel import DEAF_TO, ignore_signals
+from risctl.parallel import DEAF_TO, ignore_signals, keep_freed_memory
 from risctl.training import EpochResult, Event, Outcome, StopFlag, TrainingPlan, run_training
 from risctl.training.run import LOCK
 
@@ -60,6 +60,7 @@ def work(job: TrialJob, pipe: Connection) -> None:
         os.dup2(descriptor, standard)
     os.close(descriptor)
     torch.set_num_threads(job.threads)
+    keep_freed_memory()
     torch.backends.cuda.matmul.allow_tf32 = False
     torch.backends.cudnn.allow_tf32 = False
     _send(pipe, _train(job, _WorkerChannel(pipe)))

@@ -9,7 +9,7 @@ import torch
 
 from risctl.config.layers import Machine
 from risctl.errors import InputError
-from risctl.parallel import cores
+from risctl.parallel import cores, keep_freed_memory
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
@@ -21,7 +21,11 @@ def start(machine: Machine) -> str:
 
 
 def use_threads(threads: int) -> None:
-    """Pin the thread count of this process, and of those it starts; TF32 products are off from here on."""
+    """Pin the thread count of this process, and of those it starts; TF32 products are off from here on.
+
+    Memory that it frees is kept for its next tensors.
+    """
+    keep_freed_memory()
     for variable in THREAD_VARIABLES:
         os.environ[variable] = str(threads)
     torch.set_num_threads(threads)

@@ -16,7 +16,13 @@ from multiprocessing import get_context
 import torch
 
 from risctl.errors import RisctlError
-from risctl.parallel import WorkerDiedError, end_with_parent, ignore_signals, signals_blocked
+from risctl.parallel import (
+    WorkerDiedError,
+    end_with_parent,
+    ignore_signals,
+    keep_freed_memory,
+    signals_blocked,
+)
 
 ADDRESS = "127.0.0.1"
 DEAF_TO = (signal.SIGINT, signal.SIGTERM)  # the first process answers them for all
@@ -62,6 +68,7 @@ def _accompany(environment: Mapping[str, str], threads: int, follow: Callable[[]
     ignore_signals(*DEAF_TO)
     threading.Thread(target=end_with_parent, daemon=True).start()
     torch.set_num_threads(threads)
+    keep_freed_memory()
     os.environ.update(environment)
     try:
         follow()
