@@ -93,6 +93,7 @@ def truth_of(config: risctl.Config, seed: int, found: CalibratedSurface) -> Cali
     values = {
         "gain_real": tuple(gains.real.tolist()),
         "gain_imag": tuple(gains.to(torch.complex64).imag.tolist()),
+        "gain_std": (0.0,) * N,
         "state_real": tuple(states.real.tolist()),
         "state_imag": tuple(states.to(torch.complex64).imag.tolist()),
         "state_std": (0.0,) * Q,

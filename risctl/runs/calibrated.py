@@ -22,6 +22,7 @@ from risctl.errors import DamagedFileError, InputError
 from risctl.inference import Estimates, Estimator
 from risctl.inference.count import angle_jacobian
 from risctl.inference.greedy import Search
+from risctl.inference.surface.excess import excess_noise, whitener
 from risctl.inference.surface.response import SurfaceResponse
 from risctl.inference.surface.summary import DEAD_LEVEL, tilt_std
 from risctl.physics.geometry import ArrayGeometry
@@ -152,6 +153,25 @@ class CalibratedSurface:
             state = code_values(data.codes, self.document.phase_bits, where)
         return replace(data, codes=response.applied(data.codes, state))
 
+    def whitened(self, data: Measurements, found: Estimates, physics: PhysicsConfig) -> Measurements:
+        """Corrected measurements in which the noise by the gains' errors is white, given their sources.
+
+        Unchanged are scenes with constant symbols, for which the errors are no noise but the same in all
+        snapshots.
+        """
+        std = torch.tensor(self.document.gain_std, dtype=torch.float64, device=data.y.device)
+        if physics.symbols == "constant" or not bool(std.any()):
+            return data
+        front = data.Phi if data.H is None else data.H.unsqueeze(1)
+        assert front is not None
+        geometry = self.geometry(ArrayGeometry.from_config(physics, std.device, torch.float64))
+        excess = excess_noise(front, 2.0 * std.square(), found, geometry)
+        if data.codes is not None:
+            excess = excess * data.codes.abs().square().mean((1, 2))[:, None, None, None]
+        W = whitener(excess, found.noise_var).to(data.y.dtype)
+        y, front = (W @ data.y.unsqueeze(-1)).squeeze(-1), W @ front
+        return replace(data, y=y, Phi=front) if data.H is None else replace(data, y=y, H=front.squeeze(1))
+
     def moved(self, estimator: AnyEstimator, physics: PhysicsConfig) -> AnyEstimator:
         """The estimator with its elements displaced."""
         return at_geometry(estimator, self.geometry(ArrayGeometry.from_config(physics, dtype=torch.float64)))
@@ -171,7 +191,7 @@ class CalibratedSurface:
 
     def seen_by(self, estimator: Estimator, physics: PhysicsConfig) -> SeenThrough:
         """The estimator on this surface, for scenes whose codes are the nominal ones."""
-        return SeenThrough(self.moved(estimator, physics), self)
+        return SeenThrough(self.moved(estimator, physics), self, physics)
 
     def words(self) -> list[str]:
         """What was found, a sentence each."""
@@ -203,6 +223,7 @@ class SeenThrough:
 
     estimator: Estimator
     surface: CalibratedSurface
+    physics: PhysicsConfig
 
     @property
     def name(self) -> str:
@@ -211,9 +232,14 @@ class SeenThrough:
 
     def __call__(self, y: Tensor, H: Tensor, codes: Tensor, num_sources: Tensor | None = None) -> Estimates:
         """Locate the sources of B scenes."""
-        seen = self.surface.corrected(Measurements(y, H, codes)).codes
-        assert seen is not None
-        return self.surface.widened(self.estimator(y, H, seen, num_sources))
+        data = self.surface.corrected(Measurements(y, H, codes))
+        assert data.codes is not None
+        first = self.estimator(y, H, data.codes, num_sources)
+        seen = self.surface.whitened(data, first, self.physics)
+        if seen is data:
+            return self.surface.widened(first)
+        assert seen.H is not None
+        return self.surface.widened(self.estimator(seen.y, seen.H, data.codes, num_sources))
 
 
 def _complex(real: Sequence[float], imag: Sequence[float]) -> Tensor:

@@ -205,11 +205,11 @@ def locate_measurements(
                 if start == 0 and chosen.model is not None and part.H is not None and part.codes is not None:
                     measured = MeasuredArrays(part.y, part.H, part.codes)
                     spot_check_estimator(estimator, chosen.model.network, chosen.config, measured)
-                matrices = {} if part.Phi is None else {"Phi": part.Phi}  # not every estimator takes them
-                if isinstance(estimator, Explaining):
-                    answered, best = estimator.explained(part.y, part.H, part.codes, known, **matrices)
-                else:
-                    answered = best = estimator(part.y, part.H, part.codes, known, **matrices)
+                answered, best = _asked(estimator, part, known)
+                if chosen.surface is not None:
+                    part, before = chosen.surface.whitened(part, best, chosen.config.physics), part
+                    if part is not before:
+                        answered, best = _asked(estimator, part, known)
                 parts.append(answered)
                 score = goodness_of_fit(observation_of(part, chosen.config.physics), best, surface, view)
                 scores.append(replace(score, at_edge=at_edge(answered, view)))
@@ -220,6 +220,17 @@ def locate_measurements(
     power, noise_var = found.power.cpu() * power_unit[:, None], found.noise_var.cpu() * noise_unit
     fit, found = combine(scores), replace(found, power=power.to(device), noise_var=noise_var.to(device))
     return Found(stated(found, fit, view, chosen.surface is not None), fit)
+
+
+def _asked(
+    estimator: GeneralEstimator, part: Measurements, known: Tensor | None
+) -> tuple[Estimates, Estimates]:
+    """The answer, and the sources that explain the scenes best."""
+    matrices = {} if part.Phi is None else {"Phi": part.Phi}  # not every estimator takes them
+    if isinstance(estimator, Explaining):
+        return estimator.explained(part.y, part.H, part.codes, known, **matrices)
+    answered = estimator(part.y, part.H, part.codes, known, **matrices)
+    return answered, answered
 
 
 def normalised(data: Measurements) -> tuple[Measurements, Tensor, Tensor]:
