@@ -208,7 +208,7 @@ def smallest(p: Tensor, weights: Sequence[float] | None = None) -> Tensor:
     weight = p.new_tensor(weights) if weights is not None else torch.ones_like(p[0])
     least = (p.nan_to_num(torch.inf) / weight).amin(-1, keepdim=True)
     beyond = torch.log1p(-(weight * least).clamp_max(1.0 - 1e-15)).masked_fill(p.isnan(), 0.0)
-    return (-torch.expm1(beyond.sum(-1))).masked_fill(p.isnan().all(-1), torch.nan)
+    return torch.expm1(beyond.sum(-1)).abs().masked_fill(p.isnan().all(-1), torch.nan)
 
 
 def of_scenes(p: Tensor) -> Tensor:

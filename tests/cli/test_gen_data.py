@@ -48,3 +48,10 @@ def test_the_preset_gives_the_number_of_scenes(capsys: Capture) -> None:
     assert document["writes"].startswith("16000 scenes")
     assert 16_000 * 20_000 < document["needs"]["disk_bytes"] < 16_000 * 25_000
     assert not Path("d").exists()
+
+
+def test_plane_waves_are_written_and_read(capsys: Capture) -> None:
+    ask(capsys, "gen-data", *SMALL, "--scenes", "3", "physics.known_range_m=inf")
+    scenes = open_dataset("d").scenes(0, 3)
+    assert scenes.range[scenes.source_mask].isinf().all()
+    assert not scenes.range[~scenes.source_mask].any()

@@ -215,6 +215,7 @@ def test_the_smallest_with_weights_is_exact() -> None:
     p = torch.rand(4000, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(4))
     assert stats.kstest(smallest(p, (0.5, 3.0, 1.0)).numpy(), "uniform").pvalue > 0.01
     assert smallest(torch.full((1, 3), torch.nan)).isnan().all()
+    assert f"{float(smallest(torch.zeros(1, 3))):g}" == "0"
 
 
 def test_the_tail_of_a_beta_variable_is_exact() -> None:
