@@ -12,7 +12,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from risctl.config.former import current_name
-from risctl.errors import InputError
+from risctl.errors import DamagedFileError, InputError
 
 Model = TypeVar("Model", bound=BaseModel)
 BARE_WORD = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
@@ -141,6 +141,19 @@ def parse_section(model: type[Model], values: object, where: str | Path) -> Mode
     return validate(model, values, lambda _key: str(where))
 
 
+def parse_json(model: type[Model], content: bytes | str, where: str | Path) -> Model:
+    """Build a model from JSON that risctl wrote into the file `where`.
+
+    Raises:
+        DamagedFileError: it is not what was written; naming file, key, expected and found value.
+    """
+    try:
+        return model.model_validate_json(content)
+    except ValidationError as error:
+        key, expected, got = _explain(error.errors(include_url=False)[0])
+    raise DamagedFileError(f"{where}: {key}" if key else where, expected, got)
+
+
 def _explain(details: ErrorDetails) -> tuple[str, str, str]:
     """Key, expected and found value of a pydantic error."""
     place = ".".join(str(part) for part in details["loc"])
@@ -150,6 +163,10 @@ def _explain(details: ErrorDetails) -> tuple[str, str, str]:
         return key, str(context["expected"]), str(context["got"])
     if details["type"] == "extra_forbidden":
         return place, "a known key", repr(str(details["loc"][-1]))
+    if details["type"] == "missing":
+        return place, "a value", "none"
+    if details["type"] == "json_invalid":
+        return place, "valid JSON", str(details["ctx"]["error"])
     expected = details["msg"].removeprefix("Input should be ")
     return place, expected[:1].lower() + expected[1:], _shown(details["input"])
 

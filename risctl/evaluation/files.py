@@ -13,11 +13,11 @@ from typing import Any
 
 import numpy as np
 import xxhash
-from pydantic import ValidationError
 
+from risctl.config.parse import parse_json
 from risctl.data.atomic import storage_errors, write_atomically
 from risctl.errors import DamagedFileError, InputError
-from risctl.evaluation.results import SCHEMA_VERSION, AnyRecord, Confusion, Record, Results
+from risctl.evaluation.results import SCHEMA_VERSION, Confusion, Record, Results
 from risctl.evaluation.rows import Rows, SceneRows, SourceRows
 from risctl.evaluation.run import Evaluation
 from risctl.evaluation.sweep import Sweep, value_text
@@ -75,7 +75,7 @@ def read_results(path: Path) -> Results:
     version = document.get("schema_version") if isinstance(document, dict) else None
     if version is not None and version != SCHEMA_VERSION:
         raise InputError(path, "schema_version", str(SCHEMA_VERSION), version)
-    return parse_record(Results, content, path, "evaluation results")
+    return parse_json(Results, content, path)
 
 
 def write_point(path: Path, point: StoredPoint) -> None:
@@ -98,7 +98,7 @@ def read_point(path: Path) -> StoredPoint | None:
         return None
     with storage_errors(path):
         content = path.read_bytes()
-    point = parse_record(StoredPoint, content, path, "figures of one value of a sweep")
+    point = parse_json(StoredPoint, content, path)
     if point.content_hash not in (None, _document_hash(json.loads(content))):
         raise DamagedFileError(path, "the figures its hash was taken of", "an edited file")
     return point
@@ -126,7 +126,7 @@ def read_sweep(path: Path) -> Sweep:
     """Read the JSON of a sweep; `DamagedFileError` or `StorageError` as with `read_point`."""
     with storage_errors(path):
         content = path.read_bytes()
-    return parse_record(Sweep, content, path, "figures of a sweep")
+    return parse_json(Sweep, content, path)
 
 
 def sweep_stem(key: str) -> str:
@@ -137,16 +137,6 @@ def sweep_stem(key: str) -> str:
 def record_json(record: Record) -> str:
     """A record as strict JSON (nulls, never NaN)."""
     return json.dumps(record.model_dump(mode="json"), allow_nan=False, indent=1) + "\n"
-
-
-def parse_record(kind: type[AnyRecord], content: bytes, path: Path, expected: str) -> AnyRecord:
-    """Read a record from JSON; `DamagedFileError` for anything but the `expected` thing."""
-    try:
-        return kind.model_validate_json(content)
-    except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(map(str, first["loc"])) or "document"
-        raise DamagedFileError(path, expected, f"{place}: {first['msg']}") from None
 
 
 def records_csv(records: Sequence[Record], leading: Sequence[Mapping[str, object]] = ()) -> str:

@@ -5,9 +5,11 @@ added later to a record that is read from a file has a default: older files do n
 """
 
 from collections.abc import Iterable
-from typing import Literal, TypeVar
+from typing import Literal, Self, TypeVar
 
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, model_validator
+
+from risctl.config.base import cross_field_error
 
 SCHEMA_VERSION: Literal[1] = 1
 
@@ -234,7 +236,7 @@ class Results(Record):
     """Oracles, not listed as estimators though cells and timings hold their figures as well."""
     num_sources_known: bool
     """Whether the estimators were given the number of sources."""
-    snr_values_db: tuple[float, ...]
+    snr_values_db: tuple[float, ...] = Field(min_length=1)
     max_sources: int
     gate_deg: float
     gospa_cutoff_m: float
@@ -256,6 +258,19 @@ class Results(Record):
     reliability: tuple[ReliabilityBin, ...] = ()
     calibration: tuple[CalibrationError, ...] = ()
     detection: tuple[DetectionPoint, ...] = ()
+
+    @model_validator(mode="after")
+    def _require_every_cell(self) -> Self:
+        cells = {(cell.estimator, cell.snr_db) for cell in self.cells if cell.num_sources is None}
+        timed = {timing.estimator for timing in self.timings}
+        for name in self.names:
+            for snr_db in (None, *self.snr_values_db):
+                if (name, snr_db) not in cells:
+                    at = "all SNR" if snr_db is None else f"{snr_db:g} dB"
+                    raise cross_field_error("cells", f"figures of {name} at {at}", "none")
+            if name not in timed:
+                raise cross_field_error("timings", f"the time of {name}", "none")
+        return self
 
     @property
     def names(self) -> tuple[str, ...]:

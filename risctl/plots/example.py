@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
 import numpy as np
 import torch
+from pydantic import model_validator
 
 from risctl.config import Config, PhysicsConfig
+from risctl.config.base import cross_field_error
 from risctl.covariance import snapshot_factor, snapshot_factor_through
 from risctl.data import Measurements, SceneSource
 from risctl.evaluation import Evaluation, Positions
@@ -25,7 +27,8 @@ if TYPE_CHECKING:
     from matplotlib.collections import PathCollection
     from matplotlib.figure import Figure
 
-Table: TypeAlias = tuple[tuple[float | None, ...], ...]
+Row: TypeAlias = tuple[float | None, float | None, float | None]
+Table: TypeAlias = tuple[Row, ...]
 TYPICAL_SOURCES = 3
 GRID = (17, 121, 61)  # elevations, azimuths, ranges of the spectrum
 FLOOR_DB = -30.0
@@ -49,6 +52,16 @@ class Example(Record):
     range_m: tuple[float, ...]
     spectrum_db: tuple[tuple[float, ...], ...]
     """MUSIC spectrum of `R_samp` (rows: range, columns: azimuth), largest over elevation; 0 at its peak."""
+
+    @model_validator(mode="after")
+    def _require_one_shape(self) -> Self:
+        lengths = {len(row) for row in self.spectrum_db}
+        if len(self.spectrum_db) != len(self.range_m) or lengths != {len(self.azimuth_deg)}:
+            expected = f"{len(self.range_m)} rows of {len(self.azimuth_deg)}"
+            raise cross_field_error("spectrum_db", expected, f"{len(self.spectrum_db)} of {sorted(lengths)}")
+        if len(self.truth) < 1 or len(self.std) != len(self.estimate):
+            raise cross_field_error("std", f"{len(self.estimate)} rows", str(len(self.std)))
+        return self
 
 
 def make_example(evaluation: Evaluation, config: Config, source: SceneSource) -> Example:
@@ -74,7 +87,8 @@ def make_example(evaluation: Evaluation, config: Config, source: SceneSource) ->
 
 
 def _rows(table: FloatArray) -> Table:
-    return tuple(tuple(float(x) if math.isfinite(x) else None for x in row) for row in table)
+    finite = [[float(x) if math.isfinite(x) else None for x in row] for row in table]
+    return tuple((azimuth, elevation, range_) for azimuth, elevation, range_ in finite)
 
 
 def example_figures(example: Example, physics: PhysicsConfig) -> dict[str, Drawing]:

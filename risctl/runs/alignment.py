@@ -1,21 +1,19 @@
 """The alignment check of a model or a fresh network: fingerprints, both sides on one batch, self-test."""
 
-import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
 from risctl.config import Config
 from risctl.config.layers import Layers, Machine
 from risctl.covariance import covariance_fingerprint, is_covariance_fingerprint
 from risctl.data import SceneStream
-from risctl.errors import CheckFailedError, DamagedFileError
+from risctl.errors import CheckFailedError
 from risctl.evaluation.alignment import MutantResult, Report, count_mutants, self_test
 from risctl.evaluation.alignment import check_alignment as check_subject
 from risctl.model.load import LoadedModel, load_checkpoint
 from risctl.model.network import build_network
 from risctl.runs.directory import RunDirectory
-from risctl.runs.documents import write_json
+from risctl.runs.documents import read_document, write_json
 from risctl.runs.machine import start
 from risctl.runs.models import alignment_subject, config_over_model
 from risctl.runs.names import ALIGNMENT_FILE, RESULTS_FILE
@@ -162,11 +160,7 @@ def _results_of(run: Path) -> list[tuple[Path, str]]:
     """Fingerprints in the result files of a run directory."""
     found = []
     for path in sorted(run.rglob(RESULTS_FILE)) if run.is_dir() else ():
-        try:
-            document: Any = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise DamagedFileError(path, "a JSON document", error) from None
-        name = document.get("covariance_fingerprint") if isinstance(document, dict) else None
-        if isinstance(name, str):
+        name = read_document(path).get("covariance_fingerprint")
+        if name is not None:
             found.append((path, name))
     return found

@@ -3,8 +3,10 @@
 import json
 from pathlib import Path
 
+from risctl.config.parse import parse_json
 from risctl.data.atomic import storage_errors, write_atomically
 from risctl.errors import DamagedFileError
+from risctl.runs.schemas import FILES
 from risctl.text import Document, json_text
 
 
@@ -14,10 +16,10 @@ def write_json(path: Path, document: object) -> None:
 
 
 def read_document(path: Path) -> Document:
-    """Read a JSON object of a run.
+    """Read a JSON object of a run, checked by its schema in `FILES` where its name has one.
 
     Raises:
-        DamagedFileError: nothing there, or anything else.
+        DamagedFileError: nothing there, or anything else; naming the key where it is one value.
         StorageError: it cannot be read.
     """
     if not path.is_file():
@@ -30,4 +32,6 @@ def read_document(path: Path) -> Document:
         raise DamagedFileError(path, "a JSON document of a run", type(error).__name__) from None
     if not isinstance(document, dict):
         raise DamagedFileError(path, "a JSON object", type(document).__name__)
+    if path.name in FILES:
+        parse_json(FILES[path.name], content, path)
     return document

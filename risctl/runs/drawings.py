@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
 
 from risctl.config import load_config
+from risctl.config.parse import parse_json
 from risctl.data.atomic import storage_errors
-from risctl.errors import DamagedFileError, InputError
+from risctl.errors import InputError
 from risctl.evaluation import read_results
-from risctl.evaluation.files import parse_record, read_sweep
+from risctl.evaluation.files import read_sweep
 from risctl.hpo import TrialRecord
 from risctl.hpo.importance import Importance
 from risctl.losses import main_weights
@@ -26,10 +24,10 @@ from risctl.plots.style import PICTURES, Drawing
 from risctl.runs.documents import read_document
 from risctl.runs.names import CONFIG, EVAL_FOLDER, EXAMPLE_FILE, RESULTS_FILE, SEARCH_FILE, VERDICT_FILE
 from risctl.runs.records import EPOCH, METRICS, STEP, of_kind, read_metrics
+from risctl.runs.schemas import record_of
 from risctl.text import Document
 
 STEPS_DRAWN = 600  # of a training: more make the file large and the picture no clearer
-AnyRecord = TypeVar("AnyRecord")
 Drawings = dict[Path, Drawing]
 
 
@@ -79,7 +77,7 @@ def read_example(folder: Path) -> Example | None:
         return None
     with storage_errors(path):
         content = path.read_bytes()
-    return parse_record(Example, content, path, "a scene of an evaluation")
+    return parse_json(Example, content, path)
 
 
 def _evaluation(run: Path) -> Drawings:
@@ -151,16 +149,15 @@ def read_search(run: Path) -> SearchFile | None:
     if not path.is_file():
         return None
     document = read_document(path)
-    with reading(path):
-        trials = [record_of(TrialRecord, trial) for trial in document["trials"]]
-        baseline = document["preset"]
-        return SearchFile(
-            document,
-            [trial for trial in trials if trial.state != "running"],
-            None if baseline is None else baseline["number"],
-            [record_of(Importance, entry) for entry in document["importance"]],
-            f"{document['finished']} of {document['asked']} trials",
-        )
+    trials = [record_of(TrialRecord, trial) for trial in document["trials"]]
+    baseline = document["preset"]
+    return SearchFile(
+        document,
+        [trial for trial in trials if trial.state != "running"],
+        None if baseline is None else baseline["number"],
+        [record_of(Importance, entry) for entry in document["importance"]],
+        f"{document['finished']} of {document['asked']} trials",
+    )
 
 
 def _search(run: Path) -> Drawings:
@@ -175,18 +172,3 @@ def _search(run: Path) -> Drawings:
         figures[Path("importance")] = partial(importance_figure, found.importances, words)
     figures[Path("parallel")] = partial(parallel_figure, found.trials, scales(config), found.preset, title)
     return figures
-
-
-@contextmanager
-def reading(path: Path) -> Iterator[None]:
-    """Name the file of a document that lacks a key or has a value of another kind."""
-    try:
-        yield
-    except (KeyError, TypeError, AttributeError) as error:
-        raise DamagedFileError(path, "a result of risctl", f"{type(error).__name__}: {error}") from None
-
-
-def record_of(kind: type[AnyRecord], values: Mapping[str, Any]) -> AnyRecord:
-    """A dataclass from its document; what this version does not know is left out."""
-    names = {field.name for field in fields(kind)}  # type: ignore[arg-type]
-    return kind(**{name: value for name, value in values.items() if name in names})

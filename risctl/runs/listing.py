@@ -79,10 +79,7 @@ def read_listed(run: Path) -> Listed:
 def _headline(run: Path, status: Document) -> str:
     for name, read in HEADLINES.items():
         if (run / name).is_file():
-            try:
-                return read(read_document(run / name))
-            except (KeyError, TypeError, IndexError, ValueError) as error:
-                raise DamagedFileError(run / name, "a result of risctl", type(error).__name__) from None
+            return read(read_document(run / name))
     sweeps = sorted(path.stem for path in run.glob(f"{EVAL_FOLDER}/sweep_*.json"))
     if sweeps:
         return f"{len(sweeps)} sweeps: {', '.join(name.removeprefix('sweep_') for name in sweeps)}"

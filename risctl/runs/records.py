@@ -9,21 +9,30 @@ from io import TextIOWrapper
 from pathlib import Path
 from typing import Any, Self
 
+from risctl.config.parse import parse_json
 from risctl.data.atomic import flush_directory, storage_errors, write_atomically
-from risctl.hpo.plan import ELSEWHERE, SearchEvent, TrialStarted
+from risctl.errors import DamagedFileError
+from risctl.hpo.plan import ELSEWHERE, SearchEvent, TrialEnded, TrialEpoch, TrialRetried, TrialStarted
 from risctl.model.checkpoint import BEST, CHECKPOINTS, LAST
+from risctl.runs.schemas import Stored, stored
 from risctl.text import finite
 from risctl.training import EpochResult, Event, FirstBatch, Outcome, Started, StepResult
 
 METRICS = "metrics.jsonl"
 STEPS_KEPT_PER_EPOCH = 200
 STARTED, STEP, EPOCH, FIRST = "started", "step", "epoch", "first_batch"
-SEARCH_EVENTS = {
-    "TrialStarted": "trial_started",
-    "TrialEpoch": "trial_epoch",
-    "TrialRetried": "trial_retried",
-    "TrialEnded": "trial_ended",
+KINDS: dict[str, type[Event] | type[SearchEvent]] = {
+    STARTED: Started,
+    FIRST: FirstBatch,
+    STEP: StepResult,
+    EPOCH: EpochResult,
+    "trial_started": TrialStarted,
+    "trial_epoch": TrialEpoch,
+    "trial_retried": TrialRetried,
+    "trial_ended": TrialEnded,
 }
+NAMES = {kind: name for name, kind in KINDS.items()}
+SCHEMAS = {name: stored(kind) for name, kind in KINDS.items()}
 
 Record = dict[str, Any]
 
@@ -106,7 +115,7 @@ class EventsFile(_JsonLines):
         if isinstance(event, TrialStarted):
             (self._others.add if event.worker == ELSEWHERE else self._others.discard)(event.number)
         if event.number not in self._others:
-            self._write(SEARCH_EVENTS[type(event).__name__], event)
+            self._write(NAMES[type(event)], event)
 
 
 def _still_holds(record: Record, started: Started) -> bool:
@@ -121,18 +130,30 @@ def json_line(record: Mapping[str, Any]) -> str:
     return json.dumps(finite(record), allow_nan=False, separators=(",", ":")) + "\n"
 
 
+class _Line(Stored):
+    event: str
+
+
 def read_metrics(path: Path) -> list[Record]:
-    """The lines of a `metrics.jsonl`, without one at the end that a power failure cut short."""
+    """The lines of a `metrics.jsonl`, without one at the end that a power failure cut short.
+
+    Raises:
+        DamagedFileError: a line that is no event of a training or a search; naming it and the key.
+        StorageError: the file cannot be read.
+    """
     with storage_errors(path):
         lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
     records = []
-    for line in lines:
+    for i, line in enumerate(lines):
         try:
             record = json.loads(line)
         except ValueError:
             break
-        if not isinstance(record, dict) or not isinstance(record.get("step"), int) or "event" not in record:
-            break
+        where = f"{path}: line {i + 1}"
+        schema = SCHEMAS.get(parse_json(_Line, line, where).event)
+        if schema is None:
+            raise DamagedFileError(f"{where}: event", f"one of {', '.join(SCHEMAS)}", record["event"])
+        parse_json(schema, line, where)
         records.append(record)
     return records
 

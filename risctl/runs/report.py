@@ -11,7 +11,6 @@ from risctl.errors import InputError
 from risctl.report import Fact, Page, Setting, render_pages
 from risctl.runs.directory import RunDirectory
 from risctl.runs.documents import read_document
-from risctl.runs.drawings import reading
 from risctl.runs.names import CONFIG, PROVENANCE, REPORT_FILE, STATUS
 from risctl.runs.report_parts import parts_of, pictures_of
 from risctl.text import Document
@@ -51,10 +50,7 @@ def read_page(run: Path) -> Page:
     if not parts:
         raise InputError(run, "", "a run with a result", "none")
     status, provenance = (_optional(run / name) for name in (STATUS, PROVENANCE))
-    with reading(run / PROVENANCE):
-        preset = _preset_of(run, provenance)
-        argv = list(provenance.get("argv") or [])
-        facts = tuple(_facts(status, provenance))
+    preset, argv = _preset_of(run, provenance), provenance.get("argv", [])
     return Page(
         name=str(run),
         command=str(status.get("command", "")) or "run",
@@ -65,7 +61,7 @@ def read_page(run: Path) -> Page:
         tables=tuple(table for part in parts for table in part.tables if table.rows),
         preset=preset,
         settings=_settings(load_config(None, run / CONFIG), preset),
-        facts=facts,
+        facts=tuple(_facts(status, provenance)),
         again=shlex.join(["risctl", *map(str, argv[1:])]) if argv else "",
     )
 

@@ -16,11 +16,10 @@ from risctl.runs.drawings import (
     evaluation_folder,
     read_curves,
     read_search,
-    reading,
-    record_of,
     sweep_files,
 )
-from risctl.runs.names import ALIGNMENT_FILE, RESULTS_FILE, SEARCH_FILE, VERDICT_FILE
+from risctl.runs.names import ALIGNMENT_FILE, RESULTS_FILE, VERDICT_FILE
+from risctl.runs.schemas import record_of
 from risctl.text import number, readable_seconds
 from risctl.training.metrics import FIGURES
 
@@ -133,22 +132,18 @@ def _gate(run: Path) -> list[Part]:
     if not (run / VERDICT_FILE).is_file():
         return []
     verdict = read_document(run / VERDICT_FILE)
-    with reading(run / VERDICT_FILE):
-        checks = tuple(Check(c["name"], number(c["value"]), c["wanted"], c["met"]) for c in verdict["checks"])
-        return [Part(f"Overfit gate: {verdict['verdict']}.", checks)]
+    checks = tuple(Check(c["name"], number(c["value"]), c["wanted"], c["met"]) for c in verdict["checks"])
+    return [Part(f"Overfit gate: {verdict['verdict']}.", checks)]
 
 
 def _search(run: Path) -> list[Part]:
     read = read_search(run)
     if read is None:
         return []
-    with reading(run / SEARCH_FILE):
-        found, best = read.document["verdict"], read.document["best"]
-        checks = tuple(Check(f["name"], f["found"], f["wanted"], f["met"]) for f in found["findings"])
-        verdict = "go" if found["go"] else "no-go"
-        result = (
-            f"best loss {number(best['value'])} in trial {best['number']}" if best else "no trial complete"
-        )
+    found, best = read.document["verdict"], read.document["best"]
+    checks = tuple(Check(f["name"], f["found"], f["wanted"], f["met"]) for f in found["findings"])
+    verdict = "go" if found["go"] else "no-go"
+    result = f"best loss {number(best['value'])} in trial {best['number']}" if best else "no trial complete"
     keys = sorted({key for trial in read.trials for key in trial.params})
     rows = tuple(
         (
@@ -169,13 +164,12 @@ def _alignment(run: Path) -> list[Part]:
     if not path.is_file():
         return []
     document = read_document(path)
-    with reading(path):
-        findings = [record_of(Finding, values) for values in document["findings"]]
-        checks = tuple(Check(f.label, str(f.got), f.expected, f.passed) for f in findings)
-        mutants = tuple(
-            (m["mutant"], m["side"], "noticed" if m["caught"] else "unnoticed") for m in document["mutants"]
-        )
-        passed = document["passed"]
+    findings = [record_of(Finding, values) for values in document["findings"]]
+    checks = tuple(Check(f.label, str(f.got), f.expected, f.passed) for f in findings)
+    mutants = tuple(
+        (m["mutant"], m["side"], "noticed" if m["caught"] else "unnoticed") for m in document["mutants"]
+    )
+    passed = document["passed"]
     missed = sum(not check.met for check in checks)
     tables = (TextTable("Alterations", ("altered", "side", "result"), mutants),)
     sentence = (

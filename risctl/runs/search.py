@@ -191,10 +191,9 @@ def _config_of_run(layers: Layers, run: Path) -> Config:
 
 def stored_study(run: Path) -> Document:
     """Name and database of a run's study."""
-    found: Any = read_document(run / PROVENANCE).get(STUDY)
-    if not isinstance(found, dict) or not isinstance(found.get("name"), str):
-        expected = f"the name of a study in {STUDY!r}"
-        raise DamagedFileError(run / PROVENANCE, expected, type(found).__name__)
+    found: Document | None = read_document(run / PROVENANCE).get(STUDY)
+    if found is None:
+        raise DamagedFileError(run / PROVENANCE, f"the name of a study in {STUDY!r}", "none")
     return found
 
 

@@ -12,6 +12,7 @@ from risctl import __version__
 from risctl.config import Config, canonical_json, load_config
 from risctl.config.former import digest16
 from risctl.config.layers import Layers, Machine
+from risctl.config.parse import parse_json
 from risctl.errors import InputError
 from risctl.evaluation import (
     Results,
@@ -25,7 +26,6 @@ from risctl.evaluation import (
     write_sweep,
 )
 from risctl.evaluation.axes import SNR, SWEEP, Axis, parse_sweeps
-from risctl.evaluation.files import parse_record
 from risctl.evaluation.results import Record
 from risctl.registry import estimator_names
 from risctl.runs.directory import RunDirectory
@@ -243,7 +243,7 @@ def resumed_request(layers: Layers, run: Path, machine: Machine | None = None) -
         if not (run / path).is_file():
             raise InputError("resume", "", f"a run of a sweep (with {path})", run)
     path = run / REQUEST
-    asked = parse_record(StoredSweeps, path.read_bytes(), path, "what a sweep was asked for")
+    asked = parse_json(StoredSweeps, path.read_bytes(), path)
     config = load_config(None, run / CONFIG)
     return EvaluationRequest(
         layers=replace(layers, file=run / CONFIG, seed=asked.seed),

@@ -109,7 +109,7 @@ def _newest(pattern: str, wanted: Callable[[Document], bool]) -> tuple[Path, Doc
             document = read_document(path)
             if wanted(document):
                 return path, document
-        except (DamagedFileError, StorageError, KeyError, TypeError):
+        except (DamagedFileError, StorageError):
             continue
     return None
 
@@ -132,7 +132,7 @@ def _gate(config: Config) -> Line:
 
 def _search() -> Line:
     name, limit = "search", f"losses differ by more than {MIN_SPREAD:.0%}, the best beats the preset"
-    found = _newest(f"hpo/[!.]*/{SEARCH_FILE}", lambda d: "go" in d["verdict"])
+    found = _newest(f"hpo/[!.]*/{SEARCH_FILE}", lambda _: True)
     if found is None:
         return Line(name, None, limit, None, "risctl hpo --trials 24")
     path, document = found

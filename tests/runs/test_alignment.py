@@ -1,10 +1,12 @@
 """The alignment check of fresh networks and trained models, and what stops where it fails."""
 
+import json
 from pathlib import Path
 
 import pytest
 
 from risctl import runs
+from risctl.config import reference_directory
 from risctl.config.layers import Layers
 from risctl.data import SceneStream, write_measurements
 from risctl.errors import CheckFailedError
@@ -45,7 +47,8 @@ def test_a_trained_model_is_aligned(run: Path) -> None:
 
 def test_a_result_of_other_covariances_is_refused(run: Path) -> None:
     (run / "eval").mkdir()
-    runs.write_json(run / "eval" / "results.json", {"covariance_fingerprint": "0123456789abcdef"})
+    shipped = json.loads((reference_directory().parent / "eval" / "results.json").read_text())
+    runs.write_json(run / "eval" / "results.json", shipped | {"covariance_fingerprint": "0123456789abcdef"})
     with pytest.raises(CheckFailedError, match=r"results\.json: .* got 0123456789abcdef"):
         _check(str(run))
 
