@@ -23,8 +23,8 @@ def decimals(value: float, places: int = 3) -> str:
 
 
 def counted(count: int, word: str) -> str:
-    """A number of things: `1 scene`, `2 scenes`."""
-    return f"{count} {word}{'s' * (count != 1)}"
+    """A number of things: `1 scene`, `2,000 scenes`."""
+    return f"{count:,} {word}{'s' * (count != 1)}"
 
 
 def parameter_list(params: Mapping[str, Any]) -> str:

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import shlex
+import time
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from risctl import runs
-from risctl.cli.console import closing, dry_run, note, say
+from risctl.cli.console import closing, dry_run, note, say, time_left
 from risctl.cli.eval import is_override
 from risctl.cli.options import Common, Ending, common_options
 from risctl.errors import CheckFailedError, InputError, require_range
 from risctl.text import Document
+
+if TYPE_CHECKING:
+    from risctl.inference.surface.calibrate import Round
 
 
 @common_options
@@ -64,9 +68,7 @@ def calibrate_surface(
     known = {} if anchors is None else runs.read_anchors(anchors, sum(map(len, parts)))
     for sentence in (*chosen.notes, runs.describe_surface(chosen.config.physics)):
         say(sentence)
-    surface = runs.calibrate_surface(
-        chosen, parts, request, known, files, lambda r: note(runs.round_words(r))
-    )
+    surface = runs.calibrate_surface(chosen, parts, request, known, files, _rounds(request))
     document = runs.write_surface(out, surface)
     for line in surface.words()[1:]:
         say(line)
@@ -77,3 +79,16 @@ def calibrate_surface(
         return answer
     failure = "held-out scenes are no likelier than with the nominal surface"
     return Ending(answer, CheckFailedError.exit_status, failure)
+
+
+def _rounds(request: runs.CalibrationRequest) -> runs.RoundListener:
+    """Say what comes, and return what says a line after every round: the most there can be, and the time."""
+    most, done, began = runs.most_rounds(request), 0, time.monotonic()
+    note(f"at most {most} rounds: each locates the sources through the surface found so far")
+
+    def listen(round_: Round) -> None:
+        nonlocal done
+        done += 1
+        note(f"{runs.round_words(round_)}; at most {time_left(time.monotonic() - began, done, most)}")
+
+    return listen

@@ -95,7 +95,7 @@ def _rich_progress(label: str) -> Iterator[Update]:
 
     class Left(ProgressColumn):
         def render(self, task: Task) -> Text:
-            return Text(_left(time.monotonic() - began, task.completed, task.total))
+            return Text(time_left(time.monotonic() - began, task.completed, task.total))
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), Left())
     with Progress(*columns, console=Console(file=sys.stderr)) as bar:
@@ -113,12 +113,12 @@ def _plain_progress(label: str) -> Iterator[Update]:
         now = time.monotonic()
         if now >= following:
             following = now + PLAIN_INTERVAL
-            note(f"{label}: {done} of {total}, {now - began:.0f} s, {_left(now - began, done, total)}")
+            note(f"{label}: {done} of {total}, {now - began:.0f} s, {time_left(now - began, done, total)}")
 
     yield update
 
 
-def _left(spent: float, done: float, total: float | None) -> str:
+def time_left(spent: float, done: float, total: float | None) -> str:
     """The time left in words, as far as what is done tells."""
     seconds = spent * (total - done) / done if total and done else None
     return f"{readable_seconds(seconds)} left"

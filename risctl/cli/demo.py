@@ -17,7 +17,7 @@ from risctl.cli.signals import stop_on_signals
 from risctl.cli.train import announce, interrupted, outcome_sentence, state_of
 from risctl.errors import InputError, require_range
 from risctl.registry import estimator_names
-from risctl.text import Document, decimals
+from risctl.text import Document, counted, decimals
 
 if TYPE_CHECKING:
     from risctl.config import Config
@@ -97,7 +97,8 @@ def _demo(
 ) -> Document | Ending:
     say(f"[1/4] scenes: {request.scenes} simulated, written as a dataset, read back with hashes checked")
     summary = runs.generate(config, run.path / "data", "test", config.evaluation.scenes, progress=progress)
-    say(f"[2/4] training: {config.training.epochs} epochs of scenes made on the way, none of those above")
+    epochs = counted(config.training.epochs, "epoch")
+    say(f"[2/4] training: {epochs} of scenes made on the way, none of those above")
     trained = _train(training)
     if trained.outcome.stopped_by is not None:
         ending = interrupted("train", trained)

@@ -16,7 +16,7 @@ from risctl.cli.console import closing, dry_run, note, progress, say, show_pictu
 from risctl.cli.options import Common, FormatOption, NameOption, OutOption, WorkersOption, common_options
 from risctl.errors import InputError
 from risctl.registry import estimator_names
-from risctl.text import Document
+from risctl.text import Document, counted
 
 if TYPE_CHECKING:
     from risctl.config import Config
@@ -140,7 +140,7 @@ def is_override(word: str) -> bool:
 
 def _dry_run(request: EvaluationRequest, config: Config) -> Document:
     seconds = runs.seconds_of_evaluation(request, config)
-    work = f"{config.evaluation.scenes} scenes by {', '.join(config.evaluation.estimators)}"
+    work = f"{counted(config.evaluation.scenes, 'scene')} by {', '.join(config.evaluation.estimators)}"
     return dry_run("eval", config, request.needs(config), request.place or WRITES, seconds, work)
 
 
@@ -205,7 +205,7 @@ def _dry_run_sweeps(request: EvaluationRequest) -> Document:
     values = sum(len(axis.values) for axis in request.axes)
     seconds = runs.seconds_of_evaluation(request, config, values)
     words = ", ".join(axis.word for axis in request.axes)
-    work = f"{words}: {values} values, {config.evaluation.scenes} scenes each"
+    work = f"{words}: {counted(values, 'value')}, {counted(config.evaluation.scenes, 'scene')} each"
     needs = runs.needs_of_sweeps(request, config)
     document = dry_run("eval", config, needs, request.place or WRITES, seconds, work)
     return document | {"sweeps": [{"key": a.key, "values": list(a.values)} for a in request.axes]}

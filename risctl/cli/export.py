@@ -9,7 +9,7 @@ import typer
 from risctl import runs
 from risctl.cli.console import closing, say
 from risctl.cli.options import Common, common_options, named_path
-from risctl.text import Document
+from risctl.text import Document, counted
 
 
 @common_options
@@ -30,6 +30,6 @@ def export(
         for name in made.files:
             say(f"  {name}")
         return {"command": "export", "dry_run": True, "files": made.files, "out": str(out)}
-    headline = f"{len(made.files)} files, {made.num_bytes / 1e6:.2f} MB"
+    headline = f"{counted(len(made.files), 'file')}, {made.num_bytes / 1e6:.2f} MB"
     closing(out, headline, f"risctl eval {shlex.quote(str(out))}")
     return {"command": "export", "out": str(out), "files": made.files, "bytes": made.num_bytes}

@@ -14,7 +14,7 @@ from risctl import runs
 from risctl.cli.console import closing, dry_run, progress
 from risctl.cli.options import Common, common_options, named_path
 from risctl.errors import InputError, require_range
-from risctl.text import Document, readable_bytes
+from risctl.text import Document, counted, readable_bytes
 
 if TYPE_CHECKING:
     from risctl.config import Config
@@ -84,7 +84,7 @@ def _scene_count(config: Config, split: str, scenes: int | None) -> int:
 def _report(summary: DatasetSummary) -> None:
     each = readable_bytes(summary.num_bytes / summary.num_scenes)
     headline = (
-        f"{summary.num_scenes} scenes, {readable_bytes(summary.num_bytes)} ({each} per scene); "
+        f"{counted(summary.num_scenes, 'scene')}, {readable_bytes(summary.num_bytes)} ({each} per scene); "
         f"shards: {summary.written} written, {summary.kept} kept, {summary.repaired} repaired"
     )
     if not summary.complete:

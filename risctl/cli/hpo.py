@@ -19,7 +19,7 @@ from risctl.cli.screens.search import SearchState, search_screen
 from risctl.cli.signals import stop_on_signals
 from risctl.cli.train import announce
 from risctl.errors import require_range
-from risctl.text import Document, number, parameter_list, readable_seconds
+from risctl.text import Document, counted, number, parameter_list, readable_seconds
 
 if TYPE_CHECKING:
     from risctl.hpo import SearchOutcome, TrialRecord
@@ -117,11 +117,12 @@ def _dry_run(prepared: PreparedSearch) -> Document:
     times = prepared.times()
     seconds = {name: prepared.seconds(trial) for name, trial in times.items()}
     document = dry_run("hpo", config, prepared.needs(), writes, seconds["preset"])
-    say(f"# {plan.trials} trials of {config.search.epochs} epochs, {plan.workers} at a time")
+    trials, epochs = counted(plan.trials, "trial"), counted(config.search.epochs, "epoch")
+    say(f"# {trials} of {epochs}, {plan.workers} at a time")
     for name, trial in times.items():
         one, whole = readable_seconds(trial.seconds), readable_seconds(seconds[name])
         step = f"{trial.parameters:,} parameters, {1000 * trial.step:.0f} ms per step"
-        say(f"# {name}: {step}, {trial.steps:,} steps: a trial {one}, all of them at most {whole}")
+        say(f"# {name}: {step}, {counted(trial.steps, 'step')}: a trial {one}, all of them at most {whole}")
     say("# pruning and early stopping, which save a part of it, are not counted")
     passed = runs.passed_gate(config)
     say(f"# overfit gate: {passed or 'none was passed for these settings: it runs first, a few minutes'}")

@@ -10,7 +10,7 @@ import typer
 from risctl import runs
 from risctl.cli.console import closing, say, show_pictures
 from risctl.cli.options import Common, common_options
-from risctl.text import Document, readable_bytes
+from risctl.text import Document, counted, readable_bytes
 
 
 @common_options
@@ -39,8 +39,7 @@ def report(
     runs.write_reports(overrides, path)
     show_pictures(runs.pictures(drawn))
     size = path.stat().st_size
-    closing(
-        path, f"{len(overrides)} runs, {readable_bytes(size)}, nothing else needed to open it", "risctl runs"
-    )
+    words = f"{counted(len(overrides), 'run')}, {readable_bytes(size)}, nothing else needed to open it"
+    closing(path, words, "risctl runs")
     document = {"command": "report", "out": str(path), "runs": [str(run) for run in overrides], "bytes": size}
     return document | {"files": [str(file) for file in drawn]}

@@ -14,7 +14,7 @@ from risctl import runs
 from risctl.cli.console import say, show_table
 from risctl.cli.options import Common, common_options
 from risctl.errors import InputError
-from risctl.text import ABSENT, Document, number, readable_bytes
+from risctl.text import ABSENT, Document, counted, number, readable_bytes
 
 HEADLINE = 60  # characters of a headline in the list
 Words = Annotated[list[str] | None, typer.Argument(hidden=True)]
@@ -42,7 +42,7 @@ def list_runs(common: Common, overrides: Words = None) -> Document:
         (str(run.path), run.started[:16].replace("T", " "), run.state, _short(run.headline)) for run in found
     ]
     if rows:
-        show_table(f"{len(rows)} runs", ("run", "begun, UTC", "state", "what came of it"), rows)
+        show_table(counted(len(rows), "run"), ("run", "begun, UTC", "state", "what came of it"), rows)
     else:
         say("no runs below runs/ yet; type: risctl demo")
     listed = [asdict(run) | {"path": str(run.path)} for run in found]
@@ -122,7 +122,7 @@ def clean(
     for run in found:
         say(f"{run.path}  {run.state}  {readable_bytes(run.num_bytes)}  {_short(run.headline)}")
     size = sum(run.num_bytes for run in found)
-    say(f"{len(found)} runs, {readable_bytes(size)}")
+    say(f"{counted(len(found), 'run')}, {readable_bytes(size)}")
     wanted = bool(found) and not common.dry_run and (yes or _agreed())
     if wanted:
         runs.remove_runs(found)

@@ -16,7 +16,7 @@ from risctl.cli.options import Common, Ending, FormatOption, NameOption, OutOpti
 from risctl.cli.screens.training import TrainingState, training_screen
 from risctl.cli.signals import SIGNAL_STATUS, stop_on_signals
 from risctl.errors import InputError, require_range
-from risctl.text import Document
+from risctl.text import Document, counted
 
 if TYPE_CHECKING:
     from risctl.runs import PreparedTraining, Trained
@@ -102,7 +102,8 @@ def dry_run_training(prepared: PreparedTraining) -> Document:
     """Show settings and needs; nothing is written."""
     writes = prepared.resumed or prepared.place or f"runs/{prepared.command}/<utc-time>_<preset>_<id>/"
     plan = prepared.plan
-    steps = f"{plan.training.epochs} epochs of {plan.steps_per_epoch:,} steps of {plan.step_scenes} scenes"
+    scenes = counted(plan.step_scenes, "scene")
+    steps = f"{counted(plan.training.epochs, 'epoch')} of {counted(plan.steps_per_epoch, 'step')} of {scenes}"
     work = f"{steps}; {plan.validation_scenes:,} validated after each"
     seconds = runs.seconds_of_training(prepared)
     return dry_run(prepared.command, prepared.config, prepared.needs, writes, seconds, work)
@@ -138,7 +139,7 @@ def outcome_sentence(trained: Trained) -> str:
     """The best validation loss beside the first, with the figures of its epoch."""
     outcome = trained.outcome
     if outcome.best_value is None or outcome.best_epoch is None or outcome.first_value is None:
-        return f"{outcome.steps} steps, no validation yet"
+        return f"{counted(outcome.steps, 'step')}, no validation yet"
     start = f"validation loss {outcome.best_value:.4g} after epoch {outcome.best_epoch + 1}"
     figures = ", ".join(runs.figure_sentences(trained.best_metrics, brief=True))
     return "; ".join([f"{start} (first {outcome.first_value:.4g})", figures]).rstrip("; ")

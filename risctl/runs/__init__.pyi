@@ -104,7 +104,9 @@ from .search import prepare_search as prepare_search
 from .search import search as search
 from .search_report import Searched as Searched
 from .surface import CalibrationRequest as CalibrationRequest
+from .surface import RoundListener as RoundListener
 from .surface import calibrate_surface as calibrate_surface
+from .surface import most_rounds as most_rounds
 from .surface import read_anchors as read_anchors
 from .surface import read_parts as read_parts
 from .surface import round_words as round_words

@@ -25,7 +25,7 @@ from risctl.runs.documents import read_document
 from risctl.runs.names import CONFIG, EVAL_FOLDER, EXAMPLE_FILE, RESULTS_FILE, SEARCH_FILE, VERDICT_FILE
 from risctl.runs.records import EPOCH, METRICS, STEP, of_kind, read_metrics
 from risctl.runs.schemas import record_of
-from risctl.text import Document
+from risctl.text import Document, counted
 
 STEPS_DRAWN = 600  # of a training: more make the file large and the picture no clearer
 Drawings = dict[Path, Drawing]
@@ -116,7 +116,7 @@ def _training(run: Path) -> Drawings:
     curves = read_curves(run)
     if curves is None:
         return {}
-    title = f"{run}: {curves.epochs[-1]['step']} steps"
+    title = f"{run}: {counted(curves.epochs[-1]['step'], 'step')}"
     return {Path("curves"): partial(curves_figure, curves, title)}
 
 

@@ -21,7 +21,7 @@ from risctl.runs.names import (
     STATUS,
     VERDICT_FILE,
 )
-from risctl.text import Document, number
+from risctl.text import Document, counted, number
 
 RUNNING, KILLED, DAMAGED = "running", "killed", "damaged"
 REMOVABLE = ("failed", KILLED, DAMAGED)  # without being named; an interrupted run can go on
@@ -82,9 +82,10 @@ def _headline(run: Path, status: Document) -> str:
             return read(read_document(run / name))
     sweeps = sorted(path.stem for path in run.glob(f"{EVAL_FOLDER}/sweep_*.json"))
     if sweeps:
-        return f"{len(sweeps)} sweeps: {', '.join(name.removeprefix('sweep_') for name in sweeps)}"
+        return f"{counted(len(sweeps), 'sweep')}: {', '.join(name.removeprefix('sweep_') for name in sweeps)}"
     if status.get("best_value") is not None:
-        return f"validation loss {number(status['best_value'])}, {status.get('epochs')} epochs"
+        epochs = counted(status.get("epochs") or 0, "epoch")
+        return f"validation loss {number(status['best_value'])}, {epochs}"
     return str(status.get("message") or "")
 
 
@@ -95,8 +96,8 @@ def _of_evaluation(results: Document) -> str:
         if (cell["estimator"], cell["snr_db"], cell["num_sources"]) == (name, top, None):
             shares = (number(cell[key]["value"], 3) for key in ("recall", "count_accuracy"))
             text = "{}: recall {}, K right {} at {:g} dB".format(name, *shares, top)
-            return f"{text}, {results['scenes']} scenes"
-    return f"{results['scenes']} scenes"
+            return f"{text}, {counted(results['scenes'], 'scene')}"
+    return f"{counted(results['scenes'], 'scene')}"
 
 
 def _of_search(search: Document) -> str:

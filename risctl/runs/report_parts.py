@@ -155,7 +155,8 @@ def _search(run: Path) -> list[Part]:
         )
         for t in sorted(read.trials, key=lambda t: (t.value is None, t.value or 0.0))
     )
-    table = TextTable("Trials", ("trial", "state", "loss", *keys, "time"), rows)
+    names = (key.rpartition(".")[2] for key in keys)
+    table = TextTable("Trials", ("trial", "state", "loss", *names, "time"), rows)
     return [Part(f"Search: {verdict}; {read.progress}, {result}.", checks, (table,))]
 
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeAlias
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -20,7 +20,7 @@ from risctl.inference import Estimates, GeneralEstimator
 from risctl.inference.estimates import Explaining
 from risctl.inference.observation import Observation
 from risctl.inference.stacked import SymbolModel
-from risctl.inference.surface.calibrate import CalibrationScenes, Calibrator, Locator, Round
+from risctl.inference.surface.calibrate import ROUNDS, CalibrationScenes, Calibrator, Locator, Round
 from risctl.inference.surface.response import GAINS, KINDS, POSITIONS, STATES, SurfaceResponse
 from risctl.inference.surface.start import phases_from_anchors
 from risctl.inference.surface.summary import (
@@ -117,7 +117,7 @@ class CalibrationRequest:
             raise InputError("held_out", "", "0 to 0.5", self.held_out)
 
 
-Listener = Callable[[Round], None]
+RoundListener: TypeAlias = Callable[[Round], None]
 
 
 def calibrate_surface(
@@ -126,7 +126,7 @@ def calibrate_surface(
     request: CalibrationRequest,
     anchors: dict[int, list[tuple[float, float, float]]] | None = None,
     files: Sequence[Path] = (),
-    listen: Listener = lambda _: None,
+    listen: RoundListener = lambda _: None,
 ) -> CalibratedSurface:
     """Calibrate a surface from measurements of unknown sources.
 
@@ -168,8 +168,13 @@ def calibrate_surface(
     return CalibratedSurface(document, advice)
 
 
+def most_rounds(request: CalibrationRequest) -> int:
+    """Rounds of a calibration at most: with scenes held out it goes on with all of them."""
+    return (ROUNDS + 1) * (1 + (request.held_out > 0.0))
+
+
 def _last(
-    calibrator: Calibrator, scenes: CalibrationScenes, start: SurfaceResponse | None, listen: Listener
+    calibrator: Calibrator, scenes: CalibrationScenes, start: SurfaceResponse | None, listen: RoundListener
 ) -> tuple[Round, Round]:
     rounds = []
     for round_ in calibrator.rounds(scenes, start):
