@@ -84,7 +84,7 @@ def calibrate_surface(
 def _rounds(request: runs.CalibrationRequest) -> runs.RoundListener:
     """Say what comes, and return what says a line after every round: the most there can be, and the time."""
     most, done, began = runs.most_rounds(request), 0, time.monotonic()
-    note(f"at most {most} rounds: each locates the sources through the surface found so far")
+    say(f"at most {most} rounds: each locates the sources through the surface found so far")
 
     def listen(round_: Round) -> None:
         nonlocal done
