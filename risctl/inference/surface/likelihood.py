@@ -28,7 +28,8 @@ from risctl.physics.polar import polar_direction, polar_jet
 from risctl.physics.steering import path_difference
 
 # Of the log noise variances of scenes with constant symbols about their common share. A choice, not an
-# estimate: scenes may differ more, but with little precision one of them is fitted exactly, at any likelihood.
+# estimate: scenes may differ more, but with little precision one of them is fitted exactly, at any
+# likelihood.
 NOISE_PRECISION = 100.0
 CHUNK_NUMBERS = 330_000  # complex numbers of one L x N x N array of a chunk of scenes: stays in the cache
 
