@@ -21,8 +21,8 @@ from risctl.runs.training import PreparedTraining
 from risctl.training import TrainingPlan
 
 FEW, MORE = 8, 32  # scenes of the two evaluations that are timed; what both spend once cancels
-STARTED = 6.0  # seconds, about, until worker processes have loaded what they need
-REPORTED = 1.6  # with the scene and the report, over the pictures of the results alone, measured
+# Over the time of the pictures of the results: with the scene and the report, and the report alone; measured.
+DRAWN, REPORTED = 1.6, 0.5
 SIMULATED = 512
 FUSION_BYTES = 100_000
 
@@ -42,7 +42,11 @@ def seconds_of_training(prepared: PreparedTraining) -> float | None:
 
 
 def seconds_of_evaluation(request: EvaluationRequest, config: Config, values: int = 1) -> float:
-    """Seconds of an evaluation, at each of `values` of a sweep, from a few simulated scenes."""
+    """Seconds of an evaluation, at each of `values` of a sweep, from a few simulated scenes.
+
+    Loading is what it took this process, in CPU time; so long does every worker load, and all at once.
+    """
+    started = time.process_time() * (1 + (request.workers > 1) * values)
     use_threads(1)
     stream = SceneStream(config.physics, config.data.seed, "test", MORE)
     few = replace(request, workers=1, beside={}, answers={})
@@ -53,18 +57,17 @@ def seconds_of_evaluation(request: EvaluationRequest, config: Config, values: in
         found = evaluate_source(few, config.model_copy(update={"evaluation": section}), stream)
         spent.append(time.perf_counter() - began)
     each = max(spent[1] - spent[0], 0.0) / (MORE - FEW)
-    drawn = values * _seconds_of_drawing(found.results) if request.plots else 0.0
-    started = STARTED if request.workers > 1 else 0.0
-    return drawn + values * (started + spent[0] + each * config.evaluation.scenes / request.workers)
+    drawn = (DRAWN if request.plots else REPORTED) * _seconds_of_drawing(found.results)
+    return started + values * (drawn + spent[0] + each * config.evaluation.scenes / request.workers)
 
 
 def _seconds_of_drawing(results: Results) -> float:
-    """Seconds of the pictures of an evaluation and of its report."""
+    """Seconds of the pictures of an evaluation."""
     began = time.perf_counter()
     with TemporaryDirectory() as directory:
         for name, draw in result_figures(results).items():
             save_figure(draw(), Path(directory) / f"{name}.png")
-    return REPORTED * (time.perf_counter() - began)
+    return time.perf_counter() - began
 
 
 def needs_of_calibration(subject: Subject, workers: int | None = None) -> Needs:
@@ -76,6 +79,7 @@ def needs_of_calibration(subject: Subject, workers: int | None = None) -> Needs:
 
 def seconds_of_calibration(subject: Subject, scenes: int, workers: int | None = None) -> float:
     """Seconds until `scenes` scenes are searched, from a few of them, the fit left out."""
+    started = time.process_time()
     use_threads(1)
     finder, processes = subject.finder(), workers or workers_for(scenes)
     spent = []
@@ -85,7 +89,7 @@ def seconds_of_calibration(subject: Subject, scenes: int, workers: int | None = 
         collect_counts(finder, batches)
         spent.append(time.perf_counter() - began)
     each = max(spent[1] - spent[0], 0.0) / (MORE - FEW)
-    return each * scenes / processes + (STARTED if processes > 1 else 0.0)
+    return each * scenes / processes + started * (1 + (processes > 1))
 
 
 def seconds_of_dataset(config: Config, num_scenes: int, workers: int = 1) -> float:
