@@ -26,20 +26,7 @@ if TYPE_CHECKING:
 
 BASELINES = estimator_names("classical")
 TRAINED = "just trained"  # the name of the demo's own model in the tables
-COLUMNS = (
-    "scene",
-    "azimuth deg: true",
-    "found",
-    "+-",
-    "elevation deg: true",
-    "found",
-    "+-",
-    "range m: true",
-    "found",
-    "+-",
-    "off by m",
-    "bound",
-)
+COLUMNS = ("scene", "azimuth deg", "elevation deg", "range m", "off by m", "bound")
 
 
 @common_options
@@ -116,7 +103,8 @@ def _demo(
     chosen = runs.Chosen(name, config, request.model)
     located = runs.locate_example(run.path, chosen, source, request.batch, progress)
     show_table(f"{located.file}: {name}", COLUMNS, _rows(located.rows))
-    say("  +-: one standard deviation, the estimator's own; bound: Cramer-Rao bound of the position")
+    say("  ±: the estimator's own standard deviation; off by: distance from the true")
+    say("  position, beside its Cramer-Rao bound")
     found = runs.Located.from_found(chosen, located.found)
     answer = runs.answer_document(found, chosen, located.file)
     runs.write_json(run.path / "positions.json", answer)
@@ -147,11 +135,11 @@ def _train(training: PreparedTraining) -> Trained:
 
 
 def _rows(rows: SourceRows) -> list[tuple[str, ...]]:
-    """One row per source: truth, estimate, deviation of each coordinate; error and bound of the position."""
+    """One row per source: estimate and deviation of each coordinate; error and bound of the position."""
     shown = []
     for i in range(len(rows)):
-        triples = zip(rows.truth[i], rows.estimate[i], rows.std[i], strict=True)
-        cells = (decimals(value) for triple in triples for value in triple)
+        pairs = zip(rows.estimate[i], rows.std[i], strict=True)
+        cells = (f"{decimals(value)} ± {decimals(std):>5}" for value, std in pairs)
         shown.append((str(rows.scene[i]), *cells, decimals(rows.error[i, 3]), decimals(rows.bound[i, 3])))
     return shown
 

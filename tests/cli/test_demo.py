@@ -45,7 +45,7 @@ def test_everything_is_there_and_shown(capsys: Capture) -> None:
     assert [scene["index"] for scene in answer["scenes"]] == [0, 1]
     assert load_config(None, run / "config.json").physics == open_dataset(run / "data").physics
     lines = captured.err.splitlines()
-    for part in ("[1/4]", "[2/4]", "[3/4]", "[4/4]", "(first ", "Cramer-Rao", "azimuth deg: true", "bound"):
+    for part in ("[1/4]", "[2/4]", "[3/4]", "[4/4]", "(first ", "Cramer-Rao", "off by m", "bound"):
         assert any(part in line for line in lines), part
     result, headline, following = lines[-3:]
     assert "runs/demo/" in result
