@@ -62,6 +62,7 @@ def _rich_table(
     title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], numeric: Sequence[bool]
 ) -> None:
     table = Table(title=escape(title), title_justify="left", header_style="bold", box=SIMPLE_HEAD)
+    table.show_edge, table.pad_edge, table.padding = False, False, (0, 1, 0, 0)  # 80 columns are few
     for column, right in zip(columns, numeric, strict=True):
         table.add_column(escape(column), justify="right" if right else "left", no_wrap=right)
     for row in rows:

@@ -69,3 +69,15 @@ def test_numbers_seconds_and_parameters() -> None:
     assert [readable_seconds(seconds) for seconds in (65, 3725.4, None)] == ["1:05", "1:02:05", "–"]
     assert [counted(count, "scene") for count in (0, 1, 2)] == ["0 scenes", "1 scene", "2 scenes"]
     assert parameter_list({"training.lr": 2e-4, "model.head": "structured"}) == "head structured, lr 0.0002"
+
+
+def test_the_small_table_of_an_evaluation_fits_a_terminal_of_80_columns(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    columns = ("estimator", "recall 0 dB", "10 dB", "20 dB", "precision", "K right", "GOSPA m", "ratio", "ms")
+    row = ("just trained", "0.56", "0.98", "1.00", "0.90", "0.70", "1.35", "0.89", "200")
+    console._rich_table("At a glance", columns, [row], [False] + [True] * 8)
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert any(all(cell in line for cell in row) for line in lines)
