@@ -70,21 +70,49 @@ def observed_jet(obs: Observation, points: Tensor, geometry: ArrayGeometry) -> T
     return obs.observe(columns.to(obs.Phi.dtype)).to(columns.dtype)
 
 
+def gaussian_slope(
+    obs: Observation, params: GaussianParameters, geometry: ArrayGeometry
+) -> tuple[Tensor, Tensor]:
+    """Value [B] and gradient [B, 4K+1] alone, for half of the work."""
+    V = observed_jet(obs, params.points, geometry)
+    return slope_of_responses(V, obs.y.to(V.dtype), obs.weight, params.log_power, params.log_noise)
+
+
+def slope_of_responses(
+    V: Tensor, y: Tensor, weight: Tensor, log_power: Tensor, log_noise: Tensor
+) -> tuple[Tensor, Tensor]:
+    """The same from ``V = [B, D]`` [B, L, M, 4K] and snapshots [B, L, M]."""
+    value, gradient, *_ = _slope(V, y, weight, log_power, log_noise)
+    return value, gradient
+
+
 def model_of_responses(
     V: Tensor, y: Tensor, weight: Tensor, log_power: Tensor, log_noise: Tensor
 ) -> GaussianModel:
-    """The same from ``V = [B, D]`` [B, L, M, 4K] and snapshots [B, L, M]; ``W = R^-1`` below."""
+    """Value, gradient and information from ``V = [B, D]`` [B, L, M, 4K] and snapshots [B, L, M]."""
+    K, M, D = log_power.shape[1], y.shape[2], V[..., log_power.shape[1] :]
+    value, gradient, G, C, T = _slope(V, y, weight, log_power, log_noise)
+    p, noise = log_power.exp(), log_noise.exp()
+    dd = D.mH @ D - G[..., K:].mH @ T[..., K:]
+    J = _information(T * (1.0 / p)[:, None, :, None], dd, C, p, noise, M)
+    return GaussianModel(value, gradient, J * weight[:, None, None])
+
+
+def _slope(
+    V: Tensor, y: Tensor, weight: Tensor, log_power: Tensor, log_noise: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Value and gradient, and what the information shares: ``G = B^H V``, C and ``T = C G``; ``W = R^-1``."""
     K, (L, M) = log_power.shape[1], y.shape[1:]
     p, noise = log_power.exp(), log_noise.exp()
     y, inverse_p = y.unsqueeze(-1), (1.0 / p)[:, None, :, None]
-    VH = V.mH.resolve_conj()
-    G = VH @ V
-    loaded = G[..., :K, :K] + torch.diag_embed(noise[:, None] / p).unsqueeze(1)
+    B, D = V[..., :K], V[..., K:]
+    G = B.mH @ V
+    loaded = G[..., :K] + torch.diag_embed(noise[:, None] / p).unsqueeze(1)
     C = torch.linalg.inv_ex(loaded)[0]
-    T = C @ G[..., :K, :]
+    T = C @ G
     P = T * inverse_p  # B^H W [B, D]
-    x = C @ (VH[..., :K, :] @ y)
-    r = y - V[..., :K] @ x  # sigma^2 W y
+    x = C @ (B.mH @ y)
+    r = y - B @ x  # sigma^2 W y
 
     energy = square(r).sum((1, 2, 3))
     fit = energy / noise + (square(x).sum(1).squeeze(-1) / p).sum(-1)
@@ -92,17 +120,15 @@ def model_of_responses(
     logdet = logdet + L * ((M - K) * noise.log() + p.log().sum(-1))
 
     b = x.squeeze(-1) * inverse_p.squeeze(-1)  # B^H W y
-    d = (VH[..., K:, :] @ r).squeeze(-1) / noise[:, None, None]  # D^H W y
-    slope = (d.conj() * b.repeat_interleave(3, dim=-1)).real - _own(P[..., K:])
+    d = (r.mH @ D).squeeze(-2) / noise[:, None, None]  # y^H W D
+    slope = (d * b.repeat_interleave(3, dim=-1)).real - _own(P[..., K:])
     positions = 2.0 * slope.sum(1) * p.repeat_interleave(3, dim=1)
     powers = (square(b) - P[..., :K].diagonal(dim1=-2, dim2=-1).real).sum(1) * p
     leftover = (C * inverse_p.mT).diagonal(dim1=-2, dim2=-1).real.sum((1, 2))
     trace = L * (M - K) / noise + leftover  # sum_l tr W, tr W = (M - K) / sigma^2 + tr C diag(p)^-1
     level = (energy / noise.square() - trace) * noise
     gradient = torch.cat([positions, powers, level.unsqueeze(-1)], dim=-1)
-    dd = G[..., K:, K:] - G[..., K:, :K] @ T[..., K:]
-    J, w = _information(P, dd, C, p, noise, M), weight
-    return GaussianModel(-(logdet + fit) * w, gradient * w[:, None], J * w[:, None, None])
+    return -(logdet + fit) * weight, gradient * weight[:, None], G, C, T
 
 
 def square(z: Tensor) -> Tensor:

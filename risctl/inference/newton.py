@@ -131,18 +131,21 @@ def from_angles(angles: Tensor) -> Tensor:
     return torch.stack([elevation.cos() * azimuth.sin(), elevation.sin(), q], dim=-1)
 
 
-def angles_chain(angles: Tensor, gradient: Tensor, metric: Tensor) -> tuple[Tensor, Tensor]:
-    """Gradient [B, P] and metric [B, P, P] in angles [B, K, 3] from those in ``(u_y, u_z, q)``.
-
-    Parameters after the first 3K are left as they are.
-    """
+def angles_chain(angles: Tensor, parameters: int) -> Tensor:
+    """Derivatives of ``(u_y, u_z, q)`` by angles [B, K, 3], and of others by themselves, [B, P, P]."""
     azimuth, elevation, _ = angles.unbind(-1)
-    T = torch.diag_embed(torch.ones_like(gradient)).clone()  # d(u_y, u_z, q) / d(azimuth, elevation, q)
+    T = torch.eye(parameters, dtype=angles.dtype, device=angles.device).repeat(len(angles), 1, 1)
     at = 3 * torch.arange(azimuth.shape[1], device=angles.device)
     T[:, at, at] = elevation.cos() * azimuth.cos()
     T[:, at, at + 1] = -elevation.sin() * azimuth.sin()
     T[:, at + 1, at + 1] = elevation.cos()
-    return (T.mT @ gradient.unsqueeze(-1)).squeeze(-1), T.mT @ metric @ T
+    return T
+
+
+def slope_in_angles(angles: Tensor, value: Tensor, gradient: Tensor, metric: Tensor) -> Slope:
+    """The slope by angles [B, K, 3] of a function whose slope by ``(u_y, u_z, q)`` is given."""
+    T = angles_chain(angles, gradient.shape[1])
+    return Slope(value, (T.mT @ gradient.unsqueeze(-1)).squeeze(-1), T.mT @ metric @ T)
 
 
 def angles_box(like: Tensor, view: FieldOfView) -> tuple[Tensor, Tensor]:

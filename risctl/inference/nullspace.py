@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from risctl.inference.levenberg import QuadraticModel, descend
-from risctl.inference.newton import Slope, angles_box, angles_chain, climb, from_angles, to_angles
+from risctl.inference.newton import Slope, angles_box, climb, from_angles, slope_in_angles, to_angles
 from risctl.physics.geometry import ArrayGeometry, FieldOfView
 from risctl.physics.grid import PolarGrid
 from risctl.physics.polar import polar_direction, polar_jet, polar_steering
@@ -133,7 +133,7 @@ def settle_nulls(
 
     def evaluate(rows: Tensor, z: Tensor) -> Slope:
         model = null_model(DeflatedSubspace(U[rows], Q[rows]), from_angles(z).unsqueeze(1), geometry)
-        return Slope(-model.cost, *angles_chain(z.unsqueeze(1), -model.gradient, model.curvature))
+        return slope_in_angles(z.unsqueeze(1), -model.cost, -model.gradient, model.curvature)
 
     return from_angles(climb(evaluate, z, low, high, SETTLED)).view(points.shape)
 

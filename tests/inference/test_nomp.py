@@ -217,7 +217,7 @@ def ratio_to_bound(scenes: Scenes, physics: PhysicsConfig, errors: Tensor) -> fl
 def test_reference_figures(snr_db: float, recall: float, count: float) -> None:
     """Recall with K given, ratio to the bound, and blind count over 60 scenes for each K = 1..5."""
     physics, scenes = make_scenes(300, seed=1000, stratified=True, snr_values_db=(snr_db,))
-    estimator = nomp(physics)
+    estimator = nomp(physics, decision="count")
     given, blind = locate(estimator, scenes, True), locate(estimator, scenes, False)
     errors = angle_errors(scenes, given)
     real = scenes.source_mask
