@@ -105,7 +105,7 @@ def keep_freed_memory() -> None:
     """Have this process keep what it frees for its next tensors, where its C library can (glibc).
 
     A training step asks for the same hundreds of megabytes each time. Given back to the system and taken
-    again, every page of them costs a fault: a fifth of the step.
+    again, every page of them costs a fault: 8 % of a step, 17 % where two processes share one machine.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if mallopt is not None:
