@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import lru_cache, partial
 
+import torch
 from torch import Tensor
 
 from risctl.config import CovarianceConfig, InferenceConfig, PhysicsConfig, nomp_calibration
 from risctl.inference.batched import ExplainingEstimator
 from risctl.inference.converge import Once
-from risctl.inference.count import CountRule, gaussian_start, noise_only
-from risctl.inference.decision import CUTOFF, Deciding, answer, explanation
+from risctl.inference.count import CountRule, gaussian_start, noise_only, to_estimates
+from risctl.inference.decision import CUTOFF, Deciding, answer, explanation, report
 from risctl.inference.detection import Detector
 from risctl.inference.estimates import Estimates
 from risctl.inference.exchange import GaussianFit
@@ -70,10 +71,30 @@ class NompEstimator(ExplainingEstimator):
     ) -> None:
         """Estimate into `rows` of `result`, and what explains the scenes into those of `best`."""
         obs = obs.compressed()
+        if counts is not None:
+            self._locate_told(obs, counts, rows, result, best)
+            return
         found, converge = self.find(obs), Once(partial(self._converged, obs))
-        result.put(rows, answer(found, self.deciding, counts, converge))
+        result.put(rows, answer(found, self.deciding, None, converge))
         if best is not None:
-            best.put(rows, explanation(found, self.deciding, counts, converge))
+            best.put(rows, explanation(found, self.deciding, None, converge))
+
+    def _locate_told(
+        self, obs: Observation, counts: Tensor, rows: Tensor, result: Estimates, best: Estimates | None
+    ) -> None:
+        """Estimate the given numbers of sources [B], without the other hypotheses that probabilities need."""
+        detector, points = Detector.compute(obs, self.grid), obs.y.real.new_empty(len(obs), 0, 3)
+        index = torch.arange(len(obs), device=counts.device)
+        for K in range(1, int(counts.max()) + 1):
+            points = greedy_step(detector, self.search, points)
+            done = counts[index] == K
+            if bool(done.any()):
+                here = index[done]
+                hypothesis = self._converged(obs, self._best(detector[done], points[done]), here)
+                result.put(rows[here], report(hypothesis, self.search.view, None, None))
+                if best is not None:
+                    best.put(rows[here], to_estimates(hypothesis))
+            index, points, detector = index[~done], points[~done], detector[~done]
 
     def find(self, obs: Observation) -> Found:
         """The fitted hypotheses for K = 0, ..., K_max, and what bears on the choice between them."""

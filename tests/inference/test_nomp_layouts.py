@@ -1,11 +1,14 @@
 """NOMP on arrays that are no panels attains its bound."""
 
+from typing import NamedTuple
+
 import numpy as np
 import pytest
 import torch
 
 from risctl.config import CovarianceConfig, InferenceConfig, PhysicsConfig
 from risctl.inference import Estimates, build_estimator
+from risctl.inference.nomp import NompEstimator
 from risctl.physics import ArrayGeometry, FieldOfView, Scenes, simulate_scenes
 from risctl.physics.bounds import Bounds, scene_bounds
 from tests.inference.test_nomp import angle_errors
@@ -18,15 +21,22 @@ SCENES = 400
 @pytest.mark.parametrize("K", [1, 2, 3])
 @pytest.mark.parametrize("name", ["random", "ring", "spiral", "line"])
 def test_nomp_attains_the_bound_of_any_layout(name: str, K: int) -> None:
-    """Recall at least 0.98 and RMSE at most 1.10 times the bound, 20 dB."""
+    """Recall at least 0.98 and RMSE of the most likely positions at most 1.10 times the bound, 20 dB.
+
+    What is reported, posterior means, is biased where the range is uncertain, so that the bound does not hold
+    for it there; over all sources its squared error is the smaller one.
+    """
     physics = layout_physics(name, min_sources=K, max_sources=K, snr_values_db=[20.0])
     scenes = simulate_scenes(physics, np.random.Generator(np.random.SFC64(17)), SCENES)
     estimator = build_estimator("nomp", physics, CovarianceConfig(), InferenceConfig())
-    found = estimator(scenes.y, scenes.H, scenes.codes, scenes.num_sources.long())
-    bounds = scene_bounds(scenes, ArrayGeometry.from_config(physics), view=FieldOfView.from_config(physics))
-    recall, ratio = figures(found, scenes, bounds, FieldOfView.from_config(physics))
-    assert recall >= 0.98
-    assert ratio <= 1.10, ratio
+    assert isinstance(estimator, NompEstimator)
+    reported, likely = estimator.explained(scenes.y, scenes.H, scenes.codes, scenes.num_sources.long())
+    view = FieldOfView.from_config(physics)
+    bounds = scene_bounds(scenes, ArrayGeometry.from_config(physics), view=view)
+    of_reported, of_likely = (figures(found, scenes, bounds, view) for found in (reported, likely))
+    assert of_reported.recall >= 0.98
+    assert of_likely.ratio <= 1.10, of_likely
+    assert of_reported.range_rmse <= of_likely.range_rmse
 
 
 @pytest.mark.parametrize("known", [{"known_elevation_deg": 0.0}, {"known_range_m": float("inf")}])
@@ -39,12 +49,20 @@ def test_two_sources_are_found_where_a_coordinate_is_known(known: dict[str, floa
     assert float(angle_errors(scenes, found)[scenes.source_mask].max()) < 2.0
 
 
-def figures(found: Estimates, scenes: Scenes, bounds: Bounds, view: FieldOfView) -> tuple[float, float]:
-    """Share of sources found within 5 degrees, and the largest RMSE over bound of a coordinate.
+class Figures(NamedTuple):
+    """Share of sources found within 5 degrees; largest RMSE over bound of a coordinate; RMSE of the range, m.
 
-    Sources whose range the bound leaves open by more than half a metre are left out of that ratio: the edge
-    of the view cuts their errors off.
+    Sources whose range the bound leaves open by more than half a metre are left out of the ratio alone: the
+    edge of the view cuts their errors off.
     """
+
+    recall: float
+    ratio: float
+    range_rmse: float
+
+
+def figures(found: Estimates, scenes: Scenes, bounds: Bounds, view: FieldOfView) -> Figures:
+    """Figures of the estimates of all scenes."""
     hits, errors, limits = 0, [], []
     names = ("azimuth", "elevation", "range")
     truth = torch.stack([getattr(scenes, n).double() for n in names], -1)
@@ -65,4 +83,4 @@ def figures(found: Estimates, scenes: Scenes, bounds: Bounds, view: FieldOfView)
     inside = limit[:, 2] < 0.5
     rmse, root = (x[inside].square().mean(0).sqrt() for x in (error, limit))
     free = ~torch.tensor(view.known)
-    return hits / total, float((rmse / root)[free].amax())
+    return Figures(hits / total, float((rmse / root)[free].amax()), float(error[:, 2].square().mean().sqrt()))
