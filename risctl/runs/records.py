@@ -145,11 +145,13 @@ def read_metrics(path: Path) -> list[Record]:
         lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
     records = []
     for i, line in enumerate(lines):
+        where = f"{path}: line {i + 1}"
         try:
             record = json.loads(line)
-        except ValueError:
-            break
-        where = f"{path}: line {i + 1}"
+        except ValueError as error:
+            if i + 1 == len(lines):
+                break
+            raise DamagedFileError(where, "a line of JSON", error) from None
         schema = SCHEMAS.get(parse_json(_Line, line, where).event)
         if schema is None:
             raise DamagedFileError(f"{where}: event", f"one of {', '.join(SCHEMAS)}", record["event"])

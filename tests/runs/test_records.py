@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from risctl.errors import DamagedFileError
 from risctl.runs.records import EPOCH, STEP, MetricsFile, of_kind, read_metrics, recorded_outcome
 from risctl.training import Event
 from tests.runs.events import STEPS, epoch, first_batch, started, step, training
@@ -54,6 +55,14 @@ def test_a_line_cut_short_is_left_out(path: Path) -> None:
     assert read_metrics(path) == whole[:-1]
     _write(path, started(epoch=2), step(2 * STEPS + 1))
     assert [record["step"] for record in of_kind(read_metrics(path), STEP)] == list(range(1, 2 * STEPS + 2))
+
+
+def test_a_broken_line_among_whole_ones_is_named(path: Path) -> None:
+    _write(path, *training())
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join([lines[0], b"{torn\n", *lines[2:]]))
+    with pytest.raises(DamagedFileError, match="line 2: damaged: expected a line of JSON"):
+        read_metrics(path)
 
 
 def test_of_long_epochs_some_steps_are_kept_and_trouble_always(path: Path) -> None:
