@@ -4,14 +4,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from risctl.config.schema import Config
-
 INLINE_BELOW = 3  # dots in the name of a table: [search.spaces.wide.training] has its tables in one line each
-
-
-def to_toml(config: Config) -> str:
-    """Every setting as TOML, one table per section."""
-    return tables_to_toml(config.model_dump(mode="json"))
 
 
 def tables_to_toml(tables: Mapping[str, dict[str, Any]]) -> str:
