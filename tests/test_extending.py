@@ -163,6 +163,7 @@ assert len(risctl.read_measurements("m.zip")) == 2
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 def test_an_addition_touches_few_files(case: Case, tmp_path: Path) -> None:
     assert len({*case.files, *(file for file, _, _ in case.edits)}) <= case.limit

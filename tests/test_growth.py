@@ -15,6 +15,7 @@ ROOT = Path(__file__).resolve().parents[1]
 MODEL = re.compile(r'^class (?!Config\b)\w+\((?:Section|Record)\):\n    """.*?"""\n', re.M | re.S)
 
 
+@pytest.mark.slow
 def test_a_new_field_leaves_older_files_readable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every model that is read from a file gets a neutral field, in a copy of the package."""
     files, package = tmp_path / "files", tmp_path / "package"

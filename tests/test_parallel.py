@@ -92,6 +92,7 @@ print(faults())
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc is told to keep freed memory")
 def test_memory_that_was_freed_is_used_again_without_page_faults() -> None:
     def faults(mode: str) -> int:

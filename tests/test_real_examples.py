@@ -119,6 +119,7 @@ def test_the_rule_of_openris_makes_its_codes() -> None:
         assert (_openris().codes_of_rule(transmit) == published[f"tx_{transmit}"]).all()
 
 
+@pytest.mark.slow
 @needs_real
 def test_openris_itself(tmp_path: Path) -> None:
     lines = _run("openris.py", REAL / "OpenRIS", tmp_path / "out", "--pairs", "200")
@@ -151,6 +152,7 @@ def test_sfwcmf_look_alike_is_located_and_explained(tmp_path: Path) -> None:
     assert float(surface[-1]) >= 0.01
 
 
+@pytest.mark.slow
 @needs_real
 def test_nflopnet_itself(tmp_path: Path) -> None:
     lines = _run("nflopnet.py", REAL, tmp_path / "out")
@@ -160,6 +162,7 @@ def test_nflopnet_itself(tmp_path: Path) -> None:
     assert float(next(line for line in lines if line[:1] == ["goodness"])[-1]) < 1e-6
 
 
+@pytest.mark.slow
 @needs_real
 @pytest.mark.slow
 def test_sfwcmf_itself(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from risctl.config import (
     load_config,
 )
 from risctl.config.former import former_canonical_json
-from risctl.config.toml import to_toml
+from risctl.config.toml import tables_to_toml
 from risctl.covariance import is_covariance_fingerprint
 
 
@@ -69,5 +69,5 @@ def test_differences() -> None:
 def test_toml_reads_back(tmp_path: Path) -> None:
     config = load_config("full", None, ["physics.snr_values_db=[0, 10.5]", "physics.wavefront=planar"])
     file = tmp_path / "all.toml"
-    file.write_text(to_toml(config))
+    file.write_text(tables_to_toml(config.model_dump(mode="json")))
     assert load_config(None, file) == config

@@ -7,7 +7,7 @@ import pytest
 
 from risctl.config import Config, diff_configs, load_config
 from risctl.config.search import Parameter
-from risctl.config.toml import to_toml
+from risctl.config.toml import tables_to_toml
 from risctl.errors import InputError
 
 
@@ -94,7 +94,7 @@ def test_a_word_changes_one_end_of_a_range() -> None:
 def test_a_space_survives_being_written_down(tmp_path: Path) -> None:
     config = load_config("search")
     path = tmp_path / "all.toml"
-    path.write_text(to_toml(config))
+    path.write_text(tables_to_toml(config.model_dump(mode="json")))
     assert load_config("quick", path) == config
     assert "lr = { low = 0.0001, high = 0.0004, log = true }" in path.read_text()
 

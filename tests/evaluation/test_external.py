@@ -133,6 +133,7 @@ def answered(scenes: Any, physics: PhysicsConfig, tmp_path: Path) -> Path:
     return out
 
 
+@pytest.mark.slow
 def test_answers_of_locate_have_the_figures_of_its_estimator(run: Run, nomp: Any, answered: Path) -> None:
     stored = run({"x": read_answers(answered, "x")}, batch=64).results  # as `locate`
     expected = run({"x": nomp}, batch=64).results

@@ -108,6 +108,7 @@ def test_an_absent_server_is_named_without_its_password(
     assert "secret" not in shown_url(url)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("trials", "kills"),
     [

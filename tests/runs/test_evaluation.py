@@ -52,6 +52,7 @@ def test_a_streamed_evaluation_leaves_a_complete_run() -> None:
     assert sorted((run / "eval").iterdir()) == sorted(evaluated.files)
 
 
+@pytest.mark.slow
 def test_workers_change_nothing_but_the_time() -> None:
     one, two = (
         runs.evaluate(_request(known_num_sources=True, workers=workers)).evaluation.results

@@ -11,6 +11,7 @@ from risctl.registry import estimator_names
 from tests.runs.others import Arrays, simulated
 
 Generator = np.random.Generator
+QUICK = ("learned", "nomp")  # the others in the slow suite
 
 
 def _spoilt(name: str, rng: Generator) -> Arrays:
@@ -75,7 +76,13 @@ FAULTS: dict[str, Callable[..., None]] = {
 }
 
 
-@pytest.mark.parametrize("estimator", estimator_names("learned", "classical"))
+ESTIMATORS = [
+    pytest.param(name, marks=() if name in QUICK else pytest.mark.slow)
+    for name in estimator_names("learned", "classical")
+]
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS)
 @pytest.mark.parametrize("name", FAULTS)
 def test_there_is_an_answer_or_one_line(name: str, estimator: str) -> None:
     for seed in range(2):

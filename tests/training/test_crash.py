@@ -22,6 +22,7 @@ def _end(directory: Path) -> tuple[str, str]:
     return state_hash(directory), (directory / "records.jsonl").read_text()
 
 
+@pytest.mark.slow
 def test_kill_9_at_random_instants(tmp_path: Path, trainers: Server) -> None:
     """Killed once at a random instant each, resumed, all end as the undisturbed run does."""
     assert trainers.run(tmp_path / "reference", **SHORT) == [0]

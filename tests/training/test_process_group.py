@@ -80,6 +80,7 @@ def test_two_processes_resume_together(tmp_path: Path, trainers: Server) -> None
     assert _records(tmp_path / "run") == _records(tmp_path / "reference")
 
 
+@pytest.mark.slow
 def test_started_by_torchrun(tmp_path: Path) -> None:
     """The real launcher; its processes name different directories, and the first one's counts.
 
