@@ -35,6 +35,7 @@ def test_every_name_has_an_example_that_runs(name: str, here: Path) -> None:
 LONG = {"search", "train_and_evaluate"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "path",
     [pytest.param(path, marks=pytest.mark.slow if path.stem in LONG else ()) for path in EXAMPLES],

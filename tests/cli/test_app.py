@@ -44,6 +44,7 @@ def test_every_command_has_help_and_the_shared_options(name: str, capsys: Captur
         assert option in shown
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("command", "disk_bytes", "parameters"),
     [("bench", 1_000_000, 0), ("check-alignment", 0, 0), ("demo", 1_000_000, 1_000), ("doctor", 0, 0)],

@@ -100,6 +100,7 @@ def test_batches_in_order_make_each_block_once(monkeypatch: pytest.MonkeyPatch) 
     assert made == [0, 1]
 
 
+@pytest.mark.slow
 def test_prefetched_scenes_are_those_of_the_stream_in_any_order() -> None:
     stream, prefetched = SceneStream(SMALL, 3, "train"), PrefetchStream(SceneStream(SMALL, 3, "train"), 1)
     try:
