@@ -1,5 +1,6 @@
 """NOMP on arrays that are no panels attains its bound."""
 
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -17,15 +18,13 @@ from tests.physics.layouts import layout_physics
 SCENES = 400
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("K", [1, 2, 3])
-@pytest.mark.parametrize("name", ["random", "ring", "spiral", "line"])
-def test_nomp_attains_the_bound_of_any_layout(name: str, K: int) -> None:
-    """Recall at least 0.98 and RMSE of the most likely positions at most 1.10 times the bound, 20 dB.
+LAYOUTS = ["random", "ring", "spiral", "line"]
+BIASED = pytest.mark.xfail(reason="posterior means are biased where the range is uncertain", strict=True)
 
-    What is reported, posterior means, is biased where the range is uncertain, so that the bound does not hold
-    for it there; over all sources its squared error is the smaller one.
-    """
+
+@lru_cache
+def reported_and_likely(name: str, K: int) -> tuple["Figures", "Figures"]:
+    """Figures of what NOMP reports, posterior means, and of its most likely positions, at 20 dB."""
     physics = layout_physics(name, min_sources=K, max_sources=K, snr_values_db=[20.0])
     scenes = simulate_scenes(physics, np.random.Generator(np.random.SFC64(17)), SCENES)
     estimator = build_estimator("nomp", physics, CovarianceConfig(), InferenceConfig())
@@ -33,10 +32,29 @@ def test_nomp_attains_the_bound_of_any_layout(name: str, K: int) -> None:
     reported, likely = estimator.explained(scenes.y, scenes.H, scenes.codes, scenes.num_sources.long())
     view = FieldOfView.from_config(physics)
     bounds = scene_bounds(scenes, ArrayGeometry.from_config(physics), view=view)
-    of_reported, of_likely = (figures(found, scenes, bounds, view) for found in (reported, likely))
-    assert of_reported.recall >= 0.98
-    assert of_likely.ratio <= 1.10, of_likely
-    assert of_reported.range_rmse <= of_likely.range_rmse
+    return figures(reported, scenes, bounds, view), figures(likely, scenes, bounds, view)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("K", [1, 2, 3])
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_the_most_likely_positions_attain_the_bound_of_any_layout(name: str, K: int) -> None:
+    """Recall at least 0.98, RMSE at most 1.10 times the bound; the means err less in range."""
+    reported, likely = reported_and_likely(name, K)
+    assert reported.recall >= 0.98
+    assert likely.ratio <= 1.10, likely
+    assert reported.range_rmse <= likely.range_rmse
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("K", [1, 2, 3])
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=BIASED if n in ("ring", "line") else ()) for n in LAYOUTS]
+)
+def test_what_is_reported_attains_the_bound_of_any_layout(name: str, K: int) -> None:
+    """RMSE at most 1.10 times the bound, which allows for no bias."""
+    reported, _ = reported_and_likely(name, K)
+    assert reported.ratio <= 1.10, reported
 
 
 @pytest.mark.parametrize("known", [{"known_elevation_deg": 0.0}, {"known_range_m": float("inf")}])
