@@ -1,5 +1,6 @@
 """Run directories: `runs/<command>/<utc-time>_<preset>_<id>/` with configuration, provenance and status."""
 
+import glob
 import os
 import re
 import secrets
@@ -62,18 +63,19 @@ class RunDirectory:
         It is `place`, or else one below `runs/` whose name nobody has.
 
         It has its name only once it is complete: a process killed before leaves a hidden directory, which
-        the next one removes.
+        the next one of that command, or of that `place`, removes.
 
         Raises:
-            StorageError: it cannot be made; nothing of it is left.
+            StorageError: it cannot be made, or another process was faster; nothing of it is left.
         """
         stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
-        path = place or RUNS / command / f"{stamp}_{preset}_{secrets.token_hex(3)}"
-        run = cls(path.with_name(f".{path.name}{UNFINISHED}"), command)
+        token = secrets.token_hex(3)
+        path = place or RUNS / command / f"{stamp}_{preset}_{token}"
+        run = cls(path.with_name(f".{path.name}.{token}{UNFINISHED}"), command)
         try:
             run.path.mkdir(parents=True)
             run._held.enter_context(held(run.path))
-            _remove_unfinished(path.parent)
+            _remove_unfinished(path.parent, f"{glob.escape(path.name)}.??????" if place else "*")
             write_json(run.path / CONFIG, config.model_dump(mode="json"))
             write_json(run.path / PROVENANCE, {"preset": preset} | provenance)
             for name, content in (files or {}).items():
@@ -159,10 +161,10 @@ def run_place(command: str, name: str | None, out: Path | None) -> Path | None:
     return path
 
 
-def _remove_unfinished(folder: Path) -> None:
+def _remove_unfinished(folder: Path, names: str) -> None:
     """Remove directories that a process left which was killed while it made them."""
-    for path in folder.glob(f".*{UNFINISHED}"):
-        with suppress(FileNotFoundError, NotADirectoryError):
+    for path in folder.glob(f".{names}{UNFINISHED}"):
+        with suppress(FileNotFoundError, NotADirectoryError, PermissionError):
             if not is_held(path) and time.time() - path.stat().st_mtime > YOUNG_SECONDS:
                 shutil.rmtree(path, ignore_errors=True)
 

@@ -142,8 +142,15 @@ def _days(run: Listed) -> float:
 
 
 def remove_runs(runs: Iterable[Listed]) -> None:
-    """Remove the directories of runs; `StorageError` if the disk refuses."""
+    """Remove the directories of runs.
+
+    Raises:
+        InputError: one was resumed since it was listed.
+        StorageError: the disk refuses.
+    """
     for run in runs:
         assert not run.is_reference
         with storage_errors(run.path):
+            if is_held(run.path):
+                raise InputError(run.path, "", "a run that has ended", "one that is running")
             shutil.rmtree(run.path)

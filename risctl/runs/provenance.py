@@ -1,6 +1,7 @@
 """Where a result comes from: command line, code, versions, machine, seeds, data."""
 
 import platform
+import re
 import subprocess
 import sys
 from importlib import metadata
@@ -21,13 +22,18 @@ PACKAGES = (
     "rich",
     "matplotlib",
     "optuna",
+    "sqlalchemy",
+    "jinja2",
+    "xxhash",
+    "lazy-loader",
     "tensorboard",
 )
+PASSWORD = re.compile(r"(://[^:/@\s]*:)[^@\s]*(?=@)|([?&](?:ssl)?password=)[^&\s]*")  # in a URL
 CHECKOUT = Path(__file__).resolve().parents[2]
 
 
 def provenance(device: str, threads: int, seeds: dict[str, int], dataset: dict[str, Any] | None) -> Document:
-    """The content of `provenance.json`.
+    """The content of `provenance.json`; passwords in the command line's URLs are left out.
 
     Args:
         device: resolved device.
@@ -37,7 +43,7 @@ def provenance(device: str, threads: int, seeds: dict[str, int], dataset: dict[s
     """
     return versioned(
         {
-            "argv": sys.argv,
+            "argv": [PASSWORD.sub(r"\1\2***", word) for word in sys.argv],
             "git": git_state(),
             "versions": versions(),
             "seeds": seeds,

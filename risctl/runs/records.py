@@ -54,6 +54,7 @@ class _JsonLines:
     def _write(self, kind: str, event: Event | SearchEvent) -> TextIOWrapper:
         with storage_errors(self._path):
             if self._stream is None:
+                _cut_unfinished_line(self._path)
                 self._stream = self._path.open("a", encoding="utf-8")
             self._stream.write(json_line({"event": kind, **asdict(event)}))
             self._stream.flush()
@@ -116,6 +117,13 @@ class EventsFile(_JsonLines):
             (self._others.add if event.worker == ELSEWHERE else self._others.discard)(event.number)
         if event.number not in self._others:
             self._write(NAMES[type(event)], event)
+
+
+def _cut_unfinished_line(path: Path) -> None:
+    """Cut off a last line that a full disk or a power failure left without its end."""
+    if path.exists():
+        content = path.read_bytes()
+        os.truncate(path, content.rfind(b"\n") + 1)
 
 
 def _still_holds(record: Record, started: Started) -> bool:

@@ -356,12 +356,10 @@ def _open_run(prepared: PreparedSearch, announce: Announce | None) -> Iterator[t
 
 
 def _provenance(plan: SearchPlan) -> Document:
-    """The content of `provenance.json`; the database's password is in none of it."""
+    """The content of `provenance.json`."""
     config, url = plan.config, plan.storage_url
     seeds = {"data.seed": config.data.seed, "training.seed": config.training.seed, "sampler": plan.seed}
     record = provenance(plan.devices[0], plan.threads, seeds, stream_sources(config).record())
-    if url is not None:
-        record["argv"] = [word.replace(url, shown_url(url)) for word in record["argv"]]
     record[STUDY] = {"name": plan.study_name, "storage": None if url is None else shown_url(url)}
     record["workers"] = {"count": plan.workers, "devices": list(plan.devices)}
     return record

@@ -5,7 +5,6 @@ of which threads share only the few large ones.
 """
 
 import os
-import signal
 import socket
 import sys
 import threading
@@ -17,6 +16,7 @@ import torch
 
 from risctl.errors import RisctlError
 from risctl.parallel import (
+    DEAF_TO,
     WorkerDiedError,
     end_with_parent,
     ignore_signals,
@@ -25,7 +25,6 @@ from risctl.parallel import (
 )
 
 ADDRESS = "127.0.0.1"
-DEAF_TO = (signal.SIGINT, signal.SIGTERM)  # the first process answers them for all
 
 
 @contextmanager

@@ -1,8 +1,10 @@
 """Run directories say what ran, where it came from, and how it ended."""
 
+import fcntl
 import json
 import os
 import re
+import threading
 import time
 from pathlib import Path
 
@@ -108,6 +110,49 @@ def test_what_killed_processes_left_is_removed_and_what_lives_is_not(run: RunDir
     torn.write_text("{")
     RunDirectory(run.path, "eval").resume({})
     assert not torn.exists()
+
+
+def test_nobody_else_s_files_are_touched_where_a_run_was_placed() -> None:
+    """Below a folder of the user's own, what another program left there stays; what this run left goes."""
+    old = time.time() - 3600
+    theirs, ours = Path("mine/.editor.tmp"), Path("mine/.best.0a1b2c.tmp")
+    for path in (theirs, ours):
+        path.mkdir(parents=True)
+        os.utime(path, (old, old))
+    RunDirectory.create("eval", "quick", load_config("quick"), {}, place=Path("mine/best"))
+    assert (theirs.exists(), ours.exists()) == (True, False)
+
+
+def test_two_runs_of_one_name_are_one_and_a_refusal(run: RunDirectory) -> None:
+    place = Path("runs/eval/mine")
+    first = RunDirectory.create("eval", "quick", load_config("quick"), {}, place=place)
+    with pytest.raises(StorageError, match="cannot make the run directory"):
+        RunDirectory.create("eval", "full", load_config("full"), {}, place=place)
+    assert load_config(None, first.path / "config.json") == load_config("quick")
+    assert [path for path in Path("runs/eval").iterdir() if path.name[0] == "."] == []
+
+
+def test_a_password_in_a_url_is_not_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
+    urls = ("postgresql://me:p:w@host/db", "--storage=postgresql://me@host/db?sslmode=on&password=pw&a=b")
+    monkeypatch.setattr("sys.argv", ["risctl", "hpo", *urls, "data:x@y"])
+    assert provenance("cpu", 1, {}, None)["argv"][2:] == [
+        "postgresql://me:***@host/db",
+        "--storage=postgresql://me@host/db?sslmode=on&password=***&a=b",
+        "data:x@y",
+    ]
+
+
+def test_a_look_at_a_run_that_begins_leaves_it_its_mark(run: RunDirectory) -> None:
+    """`is_held` takes the lock for a moment: the run waits for it."""
+    with run:
+        pass
+    descriptor = os.open(run.path, os.O_RDONLY)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    let_go = threading.Timer(0.2, os.close, (descriptor,))
+    let_go.start()
+    with held(run.path):
+        let_go.join()
+        assert is_held(run.path)
 
 
 def test_a_run_is_held_by_its_process_until_it_ends(run: RunDirectory) -> None:

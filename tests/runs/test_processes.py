@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 from multiprocessing import active_children
 from pathlib import Path
 
@@ -11,8 +13,19 @@ from risctl import runs
 from risctl.config.layers import Layers, Machine
 from risctl.errors import InputError
 from risctl.parallel import WorkerDiedError
+from risctl.runs.records import METRICS
 from risctl.runs.training import default_processes
-from tests.runs.tiny import TINY, WITHOUT_SCENES, after_step, tiny, train, train_until, write_datasets
+from tests.processes import ROOT, wait_until
+from tests.runs.tiny import (
+    TINY,
+    WITHOUT_SCENES,
+    after_step,
+    status_of,
+    tiny,
+    train,
+    train_until,
+    write_datasets,
+)
 
 pytestmark = pytest.mark.slow  # each starts several trainings
 
@@ -57,6 +70,26 @@ def test_a_process_that_dies_ends_the_training() -> None:
     with pytest.raises(WorkerDiedError):
         train(tiny(), after_step(2, kill), machine=TWO)
     assert not active_children()
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGHUP, 129), (signal.SIGINT, 130)])
+def test_a_closed_terminal_and_ctrl_c_save(number: int, status: int) -> None:
+    """A terminal sends its signal to every process: the first answers for all."""
+    words = [*TINY, "data.train_scenes=100000", "--workers", "2", "--name", "long"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "risctl", "train", *words],
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+    )
+    run = Path("runs/train/long")
+    wait_until(lambda: (run / METRICS).is_file() and (run / METRICS).read_text().count('"step"') > 5)
+    os.killpg(process.pid, number)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == status, said
+    assert "stopped and saved after step" in said
+    assert status_of(run)["state"] == "interrupted"
 
 
 def test_all_cores_for_a_long_training_only(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from risctl.errors import DamagedFileError
-from risctl.runs.records import EPOCH, STEP, MetricsFile, of_kind, read_metrics, recorded_outcome
+from risctl.hpo import TrialRetried
+from risctl.runs.records import EPOCH, STEP, EventsFile, MetricsFile, of_kind, read_metrics, recorded_outcome
 from risctl.training import Event
 from tests.runs.events import STEPS, epoch, first_batch, started, step, training
 
@@ -55,6 +56,16 @@ def test_a_line_cut_short_is_left_out(path: Path) -> None:
     assert read_metrics(path) == whole[:-1]
     _write(path, started(epoch=2), step(2 * STEPS + 1))
     assert [record["step"] for record in of_kind(read_metrics(path), STEP)] == list(range(1, 2 * STEPS + 2))
+
+
+def test_a_search_goes_on_after_a_line_cut_short(path: Path) -> None:
+    whole = TrialRetried(number=1, reason="killed")
+    with EventsFile(path) as listen:
+        listen(whole)
+    path.write_bytes(path.read_bytes() * 2 + b'{"event": "tri')
+    with EventsFile(path) as listen:
+        listen(whole)
+    assert [record["event"] for record in read_metrics(path)] == ["trial_retried"] * 3
 
 
 def test_a_broken_line_among_whole_ones_is_named(path: Path) -> None:
