@@ -15,6 +15,7 @@ from risctl.config import Config
 from risctl.config.layers import Layers, Machine
 from risctl.data import Measurements, SceneStream, check_measurements
 from risctl.data.description import DescriptionKeys
+from risctl.errors import CheckFailedError, InputError
 from risctl.evaluation.alignment import Report
 from risctl.model.load import LoadedModel
 from risctl.physics import Scenes
@@ -93,7 +94,7 @@ def locate(
         ((2, 5), 'learned')
     """
     layers = Layers() if model is not None and config is None else _layers(config)
-    data = y if isinstance(y, Measurements) else _measured(y, H, codes, Phi, description)
+    data = _measured(y, H, codes, Phi, description)
     chosen = runs.choose_estimator(layers, estimator, model, runs.resolve_device(device), Described.of(data))
     chosen = runs.with_surface(chosen, surface)
     found = runs.locate_measurements(chosen, data, num_sources, batch)
@@ -101,15 +102,20 @@ def locate(
 
 
 def _measured(
-    y: ArrayLike,
+    y: ArrayLike | Measurements,
     H: ArrayLike | None,
     codes: ArrayLike | None,
     Phi: ArrayLike | None,
     description: DescriptionKeys,
 ) -> Measurements:
-    """Checked measurements of arrays that are given one by one."""
-    given = {"y": y, "H": H, "codes": codes, "Phi": Phi, **description}
+    """Checked measurements of arrays that are given one by one; `Measurements` stand alone."""
+    given = {"H": H, "codes": codes, "Phi": Phi, **description}
     arrays = {key: np.asarray(value) for key, value in given.items() if value is not None}
+    if isinstance(y, Measurements):
+        if arrays:
+            raise InputError(next(iter(arrays)), "", "nothing beside Measurements, which hold it", "a value")
+        return y
+    arrays["y"] = np.asarray(y)
     if arrays["y"].ndim == 2:
         arrays["y"] = arrays["y"][None]
     return check_measurements(arrays, None, "measurements")
@@ -154,9 +160,10 @@ def calibrate_surface(
         >>> surface.gains.shape, len(located)
         (torch.Size([144]), 4)
     """
+    runs.check_destination("out", _path(out), (".json",))
     request = runs.CalibrationRequest(tuple(estimate.split("+")), start, held_out, num_sources)
     layers = Layers() if model is not None and config is None else _layers(config)
-    data = y if isinstance(y, Measurements) else _measured(y, H, codes, Phi, description)
+    data = _measured(y, H, codes, Phi, description)
     chosen = runs.choose_estimator(layers, estimator, model, described=Described.of(data))
     known = {index: np.asarray(at, dtype=float).tolist() for index, at in (anchors or {}).items()}
     surface = runs.calibrate_surface(chosen, [data], request, known)
@@ -275,7 +282,7 @@ def overfit(
 
 def evaluate(
     config: Config | str | None = None,
-    estimators: Sequence[str] | Mapping[str, Callable[..., Any] | str | None] | None = None,
+    estimators: Sequence[str] | Mapping[str, Callable[..., Any] | str | Path | None] | None = None,
     *,
     model: str | Path | None = None,
     data: str | Path | None = None,
@@ -293,8 +300,8 @@ def evaluate(
         config: a configuration, or the name of a preset; None: `quick`.
         estimators: names of the registry; or a mapping of names to None (the registry's own), to a function
             ``f(y, H, codes)`` of one scene's arrays that returns positions [K, 3] (azimuth and elevation in
-            radians, range in metres; see `risctl.evaluation.ExternalEstimator`), or to the run of another
-            model. None: those of the configuration.
+            radians, range in metres; see `risctl.evaluation.ExternalEstimator`), or to the run or checkpoint
+            of another model. None, or no name of the registry: those of the configuration, too.
         model: run or checkpoint of the learned estimator; None: the shipped model.
         data: dataset (`risctl gen-data`); None: simulated scenes, as many per cell of SNR and source count.
         answers: JSON files with another program's answers for `data`, by name.
@@ -427,6 +434,9 @@ def check_alignment(
         config: a configuration, or the name of a preset; None: `quick`, or the model's own.
         self_test: alter one thing at a time on one side, too; every alteration must be noticed.
 
+    Returns:
+        What was compared; its `passed` is False where both sides differ.
+
     Raises:
         CheckFailedError: an alteration went unnoticed, or fingerprints differ.
 
@@ -437,7 +447,10 @@ def check_alignment(
     """
     layers = Layers() if model is not None and config is None else _layers(config)
     prepared = runs.prepare_check(layers, None if model is None else str(model))
-    return runs.check_alignment(prepared, mutants=self_test).report
+    found = runs.check_alignment(prepared, mutants=self_test)
+    if found.report.passed and found.failure is not None:
+        raise CheckFailedError(found.failure)
+    return found.report
 
 
 def _layers(config: Config | str | None, default: str = "quick", seed: int | None = None) -> Layers:

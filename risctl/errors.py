@@ -83,6 +83,12 @@ def one_line(text: str) -> str:
     return "".join(c if c.isprintable() else "?" for c in folded)
 
 
+def require_file(path: Path) -> None:
+    """Refuse a path that names no file."""
+    if not path.is_file():
+        raise InputError(path, "", "an existing file", "a directory" if path.is_dir() else "nothing")
+
+
 def require_range(name: str, value: int | None, low: int, high: int) -> None:
     """Refuse an argument outside `low`..`high`; None means that it was not given."""
     if value is not None and not low <= value <= high:

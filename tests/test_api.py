@@ -12,6 +12,8 @@ import pytest
 import torch
 
 import risctl
+from risctl.data import read_measurements
+from risctl.errors import CheckFailedError
 
 ROOT = Path(__file__).resolve().parents[1]
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
@@ -130,6 +132,43 @@ def test_wrong_arguments_are_named(change: dict[str, object], match: str) -> Non
     arguments = {**arrays, "codes": np.ones((2, 4, 144), complex), **change}
     with pytest.raises(risctl.InputError, match=match):
         risctl.locate(**arguments)  # type: ignore[arg-type]
+
+
+def test_measurements_stand_alone(here: Path) -> None:
+    scenes = risctl.simulate("quick", 2, seed=1)
+    np.savez("m.npz", y=scenes.y, H=scenes.H, codes=scenes.codes)
+    data = read_measurements(Path("m.npz"))
+    one = risctl.locate(data, num_sources=1)
+    np.testing.assert_array_equal(
+        one.azimuth, risctl.locate(scenes.y, scenes.H, scenes.codes, num_sources=1).azimuth
+    )
+    with pytest.raises(risctl.InputError, match="wavelength: expected nothing beside Measurements"):
+        risctl.locate(data, wavelength=0.1)
+    with pytest.raises(risctl.InputError, match="H: expected nothing beside Measurements"):
+        risctl.calibrate_surface(data, scenes.H)
+
+
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [
+        ({"anchors": {5: [[0.0, 0.0, 3.0]]}}, "anchors: expected scenes from 0 to 1, got 5"),
+        ({"anchors": {0: [[0.0, 0.0]]}}, "anchors: 0: expected azimuth, elevation"),
+        ({"num_sources": 9}, "num_sources: expected 1 to 5, got 9"),
+        ({"out": "no/such/folder.json"}, "out: expected a file in an existing directory"),
+    ],
+)
+def test_a_calibration_refuses_before_it_works(change: dict[str, object], match: str, here: Path) -> None:
+    scenes = risctl.simulate("quick", 2, seed=1)
+    with pytest.raises(risctl.InputError, match=match):
+        risctl.calibrate_surface(scenes.y, scenes.H, scenes.codes, **change)  # type: ignore[arg-type]
+
+
+def test_an_alteration_that_nobody_notices_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    unaltered = {"nothing at all": lambda subject, side: subject}
+    monkeypatch.setattr("risctl.evaluation.alignment.mutants.alterations", lambda subject, scenes: unaltered)
+    with pytest.raises(CheckFailedError, match="2 alterations went unnoticed: nothing at all"):
+        risctl.check_alignment(self_test=True)
+    assert risctl.check_alignment().passed
 
 
 def test_a_configuration_of_one_s_own_is_what_is_run(here: Path) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from risctl import runs
-from risctl.cli.console import closing, dry_run, progress, show_table
+from risctl.cli.console import closing, dry_run, progress, say, show_table
 from risctl.cli.options import Common, WorkersOption, common_options
 from risctl.errors import InputError, require_range
 from risctl.text import Document
@@ -20,7 +20,9 @@ def calibrate(
     scenes: Annotated[int, typer.Option(help="Scenes to fit on; none that was trained on.")] = 20_000,
     val_scenes: Annotated[int, typer.Option(help="Validation scenes that choose the epoch.")] = 4_000,
     workers: WorkersOption = None,
-    out: Annotated[Path | None, typer.Option(help="File of the fit, in place of the usual one.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="File of the fit (.safetensors), in place of the one that is read.")
+    ] = None,
 ) -> Document:
     """Fit the stated probabilities of a model, or of NOMP.
 
@@ -37,6 +39,8 @@ def calibrate(
         seconds = runs.seconds_of_calibration(subject, scenes + val_scenes, workers)
         work = f"{scenes:,} + {val_scenes:,} scenes"
         return dry_run("calibrate", subject.config, needs, subject.file, seconds, work)
+    if subject.model is None and out is None:
+        say(f"the fit that comes with risctl is replaced: {subject.file}")
     found = runs.calibrate(subject, scenes, val_scenes, workers, progress)
     bands = [f"{low:g}..{low + 5:g} dB" for low in runs.BANDS_DB]
     show_table("K right on validation scenes, by SNR", ("", *bands, "all"), found.table)

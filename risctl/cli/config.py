@@ -86,7 +86,11 @@ def diff(
     """Show the settings in which two configurations differ."""
     from risctl.config import diff_configs
 
-    differences = diff_configs(_named(first, ()), _named(second, common.layers.overrides))
+    layers = common.layers
+    for name, value in (("preset", layers.preset), ("config", layers.file), ("seed", layers.seed)):
+        if value is not None:
+            raise InputError(name, "", "none (A and B say what is compared)", value)
+    differences = diff_configs(_named(first, ()), _named(second, layers.overrides))
     rows = [(key, *pair) for key, pair in differences.items()]
     if rows:
         show_table("Differences", ("setting", first, second), rows)

@@ -4,13 +4,13 @@ from dataclasses import asdict
 
 from risctl import runs
 from risctl.cli.console import dry_run, say, show_table
-from risctl.cli.options import Common, common_options
+from risctl.cli.options import Common, Ending, common_options
 from risctl.errors import CheckFailedError
 from risctl.text import Document
 
 
 @common_options
-def doctor(common: Common) -> Document:
+def doctor(common: Common) -> Document | Ending:
     """Check whether risctl would run here.
 
     Python, libraries, presets, the shipped model, arithmetic, device and disk.
@@ -21,8 +21,9 @@ def doctor(common: Common) -> Document:
     found = runs.check_installation(common.machine)
     show_table("risctl doctor", ("check", "status", "found"), [(c.name, c.status, c.found) for c in found])
     failed = [c.name for c in found if c.status != "ok"]
+    document = {"command": "doctor", "checks": [asdict(c) for c in found]}
     if failed:
-        raise CheckFailedError(f"doctor: {', '.join(failed)}: see the table above")
+        message = f"doctor: {', '.join(failed)}: see the table above"
+        return Ending(document, CheckFailedError.exit_status, message)
     say("next: risctl gen-data --preset quick --split test --out data/test")
-    device = runs.resolve_device(common.machine.device)
-    return {"checks": [asdict(c) for c in found], "hardware": runs.hardware(device)}
+    return document | {"hardware": runs.hardware(runs.resolve_device(common.machine.device))}

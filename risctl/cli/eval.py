@@ -13,7 +13,15 @@ import typer
 from risctl import runs
 from risctl.cli.completion import complete_run_or_setting
 from risctl.cli.console import closing, dry_run, note, progress, say, show_pictures, show_table
-from risctl.cli.options import Common, FormatOption, NameOption, OutOption, WorkersOption, common_options
+from risctl.cli.options import (
+    Common,
+    FormatOption,
+    NameOption,
+    OutOption,
+    SurfaceOption,
+    WorkersOption,
+    common_options,
+)
 from risctl.errors import InputError
 from risctl.registry import estimator_names
 from risctl.text import Document, counted
@@ -56,11 +64,6 @@ Target = Annotated[
 ]
 
 
-Surface = Annotated[
-    Path | None, typer.Option(help="Calibration of the surface (calibrate-surface); absent: nominal.")
-]
-
-
 @common_options
 def evaluate_command(
     common: Common,
@@ -76,10 +79,12 @@ def evaluate_command(
     known_num_sources: Known = False,
     workers: WorkersOption = None,
     batch: Annotated[int, typer.Option(help="Scenes estimated at once.")] = 64,
-    plots: Annotated[bool, typer.Option("--plots/--no-plots", help="Draw pictures.")] = True,
+    plots: Annotated[
+        bool, typer.Option("--plots/--no-plots", help="Draw pictures; write report.html.")
+    ] = True,
     pictures: FormatOption = "png",
     tables: Annotated[bool, typer.Option("--tables", help="Print every table of report.html.")] = False,
-    surface: Surface = None,
+    surface: SurfaceOption = None,
     sweep: Sweeps = None,
     name: NameOption = None,
     out: OutOption = None,
@@ -92,8 +97,8 @@ def evaluate_command(
     Writes report.html, JSON, CSV and pictures.
     """
     if resume is not None:
-        stated = (target, data, estimators, answers, scenes, surface, sweep, name, out)
-        for value in (*stated, known_num_sources or None):
+        stated = (target, data, estimators, answers, scenes, surface, sweep, name, out, workers)
+        for value in (*stated, known_num_sources or None, tables or None):
             if value is not None:
                 raise InputError("resume", "", "nothing beside it (the run has its own settings)", value)
         return _sweep(runs.resumed_request(common.layers, resume, common.machine), common.dry_run, resume)
@@ -154,7 +159,9 @@ def split_target(common: Common, target: str | None) -> tuple[Common, str | None
 
 
 def say_left_out(request: EvaluationRequest) -> None:
-    """Say why the shipped model is not among the estimators, if it is not."""
+    """Say what was not expected: scenes of another split than test, the shipped model left out."""
+    if request.split_note is not None:
+        say(request.split_note)
     if request.left_out is not None:
         say(f"estimator learned left out: {request.left_out}")
 

@@ -57,7 +57,7 @@ def gen_data(
         needs = runs.needs_of_dataset(config, count, workers)
         return dry_run("gen-data", config, needs, f"{count} scenes in {out}", seconds)
     summary = runs.generate(config, out, split, count, part, workers, progress)
-    _report(summary)
+    _report(summary, split)
     return {"command": "gen-data"} | asdict(summary) | {"directory": str(out), "complete": summary.complete}
 
 
@@ -81,7 +81,7 @@ def _scene_count(config: Config, split: str, scenes: int | None) -> int:
     return scenes or {"train": data.train_scenes, "val": data.val_scenes, "test": data.test_scenes}[split]
 
 
-def _report(summary: DatasetSummary) -> None:
+def _report(summary: DatasetSummary, split: str) -> None:
     each = readable_bytes(summary.num_bytes / summary.num_scenes)
     headline = (
         f"{counted(summary.num_scenes, 'scene')}, {readable_bytes(summary.num_bytes)} ({each} per scene); "
@@ -91,4 +91,12 @@ def _report(summary: DatasetSummary) -> None:
         headline += (
             f"; {summary.finished_shards} of {summary.num_shards} finished, the other parts are missing"
         )
-    closing(summary.directory, headline, f"risctl eval --data {shlex.quote(str(summary.directory))}")
+    closing(summary.directory, headline, _next_command(summary, split))
+
+
+def _next_command(summary: DatasetSummary, split: str) -> str:
+    if not summary.complete:
+        return "the same command with the other parts (--shard)"
+    use = {"train": "train", "test": "eval"}.get(split)
+    directory = shlex.quote(str(summary.directory))
+    return f"risctl {use} --data {directory}" if use else f"risctl train --data TRAIN --val-data {directory}"

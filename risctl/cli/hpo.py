@@ -18,7 +18,7 @@ from risctl.cli.overfit import conclude, run_gate
 from risctl.cli.screens.search import SearchState, search_screen
 from risctl.cli.signals import stop_on_signals
 from risctl.cli.train import announce
-from risctl.errors import require_range
+from risctl.errors import InputError, require_range
 from risctl.text import Document, counted, number, parameter_list, readable_seconds
 
 if TYPE_CHECKING:
@@ -70,6 +70,9 @@ def hpo(
     require_range("epochs", epochs, 1, 100_000)
     for key, value in (("space", space), ("epochs", epochs)):
         common = common if value is None else common.with_override(f"search.{key}={value}")
+    if resume is not None and (name is not None or out is not None):
+        raise InputError("resume", "", "no name or out beside it (the run has its directory)", name or out)
+    place = runs.run_place("hpo", name, out)
     prepare = functools.partial(
         runs.prepare_search, common.layers, trials, workers, storage, study, resume, machine=common.machine
     )
@@ -80,9 +83,7 @@ def hpo(
         if failed is not None:
             return failed
         prepared = prepare()
-    prepared = replace(prepared, pictures=pictures)
-    if resume is None:
-        prepared = replace(prepared, place=runs.run_place("hpo", name, out))
+    prepared = replace(prepared, pictures=pictures, place=place)
     if common.dry_run:
         return _dry_run(prepared)
     state = SearchState(prepared.plan.trials, prepared.config.search.epochs, prepared.preset)

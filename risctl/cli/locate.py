@@ -10,7 +10,7 @@ import typer
 
 from risctl import runs
 from risctl.cli.console import closing, dry_run, progress, say, show_table
-from risctl.cli.options import Common, common_options
+from risctl.cli.options import Common, SurfaceOption, common_options
 from risctl.errors import InputError, require_range
 from risctl.registry import estimator_names
 from risctl.text import Document, counted
@@ -19,11 +19,7 @@ if TYPE_CHECKING:
     from risctl.runs import Chosen, Located
 
 ESTIMATORS = estimator_names("learned", "classical")
-
-
-Surface = Annotated[
-    Path | None, typer.Option(help="Calibration of the surface (calibrate-surface); absent: nominal.")
-]
+LEARNED = ESTIMATORS[0]  # what --model alone means
 
 
 @common_options
@@ -48,7 +44,7 @@ def locate(
         str | None,
         typer.Option(metavar="RUN|CHECKPOINT", help="Model of the learned estimator; absent: the reference."),
     ] = None,
-    surface: Surface = None,
+    surface: SurfaceOption = None,
     batch: Annotated[
         int | None, typer.Option(help="Scenes estimated at once; 64 if absent, 2048 on a GPU.")
     ] = None,
@@ -117,7 +113,8 @@ def _report(located: Located, file: Path, calibrated: bool) -> str:
 
 def _words(chosen: Chosen, model: str | None, num_sources: int | None, surface: Path | None) -> str:
     """The options that give the same answer again."""
-    by = f" --model {shlex.quote(model)}" if model else f" --estimator {chosen.name}"
+    by = f" --model {shlex.quote(model)}" if model else ""
+    by += "" if model and chosen.name == LEARNED else f" --estimator {chosen.name}"
     if surface is not None:
         by += f" --surface {shlex.quote(str(surface))}"
     return by if num_sources is None else f"{by} --num-sources {num_sources}"

@@ -30,8 +30,9 @@ WorkersOption = Annotated[
 ]
 PRESET_HELP = "Shipped preset to start from; {} if absent."
 OWN_PRESETS = {"hpo": "search", "overfit": "overfit"}  # of commands that do not start from quick
-# Pinned before numpy and torch are imported, so that their BLAS sees it, too.
-THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+SurfaceOption = Annotated[
+    Path | None, typer.Option(help="Calibration of the surface (calibrate-surface); absent: nominal.")
+]
 
 
 def named_path(text: str) -> Path:
@@ -154,11 +155,11 @@ def _shared_parameters(
     ] = None,
 ) -> Common:
     """Collect the shared options."""
-    from risctl.config.layers import Layers, Machine
+    from risctl.config.layers import THREAD_VARIABLES, Layers, Machine
 
     layers = Layers(preset, config, tuple(overrides or ()), seed)
     common = Common(layers, Machine(device, threads), json, dry_run)
-    for variable in THREAD_VARIABLES:
+    for variable in THREAD_VARIABLES:  # before numpy and torch are imported, so that their BLAS sees it
         os.environ[variable] = str(threads or 1)
     return common
 
@@ -169,7 +170,7 @@ def common_options(command: Callable[..., Document | Ending]) -> Callable[..., N
     With `--json` the document it returns is printed on stdout, and everything else it prints goes to stderr.
     An `Ending` is shown the same way, and then ends the command with its own status. An error that names an
     argument of the engine is given the name of the flag. A command that takes a list of words of its own (it
-    declares `overrides`) has no settings.
+    declares `overrides`) has no settings; one that hides them takes no more words than its own.
     """
     own = list(inspect.signature(command, eval_str=True).parameters.values())[1:]
     taken = {parameter.name for parameter in own}
@@ -181,12 +182,15 @@ def common_options(command: Callable[..., Document | Ending]) -> Callable[..., N
     if command.__name__ in OWN_PRESETS:
         shared = [_with_preset(parameter, OWN_PRESETS[command.__name__]) for parameter in shared]
     names = {parameter.name for parameter in shared}
+    wordless = any(p.name == "overrides" and p.annotation.__metadata__[0].hidden for p in own)
     parameters = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in own + shared]
 
     @functools.wraps(command)
     def wrapper(**values: Any) -> None:
         try:
             common = _shared_parameters(**{name: values.pop(name) for name in names})
+            if wordless and values["overrides"]:
+                raise InputError("words", "", "no more of them", values["overrides"][0])
             with redirect_stdout(sys.stderr) if common.json else nullcontext():
                 result = command(common, **values)
         except InputError as error:

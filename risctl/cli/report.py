@@ -31,6 +31,7 @@ def report(
     One HTML file that needs nothing else: figures, tables, settings, how to repeat it.
     """
     beside = overrides[0] if len(overrides) == 1 else Path()
+    runs.check_destination("out", out, (".html",))
     path = out or beside / runs.REPORT_FILE
     if common.dry_run:
         say(f"would write {path}")

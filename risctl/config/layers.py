@@ -15,6 +15,8 @@ from risctl.errors import InputError, require_range
 
 DEFAULT_PRESET = "quick"
 
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+
 
 @dataclass(frozen=True)
 class Machine:

@@ -42,7 +42,8 @@ class InferenceConfig(Section):
     false_alarm: Annotated[float, Field(gt=0, le=1)] = 0.01
     """Probability, at most, that a scene of noise alone is given a source."""
     count_rule: Literal["evidence", "penalty"] = "evidence"
-    """Score of a count: Laplace's evidence, or the log-likelihood minus a fixed penalty per source."""
+    """Score of a count by MUSIC, SBL and `count_by` evidence: Laplace's evidence, or log-likelihood less a
+    price."""
     count_price: Annotated[float, Field(ge=-100, le=100)] = -1.0
     """Penalty per source, nats; with `evidence` in addition to the Occam factor."""
     grid_oversampling: Annotated[float, Field(gt=0, le=16)] = 2.0
@@ -73,7 +74,7 @@ class EvaluationConfig(Section):
     gospa_power: Annotated[float, Field(ge=1, le=10)] = 2.0
     """GOSPA exponent p."""
     estimators: EstimatorNames = ("nomp", "music")
-    """Estimators of the sweep; `learned` needs a run or checkpoint, `ceiling` is an oracle."""
+    """Estimators beside the learned one of the model named, or the shipped one; `ceiling` is an oracle."""
 
     @model_validator(mode="after")
     def _check_distinct(self) -> Self:

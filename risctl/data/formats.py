@@ -26,7 +26,7 @@ from risctl.data.atomic import storage_errors
 from risctl.data.description import TEXT_BYTES, TEXTS
 from risctl.data.mapped import check_unpacked
 from risctl.data.matlab import read_matlab
-from risctl.errors import DamagedFileError, InputError
+from risctl.errors import DamagedFileError, InputError, require_file
 
 Array = npt.NDArray[np.generic]
 SIGNATURE_BYTES = 520
@@ -75,8 +75,7 @@ def _read(path: Path, keys: Sequence[str]) -> tuple[dict[str, Array], list[str]]
     """The arrays `keys` that the file has, and the names of all."""
     read = format_of(path).read
     with storage_errors(path):
-        if not path.is_file():
-            raise InputError(path, "", "an existing file", "a directory" if path.is_dir() else "nothing")
+        require_file(path)
         with path.open("rb") as stream:
             start = stream.read(SIGNATURE_BYTES)
     if not start:

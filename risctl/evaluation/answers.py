@@ -19,7 +19,7 @@ import numpy as np
 from torch import Tensor
 
 from risctl.data.atomic import storage_errors
-from risctl.errors import InputError
+from risctl.errors import InputError, require_file
 from risctl.evaluation.external import to_estimates
 from risctl.evaluation.positions import FloatArray
 from risctl.inference import Estimates
@@ -74,9 +74,10 @@ def read_answers(path: Path, name: str) -> StoredAnswers:
     """Read the answers of a program that is to be reported as `name`.
 
     Raises:
-        InputError: the file does not hold answers; the message names the place in it.
+        InputError: no file, or one that does not hold answers; the message names the place in it.
         StorageError: it cannot be read.
     """
+    require_file(path)
     with storage_errors(path):
         content = path.read_bytes()
     try:

@@ -18,7 +18,7 @@ from risctl.config.base import Section, as_tuple
 from risctl.config.former import digest16
 from risctl.data import Measurements
 from risctl.data.atomic import storage_errors
-from risctl.errors import DamagedFileError, InputError
+from risctl.errors import DamagedFileError, InputError, require_file
 from risctl.inference import Estimates, Estimator
 from risctl.inference.count import angle_jacobian
 from risctl.inference.greedy import Search
@@ -268,10 +268,12 @@ def load_surface(path: str | Path) -> CalibratedSurface:
     """Read a calibrated surface.
 
     Raises:
-        InputError: it was written by another version, or is no such document.
+        InputError: no file, written by another version, or no such document.
+        DamagedFileError: it is no JSON.
         StorageError: it cannot be read.
     """
     path = Path(path)
+    require_file(path)
     with storage_errors(path):
         content = path.read_bytes()
     try:

@@ -17,7 +17,7 @@ from risctl.runs.provenance import versions
 from risctl.text import readable_bytes
 
 FREE_BYTES = 1_000_000_000
-OPTIONAL = ("optuna", "tensorboard")
+OPTIONAL = ("tensorboard",)
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from risctl.config import Config, parse_section
 from risctl.config.layers import Layers, Machine
 from risctl.covariance import PIPELINE_VERSION, covariance_fingerprint
 from risctl.data import SceneSource, SceneStream, open_dataset, write_atomically
-from risctl.errors import InputError, require_range
+from risctl.errors import InputError, require_file, require_range
 from risctl.evaluation import (
     Evaluation,
     ExternalEstimator,
@@ -87,7 +87,7 @@ class EvaluationRequest:
     model_path: str | None = None
     axes: tuple[Axis, ...] = ()
     surface: Path | None = None
-    beside: Mapping[str, Callable[..., Any] | str] = field(default_factory=dict)
+    beside: Mapping[str, Callable[..., Any] | str | Path] = field(default_factory=dict)
     answers: Mapping[str, Path] = field(default_factory=dict)
     machine: Machine = field(default_factory=Machine)
     place: Path | None = None
@@ -111,6 +111,14 @@ class EvaluationRequest:
         """Why the shipped model is left out; None where it is used, or was not wanted."""
         return self._model_or_reason[1]
 
+    @property
+    def split_note(self) -> str | None:
+        """What to know of a dataset that is not of the test split; None of one that is."""
+        split = "test" if self.data is None else open_dataset(self.data).split
+        if split == "test":
+            return None
+        return f"{self.data} is of the split {split}: a model may have been fitted to its scenes"
+
     @cached_property
     def _model_or_reason(self) -> tuple[LoadedModel | None, str | None]:
         if self.model_path is not None:
@@ -133,6 +141,9 @@ class EvaluationRequest:
         check_kind(self.pictures)
         if self.answers and self.data is None:
             raise InputError("answers", "", "a dataset (data) beside it, whose scenes are answered", "none")
+        for path in (self.surface, *self.answers.values()):
+            if path is not None:
+                require_file(path)
         if self.axes and self.surface is not None:
             raise InputError("sweep", "", "no calibrated surface beside it", self.surface)
         if self.axes and (self.beside or self.answers):
@@ -303,14 +314,15 @@ def evaluate_source(
         name: build_estimator(name, *sections, model) for name in names if name not in oracles
     }
     first = source.scenes(0, min(request.batch, config.evaluation.scenes)).to(device)
-    if model is not None and LEARNED in estimators:
-        spot_check_estimator(estimators[LEARNED], model.network, config, first)
+    for name in estimator_names("learned"):
+        if model is not None and name in estimators:
+            spot_check_estimator(estimators[name], model.network, config, first)
     if request.surface is not None:
         surface = load_surface(request.surface)
         surface.check(config.physics, request.surface)
         estimators = {name: surface.seen_by(made, config.physics) for name, made in estimators.items()}
     for name, other in request.beside.items():
-        if isinstance(other, str):
+        if isinstance(other, str | Path):
             made = _other_model(other, config, device, first)
         else:
             made = ExternalEstimator(name, other)
@@ -342,7 +354,7 @@ def evaluate_source(
     return replace(evaluation, results=evaluation.results.model_copy(update=identity))
 
 
-def _other_model(path: str, config: Config, device: str, first: Any) -> Estimator:
+def _other_model(path: str | Path, config: Config, device: str, first: Any) -> Estimator:
     """The learned estimator of another model than the request's own, checked on the first scenes."""
     loaded = load_checkpoint(path, device)
     config = with_model(config, loaded)

@@ -11,7 +11,7 @@ from torch import Tensor
 from risctl.config import Config, PhysicsConfig
 from risctl.config.layers import Layers
 from risctl.data import Description, Measurements, read_measurements
-from risctl.errors import InputError, MeasurementError
+from risctl.errors import InputError, MeasurementError, require_file
 from risctl.evaluation.alignment.sides import MeasuredArrays
 from risctl.inference import Estimates, GeneralEstimator, build_estimator
 from risctl.inference.estimates import Explaining
@@ -29,6 +29,7 @@ from risctl.runs.models import (
     SURFACE,
     config_over_model,
     load_reference,
+    model_record,
     own_config,
     refuse_conflicts,
     spot_check_estimator,
@@ -77,9 +78,10 @@ class Chosen:
         return nominal if self.surface is None else self.surface.geometry(nominal)
 
     def needs(self, file: Path) -> Needs:
-        """Estimate the memory that a measurement file takes."""
-        size = file.stat().st_size if file.is_file() else 0
-        return Needs(memory_bytes=PROCESS_BYTES + 8 * size)
+        """Estimate what locating the sources of a measurement file takes; `InputError` if there is none."""
+        require_file(file)
+        parameters = 0 if self.model is None else model_record(self.model)["parameters"]
+        return Needs(memory_bytes=PROCESS_BYTES + 8 * file.stat().st_size, parameters=parameters)
 
 
 @dataclass(frozen=True)

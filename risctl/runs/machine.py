@@ -7,11 +7,9 @@ from typing import Any
 
 import torch
 
-from risctl.config.layers import Machine
+from risctl.config.layers import THREAD_VARIABLES, Machine
 from risctl.errors import InputError
 from risctl.parallel import cores, keep_freed_memory
-
-THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
 def start(machine: Machine) -> str:

@@ -15,7 +15,7 @@ from torch import Tensor
 from risctl.config import PhysicsConfig
 from risctl.data import Measurements, read_measurements
 from risctl.data.atomic import storage_errors
-from risctl.errors import InputError
+from risctl.errors import InputError, require_file, require_range
 from risctl.inference import Estimates, GeneralEstimator
 from risctl.inference.estimates import Explaining
 from risctl.inference.observation import Observation
@@ -71,6 +71,7 @@ def read_anchors(path: Path, num_scenes: int) -> dict[int, list[tuple[float, flo
 
     The document is that of an answer (`scenes` with `index` and `sources`), of some scenes or all.
     """
+    require_file(path)
     with storage_errors(path):
         content = path.read_bytes()
     try:
@@ -139,9 +140,16 @@ def calibrate_surface(
         listen: called after each round.
 
     Raises:
-        InputError: no scenes, or anchors missing where the start needs them.
+        InputError: no scenes, anchors of none of them or missing where the start needs them.
     """
     physics = chosen.config.physics
+    require_range("num_sources", request.num_sources, 1, physics.max_sources)
+    num_scenes = sum(map(len, parts))
+    for index, at in (anchors or {}).items():
+        if not 0 <= index < num_scenes:
+            raise InputError("anchors", "", f"scenes from 0 to {num_scenes - 1}", index)
+        if not at or any(len(position) != 3 or not all(map(math.isfinite, position)) for position in at):
+            raise InputError("anchors", str(index), "azimuth, elevation (rad), range (m) of each source", at)
     scenes = _scenes(parts, physics, request.kinds, anchors or {})
     calibrator = Calibrator(
         geometry=ArrayGeometry.from_config(physics, dtype=torch.float64),

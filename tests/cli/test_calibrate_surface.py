@@ -121,6 +121,16 @@ def refused_after_the_surface(capsys: Capture, *arguments: str) -> str:
     return captured.err
 
 
+def test_files_that_are_not_there_are_named(capsys: Capture) -> None:
+    said = "none.json: expected an existing file, got nothing"
+    assert said in refused_after_the_surface(capsys, *ASK, "--anchors", "none.json")
+    assert said in refused(capsys, "locate", "m.npz", *SMALL, "--surface", "none.json")
+    assert said in refused(capsys, "eval", *SMALL, "--surface", "none.json")
+    assert said in refused(capsys, "eval", "--data", "d", "--answers", "mine=none.json")
+    assert "none.npz: expected an existing file" in refused(capsys, "locate", "none.npz", "--dry-run")
+    assert not Path("runs").exists()
+
+
 @pytest.mark.parametrize(
     ("content", "said"),
     [

@@ -57,3 +57,5 @@ def test_a_failed_check_of_the_machine_is_status_3(capsys: Capture, monkeypatch:
     captured = capsys.readouterr()
     assert "64 equations is solved with relative residual" in captured.out
     assert captured.err == "risctl: doctor: arithmetic: see the table above\n"
+    checks = {entry["name"]: entry["status"] for entry in ask(capsys, "doctor", status=3)["checks"]}
+    assert [name for name, status in checks.items() if status == "failed"] == ["arithmetic"]

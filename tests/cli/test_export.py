@@ -22,4 +22,6 @@ def test_a_run_is_calibrated_and_exported(run: Path, capsys: Capture) -> None:
     assert "--out: expected a directory that does not exist" in refused(
         capsys, "export", str(run), "--out", "m"
     )
+    for words, out in (("calibrate m", "."), ("report m", "."), ("calibrate m", "no/such.safetensors")):
+        assert "--out: expected a file" in refused(capsys, *words.split(), "--out", out)
     assert ask(capsys, "calibrate", "m", "--dry-run")["needs"]["disk_bytes"] > 0  # of a seed of its own

@@ -20,6 +20,27 @@ def test_it_writes_a_dataset_and_ends_with_the_next_command(capsys: Capture) -> 
     assert (len(store), store.seed, store.split, store.physics.num_snapshots) == (100, 3, "test", 4)
 
 
+def test_what_comes_next_is_for_the_split(capsys: Capture) -> None:
+    few = ("physics.num_snapshots=4", "data.shard_scenes=64", "--scenes", "128")
+    for split, command in (("train", "train --data d-train"), ("val", "train --data TRAIN --val-data d-val")):
+        assert main(["gen-data", "--split", split, "--out", f"d-{split}", *few]) == 0
+        assert capsys.readouterr().out.splitlines()[-1] == f"next:     risctl {command}"
+    assert main(["gen-data", "--split", "test", "--out", "part", "--shard", "1/2", *few]) == 0
+    assert "the other parts" in capsys.readouterr().out.splitlines()[-1]
+    words = (
+        "--data",
+        "d-train",
+        "--estimators",
+        "music",
+        "--scenes",
+        "4",
+        "--no-plots",
+        "evaluation.bootstrap=0",
+    )
+    assert main(["eval", *words]) == 0
+    assert "d-train is of the split train: a model may have been fitted" in capsys.readouterr().out
+
+
 def test_parts_make_the_whole_whichever_way_they_are_counted(capsys: Capture) -> None:
     manifests = []
     for name, parts in (("all", ["1/1"]), ("from0", ["0/2", "1/2"]), ("from1", ["2/2", "1/2"])):

@@ -38,6 +38,13 @@ def test_two_runs_are_compared(run: Path, capsys: Capture, monkeypatch: pytest.M
     assert "does not exist, got runs/train/mine" in refused(capsys, "train", *TINY, "--name", "mine")
 
 
+def test_words_that_mean_nothing_are_refused(capsys: Capture) -> None:
+    for words in (("compare", "a", "b", "c"), ("list", "c")):
+        assert "words: expected no more of them, got c" in refused(capsys, "runs", *words)
+    assert "words: expected no more" in refused(capsys, "config", "explain", "training.lr", "model.width")
+    assert "--seed: expected none" in refused(capsys, "config", "diff", "quick", "full", "--seed", "4")
+
+
 def test_a_run_can_be_written_elsewhere(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
     without_curves(monkeypatch)
     assert ask(capsys, "train", *TINY, "--out", "else/where")["run"] == "else/where"
