@@ -15,12 +15,12 @@ import numpy.typing as npt
 
 from risctl.data.atomic import storage_errors
 from risctl.errors import DamagedFileError, InputError
+from risctl.evaluation.bootstrap import percentile_interval
 
 Floats = npt.NDArray[np.float64]
 SCENES, SOURCES = "scenes.csv", "sources.csv"
 TRUTH = ("true_azimuth_deg", "true_elevation_deg", "true_range_m")
 RESAMPLES = 1_000
-LEVEL = 0.95
 FALSE_ALARMS = (0.01, 0.03, 0.1, 0.3)  # per scene, at which probabilities of detection are compared
 REPORTS_AT_ONCE = 4_000_000  # of all resamples, which are sorted by their probability together
 
@@ -99,14 +99,16 @@ def _of_bin(a: _Raw, b: _Raw, label: str, snr: float | None, seed: int) -> Itera
     for figure, (top_a, below_a, top_b, below_b), root in _sums(a, b, rows):
         draws = _draw(top_b, below_b, weights, root) - _draw(top_a, below_a, weights, root)
         values = _ratio(top_a, below_a, root), _ratio(top_b, below_b, root)
-        yield Difference(label, figure, snr, *values, *_interval(draws))
+        yield Difference(label, figure, snr, *values, *percentile_interval(draws))
     once = np.ones((1, weights.shape[1]))
     measured, drawn = _detections(a, b, rows, once), _detections(a, b, rows, weights)
     names = [f"detected at {rate:g} false a scene" for rate in FALSE_ALARMS]
     for i, figure in enumerate((*names, "detected at the false ones of the second")):
         first, second = (float(side[0, i]) for side in measured)
         if np.isfinite([first, second]).all():
-            yield Difference(label, figure, snr, first, second, *_interval(drawn[1][:, i] - drawn[0][:, i]))
+            yield Difference(
+                label, figure, snr, first, second, *percentile_interval(drawn[1][:, i] - drawn[0][:, i])
+            )
 
 
 def _detections(a: _Raw, b: _Raw, rows: npt.NDArray[np.bool_], weights: Floats) -> tuple[Floats, Floats]:
@@ -189,14 +191,6 @@ def _draw(top: Floats, below: Floats, weights: Floats, root: bool) -> Floats:
     with np.errstate(invalid="ignore", divide="ignore"):
         values: Floats = (weights @ top) / (weights @ below)
     return np.sqrt(values) if root else values
-
-
-def _interval(draws: Floats) -> tuple[float | None, float | None]:
-    draws = draws[np.isfinite(draws)]
-    if not len(draws):
-        return None, None
-    low, high = np.quantile(draws, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return float(low), float(high)
 
 
 def _raw(directory: Path) -> dict[str, _Raw]:

@@ -10,6 +10,7 @@ from risctl.errors import RisctlError
 from risctl.evaluation.matching import gospa, inside_gate, link, paired, pick
 from risctl.evaluation.positions import BoolArray, FloatArray, IntArray, Positions, wrap
 from risctl.evaluation.rows import EstimatorRows, SceneRows, SourceRows
+from risctl.inference.decision import CUTOFF
 from risctl.physics import FieldOfView
 
 # An estimate this close to a limit of the field of view, relative to the limit, was stopped by it.
@@ -56,7 +57,7 @@ def score(
     distances, near = [], np.zeros(found.present.shape, dtype=bool)
     for place, (x, used, estimate, given) in zip(near, pairs, strict=True):
         distances.append(gospa(x[used], estimate[given], cutoff, power))
-        place[given] = paired(x[used], estimate[given], cutoff, power)
+        place[given] = paired(x[used], estimate[given], CUTOFF)  # what stated probabilities are of
     links = link(true, found, gate)
     scene, here, there = links.scene, links.of_sources(true), links.of_estimates(found)
     sources = SourceRows(

@@ -24,6 +24,8 @@ from risctl.physics import ArrayGeometry, Device, Scenes
 from risctl.physics.polar import polar_steering
 from risctl.physics.scenes import rows_by_count
 
+MERGED = 1e-6  # diagonal load, for peaks found at one place
+
 
 class Oracle(Protocol):
     """A reference method that has side information: it reads simulated scenes, not their measurements."""
@@ -89,5 +91,5 @@ def fitted_powers(points: Tensor, F: Tensor, geometry: ArrayGeometry) -> Tensor:
     A = polar_steering(points, geometry)
     gram = A.conj() @ A.mT
     eye = torch.eye(gram.shape[-1], dtype=gram.dtype, device=gram.device)
-    amplitudes = torch.linalg.solve(gram + 1e-6 * eye, A.conj() @ F)
+    amplitudes = torch.linalg.solve(gram + MERGED * eye, A.conj() @ F)
     return amplitudes.abs().square().sum(-1)

@@ -20,7 +20,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from risctl.config import PhysicsConfig
+from risctl.config import InferenceConfig, PhysicsConfig
 from risctl.inference.concentrated import fit_amplitudes
 from risctl.inference.estimates import Estimates
 from risctl.inference.gaussian import GaussianModel, GaussianParameters, Hypothesis, refine_gaussian
@@ -34,6 +34,7 @@ MIN_POWER_STD = 0.5  # nats
 NOISE_STD = 1.0  # nats; the same for every count, so of little effect
 NUISANCE_STEPS = 8
 NOISE_SHARE = 0.3  # of the received power, to start from where no residual shows it
+EVIDENCE_PRICE = -1.0  # nats per source in the evidence that probabilities are fitted with
 FIRST_WEIGHT = 0.9  # of the hypothesis of one source among those that are weighed against noise alone
 
 
@@ -62,6 +63,13 @@ class CountRule:
         power_std = max(MIN_POWER_STD, POWER_TOLERANCE * spread * math.log(10.0) / 10.0)
         path_loss = physics.power_control == "path_loss" and physics.known_range != math.inf
         return cls(FieldOfView.from_config(physics), rule, price, power_std, path_loss)
+
+    @classmethod
+    def choose(cls, physics: PhysicsConfig, inference: InferenceConfig, calibrated: bool) -> CountRule:
+        """The stated rule where it decides; the one that probabilities are fitted with where these do."""
+        if calibrated and inference.count_by != "evidence":
+            return cls.from_config(physics, "evidence", EVIDENCE_PRICE)
+        return cls.from_config(physics, inference.count_rule, inference.count_price)
 
     def scores(self, hypotheses: Sequence[Hypothesis]) -> Tensor:
         """Score [B, n] of each of n fitted `hypotheses` of B scenes; the largest wins."""

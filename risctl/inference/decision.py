@@ -19,7 +19,7 @@
    - ``count``: the most probable K >= 1, and all sources of its hypothesis: the least probability of a wrong
      count.
    - ``recall``: as many, but those of all hypotheses most probable to hit, no two inside one gate: the most
-     expected hits at that count.
+     expected hits at that count. They are reported as they were found, without the final polish.
 
 Positions are posterior means (:mod:`risctl.inference.posterior`) throughout.
 """
@@ -210,11 +210,12 @@ def report_hits(found: Found, beliefs: Beliefs, counts: Tensor) -> Estimates:
         return values.gather(1, index)
 
     pairs = list(zip(found.hypotheses[1:], found.posteriors[1:], strict=True))
+    noise = torch.stack([h.params.log_noise for h in found.hypotheses], dim=1).double().exp()
     return Estimates.ranked(
         pick([points]),
         pick([h.params.log_power for h, _ in pairs]).exp(),
         pick([stated_std(h, post) for h, post in pairs]),
-        found.hypotheses[-1].params.log_noise.double().exp(),
+        noise.gather(1, counts.unsqueeze(1)).squeeze(1),
         pick([b.near for b in beliefs.sources]).sigmoid(),
         used,
     )

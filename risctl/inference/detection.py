@@ -26,6 +26,7 @@ from risctl.physics.geometry import ArrayGeometry
 from risctl.physics.grid import PolarGrid
 from risctl.physics.polar import polar_steering
 
+MERGED = 1e-5  # relative diagonal load, for sources found at one place
 NORM_FLOOR = 1e-2  # least share of a candidate's own energy that must survive the projection in a snapshot
 POWER_LADDER = (0.3, 1.0, 3.0)  # candidate powers, times the mean power of the sources already found
 
@@ -61,7 +62,7 @@ class Detector:
         if fit is None:
             return self._matched(self.obs.y).div_(self._floored(self.norms)).sum(1) * self.grid.inside
         K = fit.gram.shape[-1]
-        level = fit.gram.diagonal(dim1=-2, dim2=-1).real.mean(-1)[..., None, None] * 1e-5
+        level = fit.gram.diagonal(dim1=-2, dim2=-1).real.mean(-1)[..., None, None] * MERGED
         eye = torch.eye(K, dtype=fit.gram.dtype, device=fit.gram.device)
         norms = self.norms - self._explained(fit.basis, fit.gram + eye * level)
         return self._matched(fit.residual).div_(self._floored(norms)).sum(1) * self.grid.inside

@@ -1,8 +1,9 @@
 """Evidence on a scene and its sources: what the calibrated probabilities are computed from.
 
-Nothing here has a unit, and L and M are among the features: gains are log-likelihood ratios, powers and
-distances are relative to each other, to the beam width or to a range ring. One fit therefore serves
-measurements of other dimensions and scales.
+The units of y, H and codes cancel: gains are log-likelihood ratios, powers are relative to each other. L and
+M are among the features, so that one fit serves measurements of other dimensions. Positions are in metres,
+their deviations in rad and metres, and their distances in steps that suit the default surface: on another one
+the probabilities are those of scenes unlike the ones fitted to.
 
 Features of a scene with hypotheses of K = 0 .. K_max sources, in this order (``asinh`` of nats):
 
@@ -44,8 +45,8 @@ class Proposals:
 
     Attributes:
         head: logits of K = 1 .. K_max [B, K_max].
-        points: polar proposals [B, P, 3].
-        presence: logits [B, R] of the network's own R proposals, which are the first R of the P.
+        points: its polar proposals [B, R, 3].
+        presence: their logits [B, R].
     """
 
     head: Tensor
@@ -198,7 +199,7 @@ def _support(found: Found, points: Tensor) -> Tensor:
     if found.network is None:
         return torch.zeros_like(points[..., 0])
     presence = found.network.presence.clamp(-LOGIT_LIMIT, LOGIT_LIMIT)
-    near = _steps(points, found.network.points[:, : presence.shape[1]])
+    near = _steps(points, found.network.points)
     return (presence.unsqueeze(1) - 0.5 * near.square()).logsumexp(-1).clamp_min(-LOGIT_LIMIT)
 
 

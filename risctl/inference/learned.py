@@ -41,7 +41,6 @@ from risctl.physics.scenes import rows_by_count
 
 MOVE_OVERSAMPLING, MOVE_RINGS = 1.5, 6  # grid of the moves, coarser than MUSIC's: its peaks are refined
 SPECTRUM_PEAKS = 5  # local maxima of the MUSIC spectrum among the proposals
-EVIDENCE_PRICE = -1.0  # nats per source in the evidence that is combined with head or fusion
 MIN_RANGE = 1e-3
 BATCH, ACCELERATOR_BATCH = 64, 2048  # scenes at a time
 
@@ -152,8 +151,8 @@ class LearnedEstimator(ExplainingEstimator):
         assert obs.H is not None
         assert obs.codes is not None
         forward = self.forward(obs.y, obs.H, obs.codes)
-        points, presence = self._proposals(forward)
-        states = self.moves.states(obs, points, self.max_sources)
+        points, presence = self._slots(forward.prediction, max(self.inference.proposals, self.max_sources))
+        states = self.moves.states(obs, self._starts(forward, points), self.max_sources)
         hypotheses = [noise_only(obs), *(state.hypothesis for state in states)]
         losses = [obs.y.real.new_empty(len(obs), 0), *(state.fit.losses() for state in states)]
         network = Proposals(forward.prediction.count_logits, points, presence)
@@ -165,17 +164,16 @@ class LearnedEstimator(ExplainingEstimator):
             return self._slots(forward.prediction, K)[0][rows]
         return self.peaks.locate(forward.covariances.blend.F[rows], K)
 
-    def _proposals(self, forward: Forward) -> tuple[Tensor, Tensor]:
-        """Polar points [B, P, 3], most likely first, and the presence logits of the network's."""
-        points, presence = self._slots(forward.prediction, max(self.inference.proposals, self.max_sources))
+    def _starts(self, forward: Forward, points: Tensor) -> Tensor:
+        """Where the moves start [B, P, 3], most likely first: `points` of the network, MUSIC's, or both."""
         if self.inference.start == "network":
-            return points, presence
+            return points
         F = forward.covariances.blend.F
         if self.inference.start == "music":
-            return self.peaks.locate(F, self.max_sources), presence
+            return self.peaks.locate(F, self.max_sources)
         U, _ = leading_subspace(F, self.max_sources)
         spectrum = self.moves.grid.energy(U.mT)
-        return torch.cat([points, self.moves.grid.strongest_maxima(spectrum, SPECTRUM_PEAKS)], 1), presence
+        return torch.cat([points, self.moves.grid.strongest_maxima(spectrum, SPECTRUM_PEAKS)], 1)
 
     def _slots(self, prediction: Prediction, count: int) -> tuple[Tensor, Tensor]:
         """The network's `count` most likely points [B, count, 3] and their presence logits [B, count].
@@ -216,13 +214,13 @@ def build_learned(
         expected = "best, head or evidence for a model without a fitted count fusion"
         raise InputError("configuration", "inference.count_by", expected, "fusion")
     proposals = max(inference.proposals, physics.max_sources)
+    if not inference.moves:
+        fusion = None  # it weighs what the moves find
     if fusion is not None and fusion.state.figures != num_count_features(physics.max_sources, proposals):
         fitted = fusion.state.figures - num_count_features(physics.max_sources, 0)
         expected = f"{fitted}, which the count fusion was fitted to"
         raise InputError("configuration", "inference.proposals", expected, proposals)
-    rule = CountRule.from_config(physics, "evidence", EVIDENCE_PRICE)
-    if inference.count_by == "evidence":
-        rule = CountRule.from_config(physics, inference.count_rule, inference.count_price)
+    rule = CountRule.choose(physics, inference, calibrated=True)
     peaks = MusicSearch.build(Search.from_config(physics, device), inference)
     batch = BATCH if torch.device(device).type == "cpu" else ACCELERATOR_BATCH
     return LearnedEstimator(network, covariance, peaks, rule, physics.max_sources, inference, fusion, batch)

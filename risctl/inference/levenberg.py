@@ -16,7 +16,8 @@ from risctl.physics.geometry import FieldOfView
 from risctl.physics.polar import clamp_to_view, polar_limits
 
 DAMPING = 1e-2
-POINT_LIMIT = (0.08, 0.08, 0.25)  # half a beam width in the direction cosines, one range ring in 1/r
+# Largest step: on the default surface half a beam width in the direction cosines and one range ring in 1/r.
+POINT_LIMIT = (0.08, 0.08, 0.25)
 
 
 @dataclass(frozen=True)

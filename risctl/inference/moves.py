@@ -101,10 +101,6 @@ class MoveSearch:
             states.append(self.drop_weakest(states[-1]))
         return states[::-1][:max_sources]
 
-    def hypotheses(self, obs: Observation, proposals: Tensor, max_sources: int) -> list[Hypothesis]:
-        """The hypotheses of :meth:`states`."""
-        return [state.hypothesis for state in self.states(obs, proposals, max_sources)]
-
     def start(self, obs: Observation, proposals: Tensor, max_sources: int) -> MoveState:
         """State with `max_sources` sources: the first proposals, refined and improved by exchanges."""
         if proposals.shape[1] < max_sources:

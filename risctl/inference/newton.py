@@ -64,15 +64,12 @@ def climb(
         g = now.gradient
         held = ((z <= low + HELD) & (g < 0)) | ((z >= high - HELD) & (g > 0)) | (low >= high)
         H = curvature(rows, z, now, DIFFERENCE * scale.clamp_max(1.0))
-        for _ in range(
-            2
-        ):  # a step that leaves through a limit where the gradient does not is held there, too
+        for _ in range(2):  # held, too, is what leaves through a limit by the step but not by the gradient
             step, length = _step(g, H, now.metric, scale, held, radius)
             held = held | ((z <= low + HELD) & (step < 0)) | ((z >= high - HELD) & (step > 0))
         room = torch.where(step > 0, high - z, z - low) / step.abs().clamp_min(torch.finfo(z.dtype).tiny)
-        step = step * room.masked_fill(step == 0, 1.0).amin(1, keepdim=True).clamp_max(
-            1.0
-        )  # to the first limit
+        nearest = room.masked_fill(step == 0, 1.0).amin(1, keepdim=True)
+        step = step * nearest.clamp_max(1.0)  # to the first limit
         trial = torch.minimum(torch.maximum(z + step, low), high)
         ahead = evaluate(rows, trial)
         better = ahead.value - now.value > -RISE * now.value.abs()

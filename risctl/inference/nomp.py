@@ -54,9 +54,9 @@ class NompEstimator(ExplainingEstimator):
     ) -> NompEstimator:
         """The estimator of a configuration; it reads no `covariance`."""
         search = Search.from_config(physics, device)
-        rule = CountRule.from_config(physics, inference.count_rule, inference.count_price)
         known = any(search.view.known)  # whose errors the fit has not seen
         fusion = None if known else shipped_fusion(physics.max_sources, device)
+        rule = CountRule.choose(physics, inference, calibrated=fusion is not None)
         deciding = Deciding(inference, rule, fusion)
         grid, most = search.grid(inference), physics.max_sources
         return cls(search, grid, rule, most, deciding, inference.swap_rounds)
@@ -72,14 +72,14 @@ class NompEstimator(ExplainingEstimator):
         """Estimate into `rows` of `result`, and what explains the scenes into those of `best`."""
         obs = obs.compressed()
         if counts is not None:
-            self._locate_told(obs, counts, rows, result, best)
+            self._locate_given(obs, counts, rows, result, best)
             return
         found, converge = self.find(obs), Once(partial(self._converged, obs))
         result.put(rows, answer(found, self.deciding, None, converge))
         if best is not None:
             best.put(rows, explanation(found, self.deciding, None, converge))
 
-    def _locate_told(
+    def _locate_given(
         self, obs: Observation, counts: Tensor, rows: Tensor, result: Estimates, best: Estimates | None
     ) -> None:
         """Estimate the given numbers of sources [B], without the other hypotheses that probabilities need."""

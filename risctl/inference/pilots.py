@@ -46,10 +46,9 @@ JOIN_STEPS = 5  # refinement of all sources with a candidate among them
 FINAL_STEPS = 12  # in double precision
 SWAP_GAIN = 0.05  # nats by which the likelihood must rise for an exchange to be kept
 CONDENSE = 2  # times N values in a snapshot, above which a QR decomposition pays
-SPARE_PRICE = (
-    1.5  # nats a source on top of `inference.count_price`: the Rayleigh prior takes weak sources for more
-)
-# likely than they are
+# Nats a source on top of `inference.count_price`: the Rayleigh prior takes weak sources for more likely than
+# they are.
+SPARE_PRICE = 1.5
 
 
 @dataclass(frozen=True)
@@ -268,6 +267,8 @@ class PilotNompEstimator(ExplainingEstimator):
         n, most = int(stacked.y.shape[-1]), self.max_sources if counts is None else int(counts.max())
         if counts is None:  # a perfect fit has an infinite likelihood
             most = min(most, math.floor((n - 1) / self._values_a_source))
+        if counts is not None and most == 0:
+            return  # nothing but noise
         if not 0 < most < n:
             raise MeasurementError(f"expected more measured values in a scene than {n} for {most} sources")
         detector = PilotDetector.compute(condensed(stacked), self.grid, n)

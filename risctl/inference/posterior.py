@@ -17,10 +17,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from risctl.inference.count import angle_jacobian
 from risctl.inference.gaussian import Hypothesis
 from risctl.physics.bounds import KNOWN_INFORMATION
 from risctl.physics.geometry import FieldOfView
-from risctl.physics.polar import clamp_to_view, polar_direction, polar_limits
+from risctl.physics.polar import clamp_to_view, polar_limits
 
 NODES = 48  # of the numerical integral over a truncated normal density
 TAILS = 4.0  # standard deviations to which it extends
@@ -69,7 +70,7 @@ def source_posterior(hypothesis: Hypothesis, view: FieldOfView, cutoff: float) -
     )
     curvature = q if view.known_range is not None else 1.0 / range_
     found = clamp_to_view(torch.cat([inside, curvature.unsqueeze(-1)], dim=-1), view)
-    T = _direction_jacobian(found)
+    T = angle_jacobian(found)[..., :2, :2]
     angles = (T @ plane @ T.mT).diagonal(dim1=-2, dim2=-1).clamp_min(0.0)
     widths = angles.new_tensor([view.azimuth, view.elevation]) * (2.0 / math.sqrt(12.0))
     angles = torch.minimum(angles, widths.square())  # no wider than the prior
@@ -143,12 +144,3 @@ def _between(low: Tensor, high: Tensor) -> Tensor:
 
 def _normalised(log_weight: Tensor) -> Tensor:
     return log_weight.softmax(dim=-1)
-
-
-def _direction_jacobian(points: Tensor) -> Tensor:
-    """``d(azimuth, elevation) / d(u_y, u_z)`` [..., 2, 2] at polar points [..., 3]."""
-    u_x, u_y, u_z = polar_direction(points).unbind(-1)
-    c2 = (1.0 - u_z.square()).clamp_min(1e-12)
-    azimuth = torch.stack([1.0 / u_x, u_y * u_z / (c2 * u_x)], dim=-1)
-    elevation = torch.stack([torch.zeros_like(u_x), c2.rsqrt()], dim=-1)
-    return torch.stack([azimuth, elevation], dim=-2)

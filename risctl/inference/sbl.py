@@ -10,11 +10,12 @@ import torch
 from torch import Tensor
 
 from risctl.config import CovarianceConfig, InferenceConfig, PhysicsConfig
+from risctl.inference.batched import BatchedEstimator
 from risctl.inference.count import CountRule, choose_count, fit_nuisance, noise_only, to_estimates
 from risctl.inference.estimates import Estimates
 from risctl.inference.gaussian import GaussianParameters, Hypothesis
 from risctl.inference.greedy import Search
-from risctl.inference.observation import Observation, batches, tree_index
+from risctl.inference.observation import Observation, tree_index
 from risctl.inference.sbl_learning import GridPowers, grid_responses, learn
 from risctl.physics.geometry import Device
 from risctl.physics.grid import PolarGrid
@@ -31,7 +32,7 @@ SPARE_PEAKS = 2  # more candidates than sources: the weakest fall out once power
 
 
 @dataclass(frozen=True)
-class SblEstimator:
+class SblEstimator(BatchedEstimator):
     """Sparse Bayesian learning on a polar grid.
 
     The fixed point is stopped early on purpose: the marginal likelihood goes on rising while the map breaks
@@ -66,28 +67,15 @@ class SblEstimator:
         rule = CountRule.from_config(physics, inference.count_rule, inference.count_price)
         return cls(Search.from_config(physics, device), rule, physics.max_sources, inference)
 
-    @torch.no_grad()
-    def __call__(
-        self,
-        y: Tensor,
-        H: Tensor | None,
-        codes: Tensor | None,
-        num_sources: Tensor | None = None,
-        Phi: Tensor | None = None,
-    ) -> Estimates:
-        """Locate the sources of B scenes; see :class:`risctl.inference.estimates.Estimator`."""
-        result = Estimates.empty(y.shape[0], self.max_sources, y.device)
-        size = self._batch(y)
-        for obs, rows, counts in batches(y, H, codes, num_sources, self.max_sources, size, Phi):
-            obs = obs.compressed()
-            powers = self.learn(obs)
-            if counts is None:
-                self._count(obs, powers, rows, result)
-                continue
-            for K, here in rows_by_count(counts):
-                final = list(self.hypotheses(obs[here], tree_index(powers, here), K, K))[-1]
-                result.put(rows[here], to_estimates(final))
-        return result
+    def _locate(self, obs: Observation, counts: Tensor | None, rows: Tensor, result: Estimates) -> None:
+        obs = obs.compressed()
+        powers = self.learn(obs)
+        if counts is None:
+            self._count(obs, powers, rows, result)
+            return
+        for K, here in rows_by_count(counts):
+            final = list(self.hypotheses(obs[here], tree_index(powers, here), K, K))[-1]
+            result.put(rows[here], to_estimates(final))
 
     def _count(self, obs: Observation, powers: GridPowers, rows: Tensor, result: Estimates) -> None:
         """Estimate at the best-supported counts, into `rows` of `result`."""
@@ -98,7 +86,7 @@ class SblEstimator:
             result.put(rows[here], to_estimates(tree_index(found[K - 1], here)))
         result.count_probability[rows] = probability
 
-    def _batch(self, y: Tensor) -> int:
+    def batch_size(self, y: Tensor) -> int:
         """Scenes worked on at a time; the responses of one are L M G complex numbers."""
         return max(1, RESPONSE_BYTES // (y.shape[1:].numel() * y.element_size() * self.grid.num_points))
 

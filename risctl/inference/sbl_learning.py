@@ -8,8 +8,8 @@ IEEE Trans. Signal Process. 55(7), 2007). The marginal likelihood, but for a con
 
 needs only M x M matrices. Where it is stationary each variance solves
 ``sum_l |b_gl^H S_l^-1 y_l|^2 = sum_l b_gl^H S_l^-1 b_gl``; the fixed point multiplies by the ratio of the
-two sides to a power. One half is a minorise-maximise step that never lowers the likelihood (Wipf and
-Nagarajan, NIPS 2007); one converges in half the steps. The noise is one more variance, with the antennas'
+two sides. (Its root is a minorise-maximise step, which never lowers the likelihood, Wipf and Nagarajan, NIPS
+2007; the ratio itself converges in half the steps.) The noise is one more variance, with the antennas'
 unit vectors as its columns, and follows the same rule.
 
 Responses are held as real parts above imaginary parts, so that all products are real.
@@ -24,7 +24,6 @@ from torch import Tensor
 from risctl.inference.observation import Observation
 from risctl.physics.grid import PolarGrid, real_rows
 
-EXPONENT = 1.0
 NOISE_SHARE = 0.3  # of the mean received power, to start from
 NOISE_FLOOR = 1e-4  # of the same: below it the error is that of the grid, and float32 factors stay sound
 
@@ -59,7 +58,6 @@ def learn(
     y: Tensor,
     inside: Tensor,
     stages: Sequence[tuple[int, int]],
-    exponent: float = EXPONENT,
 ) -> GridPowers:
     """Fixed point from equal powers, on a grid that is thinned to the strongest points on the way.
 
@@ -67,7 +65,6 @@ def learn(
         responses: [B, L, 2M, G] from :func:`grid_responses`. y: [B, L, M].
         inside: grid points that may hold power, bool [G].
         stages: (points kept, iterations) in turn.
-        exponent: power of the multiplicative step.
     """
     state = initial_powers(responses, y, inside)
     floor = state.noise * (NOISE_FLOOR / NOISE_SHARE)
@@ -75,7 +72,7 @@ def learn(
         responses, state = prune(responses, state, keep)
         scratch = torch.empty_like(responses)
         for _ in range(iterations):
-            state = fixed_point_step(responses, y, state, floor, exponent, scratch)
+            state = fixed_point_step(responses, y, state, floor, scratch)
     return state
 
 
@@ -90,7 +87,7 @@ def prune(responses: Tensor, state: GridPowers, keep: int) -> tuple[Tensor, Grid
 
 
 def fixed_point_step(
-    responses: Tensor, y: Tensor, state: GridPowers, floor: Tensor, exponent: float, scratch: Tensor
+    responses: Tensor, y: Tensor, state: GridPowers, floor: Tensor, scratch: Tensor
 ) -> GridPowers:
     """One step of all variances.
 
@@ -108,8 +105,8 @@ def fixed_point_step(
     fit = (real_rows(x.unsqueeze(-2)) @ responses).square_().sum((1, 2))
     # A Hermitian form of [Re; Im] has the real matrix [Re W, -Im W; Im W, Re W].
     load = torch.matmul(real_rows(inverse.conj()), responses, out=scratch).mul_(responses).sum((1, 2))
-    gamma = state.gamma * (fit / load.clamp_min(torch.finfo(load.dtype).tiny)) ** exponent
+    gamma = state.gamma * (fit / load.clamp_min(torch.finfo(load.dtype).tiny))
     noise_fit = x.abs().square().sum((-2, -1))
     noise_load = inverse.diagonal(dim1=-2, dim2=-1).real.sum((-2, -1))
-    noise = torch.maximum(state.noise * (noise_fit / noise_load) ** exponent, floor)
+    noise = torch.maximum(state.noise * (noise_fit / noise_load), floor)
     return GridPowers(state.index, gamma, noise)

@@ -14,6 +14,8 @@ logarithms relative to the map's mean, make them blind to scales and comparable 
 and antennas.
 """
 
+import math
+
 import torch
 from torch import Tensor, nn
 
@@ -65,7 +67,10 @@ class MapFeatures(nn.Module):
         if grid.mirror.panel is None:
             expected = "a rectangular panel, elevation unknown, for a network (NOMP takes any array)"
             raise InputError("configuration", "physics.elements", expected, "another array")
-        self.panel, self.size = (geometry.columns, geometry.rows), (rings, rows, columns)
+        if view.known_range == math.inf:
+            expected = "a finite range for a network (NOMP takes plane waves)"
+            raise InputError("configuration", "physics.known_range_m", expected, "inf")
+        self.panel, self.size = grid.mirror.panel, (rings, rows, columns)
         self.channels = len(alphas) * rings + 2
         self.num_scalars = 3 * len(alphas)
         alphas = tuple(sorted(alphas))

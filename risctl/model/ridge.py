@@ -9,10 +9,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from risctl.covariance.ridge import code_power
+from risctl.covariance.ridge import TRACE_FLOOR, code_power
 
 TINY = 1e-20
-TRACE_FLOOR = 1e-12
 
 
 @dataclass(frozen=True)

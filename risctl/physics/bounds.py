@@ -155,7 +155,7 @@ def unconditional_information(
     p3 = p[:, owner]
     theta = sd_own * sd_own.mT + ss[:, :, owner][:, :, :, owner] * dd.mT
     J = 2.0 * theta.real * (p3.unsqueeze(-1) * p3.unsqueeze(-2)).unsqueeze(1)
-    # ds[i, m] = d_i^H W b_m: the cross terms with the powers and with the noise variance.
+    # With sd[m, i] = b_m^H W d_i: the cross terms with the powers and with the noise variance.
     theta_p = 2.0 * (ss[:, :, owner, :] * sd.mT).real * p3[:, None, :, None]
     own_columns = owner.expand(*Q2.shape[:2], 1, -1)
     theta_s = 2.0 * Q2[..., :K, K:].gather(-2, own_columns).real.mT * p3[:, None, :, None]

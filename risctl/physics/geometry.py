@@ -26,35 +26,28 @@ class ArrayGeometry:
         wavelength: carrier wavelength in metres.
         wavefront: ``spherical``, ``fresnel`` or ``planar``.
         amplitude_taper: whether the 1/d amplitude across the aperture is modelled.
-        columns, rows: elements along y (N_H) and z (N_V) of a panel; N and 1 of another layout.
     """
 
     positions: Tensor
     wavelength: float
     wavefront: str
     amplitude_taper: bool
-    columns: int
-    rows: int
 
     @classmethod
     def from_config(
         cls, physics: PhysicsConfig, device: Device = "cpu", dtype: torch.dtype = torch.float32
     ) -> ArrayGeometry:
         """Nominal geometry of a configuration, positions on `device` in real `dtype`."""
-        spacing = physics.element_spacing * physics.wavelength
-        columns, rows = physics.ris_columns, physics.ris_rows
         if physics.elements.positions:
             positions = torch.tensor(physics.elements.in_surface_frame(), dtype=torch.float64)
-            columns, rows = len(positions), 1
         else:
-            positions = planar_array_positions(columns, rows, spacing)
+            spacing = physics.element_spacing * physics.wavelength
+            positions = planar_array_positions(physics.ris_columns, physics.ris_rows, spacing)
         return cls(
             positions=positions.to(device=device, dtype=dtype),
             wavelength=physics.wavelength,
             wavefront=physics.wavefront,
             amplitude_taper=physics.amplitude_taper,
-            columns=columns,
-            rows=rows,
         )
 
     @property

@@ -63,13 +63,13 @@ class Mirror:
     folds: tuple[Fold, ...] = ()
 
     @classmethod
-    def detect(cls, positions: Tensor, wavelength: float, in_y: bool = True, in_z: bool = True) -> Mirror:
-        """The symmetries of elements at `positions` [N, 3], of those that are asked for."""
+    def detect(cls, positions: Tensor, wavelength: float, in_z: bool = True) -> Mirror:
+        """The symmetries of elements at `positions` [N, 3]; that in z if it is asked for."""
         P, tolerance = positions.double(), TOLERANCE * wavelength
         size = panel_size(P, tolerance)
-        if size is not None and in_y and in_z:
+        if size is not None and in_z:
             return cls(True, True, size)
-        y = mirror_image(P, 1, tolerance) if in_y else None
+        y = mirror_image(P, 1, tolerance)
         z = mirror_image(P, 2, tolerance) if in_z else None
         if y is None:
             return cls(False, z is not None, None, () if z is None else (Fold.of(z, P[:, 2]),))

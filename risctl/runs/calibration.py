@@ -31,6 +31,8 @@ from risctl.inference.nomp import NompEstimator
 from risctl.model.fusion import FusionState, fusion_path, save_fusion, weights_hash
 from risctl.model.load import LoadedModel, load_checkpoint
 from risctl.parallel import workers_for
+from risctl.physics import FieldOfView
+from risctl.runs.answer import check_destination
 from risctl.runs.machine import use_threads
 from risctl.runs.models import config_over_model
 from risctl.runs.progress import Progress, silent
@@ -87,11 +89,15 @@ def prepare_calibration(layers: Layers, target: str, out: Path | None = None) ->
         layers: settings. target: run, checkpoint or `nomp`. out: file of the fit; None: its usual place.
 
     Raises:
-        InputError: settings it can't be calibrated with.
+        InputError: settings it can't be calibrated with, or an `out` that cannot be written.
     """
     use_threads(1)
+    check_destination("out", out, (".safetensors",))
     if target == NOMP:
-        return Subject(layers.resolve(), None, out or nomp_calibration())
+        config = layers.resolve()
+        if any(FieldOfView.from_config(config.physics).known):
+            raise InputError("physics", "known_*", "none: NOMP's probabilities are of full positions", "one")
+        return Subject(config, None, out or nomp_calibration())
     loaded = load_checkpoint(target, "cpu", fusion=False)
     config = config_over_model(layers, loaded)
     if not config.inference.moves:

@@ -14,6 +14,7 @@ from risctl.inference.fusion import NUM_SOURCE_FEATURES, num_count_features
 from risctl.model import Prediction, build_network
 from risctl.model.fusion import CountFusion, FusionState, LoadedFusion
 from risctl.physics import ArrayGeometry, Scenes, steering_vector
+from risctl.runs import load_model
 from tests.inference.conftest import make_scenes
 
 QUICK = InferenceConfig(range_grid=121, nf_mle_iters=3)
@@ -156,6 +157,17 @@ def test_moves_find_what_the_network_missed() -> None:
     misled = build_learned(Told(wrong, scenes), PhysicsConfig(), CONFIG, by_evidence)
     still = replace(misled, inference=QUICK.model_copy(update={"moves": False, "start": "network"}))
     assert share_found(misled, scenes) > 0.95 > 0.8 > share_found(still, scenes)
+
+
+@pytest.mark.parametrize("start", ["network", "music"])
+def test_a_calibrated_model_starts_where_it_is_told(start: str) -> None:
+    """Its probabilities read the network's own proposals, wherever the moves start."""
+    model, (physics, scenes) = load_model(), make_scenes(6, seed=7, snr_values_db=(20.0,))
+    inference = InferenceConfig(start=start, decision="count")
+    found = LearnedEstimator.from_model(model, physics, inference, "cpu")(scenes.y, scenes.H, scenes.codes)
+    assert torch.equal(found.num_sources, scenes.num_sources.long())
+    still = inference.model_copy(update={"moves": False, "proposals": 12})
+    assert LearnedEstimator.from_model(model, physics, still, "cpu").fusion is None  # reads no proposals
 
 
 def test_a_fusion_of_other_proposals_is_refused() -> None:

@@ -57,7 +57,7 @@ def found_share(found: Hypothesis, truth: Tensor) -> float:
 @pytest.mark.parametrize("K", [1, 3, 5])
 def test_the_true_count_has_the_true_sources(proposed: Proposed, moves: MoveSearch, K: int) -> None:
     obs, truth, proposals = proposed(K)
-    hypotheses = moves.hypotheses(obs, proposals, 5)
+    hypotheses = [state.hypothesis for state in moves.states(obs, proposals, 5)]
     assert [h.params.points.shape[1] for h in hypotheses] == [1, 2, 3, 4, 5]
     assert found_share(hypotheses[K - 1], truth) == 1.0
     values = torch.stack([h.model.log_likelihood for h in hypotheses], dim=1)
@@ -92,13 +92,13 @@ def test_one_source_more_at_the_start_helps_the_largest_hypothesis(
     values, found = [], []
     for spare in (0, 1):
         settings = MoveSettings(spare=spare, rounds=1)
-        best = replace(moves, settings=settings).hypotheses(obs, strangers, 5)[-1]
+        best = replace(moves, settings=settings).states(obs, strangers, 5)[-1].hypothesis
         values.append(best.model.log_likelihood)
         found.append(found_share(best, truth))
     assert found[1] > found[0]
     assert float((values[1] - values[0]).mean()) > 5.0
-    few = replace(moves, settings=MoveSettings(spare=9)).hypotheses(obs, proposals[:, :5], 5)
-    assert [h.params.points.shape[1] for h in few] == [1, 2, 3, 4, 5]
+    few = replace(moves, settings=MoveSettings(spare=9)).states(obs, proposals[:, :5], 5)
+    assert [state.hypothesis.params.points.shape[1] for state in few] == [1, 2, 3, 4, 5]
 
 
 def test_exchanges_never_lose_likelihood(proposed: Proposed, moves: MoveSearch) -> None:

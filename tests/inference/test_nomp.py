@@ -237,6 +237,35 @@ def test_a_given_count_is_obeyed() -> None:
     assert torch.nan_to_num(angle_errors(scenes, found)[rows]).max() < 2
 
 
+@pytest.mark.parametrize(
+    ("name", "symbols"),
+    [("nomp", "gaussian"), ("nomp", "constant"), ("music", "gaussian"), ("sbl", "gaussian")],
+)
+def test_no_source_is_an_answer_that_can_be_given(name: str, symbols: str) -> None:
+    """In some scenes and in all of a batch; the noise variance is then that of the measurements."""
+    physics, scenes = make_scenes(3, seed=22, max_sources=2, symbols=symbols)
+    estimator = build_estimator(name, physics, CovarianceConfig(), InferenceConfig())
+    for asked in (torch.tensor([0, 0, 0]), torch.tensor([0, 1, 0])):
+        found = estimator(scenes.y, scenes.H, scenes.codes, asked)
+        assert torch.equal(found.num_sources, asked)
+        none = asked == 0
+        expected = scenes.y.abs().square().mean((1, 2)).double()
+        torch.testing.assert_close(found.noise_var[none], expected[none])
+        assert bool((found.noise_var > 0).all())
+
+
+def test_a_price_of_sources_is_no_part_of_calibrated_probabilities() -> None:
+    """Where they decide; where the evidence does, it is what was stated."""
+    physics, scenes = make_scenes(8, seed=23)
+    found = [
+        nomp(physics, count_price=price, count_by=by)(scenes.y, scenes.H, scenes.codes)
+        for by in ("best", "evidence")
+        for price in (-1.0, 40.0)
+    ]
+    assert torch.equal(found[0].count_probability, found[1].count_probability)
+    assert int(found[3].num_sources.sum()) < int(found[2].num_sources.sum())
+
+
 def test_plane_waves_leave_the_range_unknown_and_the_angles_known() -> None:
     physics, scenes = make_scenes(6, seed=25, wavefront="planar", snr_values_db=(20.0,), max_sources=2)
     found = locate(nomp(physics), scenes, True)

@@ -1,11 +1,13 @@
 """Detection maps: what they are, what they are blind to, and that they find weak sources."""
 
+import math
+
 import pytest
 import torch
 from torch import Tensor
 
 from risctl.config import PhysicsConfig
-from risctl.errors import MeasurementError
+from risctl.errors import InputError, MeasurementError
 from risctl.model.features import EVENNESS, FLOOR, MapFeatures
 from risctl.model.ridge import ridge_solutions
 from risctl.physics import ArrayGeometry, FieldOfView, Scenes
@@ -67,6 +69,17 @@ def _statistic(y: Tensor, H: Tensor, codes: Tensor, A: Tensor, alpha: float, wei
         return energy.mean(0)
     weight = 1.0 / (d + EVENNESS * d.mean(0))
     return (energy * weight).sum(0) / (d * weight).sum(0)
+
+
+def test_a_panel_may_be_given_by_its_elements() -> None:
+    """Positions that are a panel's make the maps of that panel; with plane waves there are none."""
+    panel, scenes = make_scenes(3, ris_columns=4, ris_rows=6)
+    at = ArrayGeometry.from_config(panel, dtype=torch.float64).positions.tolist()
+    listed = PhysicsConfig.model_validate({**panel.model_dump(), "elements": {"positions": at}})
+    for one, other in zip(_maps(panel)(*_measured(scenes)), _maps(listed)(*_measured(scenes)), strict=True):
+        torch.testing.assert_close(other, one)
+    with pytest.raises(InputError, match="known_range_m: expected a finite range"):
+        _maps(panel.model_copy(update={"known_range_m": math.inf}))
 
 
 def test_codes_of_other_moduli_take_the_snapshot_by_snapshot_path() -> None:

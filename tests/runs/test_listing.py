@@ -13,11 +13,12 @@ import pytest
 from risctl import runs
 from risctl.config import load_config, reference_directory
 from risctl.config.layers import Layers
+from risctl.data.atomic import held
 from risctl.errors import InputError
+from risctl.evaluation.bootstrap import percentile_interval
 from risctl.evaluation.paired import (
     _detected,
     _draw,
-    _interval,
     _Raw,
     _weights,
     paired_differences,
@@ -77,7 +78,10 @@ def test_what_failed_or_was_killed_is_removed_and_nothing_else() -> None:
     for refused, words in ((living.path, "running"), (reference, "came with risctl"), (Path(), "none")):
         with pytest.raises(InputError, match=words):
             runs.removable([refused])
-    runs.remove_runs(runs.removable([done]))
+    listed = runs.removable([done])
+    with held(done), pytest.raises(InputError, match="running"):  # resumed since
+        runs.remove_runs(listed)
+    runs.remove_runs(listed)
     assert not done.exists()
 
 
@@ -183,7 +187,7 @@ def test_the_interval_holds_the_mean_of_a_normal_difference_as_often_as_it_says(
     for seed in range(200):
         difference = 0.3 + generator.standard_normal(200)
         ones = np.ones(200)
-        low, high = _interval(_draw(difference, ones, _weights(200, seed), False))
+        low, high = percentile_interval(_draw(difference, ones, _weights(200, seed), False))
         assert low is not None
         assert high is not None
         held += low <= 0.3 <= high

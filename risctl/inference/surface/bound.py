@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from risctl.inference.surface.likelihood import SurfaceModel
@@ -25,7 +26,8 @@ class HybridBound:
     """Bounds of the variances of positions ``(u_y, u_z, 1/r)`` of K sources in B scenes, [B, K, 3].
 
     Attributes:
-        known: with the response known. estimated: with the one that was estimated.
+        known: with the response known. estimated: with the one that was estimated. Infinite where the
+            measurements say nothing; zero of a coordinate that is known.
     """
 
     known: Tensor
@@ -42,8 +44,9 @@ def hybrid_bound(model: SurfaceModel, covariance: Tensor, view: FieldOfView) -> 
     """
     J = model.local.information
     K = J.shape[-1] // 4
-    own = invert_information(with_known(J, K, view))[0]
+    own, lost = invert_information(with_known(J, K, view))
     slope = own @ model.cross.mT  # [B, 4K + 1, P]
     moved = slope @ covariance @ slope.mT
     known, added = (x.diagonal(dim1=-2, dim2=-1)[:, : 3 * K].view(-1, K, 3) for x in (own, moved))
+    known = known.masked_fill(lost[:, : 3 * K].view(-1, K, 3), torch.inf)
     return HybridBound(known, known + added)

@@ -164,7 +164,8 @@ class Round:
     """Where a calibration is.
 
     Attributes:
-        index: from 1. joint: response and sources. arrow: the model there. prior: learned in this round.
+        index: from 1. joint: response and sources. arrow: the model of the sources and the
+            response, of the last step that was scored. prior: learned in this round.
         log_likelihood: sum over all scenes. located: the scenes before scoring.
     """
 

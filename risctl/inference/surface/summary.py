@@ -35,17 +35,14 @@ def ramp_modes(round_: Round, geometry: ArrayGeometry) -> Tensor:
     fit = fit[1:] / unit[1:, None].masked_fill(unit[1:, None] == 0, torch.inf)
     alive = torch.where(weight > 0, weight, torch.ones_like(weight))
     parts = []
-    for kind, variable in round_.prior.mean.items():
-        if kind not in round_.prior.kinds:
-            continue
+    for kind in round_.prior.kinds:
         if kind == GAINS:
             parts.append(torch.cat([fit * -g.imag / alive, fit * g.real / alive], dim=1))
         elif kind == POSITIONS:
             parts.append(torch.cat([k0 * fit, torch.zeros(3, 2 * len(g), dtype=fit.dtype)], dim=1))
         else:
-            parts.append(torch.zeros(3, len(variable), dtype=fit.dtype))
-    order = [kind for kind in round_.prior.mean if kind in round_.prior.kinds]
-    return torch.cat([parts[order.index(kind)] for kind in round_.prior.kinds], dim=1)
+            parts.append(torch.zeros(3, len(round_.prior.mean[kind]), dtype=fit.dtype))
+    return torch.cat(parts, dim=1)
 
 
 def ramp_covariance(round_: Round, geometry: ArrayGeometry, covariance: Tensor) -> Tensor:
@@ -85,16 +82,18 @@ def direction_bounds(round_: Round, covariance: Tensor, view: FieldOfView) -> tu
     """Hybrid bound of the direction of sources like those that were found, rad: the median over them.
 
     Returns:
-        Root mean square deviation of u_y and u_z, of those that are not known, with the response known and
-        with the one found.
+        Root mean square deviation of u_y and u_z, of those that are not known and can be seen: with the
+        response known, and with the one found.
     """
     models = [model for model in round_.arrow.models if model.cross.shape[-1] > 1]
     found = [hybrid_bound(model, covariance, view) for model in models]
-    unknown = 2 - sum(view.known[:2])
+    unknown = torch.tensor([not known for known in view.known[:2]])
 
     def middle(name: str) -> float:
-        squares = torch.cat([getattr(b, name)[..., :2].sum(-1).flatten() for b in found])
-        return math.sqrt(float(squares.median()) / unknown)
+        squares = torch.cat([getattr(b, name)[..., :2].flatten(0, 1) for b in found])
+        seen = unknown & squares.isfinite()
+        means = squares.masked_fill(~seen, 0.0).sum(-1) / seen.sum(-1).clamp_min(1)
+        return math.sqrt(float(means.median()))
 
     return (middle("known"), middle("estimated")) if found else (0.0, 0.0)
 

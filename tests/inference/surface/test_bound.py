@@ -43,6 +43,15 @@ def test_the_common_factor_does_not_move_a_source() -> None:
     torch.testing.assert_close(bound.estimated, bound.known, rtol=1e-6, atol=1e-9)
 
 
+def test_what_cannot_be_seen_has_an_infinite_bound() -> None:
+    group, response, geometry = small_problem("planar")  # plane waves say nothing of the range
+    model, P = fisher_model(group, response, geometry, (GAINS,)), 2 * len(response.gains)
+    bound = hybrid_bound(model, 1e-4 * torch.eye(P, dtype=torch.float64), VIEW)
+    for found in (bound.known, bound.estimated):
+        assert bool(found[..., 2].isinf().all())
+        assert bool(found[..., :2].isfinite().all())
+
+
 def test_a_known_coordinate_has_no_error_and_adds_none() -> None:
     group, response, geometry = small_problem("spherical")
     model, P = fisher_model(group, response, geometry, (GAINS,)), 2 * len(response.gains)

@@ -31,7 +31,7 @@ def small_problem(
     """Two scenes of two sources on a 3 x 2 surface, with a response far from nominal."""
     torch.manual_seed(5)
     positions = planar_array_positions(3, 2, 0.15)
-    geometry = ArrayGeometry(positions, 0.3, wavefront, False, 3, 2)
+    geometry = ArrayGeometry(positions, 0.3, wavefront, False)
     N = len(positions)
     H, state = complex_normal(SCENES, ANTENNAS, N), torch.randint(VALUES, (SCENES, SNAPSHOTS, 1, N))
     codes = torch.exp(1j * torch.pi * state.double()).squeeze(2)
