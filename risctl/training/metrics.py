@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -25,16 +25,15 @@ class Figure:
         words: name for people.
         short: name for the head of a narrow column, with its unit.
         format: format specification of its value.
-        better: whether low or high values are good.
         unit: empty for a share or a ratio.
         condition: of the scenes that count, empty for all.
+        brief: whether it is among the few that a line or a narrow table shows.
     """
 
     name: str
     words: str
     short: str
     format: str
-    better: Literal["low", "high"]
     unit: str = ""
     condition: str = ""
     brief: bool = False
@@ -58,11 +57,11 @@ class Figure:
 
 _HIGH = f">= {HIGH_SNR_DB:g} dB"
 FIGURES = (
-    Figure("nmse_blend", "NMSE of R_blend", "NMSE R_blend", ".3f", "low"),
-    Figure("nmse_pred", "NMSE of R_pred", "NMSE R_pred", ".3f", "low"),
-    Figure("count_accuracy", "K right", "K right", ".3f", "high", brief=True),
-    Figure("median_angle_deg_high_snr", "median angle error", "angle deg", ".2f", "low", "deg", _HIGH, True),
-    Figure("median_range_m_high_snr", "median range error", "range m", ".2f", "low", "m", _HIGH),
+    Figure("nmse_blend", "NMSE of R_blend", "NMSE R_blend", ".3f"),
+    Figure("nmse_pred", "NMSE of R_pred", "NMSE R_pred", ".3f"),
+    Figure("count_accuracy", "K right", "K right", ".3f", brief=True),
+    Figure("median_angle_deg_high_snr", "median angle error", "angle deg", ".2f", "deg", _HIGH, True),
+    Figure("median_range_m_high_snr", "median range error", "range m", ".2f", "m", _HIGH),
 )
 STRUCTURE_TERMS = ("gap", "margin", "align")
 RANK_FLOOR = 1e-6
