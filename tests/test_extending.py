@@ -71,14 +71,14 @@ CASES["a training figure"] = Case(
         (
             "training/metrics.py",
             "FIGURES = (\n",
-            'Figure("norm_blend", "norm of R_blend", "norm", ".2f", "low"),\n',
+            'Figure("norm_blend", "norm of R_blend", "norm", ".2f"),\n',
         )
     ],
     """
 import risctl
 from risctl import runs
 from risctl.cli.screens.training import TrainingState
-state = TrainingState(lambda epoch: {}, verbose=True)
+state = TrainingState(verbose=True)
 trained = risctl.train(risctl.load_config("quick", overrides=WORDS), listeners=[state.update])
 assert "norm of R_blend" in state.epoch_line()
 assert "norm of R_blend" in "".join(runs.figure_sentences(trained.best_metrics))

@@ -35,7 +35,7 @@ def calibrate(
         raise InputError("device", "", "cpu", common.machine.device)
     subject = runs.prepare_calibration(common.layers, target, out)
     if common.dry_run:
-        needs = runs.needs_of_calibration(subject, workers)
+        needs = runs.needs_of_calibration(subject, scenes, workers)
         seconds = runs.seconds_of_calibration(subject, scenes + val_scenes, workers)
         work = f"{scenes:,} + {val_scenes:,} scenes"
         return dry_run("calibrate", subject.config, needs, subject.file, seconds, work)

@@ -72,7 +72,9 @@ def calibrate_surface(
     document = runs.write_surface(out, surface)
     for line in surface.words()[1:]:
         say(line)
-    again = f"risctl locate {shlex.quote(str(files[0]))} --surface {shlex.quote(str(out))}"
+    stated = {"--surface": out, "--estimator": estimator, "--model": model, "--num-sources": num_sources}
+    flags = [str(part) for pair in stated.items() if pair[1] is not None for part in pair]
+    again = f"risctl locate {shlex.join([str(files[0]), *flags])}{common.again}"
     closing(out, surface.words()[0], again)
     answer = {"command": "calibrate-surface", "out": str(out), "words": surface.words(), "surface": document}
     if surface.accepted:

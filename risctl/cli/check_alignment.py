@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -54,14 +55,15 @@ def check_alignment_command(
             "runs/check-alignment/<utc-time>_<name>_<id>/",
         )
     run, found = runs.check_in_run(prepared, scenes, self_test, progress)
-    _show(run, found)
+    words = f"{'' if target is None else ' ' + shlex.quote(target)}{common.again}"
+    _show(run, found, f"risctl eval{words}" if self_test else f"risctl check-alignment{words} --self-test")
     document = {"command": "check-alignment", "run": str(run)} | found.document()
     if found.failure is None:
         return document
     return Ending(document, CheckFailedError.exit_status, found.failure)
 
 
-def _show(run: Path, found: Alignment) -> None:
+def _show(run: Path, found: Alignment, following: str) -> None:
     report, verdicts = found.report, found.verdicts
     show_table(f"Alignment of training and inference: {found.name}", COLUMNS, _rows(report))
     for name, value in found.fingerprints.items():
@@ -74,8 +76,7 @@ def _show(run: Path, found: Alignment) -> None:
     headline = f"{good} of {len(report.findings)} lines as they should be"
     if verdicts:
         headline += f"; {sum(v.caught for v in verdicts)} of {len(verdicts)} alterations noticed"
-    again = "risctl eval" if verdicts else "risctl check-alignment --self-test"
-    closing(run, headline, again)
+    closing(run, headline, following)
 
 
 def _rows(report: Report) -> list[tuple[object, ...]]:

@@ -125,7 +125,7 @@ def _demo(
 
 def _train(training: PreparedTraining) -> Trained:
     """Train in a run of its own, under `runs/train`."""
-    with stop_on_signals() as stop, training_screen(state_of(training)) as screen:
+    with stop_on_signals() as stop, training_screen(state_of(training), stop) as screen:
         trained = runs.train(training, [screen], stop, announce)
     if trained.outcome.stopped_by is None:
         say(f"      {outcome_sentence(trained)}")

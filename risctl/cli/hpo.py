@@ -87,7 +87,7 @@ def hpo(
     if common.dry_run:
         return _dry_run(prepared)
     state = SearchState(prepared.plan.trials, prepared.config.search.epochs, prepared.preset)
-    with stop_on_signals() as stop, search_screen(state) as screen:
+    with stop_on_signals() as stop, search_screen(state, stop) as screen:
         found = runs.search(prepared, [screen], stop, announce)
     return _conclude(found)
 

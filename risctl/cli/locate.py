@@ -77,8 +77,8 @@ def locate(
         drawn = runs.draw_located(picture, chosen, file, located, scene)
         written.append(f"{picture} (scene {drawn})")
     say(runs.describe_surface(chosen.config.physics))
-    headline = _report(located, file, surface is not None)
     options = f"{_words(chosen, model, num_sources, surface)}{common.again}"
+    headline = _report(located, file, None if surface is not None else options)
     again = f"risctl locate {shlex.quote(str(file))}{options}"
     following = "risctl eval --preset quick" if out else f"{again} --out positions.json"
     closing(", ".join(written) or "not written (--out FILE, --picture FILE)", headline, following)
@@ -96,17 +96,20 @@ def _choose(
     for note in chosen.notes:
         say(note)
     if chosen.reason is not None:
-        say(f"estimator {chosen.name}: {chosen.reason}")
+        say(f"answered by {chosen.name}, not by {chosen.reason}")
     return chosen
 
 
-def _report(located: Located, file: Path, calibrated: bool) -> str:
-    """Show the table, and what to check where the answer is in doubt; return the headline."""
+def _report(located: Located, file: Path, options: str | None) -> str:
+    """Show the table, and what to check where the answer is in doubt; return the headline.
+
+    On a surface that was not calibrated `options` are the words that calibrate it by the same estimator.
+    """
     show_table(f"{file}: {located.estimator}", runs.COLUMNS, located.table())
     for doubt in located.doubts():
         say(f"  {doubt}")
-    if located.file_misfit and not calibrated:
-        say(f"  what may mend it: risctl calibrate-surface {shlex.quote(str(file))}")
+    if located.file_misfit and options is not None:
+        say(f"  what may mend it: risctl calibrate-surface {shlex.quote(str(file))}{options}")
     sources = counted(int(located.num_sources.sum()), "source")
     return f"{sources} in {counted(len(located), 'scene')}; ± is one standard deviation"
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import typer
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
     from risctl.runs import Judged, PreparedTraining, Trained
 
 COLUMNS = ("figure", "found", "wanted", "met")
+SHARED = ("physics", "covariance", "model", "loss")  # sections that a training has in common with its gate
 
 
 @common_options
@@ -52,17 +55,20 @@ def overfit(
         return dry_run_training(prepared)
     if prepared.is_worker:
         raise typer.Exit(follow(prepared))
-    return conclude(run_gate(prepared, verbose))
+    return conclude(run_gate(prepared, verbose), common.layers.overrides)
 
 
 def run_gate(prepared: PreparedTraining, verbose: bool = False) -> Judged | Trained:
     """Train and judge, with a display; the training alone if a signal stopped it."""
-    with stop_on_signals() as stop, training_screen(state_of(prepared, verbose)) as screen:
+    with stop_on_signals() as stop, training_screen(state_of(prepared, verbose), stop) as screen:
         return runs.overfit(prepared, [screen], stop, announce)
 
 
-def conclude(judged: Judged | Trained) -> Document | Ending:
-    """Show the verdict; return the document, as an ending where the gate is not passed."""
+def conclude(judged: Judged | Trained, words: Sequence[str] = ()) -> Document | Ending:
+    """Show the verdict; return the document, as an ending where the gate is not passed.
+
+    Of the settings, `words`, those that a training after it shares are in the next command.
+    """
     if isinstance(judged, runs.Trained):
         return interrupted("overfit", judged)
     rows = [(c.name, number(c.value), c.wanted, "yes" if c.met else "NO") for c in judged.gate.checks]
@@ -71,8 +77,9 @@ def conclude(judged: Judged | Trained) -> Document | Ending:
     say()
     show_pictures(runs.pictures(judged.trained.files))
     ready = judged.gate.verdict == "ready"
-    passed = "risctl train --preset quick" if judged.verdict["is_gate"] else "risctl overfit"
-    again = passed if ready else "risctl overfit training.lr=1e-4"
+    shared = [word for word in words if word.partition(".")[0] in SHARED]
+    passed = ["train", "--preset", "quick"] if judged.verdict["is_gate"] else ["overfit"]
+    again = shlex.join(["risctl", *(passed if ready else ["overfit", "training.lr=1e-4"]), *shared])
     closing(judged.trained.run, f"{judged.label}: {outcome_sentence(judged.trained)}", again)
     document = {"command": "overfit"} | judged.document()
     return document if ready else Ending(document, CheckFailedError.exit_status, judged.message)

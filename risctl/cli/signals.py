@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from risctl.training import StopFlag
 
-WORDS = b"risctl: stopping: this step is finished and saved first (the same signal again leaves at once)\n"
+STOPPING = "stopping: this step is finished and saved first (again: leave at once)"
 SIGNAL_STATUS = 128
 SIGNALS = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated", signal.SIGHUP: "terminal closed"}
 SAID = {SIGNAL_STATUS + number: word for number, word in SIGNALS.items()}  # by exit status
@@ -75,9 +75,9 @@ def stop_on_signals(quiet: bool = False) -> Iterator[StopFlag]:
             _leave(number, frame)
             return
         stop.request(number)
-        if not quiet:
+        if not quiet and not sys.stderr.isatty():  # there the screen says it
             with suppress(OSError):  # nobody reads it any more
-                os.write(2, WORDS)
+                os.write(2, f"risctl: {STOPPING}\n".encode())
 
     answered = [n for n in SIGNALS if n != signal.SIGHUP or signal.getsignal(n) != signal.SIG_IGN]
     before = {number: signal.signal(number, handle) for number in answered}

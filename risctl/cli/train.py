@@ -81,7 +81,7 @@ def train(
         return dry_run_training(prepared)
     if prepared.is_worker:
         raise typer.Exit(follow(prepared))
-    with stop_on_signals() as stop, training_screen(state_of(prepared, verbose)) as screen:
+    with stop_on_signals() as stop, training_screen(state_of(prepared, verbose), stop) as screen:
         trained = runs.train(prepared, [screen], stop, announce)
     if trained.outcome.stopped_by is not None:
         return interrupted("train", trained)
@@ -118,7 +118,7 @@ def follow(prepared: PreparedTraining) -> int:
 
 def state_of(prepared: PreparedTraining, verbose: bool = False) -> TrainingState:
     """An empty state for the training's display."""
-    return TrainingState(prepared.term_weights, prepared.first_value, verbose=verbose)
+    return TrainingState(prepared.first_value, verbose=verbose)
 
 
 def announce(run: Path) -> None:

@@ -64,9 +64,9 @@ class LossConfig(Section):
     cross: NonNegative = 1e-3
     """Coherence between angle and range columns of different slots."""
     gap: NonNegative = 0.05
-    """Hinge on the eigenvalue gap after the K-th."""
+    """Hinge on the eigenvalue gap after the K-th, over N."""
     margin: NonNegative = 0.05
-    """Eigenvalue gap after the K-th, clamped to `margin_target`."""
+    """Eigenvalue gap after the K-th, over N, clamped to `margin_target`."""
     K: NonNegative = 0.3
     """Cross-entropy of the source count."""
     aux: NonNegative = 0.5
@@ -84,9 +84,9 @@ class LossConfig(Section):
     lam_off: NonNegative = 1.0
     """Weight of the off-diagonal part in `cov` and `cov_pred`."""
     gap_margin: Positive = 0.10
-    """Hinge margin of `gap`."""
+    """Hinge margin of `gap`, of the gap over N."""
     margin_target: Positive = 0.02
-    """Clamp of `margin`."""
+    """Clamp of `margin`, of the gap over N."""
     elevation_factor: Positive = 1.5
     """Weight of elevation against azimuth in `aux`."""
     aux_beta: Positive = 1.0

@@ -25,7 +25,7 @@ class InferenceConfig(Section):
     """The estimators: grids, source count, refinement."""
 
     range_grid: GridSide = 241
-    """Points of the one-dimensional range grid."""
+    """Points of the range grid of MUSIC and blend; after likelihood moves it has no effect."""
     nf_mle_iters: Annotated[int, Field(ge=0, le=100)] = 3
     """Newton steps of the maximum-likelihood refinement; 0: none. After the moves: until convergence."""
     start: Literal["both", "network", "music"] = "both"
@@ -35,7 +35,8 @@ class InferenceConfig(Section):
     proposals: Annotated[int, Field(ge=1, le=64)] = 8
     """Local maxima of the network's presence map that the moves may use."""
     count_by: Literal["best", "fusion", "head", "evidence"] = "best"
-    """Source count after the moves; `best`: the fitted fusion, or evidence and head where none was fitted."""
+    """Source count after the moves; `best`: the fitted fusion, or evidence and head where none was fitted;
+    `head` where there is no network: as `best`."""
     decision: Literal["gospa", "count", "recall"] = "gospa"
     """What the report is best for: least expected GOSPA distance, the count of sources, or most sources
     found."""

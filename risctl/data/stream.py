@@ -84,7 +84,9 @@ class SceneStream:
         if num_scenes is not None and num_scenes < 1:
             raise InputError("data", "num_scenes", "at least 1", num_scenes)
         self.physics, self.seed, self.split, self.num_scenes = physics, seed, split, num_scenes
-        self._last: tuple[int, Scenes] | None = None  # small batches in order make each block once
+        self._latest: dict[
+            int, Scenes
+        ] = {}  # two blocks: batches in order, that step back a little, make each once
 
     def __len__(self) -> int:
         if self.num_scenes is None:
@@ -118,9 +120,9 @@ class SceneStream:
         for block in range(start // BLOCK, -(-stop // BLOCK)):
             first = block * BLOCK
             low, high = max(start, first), min(stop, first + BLOCK)
-            if self._last is None or self._last[0] != block:
-                self._last = (block, self._generate(block))
-            yield low, self._last[1][low - first : high - first]
+            if block not in self._latest:
+                self._latest = dict([*self._latest.items()][-1:]) | {block: self._generate(block)}
+            yield low, self._latest[block][low - first : high - first]
 
     def _generate(self, block: int) -> Scenes:
         sequence = np.random.SeedSequence(entropy=self.seed, spawn_key=(SPLIT_CODES[self.split], block))

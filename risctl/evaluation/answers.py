@@ -4,8 +4,9 @@
      "scenes": [{"index": 0, "sources": [{"azimuth_deg": -12.5, "elevation_deg": 3.0, "range_m": 4.2}]}]}
 
 Every scene of the data is there once, in any order, by its index from 0; `sources` is empty where none was
-found. A source may also have `power_db` and deviations `std_azimuth_deg`, `std_elevation_deg`, `std_range_m`;
-null stands for an unknown one. Other keys are passed over, and so is what distinguishes schema 2 from 1.
+found. `range_m` is null for plane waves, where the data has an infinite range. A source may also have
+`power_db` and deviations `std_azimuth_deg`, `std_elevation_deg`, `std_range_m`; null stands for an unknown
+one. Other keys are passed over, and so is what distinguishes schema 2 from 1.
 """
 
 import json
@@ -25,17 +26,17 @@ from risctl.evaluation.positions import FloatArray
 from risctl.inference import Estimates
 
 SCHEMA_VERSIONS = (1, 2)
-TINY, HUGE = sys.float_info.min, sys.float_info.max
+TINY, HUGE = sys.float_info.min, 1e9  # squares of larger errors would be infinite
 LIMITS = {  # in the order of a table's columns
     "azimuth_deg": (-360.0, 360.0, "degrees within +-360"),
     "elevation_deg": (-90.0, 90.0, "degrees within +-90"),
-    "range_m": (TINY, HUGE, "metres above 0"),
-    "std_azimuth_deg": (0.0, HUGE, "degrees from 0"),
-    "std_elevation_deg": (0.0, HUGE, "degrees from 0"),
-    "std_range_m": (0.0, HUGE, "metres from 0"),
+    "range_m": (TINY, HUGE, "metres above 0, up to 1e9"),
+    "std_azimuth_deg": (0.0, HUGE, "degrees from 0 to 1e9"),
+    "std_elevation_deg": (0.0, HUGE, "degrees from 0 to 1e9"),
+    "std_range_m": (0.0, HUGE, "metres from 0 to 1e9"),
     "power_db": (-3000.0, 3000.0, "decibels within +-3000"),
 }
-REQUIRED, ANGLES = ("azimuth_deg", "elevation_deg", "range_m"), [0, 1, 3, 4]
+REQUIRED, ANGLES = ("azimuth_deg", "elevation_deg"), [0, 1, 3, 4]
 
 
 @dataclass(frozen=True)
@@ -56,10 +57,19 @@ class StoredAnswers:
     tables: tuple[FloatArray, ...]
     first: int = 0
 
-    def check_length(self, evaluated: int, available: int) -> None:
-        """Raise `InputError` unless the answers are of all scenes of the data, or of all evaluated ones."""
+    def check(self, evaluated: int, available: int, plane_waves: bool) -> None:
+        """Refuse answers that are not of the data.
+
+        Args:
+            evaluated: scenes that are scored. available: scenes of the data. The answers are of one or other.
+            plane_waves: whether ranges may be infinite.
+        """
         if len(self.tables) not in (evaluated, available):
             raise InputError(self.path, "scenes", f"{available}, as the data has", len(self.tables))
+        for index, table in enumerate(self.tables):
+            if not plane_waves and np.isinf(table[:, 2]).any():
+                key, (_, _, expected) = f"scenes[index={index}].sources.range_m", LIMITS["range_m"]
+                raise InputError(self.path, key, expected, "none")
 
     def starting_at(self, first: int) -> Self:
         """The same answers for a batch whose first scene is scene `first`."""
@@ -110,6 +120,7 @@ def _sources(scene: dict[str, Any], path: Path, key: str) -> FloatArray:
     for k, source in enumerate(sources):
         rows[k] = [_number(source, name, path, f"{key}.sources[{k}].{name}") for name in LIMITS]
     rows[:, ANGLES] = np.radians(rows[:, ANGLES])
+    rows[:, 2] = np.nan_to_num(rows[:, 2], nan=np.inf)
     rows[:, 6] = 10 ** (rows[:, 6] / 10)
     return rows
 

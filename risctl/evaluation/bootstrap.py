@@ -41,9 +41,13 @@ def ratio(numerator: FloatArray, denominator: FloatArray) -> FloatArray:
 
 
 def percentile_interval(samples: FloatArray, level: float = LEVEL) -> tuple[float | None, float | None]:
-    """The central interval holding `level` of the finite samples; (None, None) without any."""
+    """The central interval holding `level` of the samples.
+
+    (None, None) where more than the rest of them are not finite: without those the interval would be that of
+    the scenes in which the figure happens to exist.
+    """
     finite = samples[np.isfinite(samples)]
-    if len(finite) == 0:
+    if len(finite) == 0 or len(finite) < level * len(samples):
         return None, None
     low, high = np.quantile(finite, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)

@@ -27,7 +27,7 @@ from risctl.config import PhysicsConfig
 from risctl.evaluation.chunks import Chunk, IndexedScenes, read_chunks
 from risctl.evaluation.reliability import calibration_error
 from risctl.inference.decision import CUTOFF, GATE_DEG, head_scores
-from risctl.inference.fusion import Found, cartesian, count_features, source_features
+from risctl.inference.fusion import CountHypotheses, cartesian, count_features, source_features
 from risctl.inference.observation import Observation
 from risctl.model.fusion import CountFusion
 from risctl.parallel import map_in_order
@@ -49,7 +49,7 @@ HIT_WEIGHT = 0.5  # of the gate's cross-entropy in the loss
 class Finder(Protocol):
     """An estimator that lays open what it found."""
 
-    def find(self, obs: Observation) -> Found:
+    def find(self, obs: Observation) -> CountHypotheses:
         """Hypotheses of all counts in B scenes."""
         ...
 
@@ -92,7 +92,7 @@ class CountData:
         return CountData(**{name: torch.cat([getattr(part, name) for part in parts]) for name in names})
 
 
-def found_data(found: Found, scenes: Scenes, usual: bool = True) -> CountData:
+def found_data(found: CountHypotheses, scenes: Scenes, usual: bool = True) -> CountData:
     """The data of what was found in simulated scenes."""
     counts = range(1, found.max_sources + 1)
     labels = [source_labels(found.posteriors[k].points, scenes) for k in counts]

@@ -57,12 +57,14 @@ class _Raw:
 
 def same_scenes(first: Path, second: Path) -> bool:
     """Whether two directories of figures are of the same scenes: same order, same true sources."""
-    ours, theirs = (_read(path / SOURCES) for path in (first, second))
-    if not ours or not theirs:
+    ours, theirs = ([_read(path / name) for name in (SCENES, SOURCES)] for path in (first, second))
+    if not all((*ours, *theirs)):
         return False
-    a, b = next(iter(ours.values())), next(iter(theirs.values()))
-    a, b = _true(a), _true(b)
-    return all(np.array_equal(a[key], b[key]) for key in ("scene", "source", "snr_db", *TRUTH))
+    (a, of_a), (b, of_b) = ([next(iter(table.values())) for table in tables] for tables in (ours, theirs))
+    of_a, of_b = _true(of_a), _true(of_b)
+    return all(np.array_equal(a[key], b[key]) for key in ("scene", "num_sources", "snr_db")) and all(
+        np.array_equal(of_a[key], of_b[key]) for key in ("scene", "source", "snr_db", *TRUTH)
+    )
 
 
 def paired_differences(
@@ -71,7 +73,7 @@ def paired_differences(
     """Compare estimators of two directories of figures, which may be one and the same; see `same_scenes`.
 
     The figures: recall, K right, GOSPA, RMSE of azimuth and range of the sources that both found, and, where
-    probabilities of sources are stated, the share detected at `FALSE_ALARMS` false ones a scene and at as
+    probabilities of sources are stated, the share detected at `FALSE_ALARMS` false ones per scene and at as
     many as the second reports in all.
 
     Args:
@@ -102,7 +104,7 @@ def _of_bin(a: _Raw, b: _Raw, label: str, snr: float | None, seed: int) -> Itera
         yield Difference(label, figure, snr, *values, *percentile_interval(draws))
     once = np.ones((1, weights.shape[1]))
     measured, drawn = _detections(a, b, rows, once), _detections(a, b, rows, weights)
-    names = [f"detected at {rate:g} false a scene" for rate in FALSE_ALARMS]
+    names = [f"detected at {rate:g} false per scene" for rate in FALSE_ALARMS]
     for i, figure in enumerate((*names, "detected at the false ones of the second")):
         first, second = (float(side[0, i]) for side in measured)
         if np.isfinite([first, second]).all():
@@ -128,7 +130,7 @@ def _detected(side: _Raw, rows: npt.NDArray[np.bool_], weights: Floats, rates: F
 
     Args:
         rows: scenes. weights: how often each is drawn in each resample [R, scenes].
-        rates: false ones a scene [R, F].
+        rates: false ones per scene [R, F].
 
     Returns:
         [R, F], NaN where all reports together have no more false ones, or have no probability.

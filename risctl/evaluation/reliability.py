@@ -61,7 +61,7 @@ def detection_curve(
     scenes: int,
     points: int = POINTS,
 ) -> list[DetectionPoint]:
-    """Probability of detection against false alarms a scene, as the threshold on the probability falls.
+    """Probability of detection against false alarms per scene, as the threshold on the probability falls.
 
     Args:
         estimator, snr_db: labels. probability: of every report. true: whether it is a hit.

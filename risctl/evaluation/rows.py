@@ -78,7 +78,8 @@ class SourceRows(Rows):
     `estimate` is the one assigned to the source, NaN where there were too few; `matched` says whether it lies
     inside the gate. error = estimate - truth (position: the distance), bound = the Cramer-Rao standard
     deviation, std = the estimator's own standard deviation, probability = what it gives the estimate;
-    near: the estimate is paired with a source in the GOSPA distance, that is, within its cut-off.
+    near: the estimate is paired with a source in the GOSPA distance of cut-off 2 m, which stated
+        probabilities are of.
     """
 
     scene: IntArray

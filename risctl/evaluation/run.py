@@ -1,5 +1,6 @@
 """Evaluation: estimators on scenes, scored against truth and bound, in bins of SNR and count."""
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -93,7 +94,7 @@ def _check_request(scorer: ChunkScorer, total: int, available: int, workers: int
         raise InputError("evaluation", "workers", f"1 on {scorer.device}", workers)
     for estimator in scorer.estimators.values():
         if isinstance(estimator, StoredAnswers):
-            estimator.check_length(total, available)
+            estimator.check(total, available, scorer.physics.known_range == math.inf)
 
 
 def _timing(

@@ -40,7 +40,7 @@ def summary_table(results: Results) -> TextTable:
         ("ms", lambda name: _milliseconds(results, name)),
     )
     names = [name for name in results.estimators if results.cell(name).scenes]
-    note = f"others over all SNR; ratio: azimuth RMSE / bound at {top:g} dB; ms: CPU a scene"
+    note = f"others over all SNR; ratio: azimuth RMSE / bound at {top:g} dB; ms: CPU per scene"
     return TextTable.of("At a glance", columns, names, note)
 
 

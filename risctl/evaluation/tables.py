@@ -200,7 +200,7 @@ def count_table(results: Results) -> TextTable:
 def calibration_table(results: Results) -> TextTable:
     """Expected calibration error of the probabilities, by estimator and SNR; no row without a probability."""
     note = (
-        "mean |stated - observed| in ten bins; source: a true one within the GOSPA cut-off of a report; "
+        "mean |stated - observed| in ten bins; source: a true one within 2 m of a report; "
         "K: the most probable number of sources is right"
     )
     stated = [line for line in results.calibration if line.source is not None or line.count is not None]

@@ -6,7 +6,7 @@ from pathlib import Path
 from risctl.config import Config
 from risctl.config.toml import tables_to_toml
 from risctl.evaluation.files import csv_text
-from risctl.hpo.importance import WITHOUT_EFFECT, Importance
+from risctl.hpo.importance import Importance, has_effect
 from risctl.hpo.plan import Params, TrialRecord
 from risctl.hpo.trial import trial_config
 from risctl.text import number, parameter_list
@@ -94,5 +94,5 @@ def best_preset(config: Config, best: TrialRecord, preset: TrialRecord | None, r
 
 def split_parameters(params: Params) -> tuple[Params, Params]:
     """The parameters that the loss depends on, and those of inference, which it does not."""
-    drawn = {key: value for key, value in params.items() if key.partition(".")[0] == WITHOUT_EFFECT}
+    drawn = {key: value for key, value in params.items() if not has_effect(key)}
     return {key: value for key, value in params.items() if key not in drawn}, drawn

@@ -24,6 +24,11 @@ SHUFFLES = 40
 WITHOUT_EFFECT = "inference"  # the section whose settings do not enter the validation loss
 
 
+def has_effect(key: str) -> bool:
+    """Whether the validation loss depends on a setting."""
+    return key.partition(".")[0] != WITHOUT_EFFECT
+
+
 @dataclass(frozen=True)
 class Importance:
     """Importance of one parameter.
@@ -66,7 +71,7 @@ def importances(
         distributions: of the parameters.
         seed: of the shuffles that give the chance level.
     """
-    keys = [key for key in distributions if key.partition(".")[0] != WITHOUT_EFFECT]
+    keys = [key for key in distributions if has_effect(key)]
     if len(losses) < MIN_TRIALS or len(set(losses)) < 2 or len(keys) < 2:
         return ()
     searched = {key: distributions[key] for key in keys}

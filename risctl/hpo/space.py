@@ -1,15 +1,17 @@
 """The search space as distributions, and the draw of a trial's parameters."""
 
+import copy
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
-from optuna.samplers import TPESampler
+from optuna.samplers import RandomSampler, TPESampler
 from optuna.trial import FrozenTrial, TrialState
 
 from risctl.config import Config
 from risctl.config.search import Parameter, setting
+from risctl.hpo.importance import has_effect
 from risctl.hpo.plan import Params, SearchPlan
 from risctl.hpo.trial import preset_parameters
 
@@ -32,8 +34,9 @@ def _distribution(parameter: Parameter, own: object) -> BaseDistribution:
 def draw(plan: SearchPlan, space: Mapping[str, BaseDistribution], trials: Sequence[FrozenTrial]) -> Params:
     """Parameters of the next trial: the preset's own first, then those that earlier trials suggest.
 
-    They follow from the seed, the number of the trial, and what is known when it begins. No two trials of a
-    study, on whatever machine, draw from the same random numbers.
+    Those that the loss does not depend on are drawn at random, apart. All follow from the seed, the number of
+    the trial, and what is known when it begins. No two trials of a study, on whatever machine, draw from the
+    same random numbers.
     """
     own = preset_parameters(plan.config)
     if not trials and own is not None:
@@ -46,5 +49,16 @@ def draw(plan: SearchPlan, space: Mapping[str, BaseDistribution], trials: Sequen
         seed=int(sequence.generate_state(1)[0]),
     )
     study = optuna.create_study(sampler=sampler, direction="minimize")
-    study.add_trials([trial for trial in trials if trial.state != TrialState.WAITING])
-    return study.ask(dict(space)).params
+    study.add_trials([_with_effect(trial) for trial in trials if trial.state != TrialState.WAITING])
+    drawn = study.ask({key: d for key, d in space.items() if has_effect(key)}).params
+    blind = optuna.create_study(sampler=RandomSampler(seed=int(sequence.generate_state(2)[1])))
+    others = blind.ask({key: d for key, d in space.items() if not has_effect(key)}).params
+    return {key: (drawn | others)[key] for key in space}
+
+
+def _with_effect(trial: FrozenTrial) -> FrozenTrial:
+    """The trial without the parameters that its value does not depend on, which would blur the others'."""
+    kept = copy.copy(trial)
+    kept.params = {key: value for key, value in trial.params.items() if has_effect(key)}
+    kept.distributions = {key: d for key, d in trial.distributions.items() if has_effect(key)}
+    return kept

@@ -1,4 +1,5 @@
-"""The published chain: MUSIC on ``R_blend``, range MUSIC on the fine grid, and a few steps of polish.
+"""MUSIC on ``R_blend``, range MUSIC on the fine grid, and a few steps of polish: the published chain but for
+the polish, which is Fisher scoring on the Gaussian-symbol likelihood, without the load of 1e-3.
 
 The covariance is the network's, blended with that of the snapshots; the count is the head's unless given.
 `inference.nf_mle_iters`, the steps of polish, acts here and not in the likelihood moves of the learned

@@ -172,10 +172,15 @@ def is_noise(
     codes and noise. A mixture of hypotheses is a hypothesis: the first weighs `FIRST_WEIGHT`, the others
     share the rest. At high SNR one source alone, where there are more, may be less likely than none.
     """
-    factors = log_bayes_factors(null, hypotheses, rule).nan_to_num(nan=-torch.inf)
-    others = len(hypotheses) - 1
+    return noise_stands(log_bayes_factors(null, hypotheses, rule), false_alarm)
+
+
+def noise_stands(factors: Tensor, false_alarm: float) -> Tensor:
+    """`is_noise` by the log-ratios of marginal likelihoods [B, n] of 1 .. n sources against none."""
+    others = factors.shape[1] - 1
     weights = [FIRST_WEIGHT, *[(1.0 - FIRST_WEIGHT) / others] * others] if others else [1.0]
-    return (factors + factors.new_tensor(weights).log()).logsumexp(dim=1) < -math.log(false_alarm)
+    known = factors.nan_to_num(nan=-torch.inf) + factors.new_tensor(weights).log()
+    return known.logsumexp(dim=1) < -math.log(false_alarm)
 
 
 def choose_count(

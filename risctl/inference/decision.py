@@ -35,7 +35,7 @@ from torch.nn.functional import pad
 from risctl.config import InferenceConfig
 from risctl.inference.count import CountRule, is_noise, to_estimates
 from risctl.inference.estimates import Estimates
-from risctl.inference.fusion import Found, count_features, head_log_probabilities, source_features
+from risctl.inference.fusion import CountHypotheses, count_features, head_log_probabilities, source_features
 from risctl.inference.gaussian import Hypothesis
 from risctl.inference.observation import tree_index
 from risctl.inference.posterior import SourcePosterior, source_posterior
@@ -79,7 +79,7 @@ class Deciding:
     rule: CountRule
     fusion: LoadedFusion | None = None
 
-    def counts(self, found: Found, beliefs: Beliefs) -> Tensor:
+    def counts(self, found: CountHypotheses, beliefs: Beliefs) -> Tensor:
         """The number of sources [B] whose hypothesis is reported, or of which some are; 0: noise alone."""
         by = self.inference.count_by
         if by == "evidence":
@@ -92,7 +92,7 @@ class Deciding:
         return (score.argmax(dim=1) + 1).masked_fill(noise, 0)
 
 
-def believe(found: Found, fusion: LoadedFusion | None) -> Beliefs:
+def believe(found: CountHypotheses, fusion: LoadedFusion | None) -> Beliefs:
     """The probabilities by a fitted fusion; without one, those of the evidence, with the head's as a
     score."""
     if fusion is None:
@@ -108,7 +108,7 @@ def believe(found: Found, fusion: LoadedFusion | None) -> Beliefs:
     return Beliefs(log_count, sources, True)
 
 
-def head_scores(found: Found) -> Tensor:
+def head_scores(found: CountHypotheses) -> Tensor:
     """Log-probabilities of K = 1 .. K_max by the network's head [B, K_max]; zeros without a network."""
     if found.network is None:
         return torch.zeros_like(found.evidence[:, 1:])
@@ -121,7 +121,7 @@ def gospa_gain(belief: SourceBelief) -> Tensor:
 
 
 def answer(
-    found: Found,
+    found: CountHypotheses,
     deciding: Deciding,
     given: Tensor | None,
     polish: Callable[[Hypothesis, Tensor], Hypothesis] | None = None,
@@ -158,7 +158,7 @@ def answer(
 
 
 def explanation(
-    found: Found,
+    found: CountHypotheses,
     deciding: Deciding,
     given: Tensor | None,
     polish: Callable[[Hypothesis, Tensor], Hypothesis] | None = None,
@@ -197,7 +197,7 @@ def stated_std(hypothesis: Hypothesis, post: SourcePosterior) -> Tensor:
     return post.std.masked_fill(torch.stack([lost_y | lost_z, lost_z, lost_q], dim=-1), torch.inf)
 
 
-def report_hits(found: Found, beliefs: Beliefs, counts: Tensor) -> Estimates:
+def report_hits(found: CountHypotheses, beliefs: Beliefs, counts: Tensor) -> Estimates:
     """The `counts` [B] sources, out of all hypotheses, that most probably hit."""
     points = torch.cat([post.points for post in found.posteriors[1:]], dim=1)
     chosen, used = best_hits(

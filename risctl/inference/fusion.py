@@ -55,7 +55,7 @@ class Proposals:
 
 
 @dataclass(frozen=True)
-class Found:
+class CountHypotheses:
     """Hypotheses of K = 0 .. K_max sources in B scenes, and what bears on the choice between them.
 
     Attributes:
@@ -82,7 +82,7 @@ class Found:
         rule: CountRule,
         cutoff: float,
         network: Proposals | None = None,
-    ) -> "Found":
+    ) -> "CountHypotheses":
         """What was found in `obs`; `hypotheses` start at K = 0, `cutoff` is in metres."""
         scores = rule.scores(hypotheses)
         posteriors = [source_posterior(h, rule.view, cutoff) for h in hypotheses]
@@ -102,7 +102,7 @@ def head_log_probabilities(logits: Tensor) -> Tensor:
     return logits.float().log_softmax(1).clamp_min(MIN_LOG_PROBABILITY)
 
 
-def count_features(found: Found) -> Tensor:
+def count_features(found: CountHypotheses) -> Tensor:
     """The figures of B scenes [B, F], F being :func:`num_count_features`."""
     likelihood = torch.stack([h.model.log_likelihood for h in found.hypotheses], dim=1)
     noise = torch.stack([h.params.log_noise for h in found.hypotheses], dim=1)
@@ -130,7 +130,7 @@ def num_count_features(max_sources: int, proposals: int | None) -> int:
     return 7 * max_sources + (0 if proposals is None else max_sources + proposals)
 
 
-def source_features(found: Found, k: int) -> Tensor:
+def source_features(found: CountHypotheses, k: int) -> Tensor:
     """The figures [B, k, F] of the sources of the hypothesis of k >= 1 sources, F = `NUM_SOURCE_FEATURES`.
 
     In this order: loss by its removal (``asinh`` of nats, and per snapshot), its rank by loss; log of the
@@ -183,7 +183,7 @@ def cartesian(points: Tensor) -> Tensor:
     return polar_direction(points) / points[..., 2:]
 
 
-def _persistence(found: Found, k: int, points: Tensor) -> tuple[Tensor, Tensor]:
+def _persistence(found: CountHypotheses, k: int, points: Tensor) -> tuple[Tensor, Tensor]:
     """Distance of each of the points [B, K, 3] from the closest source of the hypothesis of k: steps,
     metres."""
     if not 1 <= k <= found.max_sources:
@@ -193,7 +193,7 @@ def _persistence(found: Found, k: int, points: Tensor) -> tuple[Tensor, Tensor]:
     return _steps(points, others).amin(2).clamp_max(FAR), metres
 
 
-def _support(found: Found, points: Tensor) -> Tensor:
+def _support(found: CountHypotheses, points: Tensor) -> Tensor:
     """``log sum_j exp(presence_j - d_j^2 / 2)`` [B, K] over a network's proposals at d_j steps; 0 without
     one."""
     if found.network is None:
@@ -203,6 +203,6 @@ def _support(found: Found, points: Tensor) -> Tensor:
     return (presence.unsqueeze(1) - 0.5 * near.square()).logsumexp(-1).clamp_min(-LOGIT_LIMIT)
 
 
-def _dimensions(found: Found) -> Tensor:
+def _dimensions(found: CountHypotheses) -> Tensor:
     L, M = found.shape
     return found.level.new_tensor([math.log(L), math.log(M)])

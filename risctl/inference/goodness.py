@@ -107,7 +107,7 @@ class Scores:
 
     Attributes:
         p: p-values [B, 7] of the tests of each scene, the one of the limits last; NaN: not a test.
-        limits: statistic of the test of limits, summed over the scenes, and the number of their sources.
+        limits: statistic of the test of limits, summed over the scenes, and how many moves it sums.
         count_at_maximum: [B]. at_edge: [B, K_max]. one_path: [B]; as in :class:`Fit`.
         gains: score of element gains common to all scenes, real and imaginary parts [2 N].
         information: its covariance under the model [2 N, 2 N].
@@ -141,7 +141,7 @@ def goodness_of_fit(
     fine = geometry.to(obs.y.device, torch.float64)
     B, N = len(obs), obs.Phi.shape[-1]
     p = torch.full((B, 7), torch.nan, dtype=torch.float64, device=obs.y.device)
-    gains, information, limits = p.new_zeros(2 * N), p.new_zeros(2 * N, 2 * N), p.new_zeros(B)
+    gains, information, limits = p.new_zeros(2 * N), p.new_zeros(2 * N, 2 * N), p.new_zeros(B, 2)
     directions = outside(fine, view)
     for K in torch.unique(estimates.num_sources).tolist():
         rows = (estimates.num_sources == K).nonzero().squeeze(-1)
@@ -154,12 +154,13 @@ def goodness_of_fit(
         found += [outside_test(part, rest, directions)]
         if K:
             gain = gain_test(part, rest)
-            limits[rows] = limits_statistic(rest, points, view).masked_fill(rest.exact, 0.0)
-            found += [gain.p, energy_test(rest), limits_tail(limits[rows], K)]
+            out = torch.stack(limits_statistic(rest, points, view), dim=-1)
+            limits[rows] = out.masked_fill(rest.exact.unsqueeze(-1), 0.0)
+            found += [gain.p, energy_test(rest), limits_tail(*limits[rows].unbind(-1))]
             gains, information = gains + gain.score, information + gain.information
         p[rows, : len(found)] = torch.stack(found, dim=-1).masked_fill(rest.exact.unsqueeze(-1), 1.0)
     full = estimates.num_sources >= estimates.azimuth.shape[1]
-    total = float(limits.sum()), int(estimates.num_sources.sum())
+    total = float(limits[:, 0].sum()), int(limits[:, 1].sum())
     alone = through_one_path(obs, estimates.noise_var)
     return Scores(p, total, full, at_edge(estimates, view), alone, gains, information)
 
@@ -262,12 +263,11 @@ def combine(parts: Sequence[Scores]) -> Fit:
         return Fit(scenes, float(scenes), *flags)
     gains = torch.stack([part.gains for part in parts]).sum(0)
     information = torch.stack([part.information for part in parts]).sum(0)
-    beyond, sources = (sum(values) for values in zip(*(part.limits for part in parts), strict=True))
+    beyond, moves = (
+        p.new_tensor(sum(values)) for values in zip(*(part.limits for part in parts), strict=True)
+    )
     over = [together(p[:, i]) for i in range(p.shape[1] - 1)]
-    over += [
-        float(common_gains(gains, information)),
-        float(limits_tail(p.new_tensor([beyond]), int(sources))),
-    ]
+    over += [float(common_gains(gains, information)), float(limits_tail(beyond, moves))]
     return Fit(scenes, float(smallest(p.new_tensor([over]), FILE_WEIGHTS)), *flags)
 
 

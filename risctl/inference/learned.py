@@ -24,7 +24,7 @@ from risctl.inference.converge import Once
 from risctl.inference.count import CountRule, fit_nuisance, is_noise, noise_only, to_estimates
 from risctl.inference.decision import CUTOFF, Deciding, answer, explanation
 from risctl.inference.estimates import Estimates
-from risctl.inference.fusion import Found, Proposals, num_count_features
+from risctl.inference.fusion import CountHypotheses, Proposals, num_count_features
 from risctl.inference.gaussian import Hypothesis
 from risctl.inference.greedy import Search
 from risctl.inference.moves import MoveSearch, MoveSettings
@@ -146,7 +146,7 @@ class LearnedEstimator(ExplainingEstimator):
         return Deciding(self.inference, self.rule, self.fusion)
 
     @torch.no_grad()
-    def find(self, obs: Observation) -> Found:
+    def find(self, obs: Observation) -> CountHypotheses:
         """The best hypothesis for every count, and what bears on the choice between them."""
         assert obs.H is not None
         assert obs.codes is not None
@@ -156,7 +156,7 @@ class LearnedEstimator(ExplainingEstimator):
         hypotheses = [noise_only(obs), *(state.hypothesis for state in states)]
         losses = [obs.y.real.new_empty(len(obs), 0), *(state.fit.losses() for state in states)]
         network = Proposals(forward.prediction.count_logits, points, presence)
-        return Found.of(obs, hypotheses, losses, self.rule, CUTOFF, network)
+        return CountHypotheses.of(obs, hypotheses, losses, self.rule, CUTOFF, network)
 
     def _points(self, forward: Forward, rows: Tensor, K: int) -> Tensor:
         """Polar points [B, K, 3] of K sources in scenes `rows`, from the network or from ``R_blend``."""

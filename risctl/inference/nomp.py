@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from risctl.config import CovarianceConfig, InferenceConfig, PhysicsConfig, nomp_calibration
+from risctl.errors import InputError
 from risctl.inference.batched import ExplainingEstimator
 from risctl.inference.converge import Once
 from risctl.inference.count import CountRule, gaussian_start, noise_only, to_estimates
@@ -16,7 +17,7 @@ from risctl.inference.decision import CUTOFF, Deciding, answer, explanation, rep
 from risctl.inference.detection import Detector
 from risctl.inference.estimates import Estimates
 from risctl.inference.exchange import GaussianFit
-from risctl.inference.fusion import Found
+from risctl.inference.fusion import CountHypotheses
 from risctl.inference.gaussian import Hypothesis
 from risctl.inference.greedy import Search, greedy_step, swap
 from risctl.inference.observation import Observation
@@ -56,6 +57,9 @@ class NompEstimator(ExplainingEstimator):
         search = Search.from_config(physics, device)
         known = any(search.view.known)  # whose errors the fit has not seen
         fusion = None if known else shipped_fusion(physics.max_sources, device)
+        if inference.count_by == "fusion" and fusion is None:
+            expected = "best or evidence where no probabilities of NOMP were fitted"
+            raise InputError("configuration", "inference.count_by", expected, "fusion")
         rule = CountRule.choose(physics, inference, calibrated=fusion is not None)
         deciding = Deciding(inference, rule, fusion)
         grid, most = search.grid(inference), physics.max_sources
@@ -96,13 +100,13 @@ class NompEstimator(ExplainingEstimator):
                     best.put(rows[here], to_estimates(hypothesis))
             index, points, detector = index[~done], points[~done], detector[~done]
 
-    def find(self, obs: Observation) -> Found:
+    def find(self, obs: Observation) -> CountHypotheses:
         """The fitted hypotheses for K = 0, ..., K_max, and what bears on the choice between them."""
         hypotheses = [noise_only(obs), *self.hypotheses(obs)]
         weight = obs.weight.unsqueeze(1)
         fits = [GaussianFit.compute(obs, h.params, self.search.geometry) for h in hypotheses[1:]]
         none, losses = obs.y.real.new_empty(len(obs), 0), [fit.losses() * weight for fit in fits]
-        return Found.of(obs, hypotheses, [none, *losses], self.rule, CUTOFF)
+        return CountHypotheses.of(obs, hypotheses, [none, *losses], self.rule, CUTOFF)
 
     def _best(self, detector: Detector, points: Tensor) -> Hypothesis:
         """The most likely hypothesis found from sources at `points` [B, K, 3]: polish, swap moves, polish."""

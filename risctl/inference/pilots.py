@@ -27,7 +27,7 @@ from risctl.config import CovarianceConfig, InferenceConfig, PhysicsConfig
 from risctl.errors import MeasurementError
 from risctl.inference.batched import ExplainingEstimator
 from risctl.inference.common_power import common_power_fit, common_power_model
-from risctl.inference.count import position_widths, to_estimates, volume_ratio
+from risctl.inference.count import noise_stands, position_widths, to_estimates, volume_ratio
 from risctl.inference.estimates import Estimates
 from risctl.inference.gaussian import GaussianModel, GaussianParameters, Hypothesis, square
 from risctl.inference.greedy import Search
@@ -81,6 +81,11 @@ class PilotRule:
         values = [h.model.log_likelihood if penalty else h.log_evidence for h in hypotheses]
         prices = [price * h.params.points.shape[1] for h in hypotheses]
         return torch.stack([silence, *(v - p for v, p in zip(values, prices, strict=True))], dim=1)
+
+
+def log_bayes_factors(silence: Tensor, hypotheses: Sequence[PilotHypothesis]) -> Tensor:
+    """``log p(y | hypothesis) / p(y | no source)`` [B, n], nats; over all noise variances in both."""
+    return torch.stack([h.log_evidence for h in hypotheses], dim=1) - silence.unsqueeze(1)
 
 
 @dataclass(frozen=True)
@@ -228,6 +233,7 @@ class PilotNompEstimator(ExplainingEstimator):
 
     Attributes:
         search: the search. grid: detection lattice. rule: how counts are compared. max_sources: K_max.
+        false_alarm: probability, at most, of a source in noise alone.
         static_path: take out an unknown vector that is the same in all snapshots.
         batch: scenes worked on at a time.
     """
@@ -236,6 +242,7 @@ class PilotNompEstimator(ExplainingEstimator):
     grid: PolarGrid
     rule: PilotRule
     max_sources: int
+    false_alarm: float
     static_path: bool
     batch: int = 32
     name: str = "nomp"
@@ -248,7 +255,7 @@ class PilotNompEstimator(ExplainingEstimator):
         search = Search.from_config(physics, device)
         rule = PilotRule(inference.count_rule, inference.count_price)
         moves, grid = PilotSearch(search, inference.swap_rounds), search.grid(inference)
-        return cls(moves, grid, rule, physics.max_sources, physics.static_path)
+        return cls(moves, grid, rule, physics.max_sources, inference.false_alarm, physics.static_path)
 
     def _locate(
         self,
@@ -294,11 +301,13 @@ class PilotNompEstimator(ExplainingEstimator):
     ) -> Tensor:
         """The most probable count [B], with noise and probabilities into `rows` [B] of `result`."""
         energy = square(obs.y).sum((1, 2))
-        scores = self.rule.scores(-obs.y.shape[-1] * energy.log(), found)
+        silence = -obs.y.shape[-1] * energy.log()
+        scores = self.rule.scores(silence, found)
         result.noise_var[rows] = energy / obs.y.shape[-1]
         result.count_probability[rows] = 0.0
         result.count_probability[rows, : scores.shape[1]] = scores.softmax(dim=1)
-        return scores.argmax(dim=1)
+        noise = noise_stands(log_bayes_factors(silence, found), self.false_alarm)
+        return (scores[:, 1:].argmax(dim=1) + 1).masked_fill(noise, 0)
 
     def fitted(self, obs: Observation, points: Tensor) -> PilotHypothesis:
         """Refined sources with their evidence and information, from `points` [B, K, 3]; obs complex128.

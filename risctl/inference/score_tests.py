@@ -275,29 +275,27 @@ def beta_tail(x: Tensor, a: int, b: Tensor) -> Tensor:
     return (b * torch.log1p(-x.clamp_max(1.0 - 1e-15)) + terms.logsumexp(-1)).exp().clamp_max(1.0)
 
 
-def limits_statistic(rest: Residual, points: Tensor, view: FieldOfView) -> Tensor:
+def limits_statistic(rest: Residual, points: Tensor, view: FieldOfView) -> tuple[Tensor, Tensor]:
     """How far [B] the residual would move sources at polar `points` [B, K, 3] out of the field of view.
 
-    ``sum z^2`` over the coordinates on a limit, z the move across it in deviations where it is outward.
+    ``sum z^2`` over the coordinates on a limit whose move z across it, in deviations, is outward; and how
+    many these are [B].
     """
     low, high = polar_limits(points, view)
     near = ON_LIMIT * (high - low)
     out = torch.where(points >= high - near, rest.shift, torch.where(points <= low + near, -rest.shift, 0.0))
-    return out.masked_fill(low >= high, 0.0).clamp_min(0.0).square().sum((1, 2))
+    out = out.masked_fill(low >= high, 0.0).clamp_min(0.0)
+    return out.square().sum((1, 2)), (out > 0).sum((1, 2))
 
 
-def limits_tail(statistic: Tensor, sources: int) -> Tensor:
-    """p-value of the sum [...] of so many sources in the least favourable case, all of them on a limit.
+def limits_tail(statistic: Tensor, moves: Tensor) -> Tensor:
+    """p-value of the sum [...] of squares of so many outward moves [...]; NaN where there is none.
 
-    There each moves outward with probability 1/2: a mixture of chi-squares. NaN where none does.
+    Given which coordinates of sources on a limit move outward, their moves are half normal: a chi-square.
+    Sources inside the field of view that were found on a limit move less.
     """
-    k = torch.arange(1.0, sources + 1.0, dtype=statistic.dtype, device=statistic.device)
-    n = float(sources)
-    weight = (
-        math.lgamma(n + 1.0) - torch.lgamma(k + 1.0) - torch.lgamma(n - k + 1.0) - n * math.log(2.0)
-    ).exp()
-    p = (weight * torch.special.gammaincc(k / 2.0, statistic.unsqueeze(-1).expand(-1, sources) / 2.0)).sum(-1)
-    return p.masked_fill(statistic <= 0.0, torch.nan)
+    p = torch.special.gammaincc(moves.clamp_min(1).to(statistic) / 2.0, statistic / 2.0)
+    return p.masked_fill(moves == 0, torch.nan)
 
 
 def antennas_test(rest: Residual) -> Tensor:

@@ -52,12 +52,10 @@ class LossValue:
     Attributes:
         total: weighted sum, scalar.
         raw: mean of every term over the scenes, scalars in the order of `TERMS`.
-        weighted: every term times its weight.
     """
 
     total: Tensor
     raw: dict[str, Tensor]
-    weighted: dict[str, Tensor]
 
 
 def total_loss(
@@ -77,10 +75,9 @@ def total_loss(
         geometry: the nominal surface.
     """
     raw = {name: x.mean() for name, x in per_scene_terms(forward, truth, loss, geometry).items()}
-    weighted = {name: weights[name] * raw[name] for name in TERMS}
     # A term of weight zero must not reach the sum: it may be infinite.
-    counted = [weighted[name] for name in TERMS if weights[name] != 0.0]
-    return LossValue(torch.stack([torch.zeros_like(raw["cov"]), *counted]).sum(), raw, weighted)
+    counted = [weights[name] * raw[name] for name in TERMS if weights[name] != 0.0]
+    return LossValue(torch.stack([torch.zeros_like(raw["cov"]), *counted]).sum(), raw)
 
 
 def per_scene_terms(

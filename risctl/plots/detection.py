@@ -18,7 +18,7 @@ WHAT = {
 
 
 def detection_figure(results: Results) -> Figure:
-    """Draw probability of detection against false alarms a scene, a panel per SNR, a line per estimator."""
+    """Draw probability of detection against false alarms per scene, a panel per SNR, a line per estimator."""
     snr = results.snr_values_db
     rows = -(-len(snr) // COLUMNS)
     figure = new_figure(8.2, 2.5 * rows + 0.8)
@@ -29,7 +29,7 @@ def detection_figure(results: Results) -> Figure:
             x, y = [p.false_alarms for p in curve], [p.detection for p in curve]
             axes.plot(x, y, color=colour, linewidth=1.5)
             axes.plot(x[-1:], y[-1:], color=colour, marker=marker, markersize=5)  # all its reports
-        dress(axes, "false alarms a scene", "probability of detection", f"{value:g} dB")
+        dress(axes, "false alarms per scene", "probability of detection", f"{value:g} dB")
         axes.set_ylim(-0.03, 1.03)
     for axes in panels.flat:
         axes.label_outer()

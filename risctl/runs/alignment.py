@@ -110,7 +110,8 @@ def check_alignment(
         network = prepared.loaded.network
     names = fingerprints(prepared)
     subject = alignment_subject(network, config, device)
-    batch = SceneStream(config.physics, config.data.seed, "val", scenes).scenes(0, scenes).to(device)
+    physics = config.physics.model_copy(update={"min_sources": max(config.physics.min_sources, 1)})
+    batch = SceneStream(physics, config.data.seed, "val", scenes).scenes(0, scenes).to(device)
     parameters = list(network.parameters())
     report = check_subject(subject, batch, parameters)
     verdicts: list[MutantResult] = []

@@ -3,15 +3,17 @@
 import csv
 import hashlib
 import io
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from risctl.config import PhysicsConfig
+from risctl import __version__
+from risctl.config import PhysicsConfig, fingerprint
 from risctl.data import read_measurements, write_atomically
 from risctl.data.atomic import storage_errors
-from risctl.errors import InputError
+from risctl.errors import InputError, StorageError
 from risctl.evaluation import Positions
 from risctl.plots.located import located_figure
 from risctl.plots.style import PICTURES, save_figure
@@ -36,9 +38,12 @@ def answer_document(located: Located, chosen: Chosen, file: Path, num_sources: i
     """
     return {
         "schema_version": SCHEMA_VERSION,
+        "version": __version__,
+        "settings": fingerprint(chosen.config),
         "estimator": located.estimator,
         "model": None if chosen.model is None else model_record(chosen.model),
         "surface": surface_record(chosen.config.physics),
+        "calibration": None if chosen.surface is None else chosen.surface.digest,
         "file": str(file),
         "file_hash": file_hash(file),
         "given": {"num_sources": num_sources},
@@ -89,13 +94,20 @@ def check_destination(name: str, path: Path | None, suffixes: Sequence[str]) -> 
         name: of the argument, for the message.
         path: the file; None: nothing is to be written.
         suffixes: formats that can be.
+
+    Raises:
+        InputError: a directory, no directory to be in, or another suffix.
+        StorageError: a directory that cannot be written.
     """
     if path is None:
         return
     if path.is_dir():
         raise InputError(name, "", "a file name", f"the directory {path}")
-    if not path.absolute().parent.is_dir():
+    folder = path.absolute().parent
+    if not folder.is_dir():
         raise InputError(name, "", "a file in an existing directory", path)
+    if not os.access(folder, os.W_OK):
+        raise StorageError(f"{folder}: cannot be written")
     if path.suffix.lower() not in suffixes:
         raise InputError(name, "", f"a file named {', '.join('*' + x for x in suffixes)}", path.name)
 

@@ -102,6 +102,11 @@ class CalibratedSurface:
     advice: tuple[int, float, float] | None = None
 
     @property
+    def digest(self) -> str:
+        """16 hexadecimal digits of all that was found."""
+        return digest16(self.document.model_dump_json())
+
+    @property
     def gains(self) -> Tensor:
         """Complex gain of every element, complex128 [N]."""
         return _complex(self.document.gain_real, self.document.gain_imag)
@@ -209,7 +214,9 @@ class CalibratedSurface:
             known = f"with the response known {d.direction_bound_known_deg:.2g}"
             bound = f"{d.direction_bound_deg:.2g} deg, {known}"
             lines.append(f"directions of sources like these (hybrid bound, median): {bound}")
-        if d.held_out_gain is not None:
+        if d.held_out_gain is None:
+            lines.append("not judged: no scene was held out")
+        else:
             held = counted(d.held_out_scenes, "held-out scene")
             lines.append(f"{held}: {d.held_out_gain:+.3g} nats a scene over the nominal surface")
         if d.spread_over_error <= 1.0:

@@ -97,6 +97,9 @@ def prepare_calibration(layers: Layers, target: str, out: Path | None = None) ->
         config = layers.resolve()
         if any(FieldOfView.from_config(config.physics).known):
             raise InputError("physics", "known_*", "none: NOMP's probabilities are of full positions", "one")
+        if config.physics.symbols != "gaussian":
+            expected = "gaussian: of pilots the evidence is the probability"
+            raise InputError("physics", "symbols", expected, config.physics.symbols)
         return Subject(config, None, out or nomp_calibration())
     loaded = load_checkpoint(target, "cpu", fusion=False)
     config = config_over_model(layers, loaded)

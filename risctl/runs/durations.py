@@ -13,7 +13,7 @@ from risctl.evaluation.results import Results
 from risctl.hpo.timing import time_trial
 from risctl.parallel import workers_for
 from risctl.plots import result_figures, save_figure
-from risctl.runs.calibration import Subject, calibration_scenes
+from risctl.runs.calibration import NOMP, Subject, calibration_scenes
 from risctl.runs.evaluation import EvaluationRequest, evaluate_source
 from risctl.runs.machine import use_threads
 from risctl.runs.needs import Needs
@@ -70,10 +70,12 @@ def _seconds_of_drawing(results: Results) -> float:
     return time.perf_counter() - began
 
 
-def needs_of_calibration(subject: Subject, workers: int | None = None) -> Needs:
+def needs_of_calibration(subject: Subject, scenes: int, workers: int | None = None) -> Needs:
     """Estimate disk and memory of fitting the probabilities of a model or of NOMP."""
-    loaded = subject.model
-    request = EvaluationRequest(workers=workers or 1, model_path=None if loaded is None else str(loaded.path))
+    loaded, processes = subject.model, workers or workers_for(scenes)
+    request = EvaluationRequest(workers=processes, estimators=(NOMP,))
+    if loaded is not None:
+        request = EvaluationRequest(workers=processes, model_path=str(loaded.path))
     return replace(request.needs(subject.config), disk_bytes=FUSION_BYTES)
 
 

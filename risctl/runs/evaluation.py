@@ -18,10 +18,12 @@ from risctl.evaluation import (
     write_evaluation,
 )
 from risctl.evaluation import evaluate as run_estimators
+from risctl.evaluation.alignment.sides import MeasuredArrays
 from risctl.evaluation.axes import Axis
 from risctl.inference import Estimator, build_estimator, build_oracle
 from risctl.model.load import LoadedModel, load_checkpoint
 from risctl.parallel import workers_for
+from risctl.physics import Scenes
 from risctl.plots.example import make_example
 from risctl.registry import estimator_names
 from risctl.runs.calibrated import load_surface
@@ -46,6 +48,7 @@ from risctl.runs.progress import Progress, silent
 from risctl.runs.provenance import provenance
 from risctl.runs.report import reported
 from risctl.text import Document
+from risctl.training import Measured
 
 ROWS_BYTES = 1_500  # of one estimator and scene in CSV, measured, rounded up
 FIGURES_BYTES = 1_500_000  # tables and pictures of a run
@@ -121,15 +124,16 @@ class EvaluationRequest:
 
     @cached_property
     def _model_or_reason(self) -> tuple[LoadedModel | None, str | None]:
+        device = self.device  # refused before anything else
         if self.model_path is not None:
-            return load_checkpoint(self.model_path, self.device), None
+            return load_checkpoint(self.model_path, device), None
         if self.estimators is not None and not set(self.estimators) & set(estimator_names("learned")):
             return None, None
         config = self.layers.resolve()
         if self.data is not None:
             config = config.model_copy(update={"physics": open_dataset(self.data).physics})
         try:
-            return load_reference(config, self.device), None
+            return load_reference(config, device), None
         except InputError as error:
             if self.estimators is not None:
                 raise
@@ -313,7 +317,7 @@ def evaluate_source(
     estimators: dict[str, Estimator] = {
         name: build_estimator(name, *sections, model) for name in names if name not in oracles
     }
-    first = source.scenes(0, min(request.batch, config.evaluation.scenes)).to(device)
+    first = _checkable(source.scenes(0, min(request.batch, config.evaluation.scenes)).to(device))
     for name in estimator_names("learned"):
         if model is not None and name in estimators:
             spot_check_estimator(estimators[name], model.network, config, first)
@@ -354,7 +358,13 @@ def evaluate_source(
     return replace(evaluation, results=evaluation.results.model_copy(update=identity))
 
 
-def _other_model(path: str | Path, config: Config, device: str, first: Any) -> Estimator:
+def _checkable(scenes: Scenes) -> Measured:
+    """Scenes that the alignment check reads: those with a source, whose loss is defined, or none's truth."""
+    several = scenes.num_sources > 0
+    return scenes[several] if bool(several.any()) else MeasuredArrays(scenes.y, scenes.H, scenes.codes)
+
+
+def _other_model(path: str | Path, config: Config, device: str, first: Measured) -> Estimator:
     """The learned estimator of another model than the request's own, checked on the first scenes."""
     loaded = load_checkpoint(path, device)
     config = with_model(config, loaded)

@@ -2,13 +2,15 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
 
-from risctl.config import Config
+from risctl.config import Config, PhysicsConfig
 from risctl.config.layers import Layers
 from risctl.data import SceneStream, write_measurements
+from risctl.data.description import KEYS, DescriptionKeys
 from risctl.data.formats import FORMATS
 from risctl.errors import InputError
 from risctl.evaluation import Positions
@@ -53,10 +55,23 @@ def write_example(file: Path, config: Config, num_scenes: int = 3) -> Example:
         if path.exists():
             raise InputError(path, "", "a new file", "one that exists")
     scenes = SceneStream(config.physics, config.data.seed, "test", num_scenes).scenes(0, num_scenes)
-    write_measurements(file, scenes.y, scenes.H, scenes.codes)
+    write_measurements(file, scenes.y, scenes.H, scenes.codes, **description_of(config.physics))
     truth = truth_document(scenes, config, file)
     write_json(truth_file, truth)
     return Example(file, truth_file, truth)
+
+
+def description_of(physics: PhysicsConfig) -> DescriptionKeys:
+    """What a file has to say of scenes that are not of the default surface, view and symbols."""
+    values, usual = physics.model_dump(), PhysicsConfig().model_dump()
+    panel = ("ris_rows", "ris_columns", "element_spacing")
+    said = {key: values[key] for key in KEYS if key in values and values[key] != usual[key]}
+    if physics.elements.positions:
+        said = {key: value for key, value in said.items() if key not in panel}
+        said["elements"] = physics.elements.in_surface_frame()
+    elif said.keys() & set(panel):
+        said |= {key: values[key] for key in panel}
+    return cast(DescriptionKeys, said)
 
 
 def truth_document(scenes: Scenes, config: Config, file: Path) -> Document:

@@ -188,7 +188,10 @@ def locate_measurements(
         CheckFailedError: the learned estimator does not compute what its training computed.
     """
     if data.num_elements != chosen.config.physics.num_elements:
-        expected = f"N = {chosen.config.physics.num_elements} elements, which the configured surface has"
+        expected = (
+            f"N = {chosen.config.physics.num_elements} elements, which the configured surface has "
+            "(physics.ris_rows, physics.ris_columns, or what the file says)"
+        )
         raise InputError(where, "H" if data.Phi is None else "Phi", expected, data.num_elements)
     _check_count(num_sources, chosen, data, where)
     if chosen.surface is not None:
@@ -221,6 +224,8 @@ def locate_measurements(
         found = chosen.surface.widened(found)
     power, noise_var = found.power.cpu() * power_unit[:, None], found.noise_var.cpu() * noise_unit
     fit, found = combine(scores), replace(found, power=power.to(device), noise_var=noise_var.to(device))
+    if num_sources is not None:  # as many as were asked for, however many there are
+        fit = replace(fit, count_at_maximum=torch.zeros_like(fit.count_at_maximum))
     return Found(stated(found, fit, view, chosen.surface is not None), fit)
 
 

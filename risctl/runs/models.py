@@ -36,7 +36,7 @@ SURFACE = (
     "amplitude_taper",
 )
 LEARNED = "learned"
-REFERENCE = "the reference model"
+REFERENCE = "the shipped model"
 TRAINED_WITH = "which the model was trained with"
 FIXED_SECTIONS = ("covariance", "model")
 

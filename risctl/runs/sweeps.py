@@ -13,6 +13,7 @@ from risctl.config import Config, canonical_json, load_config
 from risctl.config.former import digest16
 from risctl.config.layers import Layers, Machine
 from risctl.config.parse import parse_json
+from risctl.data.atomic import remove_leftovers
 from risctl.errors import InputError
 from risctl.evaluation import (
     Results,
@@ -184,6 +185,8 @@ def _run_sweep(
     stem = sweep_stem(axis.key)
     points = directory / f"{stem}_points"
     points.mkdir(exist_ok=True)
+    for folder in (directory, points):
+        remove_leftovers(folder)  # of a process that was killed
     found = assemble(axis.key, axis.values, list(_figures(points, request, axis, configs, progress, reused)))
     return found, write_sweep(directory, found)
 

@@ -44,6 +44,7 @@ def write_scalars(writer: ScalarWriter, event: Event) -> None:
     """Write the numbers of a step or of a validation; what is not finite is left out."""
     if isinstance(event, StepResult):
         _write(writer, "train", event.terms, event.step)
+        _write(writer, "weighted", event.weighted, event.step)
         _write(writer, "detection", event.detection, event.step)
         _write(writer, "rate", event.lr, event.step)
         _write(writer, "gradient_norm", event.grad_norm, event.step)

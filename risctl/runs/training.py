@@ -11,7 +11,6 @@ from risctl.config import Config
 from risctl.config.layers import Layers, Machine
 from risctl.data.atomic import storage_errors
 from risctl.errors import InputError
-from risctl.losses import term_weights
 from risctl.model.checkpoint import CHECKPOINTS, LAST
 from risctl.model.network import build_network
 from risctl.parallel import cores
@@ -114,10 +113,6 @@ class PreparedTraining:
         path = None if self.resumed is None else self.resumed / METRICS
         epochs = of_kind(read_metrics(path), EPOCH) if path is not None and path.exists() else []
         return epochs[0]["val"]["total"] if epochs else None
-
-    def term_weights(self, epoch: int) -> Mapping[str, float]:
-        """Weights of the loss terms in an epoch."""
-        return term_weights(self.config.loss, epoch, self.config.training.epochs)
 
     def check_alignment(self) -> None:
         """Check, on the first scenes, that inference will compute what this training computes.

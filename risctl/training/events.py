@@ -68,6 +68,7 @@ class StepResult:
         epoch: its epoch, from 0.
         step: its number in the run, from 1, skipped ones counted.
         terms: raw loss terms, means over the step's scenes; empty where there was no finite loss.
+        weighted: the same terms times their weights in this epoch.
         detection: raw detection losses, likewise.
         total: loss that was differentiated; None where it was not finite.
         lr: learning rate by group.
@@ -82,6 +83,7 @@ class StepResult:
     epoch: int
     step: int
     terms: Mapping[str, float] = field(default_factory=dict)
+    weighted: Mapping[str, float] = field(default_factory=dict)
     detection: Mapping[str, float] = field(default_factory=dict)
     total: float | None = None
     lr: Mapping[str, float]

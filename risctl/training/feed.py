@@ -17,6 +17,7 @@ from risctl.errors import InputError
 from risctl.parallel import cores
 from risctl.physics import Scenes
 from risctl.training.plan import TrainingPlan
+from risctl.training.process_group import launched_size
 
 ORDER_KEY = 11  # keeps the orders apart from everything else that follows from the seed
 LAST_PHASE = 2  # of the curriculum
@@ -86,7 +87,7 @@ def prefetch_workers(plan: TrainingPlan) -> int:
     """Processes that simulate scenes in advance: those stated, or what a device that waits for them needs."""
     if plan.data.prefetch_workers != "auto":
         return plan.data.prefetch_workers
-    return 0 if plan.device.type == "cpu" else max(1, cores() - 1)
+    return 0 if plan.device.type == "cpu" else max(1, cores() // launched_size() - 1)
 
 
 class Feed:

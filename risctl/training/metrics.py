@@ -95,7 +95,7 @@ def source_figures(forward: Forward, truth: Truth) -> dict[str, Tensor]:
         `range`: range error, metres.
         `counts`: 1 for a source of a scene at 10 dB or more, else 0.
     """
-    slots = match_slots(forward.prediction.position, truth).clamp_min(0)
+    slots = match_slots(forward.prediction.position, truth)
     matched = forward.prediction.position.gather(1, slots.unsqueeze(-1).expand(-1, -1, 3))
     high = truth.mask & (truth.snr_db >= HIGH_SNR_DB).unsqueeze(1)
     return {

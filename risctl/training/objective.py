@@ -21,11 +21,13 @@ class StepLoss:
         total: scalar that is differentiated.
         terms: raw terms of :data:`risctl.losses.TERMS`, scalars, means over the scenes.
         detection: raw detection losses; part of `total`, never of a validation loss.
+        weights: of the terms in `total`.
     """
 
     total: Tensor
     terms: Mapping[str, Tensor]
     detection: Mapping[str, Tensor] = field(default_factory=dict)
+    weights: Mapping[str, float] = field(default_factory=dict)
 
 
 class Objective(Protocol):
@@ -64,7 +66,7 @@ class WeightedTerms:
         detection = detection_terms(forward.prediction, truth, self.view)
         shares = detection_weights(self.loss)
         total = value.total + sum(shares[name] * term for name, term in detection.items())
-        return StepLoss(total, value.raw, detection)
+        return StepLoss(total, value.raw, detection, weights)
 
     def terms(self, forward: Forward, truth: Truth) -> Mapping[str, Tensor]:
         """Raw terms per scene [B]."""

@@ -63,7 +63,15 @@ class TrainingPlan:
         """Plan of a run under `config`; training and validation scenes are `scene_streams` if None.
 
         A precision of `auto` becomes that of the device, for checkpoints to say which it was.
+
+        Raises:
+            InputError: scenes without a source, which have no covariance to learn.
         """
+        if config.physics.min_sources < 1:
+            expected = "1 or more for a training"
+            raise InputError("configuration", "physics.min_sources", expected, config.physics.min_sources)
+        if config.training.curriculum:
+            _check_curriculum(config.physics, config.training)
         train, validation = sources or scene_streams(config.physics, config.data)
         precision = usable_precision(config.training.precision, torch.device(device))
         training = config.training.model_copy(update={"precision": precision})
@@ -127,3 +135,14 @@ def scene_streams(physics: PhysicsConfig, data: DataConfig) -> tuple[SceneStream
     on_train = data.validate_on == "train"
     count = data.train_scenes if on_train else data.val_scenes
     return train, SceneStream(physics, data.seed, "train" if on_train else "val", count)
+
+
+def _check_curriculum(physics: PhysicsConfig, training: TrainingConfig) -> None:
+    """Refuse phases of a curriculum that no scene belongs to."""
+    fewest, strongest = physics.min_sources, max(physics.snr_values_db or (physics.snr_max_db,))
+    if (most := min(training.curriculum_max_sources)) < fewest:
+        expected = f"{fewest} or more, as physics.min_sources"
+        raise InputError("configuration", "training.curriculum_max_sources", expected, most)
+    if (least := max(training.curriculum_min_snr_db)) > strongest:
+        expected = f"at most {strongest:g}, as the scenes have"
+        raise InputError("configuration", "training.curriculum_min_snr_db", expected, least)

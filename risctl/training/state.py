@@ -76,7 +76,7 @@ class SavedScalars(Section):
     schedule_position: Count
     """Steps that were taken."""
     ema_updates: Count | None
-    """States in the exponential average, None without one."""
+    """States averaged into the first by the exponential average, None without one."""
     swa_updates: Count | None
     """States in the plain average, None before it begins."""
     scaler: dict[str, float | int]
@@ -97,7 +97,7 @@ class WeightAverage:
 
     Attributes:
         network: the averaged network, in evaluation mode and without gradients.
-        updates: number of states averaged after the first.
+        updates: number of states averaged; of the plain average the first among them.
     """
 
     def __init__(self, network: RisNetwork) -> None:

@@ -87,8 +87,9 @@ def take_step(
     mean = context.processes.all_reduce_sum(torch.stack(rows).mean(dim=0)) / context.processes.size
     total, *values = mean.tolist()
     terms = dict(zip(losses[0].terms, values, strict=False))
+    weighted = {name: weight * terms[name] for name, weight in losses[0].weights.items()}
     detection = dict(zip(losses[0].detection, values[len(terms) :], strict=True))
-    return replace(result, total=total, terms=terms, detection=detection), first
+    return replace(result, total=total, terms=terms, weighted=weighted, detection=detection), first
 
 
 def accumulate_gradients(
@@ -156,13 +157,14 @@ def apply_gradients(state: TrainState, training: TrainingConfig, result: StepRes
         state.scaler.update()
     state.optimiser.zero_grad(set_to_none=True)
     if not message:
-        if state.scheduler.averaging:
-            if state.swa is None:
-                state.swa = WeightAverage(state.network)
-            state.swa.update_mean(state.network)
+        averaging = state.scheduler.averaging
         state.scheduler.step()
         if state.ema is not None:
             state.ema.update_exponential(state.network, training.ema_decay)
+        if averaging:
+            if state.swa is None:
+                state.swa = WeightAverage(state.network)
+            state.swa.update_mean(state.network)
     return replace(
         result, grad_norm=norms, sanitised=nonfinite, skipped=bool(message), moved=moved, message=message
     )

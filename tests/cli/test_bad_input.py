@@ -77,7 +77,7 @@ REFUSED = {
     "locate x.npz --estimator ceiling": "sbl, got 'ceiling', an oracle that needs the true positions",
     "locate x.npz --num-sources 6": "--num-sources: expected 1 to 5",
     "locate x.npz --out nowhere/x.json": "--out: expected a file in an existing directory",
-    "locate x.npz --estimator learned covariance.beta=0.26": "the reference model: covariance.beta: expected",
+    "locate x.npz --estimator learned covariance.beta=0.26": "the shipped model: covariance.beta: expected",
     **{f"gen-data --out d --shard '{shard}'": "--shard: expected i/n" for shard in PARTS},
     "check-alignment --scenes 1": "--scenes: expected 2 to 1024",
     "check-alignment nowhere": "nowhere",

@@ -9,6 +9,7 @@ import pytest
 from risctl.cli.app import main
 from risctl.config import Config, load_config
 from risctl.data import SceneStream, write_measurements
+from risctl.inference.surface.calibrate import Calibrator
 from tests.cli.command import Capture, ask, refused
 
 SMALL = (
@@ -80,7 +81,28 @@ def test_a_worn_surface_is_found_and_used(capsys: Capture) -> None:
         "nomp",
         "--no-plots",
     )
-    assert ask(capsys, *evaluated, "--surface", "surface.json")["run"]
+    nominal, calibrated = (
+        next(
+            cell
+            for cell in ask(capsys, *evaluated, *words)["results"]["cells"]
+            if cell["num_sources"] is None
+        )
+        for words in ((), ("--surface", "surface.json"))
+    )
+    assert calibrated["gospa"]["mean"] < nominal["gospa"]["mean"] - 0.2
+    assert calibrated["recall"]["value"] > nominal["recall"]["value"] + 0.1
+
+
+def test_a_calibration_that_explains_nothing_better_is_status_3(
+    capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Held-out scenes no likelier, the surface outside its error bars: written, said, and not called good."""
+    monkeypatch.setattr("risctl.runs.surface.spread_over_error", lambda *_: 2.0)
+    fitted = Calibrator.fitted_likelihood
+    monkeypatch.setattr(Calibrator, "fitted_likelihood", lambda *given: -fitted(*given))
+    assert ask(capsys, *ASK, status=3)["surface"]["held_out_gain"] < 0
+    assert Path("surface.json").is_file()
+    assert ask(capsys, *ASK, "--held-out", "0")["words"][-1] == "not judged: no scene was held out"
 
 
 def test_anchors_narrow_the_tilt(capsys: Capture) -> None:

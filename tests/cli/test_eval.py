@@ -41,7 +41,7 @@ def test_a_trained_model_is_named_in_the_next_command(run: Path, capsys: Capture
 def test_dry_run_writes_nothing(run: Path, capsys: Capture, tmp_path: Path) -> None:
     before = list(tmp_path.rglob("*"))
     assert main(["eval", "--dry-run", *SMALL]) == 0
-    assert "estimator learned left out: the reference model: physics.ris_" in capsys.readouterr().out
+    assert "estimator learned left out: the shipped model: physics.ris_" in capsys.readouterr().out
     document = ask(capsys, *FAST, *SMALL, "--dry-run")
     assert document["config"]["physics"]["stratified"]
     assert document["needs"]["disk_bytes"] > 0

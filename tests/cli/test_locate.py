@@ -9,7 +9,7 @@ import pytest
 from risctl import runs
 from risctl.cli.app import main
 from risctl.config import PhysicsConfig, load_config
-from risctl.data import SceneStream, write_measurements
+from risctl.data import SceneStream, read_measurements, write_measurements
 from tests.cli.command import Capture, ask, refused
 from tests.runs.tiny import SURFACE
 
@@ -57,6 +57,21 @@ def test_an_example_is_located_by_the_command_that_it_names(capsys: Capture) -> 
     assert source["elevation_deg"] == pytest.approx(true["elevation_deg"], abs=0.5)
 
 
+def test_an_example_says_what_is_not_the_default(capsys: Capture) -> None:
+    words = ("physics.ris_rows=6", "physics.static_path=false", "physics.wavelength=0.1")
+    assert main(["example", "e.npz", "--scenes", "1", *words]) == 0
+    description = read_measurements(Path("e.npz")).description
+    assert description.values() == {
+        "wavelength": 0.1,
+        "ris_rows": 6,
+        "ris_columns": 12,
+        "element_spacing": 0.5,
+    }
+    capsys.readouterr()
+    alone = ask(capsys, "locate", "e.npz")
+    assert alone["scenes"] == ask(capsys, "locate", "e.npz", *words)["scenes"]
+
+
 def test_the_lines_of_the_documentation_write_a_file_that_is_answered(capsys: Capture) -> None:
     page = (ROOT / "docs" / "your-file.md").read_text(encoding="utf-8")
     (lines,) = re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL)
@@ -97,7 +112,7 @@ def test_dry_run_writes_nothing_and_says_which_estimator(capsys: Capture) -> Non
     assert ask(capsys, *LOCATE, "--out", "positions.json", "--dry-run")["dry_run"]
     assert not Path("positions.json").exists()
     assert main([*LOCATE, "--dry-run", *SURFACE]) == 0
-    assert "estimator nomp: the reference model" in capsys.readouterr().out
+    assert "answered by nomp, not by the shipped model: physics.ris_" in capsys.readouterr().out
 
 
 def test_the_next_command_repeats_every_word_and_gives_the_same_answer(capsys: Capture) -> None:

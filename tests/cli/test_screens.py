@@ -8,9 +8,9 @@ from rich.console import Console
 
 from risctl.cli.screens.search import SearchState, search_screen
 from risctl.cli.screens.training import TrainingState, training_screen
-from risctl.config import LossConfig
 from risctl.hpo import TrialEnded, TrialEpoch, TrialRetried, TrialStarted
-from risctl.losses import TERMS, term_weights
+from risctl.losses import TERMS
+from risctl.training import StopFlag
 from tests.cli.command import Capture
 from tests.runs.events import STEPS, epoch, first_batch, started, step, training
 from tests.runs.searches import METRICS, events, params, record, trials
@@ -49,8 +49,7 @@ class Terminal(io.StringIO):
 
 
 def _state(clock: Clock | None = None, verbose: bool = True) -> TrainingState:
-    weights = lambda e: term_weights(LossConfig(), e, 3)  # noqa: E731
-    return TrainingState(weights, clock=clock or Clock(), verbose=verbose)
+    return TrainingState(clock=clock or Clock(), verbose=verbose)
 
 
 def _text(state: TrainingState | SearchState, width: int = 80) -> str:
@@ -128,6 +127,17 @@ def test_off_a_terminal_there_are_plain_lines(capsys: Capture, monkeypatch: pyte
     heads = [line.split(":")[0] for line in lines[1:]]
     assert heads == ["epoch 1/3, step 1/12", "epoch 1/3", "epoch 2/3", "epoch 3/3"]
     assert "validation 0.6667 (best so far), NMSE of R_blend 0.200" in lines[-1]
+
+
+def test_a_terminal_shows_that_the_run_is_stopping(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stderr", terminal := Terminal())
+    stop = StopFlag()
+    with training_screen(_state(), stop) as show:
+        show(started())
+        assert "stopping" not in terminal.getvalue()
+        stop.request(2)
+        show(step(1))
+    assert "stopping: this step is finished and saved first" in terminal.getvalue()
 
 
 @pytest.mark.usefixtures("_no_waiting")

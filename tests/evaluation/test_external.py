@@ -12,7 +12,7 @@ import torch
 from risctl.cli.app import main
 from risctl.config import Config, PhysicsConfig
 from risctl.data import write_measurements
-from risctl.errors import InputError, StorageError
+from risctl.errors import InputError
 from risctl.evaluation import (
     ExternalEstimator,
     accuracy_table,
@@ -191,10 +191,10 @@ SCENES = [{"index": 0, "sources": [SOURCE]}, {"index": 1, "sources": []}]
         ({"azimuth_deg": None}, r"scenes\[0\].sources\[0\].azimuth_deg: expected degrees .*, got none"),
         ({"azimuth_deg": "1"}, r"azimuth_deg: expected degrees within \+-360, got '1'"),
         ({"elevation_deg": 91}, r"elevation_deg: expected degrees within \+-90, got 91"),
-        ({"range_m": -3}, r"range_m: expected metres above 0, got -3"),
-        ({"range_m": 10**400}, r"range_m: expected metres above 0, got 1000"),
-        ({"range_m": float("nan")}, r"range_m: expected metres above 0, got nan"),
-        ({"std_range_m": -1}, r"std_range_m: expected metres from 0, got -1"),
+        ({"range_m": -3}, r"range_m: expected metres above 0, up to 1e9, got -3"),
+        ({"range_m": 10**400}, r"range_m: expected metres above 0, up to 1e9, got 1000"),
+        ({"range_m": float("nan")}, r"range_m: expected metres above 0, up to 1e9, got nan"),
+        ({"std_range_m": -1}, r"std_range_m: expected metres from 0 to 1e9, got -1"),
         ({"power_db": True}, r"power_db: expected decibels within \+-3000, got True"),
     ],
 )
@@ -213,9 +213,15 @@ def test_a_file_that_holds_no_answers_is_one_line_with_the_place(
 
 def test_answers_must_be_of_the_scenes_of_the_data(run: Run, tmp_path: Path) -> None:
     path = tmp_path / "theirs.json"
-    with pytest.raises(StorageError, match=r"theirs\.json"):
+    with pytest.raises(InputError, match=r"theirs\.json: expected an existing file, got nothing"):
         read_answers(path, "x")
     path.write_text(json.dumps({"scenes": SCENES}))
     with pytest.raises(InputError, match=r"theirs\.json: scenes: expected 60, as the data has, got 2"):
         run({"x": read_answers(path, "x")})
     assert run({"x": read_answers(path, "x")}, num_scenes=2).results.cell("x").estimated_sources == 1
+    anywhere = {"index": 0, "sources": [SOURCE | {"range_m": None}]}  # as `locate` says of plane waves
+    path.write_text(json.dumps({"scenes": [anywhere, SCENES[1]]}))
+    answers = read_answers(path, "x")
+    answers.check(2, 60, plane_waves=True)
+    with pytest.raises(InputError, match=r"index=0.*range_m: expected metres above 0, up to 1e9, got none"):
+        run({"x": answers}, num_scenes=2)

@@ -9,6 +9,7 @@ from risctl.config import Config, load_config
 from risctl.config.former import FORMER
 from risctl.errors import InputError
 from risctl.hpo import SearchPlan, preset_parameters, trial_config, with_parameters
+from risctl.hpo.importance import has_effect
 from risctl.hpo.space import distributions, draw
 from risctl.hpo.trial import check_settings, settings_of
 from risctl.training import TrainingPlan
@@ -71,6 +72,22 @@ def test_later_draws_learn_from_the_trials() -> None:
     start = [v for i, v in enumerate(values) if 1 <= i % 30 < 10]
     late = [v for i, v in enumerate(values) if i % 30 >= 20]
     assert sum(late) / len(late) < 0.7 * sum(start) / len(start)
+
+
+def test_what_the_loss_does_not_depend_on_does_not_steer_the_draw() -> None:
+    """Settings of inference are drawn apart: with them or without, the others are drawn the same."""
+    config = load_config("search", None, ["search.startup_trials=2"])
+    space, plan = distributions(config), small_plan(config=config)
+    alone = {key: d for key, d in space.items() if has_effect(key)}
+    assert alone.keys() < space.keys()
+    trials, fewer = [], []
+    for value in (1.0, 0.5, 0.7, 0.2):
+        drawn = dict(draw(plan, space, trials))
+        assert drawn.keys() == space.keys()
+        kept = {key: drawn[key] for key in alone}
+        assert kept.items() <= draw(plan, alone, fewer).items()  # the first is the whole preset
+        trials.append(optuna.create_trial(params=drawn, distributions=space, value=value))
+        fewer.append(optuna.create_trial(params=kept, distributions=alone, value=value))
 
 
 def test_running_trials_have_their_part_in_the_next_draw() -> None:

@@ -9,6 +9,7 @@ from risctl.config import Config, InferenceConfig
 from risctl.data import SceneStream
 from risctl.evaluation.calibration import source_labels
 from risctl.inference import build_estimator
+from risctl.inference.count import noise_stands
 from risctl.inference.decision import CUTOFF, best_hits, gospa_gain
 from risctl.model.fusion import SourceBelief
 from risctl.physics.polar import to_polar
@@ -38,6 +39,15 @@ def test_noise_alone_has_no_source(name: str, L: int, M: int) -> None:
         assert float(none.median()) > 0.7
     asked = estimator(noise, scenes.H, scenes.codes, torch.full((24,), 2))
     assert asked.num_sources.tolist() == [2] * 24  # told otherwise
+
+
+def test_the_stated_probability_of_a_false_alarm_is_a_limit_of_the_bayes_factor() -> None:
+    """Of one source, `FIRST_WEIGHT` of the prior; of a mixture, of all hypotheses together."""
+    factors = torch.tensor([3.0, 4.0, 5.0]).unsqueeze(1)  # limits: log 10 = 2.3, log 100 = 4.6
+    assert noise_stands(factors, 0.1).tolist() == [False, False, False]
+    assert noise_stands(factors, 0.01).tolist() == [True, True, False]
+    several = torch.tensor([[-50.0, 9.0], [4.8, -50.0], [4.6, torch.nan]])
+    assert noise_stands(several, 0.01).tolist() == [False, False, True]
 
 
 def test_a_source_is_reported_if_that_lowers_the_expected_loss() -> None:

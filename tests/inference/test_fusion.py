@@ -10,7 +10,7 @@ from risctl.inference.decision import CUTOFF
 from risctl.inference.exchange import GaussianFit
 from risctl.inference.fusion import (
     NUM_SOURCE_FEATURES,
-    Found,
+    CountHypotheses,
     Proposals,
     closest_pair,
     count_features,
@@ -25,7 +25,7 @@ from risctl.physics.polar import to_polar
 from tests.inference.conftest import make_scenes
 
 
-def fitted(scale: float = 1.0, network: bool = True) -> Found:
+def fitted(scale: float = 1.0, network: bool = True) -> CountHypotheses:
     physics, scenes = make_scenes(6, seed=2, snr_min_db=10.0, max_sources=3, min_sources=3)
     obs = Observation.build(scenes.y * scale, scenes.H, scenes.codes)
     geometry = ArrayGeometry.from_config(physics)
@@ -39,7 +39,9 @@ def fitted(scale: float = 1.0, network: bool = True) -> Found:
     says = (
         Proposals(torch.arange(18.0).view(6, 3) / 9, points[:, [0, 1, 2, 0]], presence) if network else None
     )
-    return Found.of(obs, hypotheses, losses, CountRule.from_config(physics, "evidence", -1.0), CUTOFF, says)
+    return CountHypotheses.of(
+        obs, hypotheses, losses, CountRule.from_config(physics, "evidence", -1.0), CUTOFF, says
+    )
 
 
 def test_features_have_the_stated_number_and_order() -> None:

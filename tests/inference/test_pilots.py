@@ -260,6 +260,17 @@ def test_estimators_of_varying_symbols_refuse(name: str) -> None:
         build_estimator(name, PhysicsConfig(symbols="constant"), CovarianceConfig(), InferenceConfig())
 
 
+@pytest.mark.parametrize("shape", [(16, 16), (24, 1)])
+def test_noise_alone_has_no_source(shape: tuple[int, int]) -> None:
+    L, M = shape
+    physics, scenes = pilots(60, 1, seed=8, num_snapshots=L, num_antennas=M, max_sources=2)
+    noise = torch.view_as_complex(torch.randn(60, L, M, 2, generator=torch.Generator().manual_seed(M)))
+    found = nomp(physics, swap_rounds=0)(noise, scenes.H, scenes.codes)
+    assert int((found.num_sources > 0).sum()) == 0
+    assert bool((found.count_probability[:, 0] > 0.5).all())
+    torch.testing.assert_close(found.noise_var, noise.abs().square().mean((1, 2)).double())
+
+
 def test_search_without_swaps_is_never_better() -> None:
     physics, scenes = pilots(3, 5, seed=15, snr_values_db=(10.0,))
     estimator = nomp(physics)

@@ -2,7 +2,8 @@
 
 from collections.abc import Iterator
 
-from risctl.losses import TERMS
+from risctl.config import LossConfig
+from risctl.losses import TERMS, term_weights
 from risctl.training import EpochResult, Event, FirstBatch, Started, StepResult
 
 STEPS = 4
@@ -18,10 +19,14 @@ def first_batch() -> FirstBatch:
 
 
 def step(number: int, sanitised: int = 0, skipped: bool = False, total: float | None = 2.5) -> StepResult:
+    index = (number - 1) // STEPS
+    terms = {name: 0.1 * (i + 1) for i, name in enumerate(TERMS)} if total is not None else {}
+    weights = term_weights(LossConfig(), index, 3)
     return StepResult(
-        epoch=(number - 1) // STEPS,
+        epoch=index,
         step=number,
-        terms={name: 0.1 * (i + 1) for i, name in enumerate(TERMS)} if total is not None else {},
+        terms=terms,
+        weighted={name: weights[name] * value for name, value in terms.items()},
         detection={"presence": 0.25} if total is not None else {},
         total=total,
         lr={"backbone": 1e-4, "head": 4e-4},

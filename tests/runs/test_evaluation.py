@@ -1,5 +1,6 @@
 """Evaluations in run directories: complete, streamed or from a dataset, by one process or two."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +83,18 @@ def test_a_damaged_shard_fails_before_work_starts() -> None:
     with pytest.raises(DamagedFileError, match=shard.name):
         runs.evaluate(_request(Layers(), data=Path("d")))
     assert not Path("runs").exists()
+
+
+def test_scenes_without_a_source_are_evaluated_and_not_trained_on() -> None:
+    layers = replace(SMALL, overrides=("physics.min_sources=0", *SMALL.overrides[2:]))
+    request = _request(layers, estimators=("learned", "nomp"), scenes=12)
+    results = runs.evaluate(request).evaluation.results
+    none = [cell for cell in results.cells if cell.num_sources == 0]
+    assert {cell.estimator for cell in none} == {"learned", "nomp"}
+    assert all(cell.recall.value is None for cell in none)
+    with pytest.raises(InputError, match=r"physics\.min_sources: expected 1 or more for a training, got 0"):
+        runs.prepare_training(layers).plan  # noqa: B018
+    assert runs.check_alignment(runs.prepare_check(layers)).report.passed
 
 
 def test_a_function_that_no_worker_finds_is_refused_at_once() -> None:

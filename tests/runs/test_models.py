@@ -136,10 +136,10 @@ def test_the_shipped_model_answers_where_none_is_named() -> None:
 def test_on_another_surface_the_shipped_model_is_left_out_and_says_so() -> None:
     request = EvaluationRequest(SMALL.with_overrides(OTHER))
     assert "learned" not in request.resolve().evaluation.estimators
-    assert str(request.left_out).startswith("the reference model: physics.ris_")
+    assert str(request.left_out).startswith("the shipped model: physics.ris_")
     chosen = runs.choose_estimator(Layers(overrides=SURFACE))
     assert chosen.name == "nomp"
-    assert str(chosen.reason).startswith("the reference model: physics.ris_")
+    assert str(chosen.reason).startswith("the shipped model: physics.ris_")
 
 
 @pytest.mark.parametrize("word", [OTHER, "covariance.beta=0.26"])
@@ -151,7 +151,7 @@ def test_the_shipped_model_is_refused_where_it_does_not_fit(word: str) -> None:
     ):
         with pytest.raises(InputError) as refused:
             ask()
-        assert (refused.value.where, refused.value.key) == ("the reference model", word.partition("=")[0])
+        assert (refused.value.where, refused.value.key) == ("the shipped model", word.partition("=")[0])
 
 
 def test_an_edited_beta_is_a_damaged_file(model: str) -> None:

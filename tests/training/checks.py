@@ -132,6 +132,7 @@ def loss_weights_follow_their_schedule(directory: Path) -> None:
         weights = MAIN_WEIGHTS | {"subspace_align": align, "peak_contrast": contrast}
         expected = sum(weights[name] * value for name, value in result.terms.items())
         assert abs(result.total - expected) < 1e-5 * expected, f"epoch {result.epoch}"
+        assert result.weighted == {name: weights[name] * x for name, x in result.terms.items()}
 
 
 def training_covariances_are_those_of_inference(directory: Path) -> None:

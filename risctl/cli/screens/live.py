@@ -1,17 +1,24 @@
 """A display that follows events: refreshed in place on a terminal, plain lines elsewhere; and its tables."""
 
+from __future__ import annotations
+
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from rich.console import Console, RenderableType
+from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
+from rich.text import Text
 
 from risctl.cli.console import PLAIN_INTERVAL, note
+from risctl.cli.signals import STOPPING
+
+if TYPE_CHECKING:
+    from risctl.training import StopFlag
 
 BAR_WIDTH = 78
 LINES_AROUND = 6  # of a table that fills the screen: headline, bar, header, and room for a shell's prompt
@@ -35,15 +42,19 @@ class State(Protocol[E]):
 
 
 @contextmanager
-def screen(state: State[Any], refresh_per_second: float, by_clock: bool) -> Iterator[Callable[[Any], None]]:
+def screen(
+    state: State[Any], refresh_per_second: float, by_clock: bool, stop: StopFlag | None = None
+) -> Iterator[Callable[[Any], None]]:
     """Show a run on stderr; the yielded listener takes its events.
 
     Args:
         state: what is shown.
         refresh_per_second: of the display on a terminal.
         by_clock: refresh without events, too.
+        stop: once set, the display on a terminal says that the run is stopping.
     """
-    with _live(state, refresh_per_second, by_clock) if sys.stderr.isatty() else _plain(state) as listener:
+    live = sys.stderr.isatty()
+    with _live(state, refresh_per_second, by_clock, stop) if live else _plain(state) as listener:
         yield listener
 
 
@@ -65,15 +76,23 @@ def _plain(state: State[Any]) -> Iterator[Callable[[Any], None]]:
 
 
 @contextmanager
-def _live(state: State[Any], refresh_per_second: float, by_clock: bool) -> Iterator[Callable[[Any], None]]:
+def _live(
+    state: State[Any], refresh_per_second: float, by_clock: bool, stop: StopFlag | None
+) -> Iterator[Callable[[Any], None]]:
     console = Console(file=sys.stderr)
+
+    def shown() -> RenderableType:
+        display = state.render(max(console.height - LINES_AROUND, 3))
+        stopping = stop is not None and stop.requested is not None
+        return Group(display, Text(STOPPING, style="red")) if stopping else display
+
     with Live(
         console=console,
         auto_refresh=by_clock,
         refresh_per_second=refresh_per_second,
         redirect_stdout=False,
         redirect_stderr=True,
-        get_renderable=lambda: state.render(max(console.height - LINES_AROUND, 3)),
+        get_renderable=shown,
     ) as live:
         last = 0.0
 

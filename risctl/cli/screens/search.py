@@ -18,6 +18,7 @@ from risctl.text import ABSENT, number, parameter_list, readable_seconds
 
 if TYPE_CHECKING:
     from risctl.hpo import SearchEvent, SearchListener, TrialEnded, TrialEpoch, TrialRetried, TrialStarted
+    from risctl.training import StopFlag
 
 REFRESH_PER_SECOND = 2.0
 COLUMNS = {"trial": 8, "state": 8, "epoch": 5, "loss": 6, "lowest": 6, "time": 7}  # and their least widths
@@ -26,12 +27,12 @@ STYLES = {RUNNING: "bold", COMPLETE: "", PRUNED: "dim", FAILED: "red"}
 
 
 @contextmanager
-def search_screen(state: SearchState) -> Iterator[SearchListener]:
-    """Show a search on stderr; the yielded listener takes its events.
+def search_screen(state: SearchState, stop: StopFlag | None = None) -> Iterator[SearchListener]:
+    """Show a search on stderr, and that it stops once `stop` is set; the yielded listener takes its events.
 
     The display is refreshed by the clock: trials may be silent for minutes, and their times go on.
     """
-    with screen(state, REFRESH_PER_SECOND, by_clock=True) as listener:
+    with screen(state, REFRESH_PER_SECOND, by_clock=True, stop=stop) as listener:
         yield listener
 
 

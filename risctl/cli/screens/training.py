@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -17,7 +17,7 @@ from risctl.cli.screens.live import bar, screen, table
 from risctl.text import number, readable_seconds
 
 if TYPE_CHECKING:
-    from risctl.training import EpochResult, Event, FirstBatch, Started, StepResult
+    from risctl.training import EpochResult, Event, FirstBatch, Started, StepResult, StopFlag
 
 REFRESH_PER_SECOND = 4.0
 SMOOTHING = 0.05  # of the speed: about the last twenty steps
@@ -25,9 +25,9 @@ LARGEST_TERMS = 3  # named on a plain line
 
 
 @contextmanager
-def training_screen(state: TrainingState) -> Iterator[Callable[[Event], None]]:
-    """Show a training on stderr; the yielded listener takes its events."""
-    with screen(state, REFRESH_PER_SECOND, by_clock=False) as listener:
+def training_screen(state: TrainingState, stop: StopFlag | None = None) -> Iterator[Callable[[Event], None]]:
+    """Show a training on stderr, and that it stops once `stop` is set; the listener takes its events."""
+    with screen(state, REFRESH_PER_SECOND, by_clock=False, stop=stop) as listener:
         yield listener
 
 
@@ -36,13 +36,11 @@ class TrainingState:
     """Running totals of one training, updated from its events.
 
     Attributes:
-        weights: weights of the loss terms as a function of the epoch.
         start_value: the first validation loss, if an earlier process found it.
         clock: seconds, monotonic.
         verbose: show every loss term, rate, gradient and figure.
     """
 
-    weights: Callable[[int], Mapping[str, float]]
     start_value: float | None = None
     clock: Callable[[], float] = time.monotonic
     verbose: bool = False
@@ -105,23 +103,23 @@ class TrainingState:
         return f"epoch {self.step.epoch + 1}/{epochs}, step {self.step.step}/{self.total_steps}"
 
     def step_line(self) -> str:
-        """Loss, speed and time left on one line; if `verbose`, the largest terms and the rate, too."""
+        """Loss, speed and time left on one line; if `verbose`, terms, rate, gradient and movement, too."""
         if self.step is None:
             return self.position()
         total = "not finite" if self.step.total is None else f"{self.step.total:.4g}"
         parts = [f"{self.position()}: loss {total}"]
         if self.verbose:
             rate = max(self.step.lr.values(), default=0.0)
+            norms = " ".join(f"{name} {norm:.2g}" for name, norm in self.step.grad_norm.items())
             parts = [f"{parts[0]} ({self._largest(self.step)})", f"rate {rate:.1e}"]
+            parts += [f"gradient {norms}", f"moved {self.step.moved:.2g}"]
         left = f"{readable_seconds(self.seconds_left())} left{self.trouble()}"
         return ", ".join([*parts, f"{self.speed:.0f} scenes/s", left])
 
     def _largest(self, step: StepResult) -> str:
         """The largest loss terms, weighted."""
-        weights = self.weights(step.epoch)
-        weighted = {name: weights.get(name, 0.0) * value for name, value in step.terms.items()}
-        names = sorted(weighted, key=lambda name: -weighted[name])[:LARGEST_TERMS]
-        return ", ".join(f"{name} {weighted[name]:.3g}" for name in names)
+        names = sorted(step.weighted, key=lambda name: -step.weighted[name])[:LARGEST_TERMS]
+        return ", ".join(f"{name} {step.weighted[name]:.3g}" for name in names)
 
     def epoch_line(self) -> str:
         """The last validation on one line."""
@@ -179,11 +177,10 @@ class TrainingState:
         made = table("losses", "raw", "weighted", "valid.")
         if self.step is None:
             return made
-        weights = self.weights(self.step.epoch)
         validated = {} if self.epoch is None else self.epoch.val
         for name, raw in self.step.terms.items():
-            weight = weights.get(name, 0.0)
-            made.add_row(name, number(raw, 3), number(weight * raw, 3), number(validated.get(name), 3))
+            weighted = self.step.weighted.get(name)
+            made.add_row(name, number(raw, 3), number(weighted, 3), number(validated.get(name), 3))
         total = number(self.step.total, 3), number(validated.get("total"), 3)
         made.add_row("total", "", *total, style="bold")
         for name, value in self.step.detection.items():

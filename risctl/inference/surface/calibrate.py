@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from risctl.errors import MeasurementError
 from risctl.inference.count import fit_nuisance
 from risctl.inference.estimates import Estimates
 from risctl.inference.gaussian import GaussianParameters, refine_gaussian
@@ -122,11 +123,17 @@ class Calibrator:
         return Joint(response, tuple(groups))
 
     def rounds(self, scenes: CalibrationScenes, start: SurfaceResponse | None = None) -> Iterator[Round]:
-        """Calibrate from `start` (None: nominal): the state after each round, the final one last."""
+        """Calibrate from `start` (None: nominal): the state after each round, the final one last.
+
+        Raises:
+            MeasurementError: no source is found in any scene.
+        """
         response, prior, before = start or self.nominal(), self.prior(), -torch.inf
         for index in range(ROUNDS):
             damping = FIRST_DAMPING if index == 0 else NEXT_DAMPING
             located = self.joint(scenes, response)
+            if not located.groups:
+                raise MeasurementError("expected a source in one scene at least, found none in any")
             joint, arrow = score(located, prior, self.geometry, self.view, STEPS, ENOUGH, damping)
             joint = joint.normalised(prior.kinds)
             data = pinned(arrow.reduced()[0], joint.response, prior.kinds)
@@ -204,6 +211,8 @@ class Round:
 
 def _with_noise_level(groups: list[SceneGroup]) -> list[SceneGroup]:
     """The groups with a prior of their noise: the mean share of the energy of a scene, over all scenes."""
+    if not groups:
+        return groups
     energy = [g.symbols.seen(g.obs).y.abs().square().mean((1, 2)).log() for g in groups]
     pairs = list(zip(groups, energy, strict=True))
     share = torch.cat([g.params.log_noise - e for g, e in pairs]).mean()

@@ -57,12 +57,12 @@ def tilt_std(ramps: Tensor) -> float:
     return math.sqrt(float(tilts.sum() / (tilts > 0).sum().clamp_min(1)))
 
 
-def with_anchor(round_: Round, geometry: ArrayGeometry) -> tuple[int, float, float]:
-    """What knowing the positions in the strongest scene would do.
+def with_anchor(round_: Round, geometry: ArrayGeometry) -> tuple[int, float, float] | None:
+    """What knowing the positions in the strongest scene would do; None: no source is at an unknown one.
 
     Returns:
-        The scene, its SNR in dB (mean power of a source over noise, over all elements), and the deviation of
-        the tilt with it, rad.
+        The scene, its SNR in dB (power of all its sources over noise, over all elements), and the deviation
+        of the tilt with it, rad.
     """
     best: tuple[float, int, int] = (-math.inf, 0, 0)
     for i, group in enumerate(round_.joint.groups):
@@ -70,6 +70,8 @@ def with_anchor(round_: Round, geometry: ArrayGeometry) -> tuple[int, float, flo
         ratio = ratio.masked_fill(group.anchored, -math.inf)
         best = max(best, (float(ratio.max()), i, int(ratio.argmax())))
     snr, i, row = best
+    if snr == -math.inf:
+        return None
     free = [f.clone() for f in round_.arrow.free]
     free[i][row, : 3 * round_.joint.groups[i].params.points.shape[1]] = False
     arrow = replace(round_.arrow, free=tuple(free))
