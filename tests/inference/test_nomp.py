@@ -266,6 +266,21 @@ def test_a_price_of_sources_is_no_part_of_calibrated_probabilities() -> None:
     assert int(found[3].num_sources.sum()) < int(found[2].num_sources.sum())
 
 
+def test_a_penalty_counts_the_sources_that_pay_for_it() -> None:
+    """Each of the reported sources raises log L by more than its price, and the next would not."""
+    physics, scenes = make_scenes(6, seed=24, snr_values_db=(5.0,))
+    for price in (6.0, 60.0):
+        estimator = nomp(
+            physics, count_rule="penalty", count_price=price, count_by="evidence", decision="count"
+        )
+        found = estimator.find(observe(scenes, torch.arange(6)))
+        values = torch.stack([h.model.log_likelihood for h in found.hypotheses[1:]], dim=1)
+        best = (values - price * torch.arange(1, 6)).argmax(dim=1) + 1
+        counted = estimator(scenes.y, scenes.H, scenes.codes).num_sources
+        assert torch.equal(counted[counted > 0], best[counted > 0])
+        assert int((counted > 0).sum()) >= 4
+
+
 def test_plane_waves_leave_the_range_unknown_and_the_angles_known() -> None:
     physics, scenes = make_scenes(6, seed=25, wavefront="planar", snr_values_db=(20.0,), max_sources=2)
     found = locate(nomp(physics), scenes, True)

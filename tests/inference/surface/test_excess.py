@@ -13,7 +13,7 @@ from risctl.data.stream import shared_surface
 from risctl.inference.estimates import Estimates
 from risctl.inference.surface.excess import excess_noise, whitener
 from risctl.physics import ArrayGeometry, Scenes
-from risctl.physics.polar import polar_steering, to_polar
+from risctl.physics.polar import from_polar, polar_steering, to_polar
 from risctl.runs.calibrated import CalibratedSurface, SurfaceDocument, surface_fingerprint
 
 
@@ -78,6 +78,25 @@ def worn() -> tuple[risctl.Config, Scenes, CalibratedSurface]:
     )
     scenes = risctl.simulate(config, 80, seed=6)
     return config, scenes[scenes.num_sources == 1][:16], CalibratedSurface(document)
+
+
+def test_a_common_shift_widens_the_stated_deviations_by_what_it_moves_sources(
+    worn: tuple[risctl.Config, Scenes, CalibratedSurface],
+) -> None:
+    """Against draws of the shift in (u_y, u_z, 1/r), on top of deviations of their own."""
+    root = 1e-3 * torch.tensor([[3.0, 0.0, 0.0], [1.0, 2.0, 0.0], [4.0, -2.0, 5.0]], dtype=torch.float64)
+    ramps = {"ramp_covariance": tuple((root @ root.mT).flatten().tolist())}
+    surface = replace(worn[2], document=worn[2].document.model_copy(update=ramps))
+    found, own = Estimates.empty(1, 1), {"azimuth": 0.002, "elevation": 0.001, "range": 0.05}
+    for name, value in {"azimuth": 0.6, "elevation": -0.3, "range": 3.0}.items():
+        getattr(found, name)[0, 0] = value
+        getattr(found, f"std_{name}")[0, 0] = own[name]
+    draws = torch.randn(40_000, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(3)) @ root.mT
+    moved = from_polar(to_polar(found.azimuth, found.elevation, found.range)[0] + draws)
+    wide = surface.widened(found)
+    for name, values in zip(own, moved, strict=True):
+        expected = math.sqrt(own[name] ** 2 + float(values.var()))
+        assert float(getattr(wide, f"std_{name}")) == pytest.approx(expected, rel=0.02)
 
 
 def test_errors_of_the_gains_are_not_taken_for_sources(
