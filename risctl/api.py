@@ -15,7 +15,7 @@ from risctl.config import Config
 from risctl.config.layers import Layers, Machine
 from risctl.data import Measurements, SceneStream, check_measurements
 from risctl.data.description import DescriptionKeys
-from risctl.errors import CheckFailedError, InputError
+from risctl.errors import InputError
 from risctl.evaluation.alignment import Report
 from risctl.model.load import LoadedModel
 from risctl.physics import Scenes
@@ -94,23 +94,16 @@ def locate(
         ((2, 5), 'learned')
     """
     layers = Layers() if model is not None and config is None else _layers(config)
-    data = _measured(y, H, codes, Phi, description)
+    data = _measured(y, {"H": H, "codes": codes, "Phi": Phi, **description})
     chosen = runs.choose_estimator(layers, estimator, model, runs.resolve_device(device), Described.of(data))
     chosen = runs.with_surface(chosen, surface)
     found = runs.locate_measurements(chosen, data, num_sources, batch)
     return Located.from_found(chosen, found)
 
 
-def _measured(
-    y: ArrayLike | Measurements,
-    H: ArrayLike | None,
-    codes: ArrayLike | None,
-    Phi: ArrayLike | None,
-    description: DescriptionKeys,
-) -> Measurements:
+def _measured(y: ArrayLike | Measurements, others: Mapping[str, Any]) -> Measurements:
     """Checked measurements of arrays that are given one by one; `Measurements` stand alone."""
-    given = {"H": H, "codes": codes, "Phi": Phi, **description}
-    arrays = {key: np.asarray(value) for key, value in given.items() if value is not None}
+    arrays = {key: np.asarray(value) for key, value in others.items() if value is not None}
     if isinstance(y, Measurements):
         if arrays:
             raise InputError(next(iter(arrays)), "", "nothing beside Measurements, which hold it", "a value")
@@ -163,7 +156,7 @@ def calibrate_surface(
     runs.check_destination("out", _path(out), (".json",))
     request = runs.CalibrationRequest(tuple(estimate.split("+")), start, held_out, num_sources)
     layers = Layers() if model is not None and config is None else _layers(config)
-    data = _measured(y, H, codes, Phi, description)
+    data = _measured(y, {"H": H, "codes": codes, "Phi": Phi, **description})
     chosen = runs.choose_estimator(layers, estimator, model, described=Described.of(data))
     known = {index: np.asarray(at, dtype=float).tolist() for index, at in (anchors or {}).items()}
     surface = runs.calibrate_surface(chosen, [data], request, known)
@@ -434,9 +427,6 @@ def check_alignment(
         config: a configuration, or the name of a preset; None: `quick`, or the model's own.
         self_test: alter one thing at a time on one side, too; every alteration must be noticed.
 
-    Returns:
-        What was compared; its `passed` is False where both sides differ.
-
     Raises:
         CheckFailedError: an alteration went unnoticed, or fingerprints differ.
 
@@ -447,10 +437,7 @@ def check_alignment(
     """
     layers = Layers() if model is not None and config is None else _layers(config)
     prepared = runs.prepare_check(layers, None if model is None else str(model))
-    found = runs.check_alignment(prepared, mutants=self_test)
-    if found.report.passed and found.failure is not None:
-        raise CheckFailedError(found.failure)
-    return found.report
+    return runs.check_alignment(prepared, mutants=self_test).checked
 
 
 def _layers(config: Config | str | None, default: str = "quick", seed: int | None = None) -> Layers:

@@ -70,9 +70,9 @@ def hpo(
     require_range("epochs", epochs, 1, 100_000)
     for key, value in (("space", space), ("epochs", epochs)):
         common = common if value is None else common.with_override(f"search.{key}={value}")
-    if resume is not None and (name is not None or out is not None):
-        raise InputError("resume", "", "no name or out beside it (the run has its directory)", name or out)
     place = runs.run_place("hpo", name, out)
+    if resume is not None and place is not None:
+        raise InputError("resume", "", "no name or out beside it (the run has its directory)", place)
     prepare = functools.partial(
         runs.prepare_search, common.layers, trials, workers, storage, study, resume, machine=common.machine
     )

@@ -70,6 +70,13 @@ class Alignment:
             return f"{len(survivors)} alterations went unnoticed: {', '.join(survivors)}"
         return None
 
+    @property
+    def checked(self) -> Report:
+        """What was compared; `CheckFailedError` where an alteration went unnoticed."""
+        if self.report.passed and self.failure is not None:
+            raise CheckFailedError(self.failure)
+        return self.report
+
     def document(self) -> Document:
         """The document of the run, ready for JSON."""
         return {

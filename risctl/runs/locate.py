@@ -187,12 +187,7 @@ def locate_measurements(
         InputError: K out of range, or scenes that have no answer.
         CheckFailedError: the learned estimator does not compute what its training computed.
     """
-    if data.num_elements != chosen.config.physics.num_elements:
-        expected = (
-            f"N = {chosen.config.physics.num_elements} elements, which the configured surface has "
-            "(physics.ris_rows, physics.ris_columns, or what the file says)"
-        )
-        raise InputError(where, "H" if data.Phi is None else "Phi", expected, data.num_elements)
+    _check_elements(chosen, data, where)
     _check_count(num_sources, chosen, data, where)
     if chosen.surface is not None:
         data = chosen.surface.corrected(data, where)
@@ -281,6 +276,16 @@ def thinned(part: Measurements) -> Observation:
 def snapshot_step(part: Measurements) -> int:
     """Every so-maniest snapshot is one that the likelihood reads."""
     return -(-part.y.shape[1] // FIT_SNAPSHOTS)
+
+
+def _check_elements(chosen: Chosen, data: Measurements, where: str | Path) -> None:
+    """Refuse measurements of another number of elements."""
+    if data.num_elements != chosen.config.physics.num_elements:
+        expected = (
+            f"N = {chosen.config.physics.num_elements} elements, which the configured surface has "
+            "(physics.ris_rows, physics.ris_columns, or what the file says)"
+        )
+        raise InputError(where, "H" if data.Phi is None else "Phi", expected, data.num_elements)
 
 
 def _check_count(num_sources: int | None, chosen: Chosen, data: Measurements, where: str | Path) -> None:

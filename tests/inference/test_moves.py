@@ -126,11 +126,12 @@ def test_a_high_margin_keeps_what_was_proposed(proposed: Proposed, moves: MoveSe
 
 def test_batch_equals_loop(proposed: Proposed, moves: MoveSearch) -> None:
     obs, _, proposals = proposed(4)
-    whole = moves.hypotheses(obs, proposals, 5)
+    whole = moves.states(obs, proposals, 5)
     for b in range(4):
         one = torch.tensor([b])
-        alone = moves.hypotheses(obs[one], proposals[one], 5)
-        for a, w in zip(alone, whole, strict=True):
+        alone = moves.states(obs[one], proposals[one], 5)
+        for single, of_all in zip(alone, whole, strict=True):
+            a, w = single.hypothesis, of_all.hypothesis
             assert torch.allclose(a.model.log_likelihood, w.model.log_likelihood[one], atol=0.02)
             assert torch.allclose(a.params.points, w.params.points[one], atol=1e-2)
 
@@ -147,8 +148,8 @@ def test_the_fit_of_a_state_is_that_of_its_sources(proposed: Proposed, moves: Mo
 def test_too_few_proposals_are_refused(proposed: Proposed, moves: MoveSearch) -> None:
     obs, _, proposals = proposed(5)
     with pytest.raises(ValueError, match="at least 5 proposals"):
-        moves.hypotheses(obs, proposals[:, :4], 5)
-    assert len(moves.hypotheses(obs, proposals[:, :1], 1)) == 1
+        moves.states(obs, proposals[:, :4], 5)
+    assert len(moves.states(obs, proposals[:, :1], 1)) == 1
 
 
 def test_residual_peaks_are_those_of_the_whitened_residual(
