@@ -86,6 +86,11 @@ def hpo(
     prepared = replace(prepared, pictures=pictures, place=place)
     if common.dry_run:
         return _dry_run(prepared)
+    return _search(prepared)
+
+
+def _search(prepared: PreparedSearch) -> Document | Ending:
+    """Run the search with a display."""
     state = SearchState(prepared.plan.trials, prepared.config.search.epochs, prepared.preset)
     with stop_on_signals() as stop, search_screen(state, stop) as screen:
         found = runs.search(prepared, [screen], stop, announce)
