@@ -85,6 +85,10 @@ class CountData:
     def __len__(self) -> int:
         return len(self.num_sources)
 
+    def copied(self) -> "CountData":
+        """The same in this process's own memory: what a worker sends keeps a file open for every tensor."""
+        return CountData(**{field.name: getattr(self, field.name).clone() for field in fields(CountData)})
+
     @staticmethod
     def concatenate(parts: "list[CountData]") -> "CountData":
         """The data of all `parts`."""
@@ -185,7 +189,7 @@ def collect_counts(
     tasks = chain.from_iterable(batch.chunks() for batch in batches)
     with closing(map_in_order(partial(count_data, estimator), tasks, workers)) as coming:
         for part in coming:
-            parts.append(part)
+            parts.append(part.copied())
             done += len(part)
             if progress is not None:
                 progress(done, total)

@@ -1,13 +1,17 @@
 """Fitting the probabilities: what tells counts and sources apart is found, from data and seed alone."""
 
 import math
+import os
 
 import pytest
 import torch
 
-from risctl.config import PhysicsConfig
+from risctl.config import CovarianceConfig, InferenceConfig, PhysicsConfig
+from risctl.data import SceneStream
 from risctl.evaluation.calibration import (
+    Batch,
     CountData,
+    collect_counts,
     count_accuracy,
     fit_fusion,
     other_kinds,
@@ -16,6 +20,7 @@ from risctl.evaluation.calibration import (
 )
 from risctl.evaluation.reliability import calibration_error
 from risctl.inference.decision import CUTOFF
+from risctl.inference.nomp import NompEstimator
 from risctl.physics.polar import to_polar
 from tests.inference.conftest import make_scenes
 
@@ -95,3 +100,16 @@ def test_the_calibration_error_is_the_mean_gap() -> None:
     assert calibration_error([0.95] * 100, [1.0] * 95 + [0.0] * 5) == pytest.approx(0.0, abs=1e-12)
     assert calibration_error([0.9] * 10 + [0.1] * 10, [0.5] * 10 + [0.1] * 10) == pytest.approx(0.2)
     assert math.isnan(calibration_error([], []))
+
+
+@pytest.mark.slow
+def test_workers_leave_no_file_open_for_what_they_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A tensor of another process holds a file descriptor, of which a process has a thousand by default."""
+    monkeypatch.setattr("risctl.evaluation.calibration.CHUNK", 1)
+    physics = PhysicsConfig(num_snapshots=4, num_antennas=4, max_sources=2)
+    finder = NompEstimator.from_config(physics, CovarianceConfig(), InferenceConfig(), "cpu")
+    before, most = len(os.listdir("/proc/self/fd")), []
+    batch = Batch(SceneStream(physics, 3, "train"), 0, 40, size=1)
+    collect_counts(finder, [batch], 2, lambda done, total: most.append(len(os.listdir("/proc/self/fd"))))
+    assert len(most) == 40
+    assert max(most) - before < 150  # 11 of each part if they were kept: 440
