@@ -96,7 +96,7 @@ def _choose(
     for note in chosen.notes:
         say(note)
     if chosen.reason is not None:
-        say(f"answered by {chosen.name}, not by {chosen.reason}")
+        say(f"answered by {chosen.name}; {chosen.reason}")
     return chosen
 
 

@@ -84,9 +84,9 @@ class SceneStream:
         if num_scenes is not None and num_scenes < 1:
             raise InputError("data", "num_scenes", "at least 1", num_scenes)
         self.physics, self.seed, self.split, self.num_scenes = physics, seed, split, num_scenes
-        self._latest: dict[
-            int, Scenes
-        ] = {}  # two blocks: batches in order, that step back a little, make each once
+        # The two latest blocks: batches in order make each once, and a filter that goes back to the last
+        # scene it took does not make one again.
+        self._latest: dict[int, Scenes] = {}
 
     def __len__(self) -> int:
         if self.num_scenes is None:
@@ -121,7 +121,8 @@ class SceneStream:
             first = block * BLOCK
             low, high = max(start, first), min(stop, first + BLOCK)
             if block not in self._latest:
-                self._latest = dict([*self._latest.items()][-1:]) | {block: self._generate(block)}
+                latest = list(self._latest.items())[-1:]
+                self._latest = {**dict(latest), block: self._generate(block)}
             yield low, self._latest[block][low - first : high - first]
 
     def _generate(self, block: int) -> Scenes:

@@ -283,13 +283,16 @@ class PilotNompEstimator(ExplainingEstimator):
         every: list[PilotHypothesis] = []
         if counts is None:
             every = [self.fitted(fine, p) for p in points]
-            counts = self._count(fine, every, rows, result)
+            counts, probability = self._count(fine, every, rows, result)
         for K, here in rows_by_count(counts):
             seen = fine[here]
             hypothesis = tree_index(every[K - 1], here) if every else self.fitted(seen, points[K - 1][here])
             result.put(rows[here], to_estimates(self.expected(seen, hypothesis)))
             if best is not None:
                 best.put(rows[here], to_estimates(hypothesis))
+        if every:  # after the sources, which come without one
+            result.count_probability[rows] = 0.0
+            result.count_probability[rows, : most + 1] = probability
 
     @property
     def _values_a_source(self) -> float:
@@ -298,16 +301,14 @@ class PilotNompEstimator(ExplainingEstimator):
 
     def _count(
         self, obs: Observation, found: Sequence[PilotHypothesis], rows: Tensor, result: Estimates
-    ) -> Tensor:
-        """The most probable count [B], with noise and probabilities into `rows` [B] of `result`."""
+    ) -> tuple[Tensor, Tensor]:
+        """The most probable count [B] and the probabilities [B, n + 1]; the noise into `rows` of `result`."""
         energy = square(obs.y).sum((1, 2))
         silence = -obs.y.shape[-1] * energy.log()
         scores = self.rule.scores(silence, found)
         result.noise_var[rows] = energy / obs.y.shape[-1]
-        result.count_probability[rows] = 0.0
-        result.count_probability[rows, : scores.shape[1]] = scores.softmax(dim=1)
         noise = noise_stands(log_bayes_factors(silence, found), self.false_alarm)
-        return (scores[:, 1:].argmax(dim=1) + 1).masked_fill(noise, 0)
+        return (scores[:, 1:].argmax(dim=1) + 1).masked_fill(noise, 0), scores.softmax(dim=1)
 
     def fitted(self, obs: Observation, points: Tensor) -> PilotHypothesis:
         """Refined sources with their evidence and information, from `points` [B, K, 3]; obs complex128.

@@ -112,7 +112,7 @@ def test_dry_run_writes_nothing_and_says_which_estimator(capsys: Capture) -> Non
     assert ask(capsys, *LOCATE, "--out", "positions.json", "--dry-run")["dry_run"]
     assert not Path("positions.json").exists()
     assert main([*LOCATE, "--dry-run", *SURFACE]) == 0
-    assert "answered by nomp, not by the shipped model: physics.ris_" in capsys.readouterr().out
+    assert "answered by nomp; the shipped model: physics.ris_" in capsys.readouterr().out
 
 
 def test_the_next_command_repeats_every_word_and_gives_the_same_answer(capsys: Capture) -> None:

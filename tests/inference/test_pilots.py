@@ -273,6 +273,14 @@ def test_noise_alone_has_no_source(shape: tuple[int, int]) -> None:
     torch.testing.assert_close(found.noise_var, noise.abs().square().mean((1, 2)).double())
 
 
+def test_the_probabilities_of_the_counts_are_stated_where_sources_are_found() -> None:
+    physics, scenes = pilots(4, 2, seed=16, snr_values_db=(20.0,))
+    found = locate(nomp(physics, swap_rounds=0), scenes, given=False)
+    assert found.num_sources.tolist() == [2] * 4
+    assert torch.equal(found.count_probability.argmax(1), found.num_sources)
+    torch.testing.assert_close(found.count_probability.sum(1), torch.ones(4, dtype=torch.float64))
+
+
 def test_search_without_swaps_is_never_better() -> None:
     physics, scenes = pilots(3, 5, seed=15, snr_values_db=(10.0,))
     estimator = nomp(physics)
