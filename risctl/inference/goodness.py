@@ -13,11 +13,12 @@ looked for, most by the locally most powerful statistic for them, a quadratic fo
 * snapshots: residuals of different variance in different snapshots (Bartlett, Proc. R. Soc. A 160, 1937): a
   source that is not in the model, interference, snapshots that failed.
 * outside: one more source, outside the field of view (rows for columns put sources there, too).
+* symbols: the fitted sources are too strong in one of the snapshots (a recording that holds one snapshot).
 * limits: sources on a limit of the field of view that the residual would move across it.
 
 Their smallest p-value decides on a scene, each with its share of the level. Scenes of a file share their
-hardware: each test is combined over them by Fisher's rule (the last by its sum), there is one for a delta
-that is common to them, and the smallest decides again.
+hardware: each test is combined over them by Fisher's rule (that of symbols by the smallest, that of limits by
+its sum), there is one for a delta that is common to them, and the smallest decides again.
 """
 
 from __future__ import annotations
@@ -42,6 +43,7 @@ from risctl.inference.score_tests import (
     residual,
     snapshots_test,
     static_test,
+    symbols_test,
     trace,
 )
 from risctl.physics.geometry import ArrayGeometry, FieldOfView
@@ -54,8 +56,9 @@ FINEST = 0.05  # least step of direction cosines outside the field of view
 HALF_SPACE = 0.98  # largest sine of an angle from broadside there
 DEPTH = 0.1  # of the interval of 1/r: the curvature there
 TOLERANCE = 0.05  # relative error of the mean of -2 log p that is not held against a file
-WEIGHTS = (0.5, 1.0, 0.5, 1.0, 3.0, 1.0)  # of the level: static, snapshots, antennas, outside, gains, energy
-ENERGY = 5  # its place
+# Of the level: static, snapshots, antennas, outside, symbols, gains, energy
+WEIGHTS = (0.5, 1.0, 0.5, 1.0, 0.25, 3.0, 1.0)
+SYMBOLS, ENERGY = 4, 6  # their places
 FILE_WEIGHTS = (*WEIGHTS, 1.0, 1.0)  # gains that are common to all scenes, limits
 INDEPENDENCE = 0.9  # number of independent tests that the tests of a scene are like, over theirs
 LIMITS_SHARE = 4.0  # of the level of a scene, times its inverse
@@ -106,7 +109,7 @@ class Scores:
     """The tests of B scenes, and what of them adds up over the scenes of a file.
 
     Attributes:
-        p: p-values [B, 7] of the tests of each scene, the one of the limits last; NaN: not a test.
+        p: p-values [B, 8] of the tests of each scene, the one of the limits last; NaN: not a test.
         limits: statistic of the test of limits, summed over the scenes, and how many moves it sums.
         count_at_maximum: [B]. at_edge: [B, K_max]. one_path: [B]; as in :class:`Fit`.
         gains: score of element gains common to all scenes, real and imaginary parts [2 N].
@@ -140,7 +143,7 @@ def goodness_of_fit(
     """
     fine = geometry.to(obs.y.device, torch.float64)
     B, N = len(obs), obs.Phi.shape[-1]
-    p = torch.full((B, 7), torch.nan, dtype=torch.float64, device=obs.y.device)
+    p = torch.full((B, 8), torch.nan, dtype=torch.float64, device=obs.y.device)
     gains, information, limits = p.new_zeros(2 * N), p.new_zeros(2 * N, 2 * N), p.new_zeros(B, 2)
     directions = outside(fine, view)
     for K in torch.unique(estimates.num_sources).tolist():
@@ -156,7 +159,7 @@ def goodness_of_fit(
             gain = gain_test(part, rest)
             out = torch.stack(limits_statistic(rest, points, view), dim=-1)
             limits[rows] = out.masked_fill(rest.exact.unsqueeze(-1), 0.0)
-            found += [gain.p, energy_test(rest), limits_tail(*limits[rows].unbind(-1))]
+            found += [symbols_test(rest), gain.p, energy_test(rest), limits_tail(*limits[rows].unbind(-1))]
             gains, information = gains + gain.score, information + gain.information
         p[rows, : len(found)] = torch.stack(found, dim=-1).masked_fill(rest.exact.unsqueeze(-1), 1.0)
     full = estimates.num_sources >= estimates.azimuth.shape[1]
@@ -213,7 +216,7 @@ def smallest(p: Tensor, weights: Sequence[float] | None = None) -> Tensor:
 
 
 def of_scenes(p: Tensor) -> Tensor:
-    """p-value [B] of scenes from those of their tests [B, 7].
+    """p-value [B] of scenes from those of their tests [B, 8].
 
     With that of energy, which is correlated with that of gains, they behave like `INDEPENDENCE` times as many
     that are independent. That of the limits is far from uniform on the model, as few sources are on one: its
@@ -267,6 +270,7 @@ def combine(parts: Sequence[Scores]) -> Fit:
         p.new_tensor(sum(values)) for values in zip(*(part.limits for part in parts), strict=True)
     )
     over = [together(p[:, i]) for i in range(p.shape[1] - 1)]
+    over[SYMBOLS] = float(smallest(p[:, SYMBOLS].unsqueeze(0)))
     over += [float(common_gains(gains, information)), float(limits_tail(beyond, moves))]
     return Fit(scenes, float(smallest(p.new_tensor([over]), FILE_WEIGHTS)), *flags)
 

@@ -27,6 +27,7 @@ SAME_DIRECTION = 1e-6  # relative eigenvalue below which position derivatives ar
 ON_LIMIT = 1e-6  # of the width of the field of view: distance from a limit within which a source is on it
 INDEPENDENT = 0.5  # of the directions outside the field of view
 LOST = 1e-3  # of a source's mean response: what is left of it in a snapshot is no less
+POWER_STEPS = 10  # of expectation maximisation of the powers of the symbols
 EQUAL = 1e-9  # relative variance of the eigenvalues below which T is a constant
 
 
@@ -39,6 +40,8 @@ class Residual:
         basis: orthonormal basis of ``Phi_l A`` [B, L, M, K].
         tangents: basis, orthonormal over the reals, of the directions in which positions move the fit
             [B, L, M, T]; zero where they are dependent.
+        symbols: fitted symbols ``x_l`` [B, L, K]. inverse: ``((Phi_l A)^H Phi_l A)^-1`` [B, L, K, K], their
+            covariance over the noise variance.
         field: fitted field on the elements, ``A x_l`` [B, L, N].
         shift: where the residual would move the positions in (u_y, u_z, q), in deviations [B, K, 3].
         freedom: real degrees of freedom that are left [B].
@@ -49,6 +52,8 @@ class Residual:
     r: Tensor
     basis: Tensor
     tangents: Tensor
+    symbols: Tensor
+    inverse: Tensor
     field: Tensor
     shift: Tensor
     freedom: Tensor
@@ -66,7 +71,8 @@ def residual(obs: Observation, points: Tensor, geometry: ArrayGeometry) -> Resid
     a, da = polar_jet(points, geometry)
     V = obs.observe(torch.cat([a, da.flatten(1, 2)], dim=1).to(obs.Phi.dtype)).to(y.dtype)
     S, D = V[..., :K], V[..., K:]
-    x = (loaded_inverse(S.mH @ S) @ (S.mH @ y.unsqueeze(-1))).squeeze(-1)
+    inverse = loaded_inverse(S.mH @ S)
+    x = (inverse @ (S.mH @ y.unsqueeze(-1))).squeeze(-1)
     Q = torch.linalg.qr(S)[0]
     r = y - (Q @ (Q.mH @ y.unsqueeze(-1))).squeeze(-1)
     E = (D - Q @ (Q.mH @ D)) * x.repeat_interleave(3, dim=-1).unsqueeze(-2)
@@ -80,7 +86,8 @@ def residual(obs: Observation, points: Tensor, geometry: ArrayGeometry) -> Resid
     t = t * freedom.sqrt().unsqueeze(-1)
     t = t / (1.0 + t.square() / (2.0 * freedom.unsqueeze(-1))).sqrt()  # Student's to a normal deviate
     t = t.view(B, K, 3)
-    return Residual(r / unit, Q, U.view(B, L, M, 3 * K), x @ a, t, freedom, energy, energy < ROUNDING)
+    U = U.view(B, L, M, 3 * K)
+    return Residual(r / unit, Q, U, x, inverse, x @ a, t, freedom, energy, energy < ROUNDING)
 
 
 def real_inner(X: Tensor, Y: Tensor) -> Tensor:
@@ -273,6 +280,30 @@ def beta_tail(x: Tensor, a: int, b: Tensor) -> Tensor:
     terms = torch.lgamma(b.unsqueeze(-1) + j) - torch.lgamma(b).unsqueeze(-1) - torch.lgamma(j + 1.0)
     terms = terms + j * x.clamp_min(torch.finfo(x.dtype).tiny).log().unsqueeze(-1)
     return (b * torch.log1p(-x.clamp_max(1.0 - 1e-15)) + terms.logsumexp(-1)).exp().clamp_max(1.0)
+
+
+def symbols_test(rest: Residual) -> Tensor:
+    """p-value [B] of the test for one snapshot whose symbols are too strong for sources of constant power.
+
+    ``w_l = x_l^H (diag(p) + sigma^2 (S_l^H S_l)^-1)^-1 x_l``, with the powers p of highest likelihood, are
+    gamma variables; the share of each in their sum has a beta distribution. The largest of L counts as the
+    largest of L independent ones (Fisher, Proc. R. Soc. A 125, 1929, whose test it is for one source).
+    """
+    L, K = rest.symbols.shape[1:]
+    if L < 2:
+        return torch.full_like(rest.energy, torch.nan)
+    x = rest.symbols.unsqueeze(-1)
+    noise = (2.0 * rest.energy / rest.freedom)[:, None, None, None] * rest.inverse
+    p = square(rest.symbols).mean(1, keepdim=True)  # [B, 1, K]
+    for _ in range(POWER_STEPS):  # from above: what is below the likeliest is so only for want of steps
+        inverse = torch.linalg.inv_ex(torch.diag_embed(p).to(noise) + noise)[0]
+        mean = p * (inverse @ x).squeeze(-1)
+        spread = p - p.square() * inverse.diagonal(dim1=-2, dim2=-1).real
+        p = (square(mean) + spread).mean(1, keepdim=True)
+    w = (x.mH @ torch.linalg.solve_ex(torch.diag_embed(p).to(noise) + noise, x)[0]).real.flatten(1)
+    largest = (w.amax(1) / w.sum(1)).clamp_max(1.0)
+    one = beta_tail(largest, K, torch.full_like(largest, (L - 1.0) * K))
+    return -torch.expm1(L * torch.log1p(-one.clamp_max(1.0 - 1e-15)))
 
 
 def limits_statistic(rest: Residual, points: Tensor, view: FieldOfView) -> tuple[Tensor, Tensor]:

@@ -22,6 +22,7 @@ from risctl.inference.score_tests import (
     outside_test,
     residual,
     static_test,
+    symbols_test,
 )
 from risctl.inference.stacked import stack_snapshots
 from risctl.physics import Scenes
@@ -264,6 +265,44 @@ def test_a_source_outside_the_field_of_view_is_found_and_none_where_there_is_non
     rest = residual(obs, inside, GEOMETRY)
     assert rest is not None
     assert float((outside_test(obs, rest, directions) < 0.01).double().mean()) > 0.9
+
+
+@pytest.mark.parametrize(("K", "snr"), [(1, 20.0), (2, -5.0), (5, 0.0)])
+def test_gaussian_symbols_are_too_strong_in_one_snapshot_as_often_as_said(K: int, snr: float) -> None:
+    how = {"min_sources": K, "max_sources": K, "snr_min_db": snr, "snr_max_db": snr}
+    _, scenes = make_scenes(1000, seed=20 + K, **how)
+    p = symbols_test(_residual_at_truth(scenes, K)[1])
+    for level in (0.1, 0.01):
+        assert stats.binomtest(int((p < level).sum()), len(p), level).pvalue > 1e-3
+
+
+def test_the_share_of_a_snapshot_is_that_of_its_energy_over_what_the_fitted_covariance_expects() -> None:
+    """One source, by a search for its power: ``z^H (Q^H C Q)^-1 z``, z along the response."""
+    how = {"min_sources": 1, "max_sources": 1, "snr_min_db": 10, "snr_max_db": 10, "num_snapshots": 4}
+    _, scenes = make_scenes(3, seed=31, **how)
+    obs, rest = _residual_at_truth(scenes, 1)
+    points = true_points(scenes, torch.arange(3), 1)
+    for i in range(3):
+        a, _ = (x[0].numpy() for x in polar_jet(points[i], GEOMETRY))
+        y = obs.y[i].numpy().astype(complex)
+        y /= np.linalg.norm(y)
+        s = obs.Phi[i].numpy() @ a
+        q = s / np.linalg.norm(s, axis=1, keepdims=True)
+        strength, z = np.linalg.norm(s, axis=1) ** 2, np.sum(q.conj() * y, axis=1)
+        noise = float(2.0 * rest.energy[i] / rest.freedom[i])
+        grid = np.logspace(-3, 3, 60_001) * np.mean(np.abs(z) ** 2 / strength)
+        C = grid[:, None] * strength + noise
+        power = grid[np.argmin(np.sum(np.log(C) + np.abs(z) ** 2 / C, axis=1))]
+        w = np.abs(z) ** 2 / (power * strength + noise)
+        g = np.max(w) / np.sum(w)
+        assert float(symbols_test(rest)[i]) == pytest.approx(1.0 - (1.0 - (1.0 - g) ** 3) ** 4, rel=0.01)
+
+
+def test_constant_symbols_are_too_strong_in_no_snapshot() -> None:
+    how = {"min_sources": 1, "max_sources": 5, "snr_min_db": 0, "snr_max_db": 20, "symbols": "constant"}
+    _, scenes = make_scenes(500, seed=32, **how)
+    for K in range(1, 6):
+        assert (symbols_test(_residual_at_truth(scenes, K)[1]) < 0.01).double().mean() < 0.02
 
 
 def test_an_estimate_on_a_limit_is_at_the_edge() -> None:

@@ -69,6 +69,13 @@ def test_a_file_that_does_not_fit_is_marked(kind: str) -> None:
     assert located.doubts()[0].startswith("misfit (")
 
 
+def test_one_live_snapshot_is_noticed_by_what_the_sources_send() -> None:
+    """Whatever the search finds: noise in 15 snapshots is fitted by sources that are silent there."""
+    located = locate(WRONG["one live snapshot"], estimator="nomp")
+    assert located.misfit_p_of_all < 1e-3
+    assert sum("misfit" in flags for flags in located.flags) >= 8
+
+
 @pytest.mark.parametrize("snr_db", [0.0, 10.0, 20.0])
 def test_a_file_that_fits_is_not_marked(snr_db: float) -> None:
     for K in (1, 3, 5):
