@@ -2,7 +2,7 @@
 
 ``a_l = (Phi_l^H Phi_l + alpha_l I_N)^-1 Phi_l^H y_l`` with ``Phi_l = H diag(c_l)`` and
 ``alpha_l = tikhonov_alpha (tr(Phi_l^H Phi_l) / N + 1e-12)``, through the push-through identity
-``Phi^H (Phi Phi^H + alpha I_M)^-1 y``: an M x M system in place of an N x N one.
+``Phi^H (Phi Phi^H + alpha I_M)^-1 y``: an M x M system in place of an N x N one, solved in double precision.
 """
 
 import torch
@@ -32,9 +32,10 @@ def ridge_back_projection(y: Tensor, H: Tensor, codes: Tensor, tikhonov_alpha: f
     """
     with full_precision(y):
         y, H, codes = widened(y, H, codes)
-        power = code_power(codes)
-        gram = (H.unsqueeze(1) * power.unsqueeze(2)) @ H.mH.unsqueeze(1)  # Phi_l Phi_l^H [B, L', M, M]
-        a = (_solve_rows(gram, y, H.shape[-1], tikhonov_alpha) @ H.conj()) * codes.conj()
+        power, fine = code_power(codes).double(), H.to(torch.complex128)
+        gram = (fine.unsqueeze(1) * power.unsqueeze(2)) @ fine.mH.unsqueeze(1)  # Phi_l Phi_l^H [B, L', M, M]
+        rows = _solve_rows(gram, y.to(gram), H.shape[-1], tikhonov_alpha)
+        a = (rows @ fine.conj()).to(y.dtype) * codes.conj()
         require_finite(a, "back-projection")
         return a
 
@@ -43,9 +44,11 @@ def ridge_through(y: Tensor, Phi: Tensor, tikhonov_alpha: float) -> Tensor:
     """The same through any matrices Phi, complex [B, L, M, N], or [B, 1, M, N] for all snapshots."""
     with full_precision(y):
         y, Phi = widened(y, Phi)
-        rows = _solve_rows(Phi @ Phi.mH, y, Phi.shape[-1], tikhonov_alpha)
+        fine = Phi.to(torch.complex128)
+        rows = _solve_rows(fine @ fine.mH, y.to(fine), Phi.shape[-1], tikhonov_alpha)
         one = Phi.shape[1] == 1
-        a = rows @ Phi[:, 0].conj() if one else (rows.unsqueeze(-2) @ Phi.conj()).squeeze(-2)
+        a = rows @ fine[:, 0].conj() if one else (rows.unsqueeze(-2) @ fine.conj()).squeeze(-2)
+        a = a.to(y.dtype)
         require_finite(a, "back-projection")
         return a
 

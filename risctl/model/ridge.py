@@ -2,6 +2,8 @@
 
 With ``Phi_l = H diag(c_l)`` and ``Phi_l Phi_l^H = U diag(lambda) U^H`` the solution at any strength is
 ``a_l = V_l^H (lambda + alpha)^-1 U^H y_l``, ``V_l = U^H Phi_l``. Codes of the same moduli share U and lambda.
+The eigenvalues differ by orders of magnitude, and what counts comes from small ones: all that has M rows is in
+double precision, or answers would depend on units by 1e-5.
 """
 
 from dataclasses import dataclass
@@ -49,21 +51,23 @@ def ridge_solutions(y: Tensor, H: Tensor, codes: Tensor, alphas: Tensor) -> Ridg
     y, H, codes = (_unit_size(x) for x in (y, H, codes))
     power = code_power(codes)
     S = power.shape[1]
-    gram = (H.unsqueeze(1) * power.unsqueeze(2)) @ H.mH.unsqueeze(1)
+    like, (y, H) = y, (x.to(torch.complex128) for x in (y, H))
+    gram = (H.unsqueeze(1) * power.double().unsqueeze(2)) @ H.mH.unsqueeze(1)
     eigenvalues, U = torch.linalg.eigh(gram)  # [B, S, M] and [B, S, M, M]
-    V = U.mH @ H.unsqueeze(1)
+    V = (U.mH @ H.unsqueeze(1)).to(like)
     C = codes.view(B, S, L // S, N)
     seen = y.view(B, S, L // S, M) @ U.conj()  # U^H y
     mean = eigenvalues.sum(-1, keepdim=True) / N + TRACE_FLOOR  # a snapshot with the surface off has none
     load = alphas.view(1, -1, 1, 1) * mean.unsqueeze(1)
     weight = 1.0 / (eigenvalues.unsqueeze(1) + load)  # [B, A, S, M]
-    a = ((seen.unsqueeze(1) * weight.unsqueeze(3)) @ V.conj().unsqueeze(1)) * C.conj().unsqueeze(1)
+    rows = (seen.unsqueeze(1) * weight.unsqueeze(3)).to(like)
+    a = (rows @ V.conj().unsqueeze(1)) * C.conj().unsqueeze(1)
     rest = (weight * eigenvalues.unsqueeze(1))[..., :-1].sum(-1) / N
     return RidgeSolutions(
         a=a.flatten(2, 3),
         strongest=(V[:, :, -1:] * C).conj().flatten(1, 2),
-        level=rest.mean(2) / weight[..., -1].mean(2),
-        shares=_shares(seen, eigenvalues, weight * load),
+        level=(rest.mean(2) / weight[..., -1].mean(2)).to(like.real),
+        shares=_shares(seen, eigenvalues, weight * load).to(like.real),
     )
 
 

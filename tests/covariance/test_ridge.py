@@ -54,7 +54,21 @@ def test_autocast_does_not_reach_it(scenes: Scenes) -> None:
 
 
 def test_a_channel_that_overflows_names_the_scene(scenes: Scenes) -> None:
-    H = scenes.H.clone()
-    H[5] *= 1e25
+    H = scenes.H.to(torch.complex128)
+    H[5] *= 1e170
     with pytest.raises(ValueError, match="scene 5 "):
         ridge_back_projection(scenes.y, H, scenes.codes, 1e-3)
+
+
+def test_a_channel_whose_square_single_precision_cannot_hold_is_solved(scenes: Scenes) -> None:
+    plain = ridge_back_projection(scenes.y, scenes.H, scenes.codes, 1e-3)
+    found = ridge_back_projection(scenes.y, scenes.H * 1e25, scenes.codes, 1e-3)
+    torch.testing.assert_close(found * 1e25, plain, rtol=1e-4, atol=1e-6)
+
+
+def test_single_precision_is_as_exact_as_its_input(scenes: Scenes) -> None:
+    """The eigenvalues of ``Phi Phi^H`` differ by orders of magnitude."""
+    exact = ridge_back_projection(*(x.to(torch.complex128) for x in (scenes.y, scenes.H, scenes.codes)), 1e-3)
+    found = ridge_back_projection(scenes.y, scenes.H, scenes.codes, 1e-3)
+    error = (found - exact).abs().square().sum((1, 2)) / exact.abs().square().sum((1, 2))
+    assert float(error.max().sqrt()) < 4e-7
