@@ -2,8 +2,8 @@
 
 With ``Phi_l = H diag(c_l)`` and ``Phi_l Phi_l^H = U diag(lambda) U^H`` the solution at any strength is
 ``a_l = V_l^H (lambda + alpha)^-1 U^H y_l``, ``V_l = U^H Phi_l``. Codes of the same moduli share U and lambda.
-The eigenvalues differ by orders of magnitude, and what counts comes from small ones: all that has M rows is in
-double precision, or answers would depend on units by 1e-5.
+The eigenvalues differ by orders of magnitude, and what counts comes from small ones: all that has M rows is
+in double precision, or answers would depend on units by 1e-5.
 """
 
 from dataclasses import dataclass
