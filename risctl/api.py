@@ -77,7 +77,7 @@ def locate(
             the model's own.
         surface: calibration of the surface (`calibrate_surface`, `load_surface`); None: it is nominal.
         device: `cpu`, `cuda` or `cuda:i`.
-        batch: scenes estimated at once; 64 if absent, 2048 on an accelerator.
+        batch: scenes estimated at once; 256 if absent, 2048 on an accelerator.
         description: `wavelength` (m), `elements` [N, 3] (m) or `ris_rows`, `ris_columns`, `element_spacing`
             (wavelengths), `symbols`, `static_path`, `known_elevation_deg`, `known_range_m`; stronger than
             `config`.

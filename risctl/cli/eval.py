@@ -78,7 +78,7 @@ def evaluate_command(
     scenes: Scenes = None,
     known_num_sources: Known = False,
     workers: WorkersOption = None,
-    batch: Annotated[int, typer.Option(help="Scenes estimated at once.")] = 64,
+    batch: Annotated[int, typer.Option(help="Scenes estimated at once.")] = 128,
     plots: Annotated[
         bool, typer.Option("--plots/--no-plots", help="Draw pictures; write report.html.")
     ] = True,

@@ -46,7 +46,7 @@ def locate(
     ] = None,
     surface: SurfaceOption = None,
     batch: Annotated[
-        int | None, typer.Option(help="Scenes estimated at once; 64 if absent, 2048 on a GPU.")
+        int | None, typer.Option(help="Scenes estimated at once; 256 if absent, 2048 on a GPU.")
     ] = None,
 ) -> Document:
     """Estimate source positions from a measurement file.

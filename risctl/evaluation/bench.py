@@ -35,7 +35,7 @@ from risctl.training.step import StepContext, take_step
 SNR_DB = 10.0
 GRID_RINGS = 10
 SINGLE_SCENES = 64  # simulated one at a time, as the baseline of `gen-data`
-LEARNED_SCENES = 64  # its batch
+LEARNED_SCENES = 256  # its batch
 LEARNED_GAIN = 5.0  # times cheaper than NOMP it is meant to be
 
 

@@ -37,7 +37,7 @@ def evaluate(
     evaluation: EvaluationConfig,
     *,
     num_scenes: int | None = None,
-    batch: int = 64,
+    batch: int = 128,
     workers: int = 1,
     num_sources_known: bool = False,
     device: str = "cpu",

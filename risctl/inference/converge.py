@@ -22,8 +22,8 @@ from risctl.inference.gaussian import (
     GaussianModel,
     GaussianParameters,
     Hypothesis,
+    gaussian_gradient,
     gaussian_model,
-    gaussian_slope,
     observed_jet,
     pack,
     slope_of_responses,
@@ -86,7 +86,7 @@ def converge(obs: Observation, start: Hypothesis, geometry: ArrayGeometry, view:
     gradient = first.model.gradient
     for taken in range(STEPS):
         if taken:
-            gradient = gaussian_slope(here, unpack(part.x), fine)[1]
+            gradient = gaussian_gradient(here, unpack(part.x), fine)
         part = _advance(gradient, part, nuisance, view, min(taken, MEMORY))
         moving = part.length > SETTLED
         if 4 * int(moving.sum()) > 3 * len(rows):

@@ -70,12 +70,60 @@ def observed_jet(obs: Observation, points: Tensor, geometry: ArrayGeometry) -> T
     return obs.observe(columns.to(obs.Phi.dtype)).to(columns.dtype)
 
 
-def gaussian_slope(
-    obs: Observation, params: GaussianParameters, geometry: ArrayGeometry
-) -> tuple[Tensor, Tensor]:
-    """Value [B] and gradient [B, 4K+1] alone, for half of the work."""
-    V = observed_jet(obs, params.points, geometry)
-    return slope_of_responses(V, obs.y.to(V.dtype), obs.weight, params.log_power, params.log_noise)
+def gaussian_gradient(obs: Observation, params: GaussianParameters, geometry: ArrayGeometry) -> Tensor:
+    """The gradient [B, 4K+1] alone, for half of the work.
+
+    What the positions' part has in common for a source is brought back to the surface, where it meets the
+    derivatives of the steering vector: ``2 p_k Re g_k^H d_k``, ``g_k = sum_l Phi_l^H W_l (y_l b_kl^* - B_kl)``
+    with ``b = B^H W y``; these never pass the measurement matrices.
+    """
+    a, da = polar_jet(params.points, geometry)
+    B = obs.observe(a.to(obs.Phi.dtype)).to(a.dtype)
+    G = B.mH @ B
+    fit = _fit(B, G, obs.y.to(B.dtype), params.log_power.exp(), params.log_noise.exp())
+    p, noise = fit.power, fit.noise[:, None, None]
+    V = (fit.rest / noise.unsqueeze(-1)) @ fit.b.conj().unsqueeze(-2) - B @ (fit.C / p[:, None, None, :])
+    g = obs.gather(V.to(obs.Phi.dtype)).to(a.dtype)
+    positions = 2.0 * p.unsqueeze(-1) * (g.conj().unsqueeze(-2) @ da.mT).squeeze(-2).real
+    own = (fit.C @ G).diagonal(dim1=-2, dim2=-1).real / p.unsqueeze(1)
+    powers = (square(fit.b) - own).sum(1) * p
+    gradient = torch.cat([positions.flatten(1), powers, fit.level().unsqueeze(-1)], dim=-1)
+    return gradient * obs.weight[:, None]
+
+
+@dataclass(frozen=True)
+class _Fit:
+    """Amplitudes of K sources and what they leave: ``C = loaded^-1`` [B, L, K, K], ``x = C B^H y`` and
+    ``b = B^H W y`` [B, L, K], ``rest = sigma^2 W y`` [B, L, M, 1]; powers [B, K], noise [B], ``W = R^-1``."""
+
+    loaded: Tensor
+    C: Tensor
+    x: Tensor
+    b: Tensor
+    rest: Tensor
+    power: Tensor
+    noise: Tensor
+
+    def level(self) -> Tensor:
+        """Derivative [B] of the log-likelihood by the log noise variance."""
+        L, M, K = *self.rest.shape[1:3], self.power.shape[1]
+        leftover = (self.C.diagonal(dim1=-2, dim2=-1).real / self.power.unsqueeze(1)).sum((1, 2))
+        trace = L * (M - K) / self.noise + leftover  # sum_l tr W
+        return (self.energy() / self.noise.square() - trace) * self.noise
+
+    def energy(self) -> Tensor:
+        """``sum_l |sigma^2 W_l y_l|^2`` [B]."""
+        return square(self.rest).sum((1, 2, 3))
+
+
+def _fit(B: Tensor, G: Tensor, y: Tensor, p: Tensor, noise: Tensor) -> _Fit:
+    """Fit responses B [B, L, M, K] with ``G = B^H B`` to snapshots y [B, L, M]."""
+    y = y.unsqueeze(-1)
+    loaded = G + torch.diag_embed(noise[:, None] / p).unsqueeze(1)
+    C = torch.linalg.inv_ex(loaded)[0]
+    x = C @ (B.mH @ y)
+    b = x.squeeze(-1) / p.unsqueeze(1)
+    return _Fit(loaded, C, x.squeeze(-1), b, y - B @ x, p, noise)
 
 
 def slope_of_responses(
@@ -104,31 +152,23 @@ def _slope(
     """Value and gradient, and what the information shares: ``G = B^H V``, C and ``T = C G``; ``W = R^-1``."""
     K, (L, M) = log_power.shape[1], y.shape[1:]
     p, noise = log_power.exp(), log_noise.exp()
-    y, inverse_p = y.unsqueeze(-1), (1.0 / p)[:, None, :, None]
     B, D = V[..., :K], V[..., K:]
     G = B.mH @ V
-    loaded = G[..., :K] + torch.diag_embed(noise[:, None] / p).unsqueeze(1)
-    C = torch.linalg.inv_ex(loaded)[0]
-    T = C @ G
-    P = T * inverse_p  # B^H W [B, D]
-    x = C @ (B.mH @ y)
-    r = y - B @ x  # sigma^2 W y
+    fit = _fit(B, G[..., :K], y, p, noise)
+    T = fit.C @ G
+    P = T * (1.0 / p)[:, None, :, None]  # B^H W [B, D]
 
-    energy = square(r).sum((1, 2, 3))
-    fit = energy / noise + (square(x).sum(1).squeeze(-1) / p).sum(-1)
-    logdet = 2.0 * torch.linalg.cholesky_ex(loaded)[0].diagonal(dim1=-2, dim2=-1).real.log().sum((1, 2))
+    explained = fit.energy() / noise + (square(fit.x).sum(1) / p).sum(-1)
+    root = torch.linalg.cholesky_ex(fit.loaded)[0]
+    logdet = 2.0 * root.diagonal(dim1=-2, dim2=-1).real.log().sum((1, 2))
     logdet = logdet + L * ((M - K) * noise.log() + p.log().sum(-1))
 
-    b = x.squeeze(-1) * inverse_p.squeeze(-1)  # B^H W y
-    d = (r.mH @ D).squeeze(-2) / noise[:, None, None]  # y^H W D
-    slope = (d * b.repeat_interleave(3, dim=-1)).real - _own(P[..., K:])
+    d = (fit.rest.mH @ D).squeeze(-2) / noise[:, None, None]  # y^H W D
+    slope = (d * fit.b.repeat_interleave(3, dim=-1)).real - _own(P[..., K:])
     positions = 2.0 * slope.sum(1) * p.repeat_interleave(3, dim=1)
-    powers = (square(b) - P[..., :K].diagonal(dim1=-2, dim2=-1).real).sum(1) * p
-    leftover = (C * inverse_p.mT).diagonal(dim1=-2, dim2=-1).real.sum((1, 2))
-    trace = L * (M - K) / noise + leftover  # sum_l tr W, tr W = (M - K) / sigma^2 + tr C diag(p)^-1
-    level = (energy / noise.square() - trace) * noise
-    gradient = torch.cat([positions, powers, level.unsqueeze(-1)], dim=-1)
-    return -(logdet + fit) * weight, gradient * weight[:, None], G, C, T
+    powers = (square(fit.b) - P[..., :K].diagonal(dim1=-2, dim2=-1).real).sum(1) * p
+    gradient = torch.cat([positions, powers, fit.level().unsqueeze(-1)], dim=-1)
+    return -(logdet + explained) * weight, gradient * weight[:, None], G, fit.C, T
 
 
 def square(z: Tensor) -> Tensor:

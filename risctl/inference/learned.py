@@ -42,7 +42,7 @@ from risctl.physics.scenes import rows_by_count
 MOVE_OVERSAMPLING, MOVE_RINGS = 1.5, 6  # grid of the moves, coarser than MUSIC's: its peaks are refined
 SPECTRUM_PEAKS = 5  # local maxima of the MUSIC spectrum among the proposals
 MIN_RANGE = 1e-3
-BATCH, ACCELERATOR_BATCH = 64, 2048  # scenes at a time
+BATCH, ACCELERATOR_BATCH = 256, 2048  # scenes at a time
 
 
 @dataclass(frozen=True)

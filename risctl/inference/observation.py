@@ -115,6 +115,11 @@ class Observation:
         seen = (self.Phi.reshape(B, L * M, N) @ columns.mT).view(B, L, M, columns.shape[1])
         return seen.expand(-1, self.y.shape[1], -1, -1)
 
+    def gather(self, V: Tensor) -> Tensor:
+        """``sum_l Phi_l^H V_lj`` [B, J, N] of V [B, L, M, J]."""
+        V = V.sum(1, keepdim=True) if self.Phi.shape[1] == 1 else V
+        return (V.flatten(1, 2).mH @ self.Phi.flatten(1, 2)).conj()
+
 
 def _check_values(arrays: Mapping[str, Tensor]) -> None:
     """Refuse scenes with a value that is not finite, or with an array of zeros."""

@@ -84,7 +84,7 @@ class EvaluationRequest:
     scenes: int | None = None
     known_num_sources: bool = False
     workers: int = 1
-    batch: int = 64
+    batch: int = 128
     plots: bool = True
     pictures: str = "png"
     model_path: str | None = None

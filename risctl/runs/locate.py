@@ -179,7 +179,7 @@ def locate_measurements(
         chosen: the estimator.
         data: snapshots, channel and codes.
         num_sources: K of every scene; None: counted.
-        batch: scenes estimated at once; 64 if absent, 2048 on an accelerator.
+        batch: scenes estimated at once; 256 if absent, 2048 on an accelerator.
         progress: opens a display.
         where: what error messages call the measurements.
 

@@ -58,7 +58,7 @@ class StoredSweeps(Record):
     target: str | None = None
     sweeps: Annotated[tuple[str, ...], Field(min_length=1)]
     known_num_sources: bool = False
-    batch: int = 64
+    batch: int = 128
     workers: int = 1
     plots: bool = True
     pictures: str = "png"
