@@ -9,6 +9,7 @@ a Kolmogorov-Smirnov test for uniform p-values of the scenes.
 
 import argparse
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -18,7 +19,7 @@ from risctl import runs
 from risctl.config.layers import Layers
 from risctl.data import Measurements
 from risctl.inference.estimates import Explaining
-from risctl.inference.goodness import LEVEL, Fit, combine, goodness_of_fit
+from risctl.inference.goodness import LEVEL, Fit, at_edge, combine, goodness_of_fit
 from risctl.inference.observation import Observation
 from risctl.physics.geometry import FieldOfView
 from risctl.runs.locate import normalised
@@ -62,9 +63,9 @@ def fits(chosen: runs.Chosen, files: list[Arrays]) -> list[Fit]:
         assert part.H is not None
         assert part.codes is not None
         args = (part.y, part.H, part.codes)
-        best = estimator.explained(*args)[1] if isinstance(estimator, Explaining) else estimator(*args)
-        obs = Observation.build(*args)
-        found.append(combine([goodness_of_fit(obs, best, chosen.geometry(), view)]))
+        both = estimator.explained(*args) if isinstance(estimator, Explaining) else (estimator(*args),) * 2
+        score = goodness_of_fit(Observation.build(*args), both[1], chosen.geometry(), view)
+        found.append(combine([replace(score, at_edge=at_edge(both[0], view))]))
     return found
 
 

@@ -73,9 +73,8 @@ def observed_jet(obs: Observation, points: Tensor, geometry: ArrayGeometry) -> T
 def gaussian_gradient(obs: Observation, params: GaussianParameters, geometry: ArrayGeometry) -> Tensor:
     """The gradient [B, 4K+1] alone, for half of the work.
 
-    What the positions' part has in common for a source is brought back to the surface, where it meets the
-    derivatives of the steering vector: ``2 p_k Re g_k^H d_k``, ``g_k = sum_l Phi_l^H W_l (y_l b_kl^* - B_kl)``
-    with ``b = B^H W y``; these never pass the measurement matrices.
+    By a position it is ``2 p_k Re g_k^H d_k`` with ``g_k = sum_l Phi_l^H W_l (y_l b_kl^* - B_kl)``,
+    ``b = B^H W y``: the derivatives d_k of the steering vector need not pass the measurement matrices.
     """
     a, da = polar_jet(params.points, geometry)
     B = obs.observe(a.to(obs.Phi.dtype)).to(a.dtype)
