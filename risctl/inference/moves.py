@@ -9,7 +9,9 @@ network are close to a source, so that a few moves are enough:
 2. For a pool of candidates, all proposals and the peaks of the residual without the least source, the gain
    of exchanging each source for each candidate is computed in closed form
    (:mod:`risctl.inference.exchange`). The best exchange is refined if its gain exceeds a threshold and
-   kept if the likelihood rises enough, a few times over.
+   kept if the likelihood rises enough, a few times over. Then the peaks are looked for anew, once: a weak
+   source shows only when the strong ones are right (with powers 20 dB apart the best likelihood was missed
+   in 13 of 300 scenes without, in 3 with).
 3. The source whose removal costs least is dropped (:mod:`risctl.inference.exchange`), the others are
    refined and exchanges tried again, down to one source.
 
@@ -42,7 +44,7 @@ class MoveSettings:
         drop_steps: the same after a source was dropped.
         final_steps: of the chosen hypothesis before it converges in double precision.
         peaks: residual peaks per scene among the candidates.
-        rounds: most exchanges per scene from the start.
+        rounds: most exchanges per scene from the start, before and after the peaks are renewed.
         lower_rounds: the same at each smaller count.
         screen: predicted gain, nats, above which an exchange is refined; less than `margin`, because
             refinement adds to it.
@@ -56,7 +58,7 @@ class MoveSettings:
     drop_steps: int = 2
     final_steps: int = 2
     peaks: int = 12
-    rounds: int = 4
+    rounds: int = 2
     lower_rounds: int = 1
     screen: float = 1.0
     margin: float = 2.0
@@ -109,9 +111,18 @@ class MoveSearch:
         first = gaussian_start(obs, proposals[:, :max_sources], geometry)
         hypothesis = self.search.polish(obs, first, self.settings.start_steps)
         fit = GaussianFit.compute(obs, hypothesis.params, geometry)
-        candidates = torch.cat([proposals, self.residual_peaks(obs, fit)], dim=1)
-        responses = candidate_responses(obs, candidates, geometry)
-        return self.exchange(MoveState(obs, hypothesis, fit, candidates, responses), self.settings.rounds)
+        state = MoveState(obs, hypothesis, fit, proposals, candidate_responses(obs, proposals, geometry))
+        for _ in range(2):
+            state = self.exchange(self.with_peaks(state, proposals.shape[1]), self.settings.rounds)
+        return state
+
+    def with_peaks(self, state: MoveState, proposals: int) -> MoveState:
+        """State with the residual's peaks among the candidates, after the first `proposals`."""
+        peaks = self.residual_peaks(state.obs, state.fit)
+        new = peaks, candidate_responses(state.obs, peaks, self.search.geometry)
+        old = state.candidates[:, :proposals], state.responses[:, :, :proposals]
+        candidates, responses = torch.cat([old[0], new[0]], 1), torch.cat([old[1], new[1]], 2)
+        return replace(state, candidates=candidates, responses=responses)
 
     def drop_weakest(self, state: MoveState) -> MoveState:
         """State after the source of least loss was dropped, the others refined and exchanges tried."""

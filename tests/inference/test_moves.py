@@ -84,6 +84,27 @@ def test_a_missing_source_comes_from_unused_proposals_alone(proposed: Proposed, 
     assert found_share(blind.start(obs, late, 5).hypothesis, truth) > 0.95
 
 
+def test_peaks_are_looked_for_anew_once_the_strong_sources_are_right(
+    proposed: Proposed, moves: MoveSearch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of five sources the strongest and another are not proposed; one peak is looked at."""
+    obs, truth, proposals = proposed(5)
+    strangers = torch.cat([proposals[:, 5:7], proposals[:, 2:5]], dim=1)
+    once = replace(moves, settings=MoveSettings(peaks=1, rounds=1))
+    renewed = once.start(obs, strangers, 5).hypothesis
+    plain, asked = MoveSearch.with_peaks, []
+
+    def first_alone(self: MoveSearch, state: MoveState, count: int) -> MoveState:
+        asked.append(count)
+        return plain(self, state, count) if len(asked) == 1 else state
+
+    monkeypatch.setattr(MoveSearch, "with_peaks", first_alone)
+    kept = once.start(obs, strangers, 5).hypothesis
+    assert len(asked) == 2
+    assert found_share(renewed, truth) > found_share(kept, truth) + 0.05
+    assert float((renewed.model.log_likelihood - kept.model.log_likelihood).mean()) > 5.0
+
+
 def test_one_source_more_at_the_start_helps_the_largest_hypothesis(
     proposed: Proposed, moves: MoveSearch
 ) -> None:
@@ -91,7 +112,7 @@ def test_one_source_more_at_the_start_helps_the_largest_hypothesis(
     strangers = torch.cat([proposals[:, 5:], proposals[:, :5]], dim=1)
     values, found = [], []
     for spare in (0, 1):
-        settings = MoveSettings(spare=spare, rounds=1)
+        settings = MoveSettings(spare=spare, rounds=0)
         best = replace(moves, settings=settings).states(obs, strangers, 5)[-1].hypothesis
         values.append(best.model.log_likelihood)
         found.append(found_share(best, truth))
@@ -104,11 +125,11 @@ def test_one_source_more_at_the_start_helps_the_largest_hypothesis(
 def test_exchanges_never_lose_likelihood(proposed: Proposed, moves: MoveSearch) -> None:
     obs, _, proposals = proposed(5)
     strangers = torch.cat([proposals[:, 5:], proposals[:, :3]], dim=1)
-    values = []
-    for rounds in (0, 1, 4):
-        search = replace(moves, settings=MoveSettings(rounds=rounds))
-        values.append(search.start(obs, strangers, 5).hypothesis.model.log_likelihood)
-    for before, after in itertools.pairwise(values):
+    none = replace(moves, settings=MoveSettings(rounds=0)).start(obs, strangers, 5)
+    values = [moves.exchange(none, rounds).hypothesis.model.log_likelihood for rounds in (0, 1, 4)]
+    search = replace(moves, settings=MoveSettings(rounds=4))
+    whole = search.start(obs, strangers, 5).hypothesis.model.log_likelihood
+    for before, after in [*itertools.pairwise(values), (values[0], whole)]:
         rise = after - before
         assert bool(((rise == 0) | (rise > search.settings.margin)).all())
     assert bool((values[1] > values[0]).any())
