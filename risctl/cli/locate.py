@@ -66,7 +66,7 @@ def locate(
     chosen = _choose(common, file, estimator, model, surface)
     require_range("num_sources", num_sources, 1, chosen.config.physics.max_sources)
     if common.dry_run:
-        return dry_run("locate", chosen.config, chosen.needs(file), out)
+        return _dry_run(chosen, file, out, num_sources, batch)
     found = runs.locate_file(chosen, file, num_sources, batch, progress)
     located = runs.Located.from_found(chosen, found)
     document = runs.answer_document(located, chosen, file, num_sources)
@@ -83,6 +83,13 @@ def locate(
     following = "risctl eval --preset quick" if out else f"{again} --out positions.json"
     closing(", ".join(written) or "not written (--out FILE, --picture FILE)", headline, following)
     return document
+
+
+def _dry_run(
+    chosen: Chosen, file: Path, out: Path | None, num_sources: int | None, batch: int | None
+) -> Document:
+    seconds = runs.seconds_of_locating(chosen, file, num_sources, batch)
+    return dry_run("locate", chosen.config, chosen.needs(file), out, seconds)
 
 
 def _choose(

@@ -56,6 +56,7 @@ from .durations import needs_of_calibration as needs_of_calibration
 from .durations import seconds_of_calibration as seconds_of_calibration
 from .durations import seconds_of_dataset as seconds_of_dataset
 from .durations import seconds_of_evaluation as seconds_of_evaluation
+from .durations import seconds_of_locating as seconds_of_locating
 from .durations import seconds_of_training as seconds_of_training
 from .evaluation import Evaluated as Evaluated
 from .evaluation import EvaluationRequest as EvaluationRequest

@@ -6,7 +6,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from risctl.config import Config
-from risctl.data import SceneStream
+from risctl.data import SceneStream, read_measurements
 from risctl.errors import RisctlError
 from risctl.evaluation.calibration import collect_counts
 from risctl.evaluation.results import Results
@@ -15,6 +15,7 @@ from risctl.parallel import workers_for
 from risctl.plots import result_figures, save_figure
 from risctl.runs.calibration import NOMP, Subject, calibration_scenes
 from risctl.runs.evaluation import EvaluationRequest, evaluate_source
+from risctl.runs.locate import Chosen, locate_measurements
 from risctl.runs.machine import use_threads
 from risctl.runs.needs import Needs
 from risctl.runs.training import PreparedTraining
@@ -59,6 +60,19 @@ def seconds_of_evaluation(request: EvaluationRequest, config: Config, values: in
     each = max(spent[1] - spent[0], 0.0) / (MORE - FEW)
     drawn = (DRAWN if request.plots else REPORTED) * _seconds_of_drawing(found.results)
     return started + values * (drawn + spent[0] + each * config.evaluation.scenes / request.workers)
+
+
+def seconds_of_locating(chosen: Chosen, file: Path, num_sources: int | None, batch: int | None) -> float:
+    """Seconds until the scenes of a measurement file are answered, from its first ones."""
+    started = time.process_time()
+    data = read_measurements(file, num_elements=chosen.config.physics.num_elements)
+    spent, counts = [], [min(count, len(data)) for count in (FEW, MORE)]
+    for count in counts:
+        began = time.perf_counter()
+        locate_measurements(chosen, data.part(slice(0, count), "cpu"), num_sources, batch, where=file)
+        spent.append(time.perf_counter() - began)
+    each = max(spent[1] - spent[0], 0.0) / max(counts[1] - counts[0], 1)
+    return started + spent[1] + each * (len(data) - counts[1])
 
 
 def _seconds_of_drawing(results: Results) -> float:

@@ -109,10 +109,20 @@ def test_a_trained_model_is_the_learned_estimator(run: Path, capsys: Capture) ->
 
 
 def test_dry_run_writes_nothing_and_says_which_estimator(capsys: Capture) -> None:
-    assert ask(capsys, *LOCATE, "--out", "positions.json", "--dry-run")["dry_run"]
+    dry = ask(capsys, *LOCATE, "--out", "positions.json", "--dry-run")
+    assert dry["dry_run"]
+    assert 0 < dry["seconds"] < 60
     assert not Path("positions.json").exists()
-    assert main([*LOCATE, "--dry-run", *SURFACE]) == 0
+    physics = load_config(None, overrides=SURFACE).physics
+    scenes = SceneStream(physics, 1, "test", 3).scenes(0, 3)
+    write_measurements("own.npz", scenes.y, scenes.H, scenes.codes)
+    assert main(["locate", "own.npz", "--device", "cpu", "--dry-run", *SURFACE]) == 0
     assert "answered by nomp; the shipped model: physics.ris_" in capsys.readouterr().out
+
+
+def test_a_dry_run_refuses_what_the_run_would(capsys: Capture) -> None:
+    assert main([*LOCATE, "--dry-run", *SURFACE]) == 2
+    assert capsys.readouterr().err.startswith("risctl: m.npz: H: expected shape [S=3, M=16, N=")
 
 
 def test_the_next_command_repeats_every_word_and_gives_the_same_answer(capsys: Capture) -> None:

@@ -34,7 +34,8 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def _measurements(physics: Any) -> Path:
-    scenes = SceneStream(physics, 0, "test", 3).scenes(0, 3)
+    clear = physics.model_copy(update={"snr_min_db": 15.0, "snr_max_db": 20.0})  # in noise it may report none
+    scenes = SceneStream(clear, 0, "test", 3).scenes(0, 3)
     write_measurements(Path("m.npz"), scenes.y, scenes.H, scenes.codes)
     return Path("m.npz")
 
