@@ -111,7 +111,7 @@ def test_a_trained_model_is_the_learned_estimator(run: Path, capsys: Capture) ->
 def test_dry_run_writes_nothing_and_says_which_estimator(capsys: Capture) -> None:
     dry = ask(capsys, *LOCATE, "--out", "positions.json", "--dry-run")
     assert dry["dry_run"]
-    assert 0 < dry["seconds"] < 60
+    assert dry["seconds"] > 0
     assert not Path("positions.json").exists()
     physics = load_config(None, overrides=SURFACE).physics
     scenes = SceneStream(physics, 1, "test", 3).scenes(0, 3)
