@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 COLUMNS = 3
+LEAST_WIDTH = 0.01  # false alarms per scene, of the axes
 WHAT = {
     "source": "source: one within the cut-off of a report",
     "count": "K: the most probable count is right",
@@ -18,26 +19,32 @@ WHAT = {
 
 
 def detection_figure(results: Results) -> Figure:
-    """Draw probability of detection against false alarms per scene, a panel per SNR, a line per estimator."""
-    snr = results.snr_values_db
+    """Draw probability of detection against false alarms per scene, a panel per SNR, a line per estimator.
+
+    Estimators that state no probability of a source have no curve.
+    """
+    snr, stating = results.snr_values_db, {p.estimator for p in results.detection}
+    shown = [name for name in results.estimators if name in stating]
+    looks = dict(zip(results.estimators, styles_of(results.estimators), strict=True))
+    widest = max((p.false_alarms for p in results.detection), default=0.0)
     rows = -(-len(snr) // COLUMNS)
     figure = new_figure(8.2, 2.5 * rows + 0.8)
-    panels = figure.subplots(rows, COLUMNS, sharey=True, squeeze=False)
+    panels = figure.subplots(rows, COLUMNS, sharex=True, sharey=True, squeeze=False)
     for axes, value in zip(panels.flat, snr, strict=False):
-        for name, (colour, marker) in zip(results.estimators, styles_of(results.estimators), strict=True):
+        for name, (colour, marker) in ((name, looks[name]) for name in shown):
             curve = [p for p in results.detection if (p.estimator, p.snr_db) == (name, value)]
             x, y = [p.false_alarms for p in curve], [p.detection for p in curve]
             axes.plot(x, y, color=colour, linewidth=1.5)
             axes.plot(x[-1:], y[-1:], color=colour, marker=marker, markersize=5)  # all its reports
         dress(axes, "false alarms per scene", "probability of detection", f"{value:g} dB")
         axes.set_ylim(-0.03, 1.03)
+        axes.set_xlim(-0.02 * max(widest, LEAST_WIDTH), 1.05 * max(widest, LEAST_WIDTH))
     for axes in panels.flat:
         axes.label_outer()
     for axes in panels.flat[len(snr) :]:
         axes.set_visible(False)
     figure.suptitle("Detection as the threshold on the probability falls; marks: all reports", fontsize=11)
-    handles = [panels[0, 0].get_lines()[2 * i + 1] for i in range(len(results.estimators))]
-    legend_below(figure, handles, results.estimators)
+    legend_below(figure, panels[0, 0].get_lines()[1::2], shown)
     return figure
 
 

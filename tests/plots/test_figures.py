@@ -17,6 +17,7 @@ from risctl.evaluation.results import Results
 from risctl.physics import FieldOfView
 from risctl.plots import confusion_figure, rates_figure, result_figures, rmse_figure, save_figure
 from risctl.plots.captions import pictures
+from risctl.plots.detection import detection_figure
 from risctl.plots.example import spectrum_figure, to_decibels
 from risctl.plots.scene import error_bars, scene_figure, view_edges
 from risctl.plots.style import log_scale, new_figure
@@ -152,3 +153,18 @@ def test_every_picture_says_what_it_shows(evaluated: Evaluation, tmp_path: Path)
     found = pictures([*names, tmp_path / "sweep_snr_db.png", "cells.csv"])
     assert len(found) >= 4
     assert all(caption for _, caption in found)
+
+
+def test_detection_is_drawn_of_those_who_state_probabilities_on_one_scale(evaluated: Evaluation) -> None:
+    document = evaluated.results.model_dump()
+    stating, silent = "stating", "silent"
+    document["estimators"] = (silent, stating)
+    document["snr_values_db"] = (-5.0, 0.0)
+    document["detection"] = tuple(
+        {"estimator": stating, "snr_db": value, "threshold": 0.5, "detection": 0.5, "false_alarms": false}
+        for value, false in ((-5.0, 0.2), (0.0, 0.004))
+    )
+    figure = detection_figure(Results.model_validate(document))
+    drawn = [axes for axes in figure.axes if axes.get_visible()]
+    assert {axes.get_xlim() for axes in drawn} == {(-0.02 * 0.2, 1.05 * 0.2)}
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == [stating]
