@@ -218,6 +218,5 @@ def _check_free_space(directory: Path, jobs: list[ShardJob]) -> None:
     with storage_errors(directory):
         free = shutil.disk_usage(directory).free
     if needed and free < needed + SPARE_BYTES:
-        raise StorageError(
-            f"{directory}: needs {needed / 1e6:.1f} MB of disk space, {free / 1e6:.1f} MB are free"
-        )
+        total = (needed + SPARE_BYTES) / 1e6
+        raise StorageError(f"{directory}: needs {total:.1f} MB of disk space, {free / 1e6:.1f} MB are free")

@@ -164,7 +164,7 @@ def test_progress_rises_to_the_total(tmp_path: Path) -> None:
 def test_no_room_is_said_before_any_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     usage = SimpleNamespace(total=10**9, used=10**9, free=1_000_000)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
-    with pytest.raises(StorageError, match=r"needs 0\.\d MB of disk space, 1\.0 MB are free"):
+    with pytest.raises(StorageError, match=r"needs 1\.\d MB of disk space, 1\.0 MB are free"):
         write(tmp_path / "d")
     assert not list((tmp_path / "d").glob("shard*"))
 
