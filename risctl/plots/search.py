@@ -94,7 +94,9 @@ def _over_epochs(axes: Axes, trials: Sequence[TrialRecord], best: int | None, pr
         at, losses = range(1, len(trial.epochs) + 1), trial.epochs
         label, colour, line = named.get(trial.number, (None, FAINT, "-"))
         width, alpha = (2.0, 1.0) if label else (0.9, 0.6)
-        axes.plot(at, losses, color=colour, linestyle=line, linewidth=width, alpha=alpha, label=label)
+        dot = MARKERS[0] if len(at) == 1 else ""  # a line of one epoch is not seen
+        drawn = axes.plot(at, losses, color=colour, linestyle=line, linewidth=width, alpha=alpha, label=label)
+        drawn[0].set_marker(dot)
         if trial.state == "pruned" and at:
             axes.plot(at[-1:], losses[-1:], MARKERS[4], color=COLOURS[1], markersize=5)
     if any(trial.state == "pruned" for trial in trials):
@@ -105,7 +107,7 @@ def _limit(axes: Axes, losses: Sequence[float]) -> None:
     """Keep one exploded trial from pressing all others together; trials and epochs are whole numbers."""
     from matplotlib.ticker import MaxNLocator
 
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     if not losses:
         return
     middle, low = sorted(losses)[len(losses) // 2], min(losses)

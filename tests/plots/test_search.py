@@ -1,6 +1,7 @@
 """The pictures of a search show every trial at its place; whatever is missing leaves a gap."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,16 @@ def test_the_history_marks_best_preset_pruned_and_failed() -> None:
     assert list(steps.get_ydata()) == [0.9, 0.5, 0.5]  # type: ignore[arg-type]
     points = next(line for line in left.lines if line.get_label() == "complete")
     assert list(points.get_xdata()) == [0, 1, 4]  # type: ignore[arg-type]
+
+
+def test_a_search_of_one_epoch_shows_its_losses_as_dots_at_a_whole_number() -> None:
+    single = [replace(trial, epochs=trial.epochs[:1]) for trial in TRIALS]
+    for trials, dots in ((single, True), (TRIALS, False)):
+        _, right = history_figure(trials, 0, "t").axes
+        lines = [line for line in right.lines if len(line.get_xdata()) == len(trials[0].epochs)]
+        assert [line.get_marker() not in ("", "None") for line in lines] == [dots] * len(lines)
+        assert len(lines) >= 3
+        assert all(float(tick).is_integer() for tick in right.get_xticks())
 
 
 def test_one_exploded_trial_does_not_press_the_others_together() -> None:
