@@ -109,10 +109,11 @@ def test_one_source_more_at_the_start_helps_the_largest_hypothesis(
     proposed: Proposed, moves: MoveSearch
 ) -> None:
     obs, truth, proposals = proposed(5)
-    strangers = torch.cat([proposals[:, 5:], proposals[:, :5]], dim=1)
+    third = proposals[:, 5:6] + 0.05  # one more than exchanges from the start can mend
+    strangers = torch.cat([proposals[:, 5:], third, proposals[:, :5]], dim=1)
     values, found = [], []
     for spare in (0, 1):
-        settings = MoveSettings(spare=spare, rounds=0)
+        settings = MoveSettings(spare=spare, rounds=1)
         best = replace(moves, settings=settings).states(obs, strangers, 5)[-1].hypothesis
         values.append(best.model.log_likelihood)
         found.append(found_share(best, truth))
