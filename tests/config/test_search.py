@@ -22,9 +22,9 @@ def test_the_shipped_spaces() -> None:
     assert {key: str(parameter) for key, parameter in wide.parameters.items()} == {
         "inference.nf_mle_iters": "one of 0, 2",
         "inference.range_grid": "one of 121, 161",
-        "model.depth": "2 to 4",
+        "model.depth": "1 to 3",
         "model.dropout": "0 to 0.2",
-        "model.width": "16 to 48 in steps of 8",
+        "model.width": "32 to 80 in steps of 16",
         "training.batch": "one of 64, 80",
         "training.lr": "0.0001 to 0.0004, log",
     }
