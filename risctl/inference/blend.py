@@ -1,10 +1,10 @@
-"""MUSIC on ``R_blend``, range MUSIC on the fine grid, and a few steps of polish: the published chain but for
-the polish, which is Fisher scoring on the Gaussian-symbol likelihood, without the load of 1e-3.
+"""MUSIC on ``R_blend``, range MUSIC on the fine grid, and polish: the published chain but for the polish,
+which is Fisher scoring on the Gaussian-symbol likelihood, without the load of 1e-3, on to its maximum.
 
 The covariance is the network's, blended with that of the snapshots; the count is the head's unless given.
-`inference.nf_mle_iters`, the steps of polish, acts here and not in the likelihood moves of the learned
-estimator, which polish every hypothesis until it stands still. `inference.range_grid` only starts the
-refinement of each null of the spectrum, which ends in the same place unless the grid is very coarse.
+`inference.nf_mle_iters` are the first steps of the polish (0: none of it): after two or three alone the
+rounding of the network shows in the answer. `inference.range_grid` only starts the refinement of each null of
+the spectrum, which ends in the same place unless the grid is very coarse.
 """
 
 from dataclasses import replace

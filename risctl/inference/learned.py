@@ -5,7 +5,7 @@ training step. Peaks of the network's presence map and of the MUSIC spectrum of 
 points of the likelihood moves (:mod:`risctl.inference.moves`), which return the best hypothesis found for
 every count; the count is decided from head and evidence together (:mod:`risctl.model.fusion`). Every stage
 can be switched off: without moves the count head decides, positions are the network's own or MUSIC's on
-``R_blend``, and a few steps of polish follow, or none.
+``R_blend``, and polish follows, or none.
 """
 
 from __future__ import annotations
@@ -116,8 +116,7 @@ class LearnedEstimator(ExplainingEstimator):
 
     def _polish(self, obs: Observation, hypothesis: Hypothesis, rows: Tensor) -> Hypothesis:
         """The hypothesis of the scenes `rows`, converged."""
-        part, most = obs[rows], self.moves.settings.final_steps
-        return self.search.converge(part, self.search.polish(part, hypothesis.params, most))
+        return self.search.converge(obs[rows], hypothesis)
 
     def _locate_by_network(
         self, obs: Observation, counts: Tensor | None, rows: Tensor, result: Estimates
@@ -135,6 +134,7 @@ class LearnedEstimator(ExplainingEstimator):
             best = fit_nuisance(part, points.double(), search.geometry, search.view)
             if self.inference.nf_mle_iters:
                 best = search.polish(part, best.params, self.inference.nf_mle_iters)
+                best = search.converge(part, best)
             seen = torch.ones_like(here, dtype=torch.bool)
             if not given:
                 seen = ~is_noise(tree_index(null, here), [best], self.rule, self.inference.false_alarm)

@@ -41,7 +41,6 @@ class MoveSettings:
         start_steps: joint refinement steps of the proposals.
         join_steps: the same after an exchange.
         drop_steps: the same after a source was dropped.
-        final_steps: of the chosen hypothesis before it converges in double precision.
         peaks: residual peaks per scene among the candidates.
         rounds: most exchanges per scene from the start, before and after the peaks are renewed.
         lower_rounds: the same at each smaller count.
@@ -55,7 +54,6 @@ class MoveSettings:
     start_steps: int = 2
     join_steps: int = 2
     drop_steps: int = 2
-    final_steps: int = 2
     peaks: int = 12
     rounds: int = 2
     lower_rounds: int = 1

@@ -28,6 +28,7 @@ ON_LIMIT = 1e-6  # of the width of the field of view: distance from a limit with
 INDEPENDENT = 0.5  # of the directions outside the field of view
 LOST = 1e-3  # of a source's mean response: what is left of it in a snapshot is no less
 POWER_STEPS = 10  # of expectation maximisation of the powers of the symbols
+LEFT = 1e-4  # share of the elements' responses off the sources, below which it is rounding
 EQUAL = 1e-9  # relative variance of the eigenvalues below which T is a constant
 
 
@@ -189,33 +190,42 @@ class GainTest:
 
 def gain_test(obs: Observation, rest: Residual) -> GainTest:
     """Test for gains ``1 + delta`` of the elements, delta complex, small and random."""
-    Q = rest.basis.to(obs.Phi.dtype)
+    dtype, T = obs.Phi.dtype, rest.tangents.shape[-1]
     scale = rest.field.abs().square().mean((1, 2), keepdim=True).sqrt()  # numbers of order one
-    Z = obs.Phi * (rest.field / scale).to(Q.dtype).unsqueeze(-2)
-    Z = (Z - Q @ (Q.mH @ Z)).flatten(1, 2)  # [B, L M, N]
-    C = gram(Z)
+    field = (rest.field / scale).to(dtype)
+    columns = torch.cat([rest.tangents, rest.r.unsqueeze(-1), rest.basis], dim=-1).to(dtype)
+    rows = obs.adjoint(columns.mT) * field.conj().unsqueeze(2)  # [B, L, J, N]
+    h, score = rows[:, :, :T].sum(1).mT, rows[:, :, T].sum(1)  # Z^H U, Z^H r: P_l leaves U and r as they are
+    whole = element_gram(obs, field)
+    lost = rows[:, :, T + 1 :].flatten(1, 2)
+    C = whole - lost.mT @ lost.conj()
+    seen = trace(C).real > LEFT * trace(whole).real
     CC = C @ C
-    third, fourth = (CC.conj() * C).real.sum((1, 2)), square(CC).sum((1, 2))
-    whole = [2.0 * t.double() for t in (trace(C).real, square(C).sum((1, 2)), third, fourth)]
-    h = Z.mH @ rest.tangents.flatten(1, 2).to(Z.dtype)
+    flat, product = (torch.view_as_real(X).flatten(1).unsqueeze(-1) for X in (C, CC))
+    products = [(X.mT @ Y).flatten() for X, Y in ((flat, flat), (flat, product), (product, product))]
+    sums = [2.0 * t.double() for t in (trace(C).real, *products)]
     Ch = C @ h
     CCh = C @ Ch
     inner = [real_inner(x, y).double() for x, y in ((h, h), (h, Ch), (Ch, Ch), (Ch, CCh))]
-    score = (Z.mH @ rest.r.flatten(1).to(Z.dtype).unsqueeze(-1)).squeeze(-1)
-    T = score.abs().square().sum(-1).double()
-    p = Moments.off_tangents(whole, inner).tail(T, rest.freedom)
+    p = Moments.off_tangents(sums, inner).tail(square(score).sum(-1).double(), rest.freedom)
     # Score over the noise level, which scenes of one surface add up: Z and r are scaled to order one here.
-    weight = torch.where(rest.exact, 0.0, scale.flatten() * rest.freedom / rest.energy.sqrt())
+    weight = torch.where(rest.exact | ~seen, 0.0, scale.flatten() * rest.freedom / rest.energy.sqrt())
     g = torch.view_as_real((weight.unsqueeze(-1) * score).sum(0)).mT.flatten()
-    share = (weight.square() / rest.freedom)[:, None, None]
-    return GainTest(p, g, as_real((share * C).sum(0)) - outer(h, share))
+    share = weight.square() / rest.freedom
+    information = as_real((share.to(dtype) @ C.flatten(1)).view_as(C[0]).to(torch.complex128))
+    return GainTest(p.masked_fill(~seen, torch.nan), g, information - outer(h, share[:, None, None]))
 
 
-def gram(Z: Tensor) -> Tensor:
-    """``Z^H Z`` of Z [B, n, N] in three quarters of the time of the complex product."""
-    x, y = Z.real.contiguous(), Z.imag.contiguous()
-    cross = x.mT @ y
-    return torch.complex(x.mT @ x + y.mT @ y, cross - cross.mT)
+def element_gram(obs: Observation, field: Tensor) -> Tensor:
+    """``sum_l diag(x_l)^H Phi_l^H Phi_l diag(x_l)`` [B, N, N] of the field x [B, L, N]."""
+    if obs.H is not None and obs.codes is not None:
+        front, field = obs.H, obs.codes * field
+    elif obs.Phi.shape[1] == 1:
+        front = obs.Phi[:, 0]
+    else:
+        Z = (obs.Phi * field.unsqueeze(2)).flatten(1, 2)
+        return Z.mH @ Z
+    return (front.mH @ front) * (field.mH @ field)
 
 
 def as_real(C: Tensor) -> Tensor:
