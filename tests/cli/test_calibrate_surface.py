@@ -4,11 +4,13 @@ import json
 import math
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from risctl.cli.app import main
 from risctl.config import Config, load_config
 from risctl.data import SceneStream, write_measurements
+from risctl.data.stream import shared_surface
 from risctl.inference.surface.calibrate import Calibrator
 from tests.cli.command import Capture, ask, refused
 
@@ -110,6 +112,21 @@ def test_anchors_narrow_the_tilt(capsys: Capture) -> None:
     known = ask(capsys, *ASK, "--held-out", "0", "--anchors", "anchors.json")["surface"]
     assert (blind["anchors"], known["anchors"]) == (0, 3)
     assert known["ramp_covariance"][0] < 0.8 * blind["ramp_covariance"][0]
+
+
+@pytest.mark.slow
+def test_phases_of_which_nothing_is_known_start_from_anchors(capsys: Capture) -> None:
+    config = write("m.npz", (FAULTS[0], "physics.impairments.phase_error_deg=180.0"))
+    gain = shared_surface(config.physics, 1).gain
+    assert gain is not None
+    true = gain.flatten().numpy()
+    overlaps = []
+    for words in ((), ("--start", "anchors", "--anchors", "anchors.json")):
+        document = ask(capsys, *ASK, "--held-out", "0", *words)["surface"]
+        found = np.array(document["gain_real"]) + 1j * np.array(document["gain_imag"])
+        overlaps.append(abs(np.vdot(found, true)) / np.linalg.norm(found) / np.linalg.norm(true))
+    assert overlaps[0] < 0.7
+    assert overlaps[1] > 0.999
 
 
 def test_another_surface_is_refused(capsys: Capture) -> None:
