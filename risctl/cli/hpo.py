@@ -38,7 +38,12 @@ def hpo(
         str | None, typer.Option(help="Search space of the preset: wide, narrow, or one of your own.")
     ] = None,
     epochs: Annotated[int | None, typer.Option(help="Epochs of a trial; the preset's if absent.")] = None,
-    workers: Annotated[int, typer.Option(help="Trials at a time, a process each.")] = 1,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            help="Trials at a time, a process each; absent: one a core or GPU, a quarter of few trials."
+        ),
+    ] = None,
     storage: Annotated[
         str | None,
         typer.Option(

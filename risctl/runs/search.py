@@ -28,6 +28,7 @@ from risctl.hpo import (
 )
 from risctl.hpo.timing import TrialTime, time_trial
 from risctl.model.network import build_network
+from risctl.parallel import cores
 from risctl.runs.directory import RunDirectory
 from risctl.runs.documents import read_document, write_json
 from risctl.runs.gate import passed_gate
@@ -114,7 +115,7 @@ class PreparedSearch:
 def prepare_search(
     layers: Layers,
     trials: int | None = None,
-    workers: int = 1,
+    workers: int | None = None,
     storage: str | None = None,
     study: str | None = None,
     resume: Path | None = None,
@@ -126,7 +127,7 @@ def prepare_search(
     Args:
         layers: settings, of the preset `search` where none is named.
         trials: how many are to end; None: the configured number.
-        workers: trials at a time, a process each.
+        workers: trials at a time, a process each; None: see :func:`trials_at_once`.
         storage: database that several machines share; None: a file in the run.
         study: name of the study; None: made from the settings.
         resume: a run to go on with.
@@ -141,7 +142,6 @@ def prepare_search(
         shown_url(storage)  # refuses what is none
     machine = machine or Machine()
     use_threads(machine.threads or 1)
-    devices = worker_devices(machine.device, workers)
     if resume is None:
         layers = layers.with_default(PRESET)
     _refuse_fixed(layers)
@@ -153,11 +153,12 @@ def prepare_search(
     check_search_settings(config)
     if need_gate and resume is None and passed_gate(config) is None:
         raise GateNotPassedError(gate_settings(config))
+    workers = workers or trials_at_once(machine, config.search.trials)
     plan = SearchPlan(
         config=config,
         trials=config.search.trials,
         workers=workers,
-        devices=devices,
+        devices=worker_devices(machine.device, workers),
         threads=machine.threads or 1,
         storage_url=storage,
         study_name=_study_name(config, study, resume),
@@ -216,6 +217,14 @@ def _study_name(config: Config, study: str | None, resume: Path | None) -> str:
         return study
     search = config.search.model_copy(update={"trials": 1})  # more may be asked for later
     return f"risctl-{config.search.space}-{fingerprint(config.model_copy(update={'search': search}))}"
+
+
+def trials_at_once(machine: Machine, trials: int) -> int:
+    """One a core or accelerator; a quarter of few trials, since later ones learn from earlier ones."""
+    most = cores() // (machine.threads or 1)
+    if resolve_device(machine.device) != "cpu":
+        most = len(worker_devices(machine.device, trials))
+    return max(1, min(most, trials // 4))
 
 
 def worker_devices(device: str, workers: int) -> tuple[str, ...]:

@@ -26,6 +26,7 @@ from tests.runs.tiny import NETWORK, SURFACE
 SPACE = (
     "search.epochs=4",
     "search.spaces.wide.model.width.low=8",
+    "search.spaces.wide.model.width.step=8",
     "search.spaces.wide.model.width.high=24",
     "search.spaces.wide.model.depth.low=1",
     "search.spaces.wide.model.depth.high=3",

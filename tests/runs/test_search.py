@@ -104,6 +104,15 @@ def test_the_plan_is_what_was_asked_for() -> None:
     assert (seeded.seed, seeded.config.data.seed, seeded.config.training.seed) == (5, 5, 5)
 
 
+def test_as_many_trials_at_a_time_as_cores_but_a_quarter_of_few(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: range(8), raising=False)
+    counts = [
+        _prepare(trials=n, machine=Machine("cpu", t)).plan.workers
+        for n, t in ((24, 1), (48, 1), (48, 3), (2, 1))
+    ]
+    assert counts == [6, 8, 2, 1]
+
+
 def test_the_same_settings_have_the_same_study_whatever_the_number_of_trials() -> None:
     name = _prepare(trials=7).plan.study_name
     assert _prepare(trials=9, workers=2).plan.study_name == name
