@@ -4,7 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.ablation_study import BASE, FIGURES, VARIANTS, job, settings, table
+from tests.ablation_study import BASE, FIGURES, VARIANTS, job, rows_of, settings, table
+
+ROOT = Path(__file__).resolve().parents[1]
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
@@ -27,3 +29,8 @@ def test_the_table_gives_differences_to_the_same_seed() -> None:
     _, _, base, stored = table(rows)
     assert base.split(" | ")[1] == "0.600"
     assert stored.split(" | ")[1] == "-0.100 (0.000)"
+
+
+def test_the_documents_show_the_table_of_the_reference_rows() -> None:
+    shown = "\n".join(table(rows_of(ROOT / "runs/reference/ablations.jsonl")))
+    assert shown in (ROOT / "docs/training.md").read_text(encoding="utf-8")
