@@ -13,6 +13,7 @@ from risctl.inference.estimates import Estimates
 from risctl.inference.goodness import Fit, combine, goodness_of_fit, outside, smallest, stated, together
 from risctl.inference.observation import Observation
 from risctl.inference.score_tests import (
+    GainTest,
     Moments,
     Residual,
     beta_tail,
@@ -83,6 +84,33 @@ def test_p_values_are_those_of_dense_matrices(K: int) -> None:
     for i in range(3):
         for name, (T, weights) in _oracle(obs, points, i).items():
             assert float(found[name][i]) == pytest.approx(_simulated(T, weights), abs=0.015)
+
+
+def _gains(obs: Observation, points: torch.Tensor) -> GainTest:
+    rest = residual(obs, points, GEOMETRY)
+    assert rest is not None
+    return gain_test(obs, rest)
+
+
+def test_gains_are_tested_alike_whatever_the_form_of_the_front_end() -> None:
+    _, scenes = make_scenes(8, seed=2, min_sources=2, max_sources=2)
+    rows = torch.arange(8)
+    obs, points = observe(scenes, rows, torch.complex128), true_points(scenes, rows, 2)
+    held = Observation.of_matrices(obs.y, obs.Phi[:, :1])
+    each = replace(held, Phi=held.Phi.expand_as(obs.Phi).contiguous())
+    for one, other in ((obs, Observation.of_matrices(obs.y, obs.Phi)), (held, each)):
+        for name, found in vars(_gains(one, points)).items():
+            torch.testing.assert_close(getattr(_gains(other, points), name), found, rtol=1e-8, atol=1e-12)
+
+
+def test_over_one_path_no_element_is_seen_beside_the_source() -> None:
+    _, scenes = make_scenes(8, seed=2, min_sources=1, max_sources=1)
+    rows = torch.arange(8)
+    one_path = scenes.H[:, :, :1] * scenes.H[:, :1] / scenes.H[:, :1, :1]
+    obs = Observation.build(scenes.y, one_path, scenes.codes)
+    found = _gains(obs, true_points(scenes, rows, 1))
+    assert found.p.isnan().all()
+    assert not found.information.any()
 
 
 def test_the_tail_is_exact_where_it_decides() -> None:
