@@ -14,6 +14,7 @@ import argparse
 import json
 import shutil
 import time
+import tomllib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from torch import Tensor
 
 import risctl
 from risctl.config import Config, InferenceConfig
+from risctl.config.toml import toml_value
 from risctl.data import SceneStream
 from risctl.inference import Estimates, build_estimator
 from risctl.physics import Scenes
@@ -31,6 +33,7 @@ from tests.inference.test_nomp import angle_errors
 
 BASE = "full"
 SHORT = ("training.epochs=10", "training.batch=128", "data.train_scenes=8192", "data.val_scenes=1024")
+BEST = Path(__file__).resolve().parents[1] / "runs/reference/search/best.toml"
 TERMS = ("ortho", "cross", "gap", "margin", "align", "subspace_align", "peak_contrast")
 SCHEDULED = ("subspace_align", "peak_contrast")
 JUDGED_SEED, JUDGED = 1_000_003, 600
@@ -45,6 +48,13 @@ def without(*terms: str) -> tuple[str, ...]:
     return tuple(f"loss.{name}=0" for name in (*terms, *phases))
 
 
+def words_of(file: Path, *sections: str) -> tuple[str, ...]:
+    """Sections of a TOML file as words."""
+    tables = tomllib.loads(file.read_text(encoding="utf-8"))
+    pairs = [(f"{name}.{key}", value) for name in sections for key, value in tables[name].items()]
+    return tuple(f"{key}={toml_value(value)}" for key, value in pairs)
+
+
 VARIANTS = {
     BASE: (),
     "no-curriculum": ("training.curriculum=false",),
@@ -57,6 +67,8 @@ VARIANTS = {
     "beta-0": ("covariance.beta=0", "training.beta_jitter=0"),
     "beta-1": ("covariance.beta=1", "training.beta_jitter=0"),
     "factors": ("model.head=factors",),
+    "published": ("data.repeat=true", "training.batch=64", "training.lr=2e-4"),
+    "best of the search": words_of(BEST, "model", "training"),
 }
 FIGURES = {  # of a row: heading, decimals
     "nmse_blend": ("NMSE of R_blend", 3),
