@@ -26,6 +26,12 @@ if TYPE_CHECKING:
     from risctl.runs import PreparedSearch, Searched
 
 SHOWN = 30  # trials in the table at the end
+WorkersOption = Annotated[
+    int | None,
+    typer.Option(
+        help="Trials at a time, a process each; absent: one a core or GPU, a quarter of few trials."
+    ),
+]
 
 
 @common_options
@@ -38,12 +44,7 @@ def hpo(
         str | None, typer.Option(help="Search space of the preset: wide, narrow, or one of your own.")
     ] = None,
     epochs: Annotated[int | None, typer.Option(help="Epochs of a trial; the preset's if absent.")] = None,
-    workers: Annotated[
-        int | None,
-        typer.Option(
-            help="Trials at a time, a process each; absent: one a core or GPU, a quarter of few trials."
-        ),
-    ] = None,
+    workers: WorkersOption = None,
     storage: Annotated[
         str | None,
         typer.Option(
