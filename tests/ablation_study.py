@@ -67,7 +67,6 @@ VARIANTS = {
     "beta-0": ("covariance.beta=0", "training.beta_jitter=0"),
     "beta-1": ("covariance.beta=1", "training.beta_jitter=0"),
     "factors": ("model.head=factors",),
-    "published": ("data.repeat=true", "training.batch=64", "training.lr=2e-4"),
     "best of the search": words_of(BEST, "model", "training"),
 }
 FIGURES = {  # of a row: heading, decimals
