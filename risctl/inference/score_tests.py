@@ -189,7 +189,11 @@ class GainTest:
 
 
 def gain_test(obs: Observation, rest: Residual) -> GainTest:
-    """Test for gains ``1 + delta`` of the elements, delta complex, small and random."""
+    """Test for gains ``1 + delta`` of the elements, delta complex, small and random.
+
+    Of ``Z_l = P_l Phi_l diag(A x_l)`` only ``C = Z^H Z`` [B, N, N] is formed: the same without the projector
+    less ``W^H W``, ``W_l = Q_l^H Phi_l diag(A x_l)`` with the basis Q_l of what P_l takes out.
+    """
     dtype, T = obs.Phi.dtype, rest.tangents.shape[-1]
     scale = rest.field.abs().square().mean((1, 2), keepdim=True).sqrt()  # numbers of order one
     field = (rest.field / scale).to(dtype)
