@@ -27,7 +27,7 @@ class InferenceConfig(Section):
     range_grid: GridSide = 241
     """Points of the range grid of MUSIC and blend; after likelihood moves it has no effect."""
     nf_mle_iters: Annotated[int, Field(ge=0, le=100)] = 3
-    """Scoring steps before the refinement converges; 0: no refinement. After moves it always converges."""
+    """Scoring steps before the refinement converges; 0: no refinement. After moves there are none."""
     start: Literal["both", "network", "music"] = "both"
     """Initial positions of the learned estimator: the network's, those of MUSIC on R_blend, or both."""
     moves: bool = True
