@@ -117,11 +117,14 @@ class RisNetwork(nn.Module):
         return replace(self._geometry, positions=self.positions)
 
     def forward(self, y: Tensor, H: Tensor, codes: Tensor) -> Prediction:
-        """Predict from snapshots y [B, L, M], channels H [B, M, N] and codes [B, L, N].
+        """Predict from snapshots y [B, L, M], channels H [B, M, N] and codes [B, L, N]."""
+        return self.answer(*self.features(y, H, codes))
+
+    def answer(self, maps: Tensor, scalars: Tensor) -> Prediction:
+        """Predict from the maps and scalars that `features` makes of B scenes.
 
         Under autocast only the convolutions of the backbone run in low precision.
         """
-        maps, scalars = self.features(y, H, codes)
         cells, scene = self.backbone(maps, scalars)
         with full_precision(maps):
             raw = self.cells(cells)

@@ -7,8 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from risctl.covariance import Covariances, LowRank
+from risctl.covariance import Covariances
 from risctl.losses import Truth, match_slots
+from risctl.losses.moments import Moments, Reference, inner_products
 from risctl.model import Forward
 from risctl.physics.geometry import direction
 from risctl.training.events import FirstBatch
@@ -67,23 +68,24 @@ STRUCTURE_TERMS = ("gap", "margin", "align")
 RANK_FLOOR = 1e-6
 
 
-def nmse(R: LowRank, R_true: LowRank) -> Tensor:
+def nmse(R: Moments, R_true: Reference) -> Tensor:
     """``||R - R_true||_F^2 / ||R_true||_F^2`` per scene [B]."""
-    energy = R_true.inner(R_true)
-    return (R.inner(R) - 2.0 * R.inner(R_true) + energy) / energy
+    return (R.squared_norm() - 2.0 * R.inner(R_true) + R_true.squared_norm) / R_true.squared_norm
 
 
 def scene_figures(forward: Forward, truth: Truth) -> dict[str, Tensor]:
     """Covariance errors, correctness of the count, and Frobenius norms, each [B]."""
-    made, R_true = forward.covariances, truth.covariance()
+    made, reference = forward.covariances, Reference.of(truth)
+    moments = {
+        name: Moments(R, *inner_products(R.F, truth.A.mT))
+        for name, R in {"pred": made.pred, "samp": made.samp, "blend": made.blend}.items()
+    }
     counted = forward.prediction.count_logits.argmax(dim=1) + 1
     return {
-        "nmse_pred": nmse(made.pred, R_true),
-        "nmse_blend": nmse(made.blend, R_true),
+        "nmse_pred": nmse(moments["pred"], reference),
+        "nmse_blend": nmse(moments["blend"], reference),
         "count_accuracy": (counted == truth.num_sources).float(),
-        "norm_pred": made.pred.norm(),
-        "norm_samp": made.samp.norm(),
-        "norm_blend": made.blend.norm(),
+        **{f"norm_{name}": found.squared_norm().clamp_min(0.0).sqrt() for name, found in moments.items()},
     }
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from risctl.data import SceneStream
 from risctl.errors import DivergedError
 from risctl.losses import Truth
-from risctl.model import RisNetwork
+from risctl.model import Network, Prediction, RisNetwork
 from risctl.physics import ArrayGeometry, Scenes
 from risctl.training.forward import forward_pass
 from risctl.training.metrics import scene_figures, source_figures, summary
@@ -36,16 +36,18 @@ class Validation:
 class Validator:
     """Evaluates a network on the validation scenes, always all of them, unfiltered and without jitter.
 
-    Simulated scenes are kept: making them anew for every epoch takes longer than an accelerator's validation.
+    Simulated scenes are kept, and the network's maps of them, which have no weights (about 50 kB a scene of
+    the default size): making them anew for every epoch takes longer than the rest of a validation.
     """
 
     def __init__(self, plan: TrainingPlan, objective: Objective, processes: ProcessGroup) -> None:
         self._plan, self._objective, self._processes = plan, objective, processes
         self._kept: dict[int, Scenes] = {}
+        self._maps: dict[int, tuple[Tensor, Tensor]] = {}
         self._geometry = ArrayGeometry.from_config(plan.physics, processes.device)
 
     @torch.no_grad()
-    def __call__(self, network: RisNetwork, stopping: Callable[[], bool]) -> Validation | None:
+    def __call__(self, network: Network, stopping: Callable[[], bool]) -> Validation | None:
         """Figures of `network`; None if `stopping` was true between two batches."""
         table: dict[str, Tensor] = {}
         batch, count = max(VALIDATION_BATCH, self._plan.training.batch), self._plan.validation_scenes
@@ -57,7 +59,7 @@ class Validator:
             # A process with nothing left in the last turn computes rows that are not its own and drops them.
             start = starts[min(place, len(starts) - 1)]
             scenes = self._scenes(start, min(start + batch, count))
-            for name, found in self._rows(network, scenes.to(self._processes.device)).items():
+            for name, found in self._rows(network, start, scenes.to(self._processes.device)).items():
                 rows = found if place < len(starts) else found[:0]
                 if name not in table:
                     shape = (count, *rows.shape[1:])
@@ -81,9 +83,17 @@ class Validator:
             self._kept[start] = self._plan.validation.scenes(start, stop)
         return self._kept[start]
 
-    def _rows(self, network: RisNetwork, scenes: Scenes) -> dict[str, Tensor]:
-        """Loss terms and figures of some scenes, [B] or, of sources, [B, K_max]."""
-        forward = forward_pass(network, scenes, self._plan.covariance)
+    def _rows(self, network: Network, start: int, scenes: Scenes) -> dict[str, Tensor]:
+        """Loss terms and figures of the scenes from `start` on, [B] or, of sources, [B, K_max]."""
+
+        def predict(y: Tensor, H: Tensor, codes: Tensor) -> Prediction:
+            if start not in self._kept or not isinstance(network, RisNetwork):
+                return network(y, H, codes)
+            if start not in self._maps:
+                self._maps[start] = network.features(y, H, codes)
+            return network.answer(*self._maps[start])
+
+        forward = forward_pass(predict, scenes, self._plan.covariance)
         truth = Truth.of(scenes, self._geometry)
         terms = self._objective.terms(forward, truth)
         return {**terms, **scene_figures(forward, truth), **source_figures(forward, truth)}

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from risctl.config import Config, DataConfig, LossConfig, ModelConfig, TrainingConfig
 from risctl.data import SceneStream
 from risctl.losses import Truth
+from risctl.losses.moments import Moments, Reference, inner_products
 from risctl.model import Forward, Prediction, RisNetwork, build_network
 from risctl.model.checkpoint import read_checkpoint
 from risctl.physics import ArrayGeometry, FieldOfView
@@ -64,7 +65,9 @@ class TwoTerms:
     def terms(self, forward: Forward, truth: Truth) -> Mapping[str, Tensor]:
         logits, target = forward.prediction.count_logits, truth.num_sources - 1
         counted = nn.functional.cross_entropy(logits, target, reduction="none")
-        return {"cov": nmse(forward.covariances.blend, truth.covariance()), "K": counted}
+        R = forward.covariances.blend
+        moments = Moments(R, *inner_products(R.F, truth.A.mT))
+        return {"cov": nmse(moments, Reference.of(truth)), "K": counted}
 
     def weights(self) -> Mapping[str, float]:
         return {"cov": 1.0, "K": 1.0}

@@ -1,5 +1,6 @@
 """Validation: every scene once, the main phase's weights, the network inference would use."""
 
+import copy
 import math
 from dataclasses import replace
 from pathlib import Path
@@ -10,18 +11,25 @@ import torch
 from torch import Tensor
 
 from risctl.config import LossConfig, PhysicsConfig
-from risctl.covariance import LowRank
 from risctl.data import SceneStream
 from risctl.errors import CheckFailedError, DivergedError
 from risctl.losses import TERMS, Truth, main_weights, total_loss
 from risctl.model import Forward, Prediction, predict
 from risctl.physics import ArrayGeometry
 from risctl.training import FIGURES, EpochResult, FirstBatch, inactive_terms, moved_share
-from risctl.training.metrics import great_circle, nmse, scene_figures, source_figures
+from risctl.training.metrics import great_circle, scene_figures, source_figures
 from risctl.training.process_group import ProcessGroup
 from risctl.training.validation import Validator
 from tests.training.checks import Poisoned
-from tests.training.small import PHYSICS, Recorder, SmallNetwork, small_plan, train_small, weighted_terms
+from tests.training.small import (
+    PHYSICS,
+    Recorder,
+    SmallNetwork,
+    real_network,
+    small_plan,
+    train_small,
+    weighted_terms,
+)
 
 
 def _validate(plan: Any) -> Any:
@@ -58,6 +66,21 @@ def test_simulated_scenes_are_made_once(monkeypatch: pytest.MonkeyPatch) -> None
     first, second = (validator(network, lambda: False) for _ in range(2))
     assert first == second
     assert made == sorted(set(made))
+
+
+def test_maps_are_made_once_and_change_nothing() -> None:
+    network, made = real_network(), list[int]()
+    plan = small_plan(objective=weighted_terms(), network=network, val_scenes=21)
+    validator = Validator(plan, plan.objective, ProcessGroup())
+    network.features.register_forward_hook(lambda *_: made.append(1))
+    first, batches = validator(network.eval(), lambda: False), len(made)
+    other = copy.deepcopy(network)
+    with torch.no_grad():
+        other.count.net[-1].bias[0] += 10.0
+    second = validator(other, lambda: False)
+    assert len(made) == batches > 0
+    assert second == _validate(replace(plan, network=other))
+    assert second.terms["K"] != first.terms["K"]
 
 
 def test_a_run_validates_the_average_without_dropout(tmp_path: Path) -> None:
@@ -156,13 +179,19 @@ def test_angles_of_directions() -> None:
     assert torch.equal(great_circle(a, a), torch.zeros(200, dtype=torch.float64))
 
 
-def test_nmse_is_that_of_the_dense_matrices() -> None:
-    generator = torch.Generator().manual_seed(0)
-    F, G = (torch.randn(4, 9, r, dtype=torch.complex128, generator=generator) for r in (3, 5))
-    R, S = LowRank(F, 0.1), LowRank(G)
-    expected = (R.dense() - S.dense()).abs().square().sum((1, 2)) / S.dense().abs().square().sum((1, 2))
-    assert torch.allclose(nmse(R, S), expected)
-    assert torch.allclose(nmse(S, S), torch.zeros(4, dtype=torch.float64), atol=1e-12)
+def test_errors_and_norms_are_those_of_the_dense_matrices() -> None:
+    plan = small_plan(objective=weighted_terms())
+    scenes = plan.validation.scenes(0, 16)
+    truth = Truth.of(scenes, ArrayGeometry.from_config(PHYSICS))
+    with torch.no_grad():
+        forward = predict(plan.network.eval(), scenes.y, scenes.H, scenes.codes, plan.covariance)
+    found, R_true = scene_figures(forward, truth), truth.covariance().dense()
+    for name in ("pred", "samp", "blend"):
+        R = getattr(forward.covariances, name).dense()
+        assert torch.allclose(found[f"norm_{name}"], torch.linalg.matrix_norm(R), rtol=1e-4)
+        if name != "samp":
+            error = (R - R_true).abs().square().sum((1, 2)) / R_true.abs().square().sum((1, 2))
+            assert torch.allclose(found[f"nmse_{name}"], error, rtol=1e-4)
 
 
 def test_a_prediction_of_the_truth_has_no_error() -> None:
