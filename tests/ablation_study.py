@@ -33,6 +33,7 @@ from tests.inference.test_nomp import angle_errors
 
 BASE = "full"
 SHORT = ("training.epochs=10", "training.batch=128", "data.train_scenes=8192", "data.val_scenes=1024")
+STORED = ("data.repeat=true", "data.train_scenes=8192")
 BEST = Path(__file__).resolve().parents[1] / "runs/reference/search/best.toml"
 TERMS = ("ortho", "cross", "gap", "margin", "align", "subspace_align", "peak_contrast")
 SCHEDULED = ("subspace_align", "peak_contrast")
@@ -60,7 +61,8 @@ VARIANTS = {
     "no-curriculum": ("training.curriculum=false",),
     "no-averaging": ("training.ema_decay=0", "training.swa_fraction=0"),
     "no-jitter": ("training.beta_jitter=0",),
-    "stored": ("data.repeat=true", "data.train_scenes=8192"),
+    "stored": STORED,
+    "published": (*STORED, "training.batch=64", "training.lr=2e-4"),
     **{f"no-{term}": without(term) for term in TERMS},
     "no-structure": without(*TERMS),
     "loss-on-R_pred": ("loss.cov=0", "loss.cov_pred=1"),

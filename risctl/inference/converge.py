@@ -49,6 +49,7 @@ STEPS = 30
 MEMORY = 8  # earlier steps that are mixed: with three, three times as many scenes need second derivatives
 SETTLED = 1e-4  # standard deviations: a shorter step ends it
 NEWTON_SETTLED = 2e-4  # standard deviations: the error after so short a step of Newton's is its square
+NEAR = 0.1  # standard deviations: after a last step no longer than this Newton's method goes on from there
 LOSS = 1e-3  # nats: a fall of the likelihood beyond rounding
 RIDGE = 1e-10  # relative load of the mixing
 
@@ -104,7 +105,8 @@ def converge(obs: Observation, start: Hypothesis, geometry: ArrayGeometry, view:
     bent = points[..., 0].abs() >= polar_limits(points, view)[1][..., 0]  # a limit that scoring misses
     rest = ((whole.length > SETTLED) | fallen | bent.any(1)).nonzero().squeeze(-1)
     if len(rest):
-        last = climb_likelihood(obs[rest].double(), tree_index(double, rest), fine, view)
+        begin = tree_where((whole.length < NEAR) & ~fallen, params, double)
+        last = climb_likelihood(obs[rest].double(), tree_index(begin, rest), fine, view)
         found = tree_scatter(found, rest, last)
     reached = found.model.log_likelihood > first.model.log_likelihood - LOSS
     found = tree_where(reached, found, first)

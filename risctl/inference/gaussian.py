@@ -11,6 +11,7 @@ information come from the K x K identity ``R^-1 = (I - B C B^H) / sigma^2`` with
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
@@ -20,7 +21,7 @@ from risctl.inference.levenberg import POINT_LIMIT, Damping, damped_step, predic
 from risctl.inference.observation import Observation, tree_index, tree_scatter, tree_where
 from risctl.physics.bounds import with_known
 from risctl.physics.geometry import ArrayGeometry, FieldOfView
-from risctl.physics.polar import clamp_to_view, polar_jet, polar_limits
+from risctl.physics.polar import clamp_to_view, polar_jet, polar_limits, polar_steering
 
 LOG_RANGE = math.log(1e8)  # powers and noise stay within this factor of their starting values
 LOG_LIMIT = 1.5
@@ -90,6 +91,16 @@ def gaussian_gradient(obs: Observation, params: GaussianParameters, geometry: Ar
     return gradient * obs.weight[:, None]
 
 
+def gaussian_value(obs: Observation, params: GaussianParameters, geometry: ArrayGeometry) -> GaussianModel:
+    """The value alone, for a quarter of the work; gradient and information are NaN."""
+    a = polar_steering(params.points, geometry)
+    B = obs.observe(a.to(obs.Phi.dtype)).to(a.dtype)
+    fit = _fit(B, B.mH @ B, obs.y.to(B.dtype), params.log_power.exp(), params.log_noise.exp())
+    unknown = torch.full_like(pack(params), torch.nan)
+    P = unknown.shape[1]
+    return GaussianModel(fit.log_likelihood() * obs.weight, unknown, unknown.unsqueeze(-1).repeat(1, 1, P))
+
+
 @dataclass(frozen=True)
 class _Fit:
     """Amplitudes of K sources and what they leave: ``C = loaded^-1`` [B, L, K, K], ``x = C B^H y`` and
@@ -109,6 +120,14 @@ class _Fit:
         leftover = (self.C.diagonal(dim1=-2, dim2=-1).real / self.power.unsqueeze(1)).sum((1, 2))
         trace = L * (M - K) / self.noise + leftover  # sum_l tr W
         return (self.energy() / self.noise.square() - trace) * self.noise
+
+    def log_likelihood(self) -> Tensor:
+        """Of the snapshots, without their weight [B]."""
+        L, M, K = *self.rest.shape[1:3], self.power.shape[1]
+        explained = self.energy() / self.noise + (square(self.x).sum(1) / self.power).sum(-1)
+        root = torch.linalg.cholesky_ex(self.loaded)[0]
+        logdet = 2.0 * root.diagonal(dim1=-2, dim2=-1).real.log().sum((1, 2))
+        return -(logdet + L * ((M - K) * self.noise.log() + self.power.log().sum(-1)) + explained)
 
     def energy(self) -> Tensor:
         """``sum_l |sigma^2 W_l y_l|^2`` [B]."""
@@ -149,25 +168,19 @@ def _slope(
     V: Tensor, y: Tensor, weight: Tensor, log_power: Tensor, log_noise: Tensor
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Value and gradient, and what the information shares: ``G = B^H V``, C and ``T = C G``; ``W = R^-1``."""
-    K, (L, M) = log_power.shape[1], y.shape[1:]
-    p, noise = log_power.exp(), log_noise.exp()
+    K, p, noise = log_power.shape[1], log_power.exp(), log_noise.exp()
     B, D = V[..., :K], V[..., K:]
     G = B.mH @ V
     fit = _fit(B, G[..., :K], y, p, noise)
     T = fit.C @ G
     P = T * (1.0 / p)[:, None, :, None]  # B^H W [B, D]
 
-    explained = fit.energy() / noise + (square(fit.x).sum(1) / p).sum(-1)
-    root = torch.linalg.cholesky_ex(fit.loaded)[0]
-    logdet = 2.0 * root.diagonal(dim1=-2, dim2=-1).real.log().sum((1, 2))
-    logdet = logdet + L * ((M - K) * noise.log() + p.log().sum(-1))
-
     d = (fit.rest.mH @ D).squeeze(-2) / noise[:, None, None]  # y^H W D
     slope = (d * fit.b.repeat_interleave(3, dim=-1)).real - _own(P[..., K:])
     positions = 2.0 * slope.sum(1) * p.repeat_interleave(3, dim=1)
     powers = (square(fit.b) - P[..., :K].diagonal(dim1=-2, dim2=-1).real).sum(1) * p
     gradient = torch.cat([positions, powers, fit.level().unsqueeze(-1)], dim=-1)
-    return -(logdet + explained) * weight, gradient * weight[:, None], G, fit.C, T
+    return fit.log_likelihood() * weight, gradient * weight[:, None], G, fit.C, T
 
 
 def square(z: Tensor) -> Tensor:
@@ -216,10 +229,12 @@ def refine_gaussian(
     view: FieldOfView,
     iterations: int,
     hold_points: bool = False,
+    informed: bool = True,
 ) -> Hypothesis:
     """Raise the Gaussian-symbol likelihood from `start` by Fisher scoring.
 
-    Positions, powers and noise move together; with `hold_points` only powers and noise do. Converged scenes
+    Positions, powers and noise move together; with `hold_points` only powers and noise do. Unless `informed`,
+    the gradient and information where the last step has led are left unknown, NaN. Converged scenes
     are not changed any more, and leave the batch once they are half of it. What the field of view knows is
     held, and the information of the hypothesis about it is infinite.
     """
@@ -228,8 +243,9 @@ def refine_gaussian(
     converged = torch.zeros_like(model.log_likelihood, dtype=torch.bool)
     part = whole = _ScoringState(x, x[:, 3 * start.points.shape[1] :], model, damping, converged)
     rows = torch.arange(len(obs), device=x.device)
-    for _ in range(iterations):
-        part = _scoring_step(obs, part, geometry, view, hold_points)
+    for left in reversed(range(iterations)):
+        model_of = gaussian_model if left or informed else gaussian_value
+        part = _scoring_step(obs, part, geometry, view, hold_points, model_of)
         if 2 * int(part.converged.sum()) < len(rows):
             continue
         whole = tree_scatter(whole, rows, part)
@@ -254,7 +270,12 @@ class _ScoringState:
 
 
 def _scoring_step(
-    obs: Observation, now: _ScoringState, geometry: ArrayGeometry, view: FieldOfView, hold_points: bool
+    obs: Observation,
+    now: _ScoringState,
+    geometry: ArrayGeometry,
+    view: FieldOfView,
+    hold_points: bool,
+    model_of: Callable[[Observation, GaussianParameters, ArrayGeometry], GaussianModel],
 ) -> _ScoringState:
     """One damped step, kept where the likelihood rises and the scene has not converged."""
     params, model, K = unpack(now.x).points, now.model, now.x.shape[1] // 4
@@ -266,7 +287,7 @@ def _scoring_step(
     trial = unpack(torch.minimum(torch.maximum(now.x + step, low), high))
     moved = params if hold_points else clamp_to_view(trial.points, view)
     trial = GaussianParameters(moved, trial.log_power, trial.log_noise)
-    candidate = gaussian_model(obs, trial, geometry)
+    candidate = model_of(obs, trial, geometry)
     gain = candidate.log_likelihood - model.log_likelihood
     better = (gain > 0) & ~now.converged
     damping = now.damping.updated(gain, predicted_gain(-model.gradient, model.information, step))

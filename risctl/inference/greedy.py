@@ -48,9 +48,11 @@ class Search:
         oversampling, rings = inference.grid_oversampling, inference.range_rings
         return PolarGrid.build(self.geometry, self.view, oversampling, rings)
 
-    def polish(self, obs: Observation, start: GaussianParameters, iterations: int) -> Hypothesis:
+    def polish(
+        self, obs: Observation, start: GaussianParameters, iterations: int, informed: bool = True
+    ) -> Hypothesis:
         """Refine all parameters on the Gaussian-symbol likelihood from `start`."""
-        return refine_gaussian(obs, start, self.geometry, self.view, iterations)
+        return refine_gaussian(obs, start, self.geometry, self.view, iterations, informed=informed)
 
     def converge(self, obs: Observation, start: Hypothesis) -> Hypothesis:
         """The maximum of the likelihood next to a polished hypothesis, in double precision."""

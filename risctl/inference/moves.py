@@ -95,22 +95,28 @@ class MoveSearch:
             ValueError: if there are fewer proposals than `max_sources`.
         """
         most = max(max_sources, min(max_sources + self.settings.spare, proposals.shape[1]))
-        states = [self.start(obs, proposals, most)]
+        states = [self.start(obs, proposals, most, informed=most == max_sources)]
         for _ in range(most - 1):
             states.append(self.drop_weakest(states[-1]))
         return states[::-1][:max_sources]
 
-    def start(self, obs: Observation, proposals: Tensor, max_sources: int) -> MoveState:
-        """State with `max_sources` sources: the first proposals, refined and improved by exchanges."""
+    def start(
+        self, obs: Observation, proposals: Tensor, max_sources: int, informed: bool = True
+    ) -> MoveState:
+        """State with `max_sources` sources: the first proposals, refined and improved by exchanges.
+
+        Unless `informed`, gradient and information of its hypothesis may be NaN.
+        """
         if proposals.shape[1] < max_sources:
             raise ValueError(f"expected at least {max_sources} proposals per scene, got {proposals.shape[1]}")
         geometry = self.search.geometry
         first = gaussian_start(obs, proposals[:, :max_sources], geometry)
-        hypothesis = self.search.polish(obs, first, self.settings.start_steps)
+        hypothesis = self.search.polish(obs, first, self.settings.start_steps, informed)
         fit = GaussianFit.compute(obs, hypothesis.params, geometry)
         state = MoveState(obs, hypothesis, fit, proposals, candidate_responses(obs, proposals, geometry))
         for _ in range(2):
-            state = self.exchange(self.with_peaks(state, proposals.shape[1]), self.settings.rounds)
+            state = self.with_peaks(state, proposals.shape[1])
+            state = self.exchange(state, self.settings.rounds, informed)
         return state
 
     def with_peaks(self, state: MoveState, proposals: int) -> MoveState:
@@ -128,12 +134,12 @@ class MoveSearch:
         fit = GaussianFit.compute(state.obs, hypothesis.params, self.search.geometry)
         return self.exchange(replace(state, hypothesis=hypothesis, fit=fit), self.settings.lower_rounds)
 
-    def exchange(self, state: MoveState, rounds: int) -> MoveState:
+    def exchange(self, state: MoveState, rounds: int, informed: bool = True) -> MoveState:
         """State after at most `rounds` exchanges per scene, in no scene less likely than before."""
         hypothesis, fit, local = state.hypothesis, state.fit, state
         active = torch.arange(len(state.obs), device=state.obs.y.device)
         for _ in range(rounds):
-            rows, local = self._best_exchange(local)
+            rows, local = self._best_exchange(local, informed)
             if not len(rows):
                 break
             active = active[rows]
@@ -141,7 +147,7 @@ class MoveSearch:
             fit = tree_scatter(fit, active, local.fit)
         return replace(state, hypothesis=hypothesis, fit=fit)
 
-    def _best_exchange(self, state: MoveState) -> tuple[Tensor, MoveState]:
+    def _best_exchange(self, state: MoveState, informed: bool) -> tuple[Tensor, MoveState]:
         """Indices of the scenes in which the best exchange is kept, and their state after it."""
         scored = score_exchanges(state.fit, state.candidates, state.responses)
         gain, k, c = scored.best()
@@ -149,7 +155,7 @@ class MoveSearch:
         if not len(tried):
             return tried, tree_index(state, tried)
         obs, start = state.obs[tried], tree_index(scored.apply(state.hypothesis.params, k, c), tried)
-        refined = self.search.polish(obs, start, self.settings.join_steps)
+        refined = self.search.polish(obs, start, self.settings.join_steps, informed)
         rise = refined.model.log_likelihood - state.hypothesis.model.log_likelihood[tried]
         better = rise > self.settings.margin
         rows, obs, kept = tried[better], obs[better], tree_index(refined, better)

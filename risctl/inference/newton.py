@@ -23,6 +23,7 @@ STEPS = 30
 RADIUS = 1.0  # the first step's limit, in the metric
 DIFFERENCE = 1e-4  # step of the differences, in the metric
 FLATTEST = 0.02  # least curvature, relative to the metric
+NEAR = 0.02  # so short a step, in the metric, leaves the second derivatives as they are
 RISE = 1e-11  # relative error of a value
 HELD = 1e-12  # distance from a limit at which a parameter is on it
 
@@ -59,11 +60,14 @@ def climb(
     z = torch.minimum(torch.maximum(z, low), high)
     whole, rows = z, torch.arange(len(z), device=z.device)
     now, radius = evaluate(rows, z), torch.full_like(z[:, 0], RADIUS)
+    H, old = torch.empty_like(now.metric), torch.ones_like(radius, dtype=torch.bool)
     for _ in range(STEPS):
         scale = now.metric.diagonal(dim1=1, dim2=2).clamp_min(torch.finfo(z.dtype).tiny).rsqrt()
         g = now.gradient
         held = ((z <= low + HELD) & (g < 0)) | ((z >= high - HELD) & (g > 0)) | (low >= high)
-        H = curvature(rows, z, now, DIFFERENCE * scale.clamp_max(1.0))
+        if bool(old.any()):
+            h = DIFFERENCE * scale[old].clamp_max(1.0)
+            H[old] = curvature(rows[old], z[old], tree_index(now, old), h)
         for _ in range(2):  # held, too, is what leaves through a limit by the step but not by the gradient
             step, length = _step(g, H, now.metric, scale, held, radius)
             held = held | ((z <= low + HELD) & (step < 0)) | ((z >= high - HELD) & (step > 0))
@@ -78,7 +82,8 @@ def climb(
         now, z = tree_scatter(now, taken, tree_index(ahead, taken)), torch.where(better[:, None], trial, z)
         whole = whole.index_copy(0, rows, z)
         moving = length > settled
-        rows, z, low, high, radius = (x[moving] for x in (rows, z, low, high, radius))
+        old = better & (length > NEAR)
+        rows, z, low, high, radius, H, old = (x[moving] for x in (rows, z, low, high, radius, H, old))
         now = tree_index(now, moving)
         if not len(rows):
             break

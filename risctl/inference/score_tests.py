@@ -93,7 +93,8 @@ def residual(obs: Observation, points: Tensor, geometry: ArrayGeometry) -> Resid
 
 def real_inner(X: Tensor, Y: Tensor) -> Tensor:
     """Inner products over the reals, ``Re X^H Y``, of the columns of X [B, n, i] and Y [B, n, j]."""
-    return (X.mH @ Y).real
+    X, Y = (torch.cat([Z.real, Z.imag], dim=-2) for Z in (X, Y))
+    return X.mT @ Y
 
 
 def real_basis(E: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -204,10 +205,11 @@ def gain_test(obs: Observation, rest: Residual) -> GainTest:
     lost = rows[:, :, T + 1 :].flatten(1, 2)
     C = whole - lost.mT @ lost.conj()
     seen = trace(C).real > LEFT * trace(whole).real
-    CC = C @ C
-    flat, product = (torch.view_as_real(X).flatten(1).unsqueeze(-1) for X in (C, CC))
-    products = [(X.mT @ Y).flatten() for X, Y in ((flat, flat), (flat, product), (product, product))]
-    sums = [2.0 * t.double() for t in (trace(C).real, *products)]
+    once = torch.stack([C.real, C.imag], dim=1)
+    twice = hermitian_square(*once.unbind(1)).flatten(1)
+    once = once.flatten(1)
+    powers = [torch.linalg.vecdot(X, Y) for X, Y in ((once, once), (once, twice), (twice, twice))]
+    sums = [2.0 * t.double() for t in (trace(C).real, *powers)]
     Ch = C @ h
     CCh = C @ Ch
     inner = [real_inner(x, y).double() for x, y in ((h, h), (h, Ch), (Ch, Ch), (Ch, CCh))]
@@ -230,6 +232,12 @@ def element_gram(obs: Observation, field: Tensor) -> Tensor:
         Z = (obs.Phi * field.unsqueeze(2)).flatten(1, 2)
         return Z.mH @ Z
     return (front.mH @ front) * (field.mH @ field)
+
+
+def hermitian_square(A: Tensor, B: Tensor) -> Tensor:
+    """Real and imaginary part [..., 2, n, n] of ``(A + i B)^2``, Hermitian: ``B A = -(A B)^T``."""
+    P = A @ B
+    return torch.stack([(A + B) @ (A - B) + P + P.mT, P - P.mT], dim=-3)
 
 
 def as_real(C: Tensor) -> Tensor:

@@ -5,7 +5,14 @@ import pytest
 import torch
 
 from risctl.inference.concentrated import fit_amplitudes, local_model
-from risctl.inference.gaussian import GaussianParameters, gaussian_gradient, gaussian_model, pack, unpack
+from risctl.inference.gaussian import (
+    GaussianParameters,
+    gaussian_gradient,
+    gaussian_model,
+    gaussian_value,
+    pack,
+    unpack,
+)
 from risctl.inference.observation import Observation
 from risctl.physics import ArrayGeometry, Scenes
 from risctl.physics.bounds import SourceModel, conditional_information, unconditional_information
@@ -42,6 +49,9 @@ def test_values_match_the_oracle(setting: Setting, geometry64: ArrayGeometry) ->
         power, noise = params.log_power[b].exp().numpy(), float(params.log_noise[b].exp())
         expected = gaussian_log_likelihood(Array(), Phi, y, where, power, noise) + L * M * np.log(np.pi)
         assert float(value[b]) == pytest.approx(expected, rel=1e-9)
+    alone = gaussian_value(obs, params, geometry64)
+    torch.testing.assert_close(alone.log_likelihood, value, rtol=1e-12, atol=0.0)
+    assert bool(alone.gradient.isnan().all() & alone.information.isnan().all())
 
 
 def test_gradients_match_autograd(setting: Setting, geometry64: ArrayGeometry) -> None:

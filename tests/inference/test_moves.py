@@ -59,6 +59,7 @@ def test_the_true_count_has_the_true_sources(proposed: Proposed, moves: MoveSear
     obs, truth, proposals = proposed(K)
     hypotheses = [state.hypothesis for state in moves.states(obs, proposals, 5)]
     assert [h.params.points.shape[1] for h in hypotheses] == [1, 2, 3, 4, 5]
+    assert all(bool(h.model.information.isfinite().all()) for h in hypotheses)  # the spare source's is not
     assert found_share(hypotheses[K - 1], truth) == 1.0
     values = torch.stack([h.model.log_likelihood for h in hypotheses], dim=1)
     gains = values.diff(dim=1)
