@@ -5,8 +5,11 @@ setting changes what depends on it and leaves the rest of the scene as it was.
 """
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, Self
 
+from pydantic import model_validator
+
+from risctl.config.base import cross_field_error
 from risctl.evaluation.results import Cell, OracleFigures, Record, Results, Timing, find
 from risctl.evaluation.tables import Columns, TextTable, error_ratio, interval_text, number_text, row_name
 
@@ -60,6 +63,18 @@ class Sweep(Record):
     checkpoint: str | None
     points: tuple[SweepPoint, ...]
     breaks: tuple[Break, ...]
+
+    @model_validator(mode="after")
+    def _require_every_cell(self) -> Self:
+        for i, point in enumerate(self.points):
+            over_all = {c.estimator for c in point.cells if c.snr_db is None and c.num_sources is None}
+            timed = {timing.estimator for timing in point.timings}
+            for name in (*self.estimators, *self.references):
+                if name not in over_all:
+                    raise cross_field_error(f"points.{i}.cells", f"figures of {name} over all scenes", "none")
+                if name not in timed:
+                    raise cross_field_error(f"points.{i}.timings", f"the time of {name}", "none")
+        return self
 
 
 def assemble(key: str, values: Sequence[bool | int | float | str], results: Sequence[Results]) -> Sweep:
