@@ -23,6 +23,7 @@ import risctl
 from risctl.data import Measurements
 
 COHERENT = 0.3  # least median correlation of an antenna with the others
+NEAR = 0.1  # metres across: a source of sfwcmf is found
 
 
 def one_snapshot(folder: Path, out: Path) -> tuple[Measurements, np.ndarray]:
@@ -150,6 +151,11 @@ def main() -> None:
         spread = np.std(medians, axis=0) / np.sqrt(max(len(parts) - 1, 1))
         cells = zip(whole, np.mean(medians, axis=0), spread, strict=True)
         print(f"{name:>18} " + " ".join(f"{a:8.3f} {b:8.3f} +- {c:.3f}" for a, b, c in cells))
+    if options.set == "sfwcmf":
+        found = (
+            f"{name} {np.mean(np.concatenate(parts)[:, 0] <= NEAR):.3f}" for name, parts in errors.items()
+        )
+        print(f"within {NEAR:g} m across: {', '.join(found)}")
 
 
 if __name__ == "__main__":
