@@ -9,7 +9,6 @@ a Kolmogorov-Smirnov test for uniform p-values of the scenes.
 
 import argparse
 from collections.abc import Callable
-from dataclasses import replace
 
 import numpy as np
 import torch
@@ -18,11 +17,7 @@ from scipy import stats
 from risctl import runs
 from risctl.config.layers import Layers
 from risctl.data import Measurements
-from risctl.inference.estimates import Explaining
-from risctl.inference.goodness import LEVEL, Fit, at_edge, combine, goodness_of_fit
-from risctl.inference.observation import Observation
-from risctl.physics.geometry import FieldOfView
-from risctl.runs.locate import normalised
+from risctl.inference.goodness import LEVEL, Fit
 from tests.runs import others
 from tests.runs.others import Arrays, simulated
 
@@ -51,21 +46,10 @@ KINDS: dict[str, Callable[[float, int, int], Arrays]] = {
 
 def fits(chosen: runs.Chosen, files: list[Arrays]) -> list[Fit]:
     """The fit of every file, as `locate` finds it."""
-    estimator, view = chosen.build(), FieldOfView.from_config(chosen.config.physics)
-    y, H, codes = (
-        torch.from_numpy(np.concatenate([getattr(file, name) for file in files])).to(torch.complex64)
-        for name in ("y", "H", "codes")
-    )
-    data, *_ = normalised(Measurements(y, H, codes))
     found = []
-    for start in range(0, len(data), SCENES):
-        part = data.part(slice(start, start + SCENES), "cpu")
-        assert part.H is not None
-        assert part.codes is not None
-        args = (part.y, part.H, part.codes)
-        both = estimator.explained(*args) if isinstance(estimator, Explaining) else (estimator(*args),) * 2
-        score = goodness_of_fit(Observation.build(*args), both[1], chosen.geometry(), view)
-        found.append(combine([replace(score, at_edge=at_edge(both[0], view))]))
+    for file in files:
+        arrays = (torch.from_numpy(x).to(torch.complex64) for x in (file.y, file.H, file.codes))
+        found.append(runs.locate_measurements(chosen, Measurements(*arrays)).fit)
     return found
 
 

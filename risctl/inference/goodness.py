@@ -76,6 +76,7 @@ class Fit:
         count_at_maximum: scenes with as many sources as can be found, bool [B].
         at_edge: sources on the edge of the field of view in any coordinate, bool [B, K_max].
         one_path: scenes that are seen through one path only, bool [B]; see :func:`through_one_path`.
+        likelier: the convention by which the scenes are likelier, if there is one.
     """
 
     misfit_p: Tensor
@@ -83,6 +84,7 @@ class Fit:
     count_at_maximum: Tensor
     at_edge: Tensor
     one_path: Tensor
+    likelier: str = ""
 
     @property
     def misfit(self) -> Tensor:
@@ -257,13 +259,13 @@ def common_gains(gains: Tensor, information: Tensor) -> Tensor:
 
 def combine(parts: Sequence[Scores]) -> Fit:
     """The fit of all scenes of a file from the scores of its parts."""
-    p, *flags = (
+    p, full, edge, alone = (
         torch.cat([getattr(part, name) for part in parts])
         for name in ("p", "count_at_maximum", "at_edge", "one_path")
     )
     scenes = of_scenes(p)
     if len(p) == 1:
-        return Fit(scenes, float(scenes), *flags)
+        return Fit(scenes, float(scenes), full, edge, alone)
     gains = torch.stack([part.gains for part in parts]).sum(0)
     information = torch.stack([part.information for part in parts]).sum(0)
     beyond, moves = (
@@ -272,7 +274,7 @@ def combine(parts: Sequence[Scores]) -> Fit:
     over = [together(p[:, i]) for i in range(p.shape[1] - 1)]
     over[SYMBOLS] = float(smallest(p[:, SYMBOLS].unsqueeze(0)))
     over += [float(common_gains(gains, information)), float(limits_tail(beyond, moves))]
-    return Fit(scenes, float(smallest(p.new_tensor([over]), FILE_WEIGHTS)), *flags)
+    return Fit(scenes, float(smallest(p.new_tensor([over]), FILE_WEIGHTS)), full, edge, alone)
 
 
 def stated(estimates: Estimates, fit: Fit, view: FieldOfView, calibrated: bool = False) -> Estimates:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -23,6 +24,7 @@ from risctl.model.load import LoadedModel, load_checkpoint
 from risctl.physics.geometry import ArrayGeometry, FieldOfView
 from risctl.registry import estimator_names
 from risctl.runs.calibrated import CalibratedSurface
+from risctl.runs.conventions import OtherConventions
 from risctl.runs.described import Described
 from risctl.runs.models import (
     LEARNED,
@@ -196,6 +198,7 @@ def locate_measurements(
     surface, view = chosen.geometry(), FieldOfView.from_config(chosen.config.physics)
     batch = batch or (BATCH if torch.device(device).type == "cpu" else ACCELERATOR_BATCH)
     parts, scores = [], []
+    others = OtherConventions(partial(_asked, estimator), chosen.config.physics, surface, view)
     with progress("scenes") as update:
         update(0, total)
         for start in range(0, total, batch):
@@ -205,23 +208,33 @@ def locate_measurements(
                 if start == 0 and chosen.model is not None and part.H is not None and part.codes is not None:
                     measured = MeasuredArrays(part.y, part.H, part.codes)
                     spot_check_estimator(estimator, chosen.model.network, chosen.config, measured)
-                answered, best = _asked(estimator, part, known)
-                if chosen.surface is not None:
-                    part, before = chosen.surface.whitened(part, best, chosen.config.physics), part
-                    if part is not before:
-                        answered, best = _asked(estimator, part, known)
+                part, answered, best = _answered(chosen, estimator, part, known)
                 parts.append(answered)
                 score = goodness_of_fit(observation_of(part, chosen.config.physics), best, surface, view)
                 scores.append(replace(score, at_edge=at_edge(answered, view)))
+                if chosen.surface is None:
+                    others.look(start, part, known, best, score)
             update(min(start + batch, total), total)
     found = Estimates.concatenate(parts)
     if chosen.surface is not None:
         found = chosen.surface.widened(found)
     power, noise_var = found.power.cpu() * power_unit[:, None], found.noise_var.cpu() * noise_unit
-    fit, found = combine(scores), replace(found, power=power.to(device), noise_var=noise_var.to(device))
+    fit = others.into(combine(scores))
+    found = replace(found, power=power.to(device), noise_var=noise_var.to(device))
     if num_sources is not None:  # as many as were asked for, however many there are
         fit = replace(fit, count_at_maximum=torch.zeros_like(fit.count_at_maximum))
     return Found(stated(found, fit, view, chosen.surface is not None), fit)
+
+
+def _answered(
+    chosen: Chosen, estimator: GeneralEstimator, part: Measurements, known: Tensor | None
+) -> tuple[Measurements, Estimates, Estimates]:
+    """The scenes as they were located, by a calibrated surface whitened, and both answers of `_asked`."""
+    answered, best = _asked(estimator, part, known)
+    if chosen.surface is None:
+        return part, answered, best
+    whitened = chosen.surface.whitened(part, best, chosen.config.physics)
+    return whitened, *((answered, best) if whitened is part else _asked(estimator, whitened, known))
 
 
 def _asked(

@@ -63,6 +63,7 @@ class Located:
         flags: doubts about each scene (`misfit`, `count_at_maximum`, `one_path`), S tuples.
         source_flags: doubts about each source (`at_edge`), a tuple of K tuples for each scene.
         reason: why the shipped model was not used although no estimator was named; None where it was.
+        likelier: the convention by which doubtful scenes are likelier (`codes conjugated`, ...); empty: none.
 
     Example:
         >>> import risctl
@@ -89,6 +90,7 @@ class Located:
     flags: tuple[tuple[str, ...], ...]
     source_flags: tuple[tuple[tuple[str, ...], ...], ...]
     reason: str | None = None
+    likelier: str = ""
 
     @classmethod
     def from_found(cls, chosen: Chosen, found: Found) -> Self:
@@ -104,6 +106,7 @@ class Located:
             flags=tuple(map(tuple, fit.scene_flags())),
             source_flags=tuple(tuple(map(tuple, flags[:K])) for flags, K in of_sources),
             reason=chosen.reason,
+            likelier=fit.likelier,
         )
 
     @property
@@ -175,14 +178,19 @@ class Located:
         found, of_scenes = [], self._doubts()
         if self.file_misfit and not any("misfit" in flags for flags in self.flags):
             word, check = DOUBTS["misfit"]
-            found.append(f"{word} (all scenes together, p = {self.misfit_p_of_all:.1g}): {check}")
+            found.append(f"{word} (all scenes together, p = {self.misfit_p_of_all:.1g}): {check}{self._hint}")
         for name, (word, check) in DOUBTS.items():
             of_sources = ([flag for flags in scene for flag in flags] for scene in self.source_flags)
             both = enumerate(zip(of_scenes, of_sources, strict=True))
             scenes = [i for i, (of_scene, of_source) in both if name in of_scene or name in of_source]
             if scenes:
-                found.append(f"{word} ({_scenes_text(scenes, len(self))}): {check}")
+                hint = self._hint if name == "misfit" else ""
+                found.append(f"{word} ({_scenes_text(scenes, len(self))}): {check}{hint}")
         return found
+
+    @property
+    def _hint(self) -> str:
+        return f"; they are likelier with {self.likelier}" if self.likelier else ""
 
     def _doubts(self) -> list[list[str]]:
         """The flags of each scene, and `untested`."""
