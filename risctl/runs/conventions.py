@@ -59,16 +59,16 @@ class OtherConventions:
         arrays = part.y[rows], part.H[rows], part.codes[rows]
         stated = log_likelihood(Observation.build(*arrays), tree_index(best, rows), self.geometry)
         panel = None if self.physics.elements.positions else (self.physics.ris_rows, self.physics.ris_columns)
-        gains = {}
-        for name, (y, H, codes) in conventions(*arrays, panel).items():
-            _, other = self.ask(Measurements(y, H, codes), None if known is None else known[rows])
-            obs = Observation.build(y, H, codes)
-            fits = goodness_of_fit(obs, other, self.geometry, self.view).misfit_p >= LEVEL
-            gain = log_likelihood(obs, other, self.geometry) - stated
-            gains[name] = gain.masked_fill(~fits, -torch.inf)  # no better explanation if none itself
-        gain, which = torch.stack(list(gains.values())).max(dim=0)
+        turned = conventions(*arrays, panel)
+        y, H, codes = (torch.cat(parts) for parts in zip(*turned.values(), strict=True))  # in one batch
+        counts = None if known is None else known[rows].repeat(len(turned))
+        obs, (_, other) = Observation.build(y, H, codes), self.ask(Measurements(y, H, codes), counts)
+        fits = goodness_of_fit(obs, other, self.geometry, self.view).misfit_p >= LEVEL
+        value = log_likelihood(obs, other, self.geometry).masked_fill(~fits, -torch.inf)
+        gains = value.view(len(turned), -1) - stated  # no better explanation where it is none itself
+        gain, which = gains.max(dim=0)
         for row, found, i in zip(rows.tolist(), p_of_gain(gain).tolist(), which.tolist(), strict=True):
-            self.found[start + row] = found, list(gains)[i]
+            self.found[start + row] = found, list(turned)[i]
 
     def into(self, fit: Fit) -> Fit:
         """The fit of all scenes, with what was found."""
