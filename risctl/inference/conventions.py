@@ -1,9 +1,10 @@
 """Whether measurements are likelier by another convention than the one they are read by.
 
 A wrong sign or order leaves sources that explain part of the measurements, and at low SNR a test of what is
-left over may not see it. The scenes are located again with each convention turned round, and the likelihoods
-of what is found are compared. Under the stated model ``E[L' / L] = 1`` for any one alternative L': the
-largest of n alternatives is ``exp(t)`` times likelier with probability ``n exp(-t)`` at most (Markov).
+left over may not see it. The scenes are located again under each other convention, and the likelihoods of
+what is found are compared. Under the stated model ``E[L' / L] = 1`` for any one alternative L', L at the true
+sources: the largest of n alternatives is ``exp(t)`` times likelier with probability ``n exp(-t)`` at most
+(Markov). The sources found stand for the true ones, which holds where the search finds the maximum.
 """
 
 from collections.abc import Mapping
@@ -23,9 +24,10 @@ Arrays = tuple[Tensor, Tensor, Tensor]  # y [B, L, M], H [B, M, N], codes [B, L,
 
 
 def conventions(y: Tensor, H: Tensor, codes: Tensor, panel: tuple[int, int] | None) -> Mapping[str, Arrays]:
-    """The measurements by each convention turned round, by its name.
+    """The measurements under each other convention, by its name.
 
     Args:
+        y: snapshots, complex [B, L, M]. H: channel, complex [B, M, N]. codes: complex [B, L, N].
         panel: rows and columns of the surface; None: elements of no such order.
     """
     turned = {
@@ -35,7 +37,7 @@ def conventions(y: Tensor, H: Tensor, codes: Tensor, panel: tuple[int, int] | No
     }
     if panel is not None:
         order = torch.arange(H.shape[-1], device=H.device).view(*panel[::-1]).T.flatten()
-        turned["elements in columns"] = (y, H[..., order], codes[..., order])
+        turned["elements numbered by columns"] = (y, H[..., order], codes[..., order])
     return {
         name: (a.resolve_conj(), b.resolve_conj(), c.resolve_conj()) for name, (a, b, c) in turned.items()
     }

@@ -76,7 +76,7 @@ class Fit:
         count_at_maximum: scenes with as many sources as can be found, bool [B].
         at_edge: sources on the edge of the field of view in any coordinate, bool [B, K_max].
         one_path: scenes that are seen through one path only, bool [B]; see :func:`through_one_path`.
-        likelier: the convention by which the scenes are likelier, if there is one.
+        likelier_convention: by which the scenes are likelier; empty: none.
     """
 
     misfit_p: Tensor
@@ -84,7 +84,7 @@ class Fit:
     count_at_maximum: Tensor
     at_edge: Tensor
     one_path: Tensor
-    likelier: str = ""
+    likelier_convention: str = ""
 
     @property
     def misfit(self) -> Tensor:

@@ -65,7 +65,8 @@ class OtherConventions:
         obs, (_, other) = Observation.build(y, H, codes), self.ask(Measurements(y, H, codes), counts)
         fits = goodness_of_fit(obs, other, self.geometry, self.view).misfit_p >= LEVEL
         value = log_likelihood(obs, other, self.geometry).masked_fill(~fits, -torch.inf)
-        gains = value.view(len(turned), -1) - stated  # no better explanation where it is none itself
+        # No better explanation where it is none itself, or where powers of zero leave no likelihood.
+        gains = (value.view(len(turned), -1) - stated).nan_to_num(nan=-torch.inf)
         gain, which = gains.max(dim=0)
         for row, found, i in zip(rows.tolist(), p_of_gain(gain).tolist(), which.tolist(), strict=True):
             self.found[start + row] = found, list(turned)[i]
@@ -81,4 +82,4 @@ class OtherConventions:
         for i, (p, _) in self.found.items():
             misfit_p[i] = torch.fmin(misfit_p[i], misfit_p.new_tensor(p))
         p_all = least * len(self.found)
-        return replace(fit, misfit_p=misfit_p, file_p=min(fit.file_p, p_all), likelier=name)
+        return replace(fit, misfit_p=misfit_p, file_p=min(fit.file_p, p_all), likelier_convention=name)

@@ -63,7 +63,7 @@ class Located:
         flags: doubts about each scene (`misfit`, `count_at_maximum`, `one_path`), S tuples.
         source_flags: doubts about each source (`at_edge`), a tuple of K tuples for each scene.
         reason: why the shipped model was not used although no estimator was named; None where it was.
-        likelier: the convention by which doubtful scenes are likelier (`codes conjugated`, ...); empty: none.
+        likelier_convention: by which doubtful scenes are likelier (`codes conjugated`, ...); empty: none.
 
     Example:
         >>> import risctl
@@ -90,7 +90,7 @@ class Located:
     flags: tuple[tuple[str, ...], ...]
     source_flags: tuple[tuple[tuple[str, ...], ...], ...]
     reason: str | None = None
-    likelier: str = ""
+    likelier_convention: str = ""
 
     @classmethod
     def from_found(cls, chosen: Chosen, found: Found) -> Self:
@@ -106,7 +106,7 @@ class Located:
             flags=tuple(map(tuple, fit.scene_flags())),
             source_flags=tuple(tuple(map(tuple, flags[:K])) for flags, K in of_sources),
             reason=chosen.reason,
-            likelier=fit.likelier,
+            likelier_convention=fit.likelier_convention,
         )
 
     @property
@@ -190,7 +190,7 @@ class Located:
 
     @property
     def _hint(self) -> str:
-        return f"; they are likelier with {self.likelier}" if self.likelier else ""
+        return f"; they are likelier with {self.likelier_convention}" if self.likelier_convention else ""
 
     def _doubts(self) -> list[list[str]]:
         """The flags of each scene, and `untested`."""

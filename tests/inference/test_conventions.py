@@ -20,10 +20,10 @@ def test_each_convention_is_its_own_inverse_or_an_order_by_columns() -> None:
         back = conventions(*turned[name], (rows, columns))[name]
         for found, expected in zip(back, (y, H, codes), strict=True):
             assert torch.equal(found, expected)
-    _, by_rows, _ = turned["elements in columns"]
+    _, by_rows, _ = turned["elements numbered by columns"]
     by_columns = H.view(2, 4, columns, rows)
     torch.testing.assert_close(by_rows.view(2, 4, rows, columns), by_columns.mT)
-    assert set(conventions(y, H, codes, None)) == set(turned) - {"elements in columns"}
+    assert set(conventions(y, H, codes, None)) == set(turned) - {"elements numbered by columns"}
 
 
 def test_the_likelihood_is_that_of_the_oracle_with_sources_or_none(geometry64: ArrayGeometry) -> None:

@@ -73,7 +73,7 @@ def test_a_file_that_does_not_fit_is_marked(kind: str) -> None:
 def test_a_scene_by_another_convention_is_told_which(K: int) -> None:
     """At 10 dB what five wrong sources leave looks like noise; the right convention is much likelier."""
     located = locate(conjugated(simulated(K, 10.0, 1, 20 + K), "codes"))
-    assert located.likelier == "codes conjugated"
+    assert located.likelier_convention == "codes conjugated"
     assert located.flags[0][0] == "misfit"
     assert located.doubts()[0].endswith("; they are likelier with codes conjugated")
     assert np.isnan(located.std_range).all() or np.isinf(located.std_range[np.isfinite(located.range)]).all()
@@ -81,7 +81,7 @@ def test_a_scene_by_another_convention_is_told_which(K: int) -> None:
 
 @pytest.mark.parametrize("kind", ["one live snapshot", "phase errors at 10 dB", "seven sources", "outside"])
 def test_no_convention_is_named_where_another_thing_is_wrong(kind: str) -> None:
-    assert not locate(WRONG[kind]).likelier
+    assert not locate(WRONG[kind]).likelier_convention
 
 
 def test_one_live_snapshot_is_noticed_by_what_the_sources_send() -> None:
