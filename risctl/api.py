@@ -7,13 +7,13 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Unpack
 
-import numpy as np
 from numpy.typing import ArrayLike
 
 from risctl import runs
 from risctl.config import Config
 from risctl.config.layers import Layers, Machine
-from risctl.data import Measurements, SceneStream, check_measurements
+from risctl.data import Measurements, SceneStream, given_measurements
+from risctl.data.arrays import real_array
 from risctl.data.description import DescriptionKeys
 from risctl.errors import InputError
 from risctl.evaluation.alignment import Report
@@ -94,24 +94,11 @@ def locate(
         ((2, 5), 'learned')
     """
     layers = Layers() if model is not None and config is None else _layers(config)
-    data = _measured(y, {"H": H, "codes": codes, "Phi": Phi, **description})
+    data = given_measurements(y, {"H": H, "codes": codes, "Phi": Phi, **description})
     chosen = runs.choose_estimator(layers, estimator, model, runs.resolve_device(device), Described.of(data))
     chosen = runs.with_surface(chosen, surface)
     found = runs.locate_measurements(chosen, data, num_sources, batch)
     return Located.from_found(chosen, found)
-
-
-def _measured(y: ArrayLike | Measurements, others: Mapping[str, Any]) -> Measurements:
-    """Checked measurements of arrays that are given one by one; `Measurements` stand alone."""
-    arrays = {key: np.asarray(value) for key, value in others.items() if value is not None}
-    if isinstance(y, Measurements):
-        if arrays:
-            raise InputError(next(iter(arrays)), "", "nothing beside Measurements, which hold it", "a value")
-        return y
-    arrays["y"] = np.asarray(y)
-    if arrays["y"].ndim == 2:
-        arrays["y"] = arrays["y"][None]
-    return check_measurements(arrays, None, "measurements")
 
 
 def calibrate_surface(
@@ -156,9 +143,12 @@ def calibrate_surface(
     runs.check_destination("out", _path(out), (".json",))
     request = runs.CalibrationRequest(tuple(estimate.split("+")), start, held_out, num_sources)
     layers = Layers() if model is not None and config is None else _layers(config)
-    data = _measured(y, {"H": H, "codes": codes, "Phi": Phi, **description})
+    data = given_measurements(y, {"H": H, "codes": codes, "Phi": Phi, **description})
     chosen = runs.choose_estimator(layers, estimator, model, described=Described.of(data))
-    known = {index: np.asarray(at, dtype=float).tolist() for index, at in (anchors or {}).items()}
+    known = {
+        index: real_array(at, (-1, 3), "azimuth, elevation, range", "anchors", str(index)).tolist()
+        for index, at in (anchors or {}).items()
+    }
     surface = runs.calibrate_surface(chosen, [data], request, known)
     if out is not None:
         runs.write_surface(Path(out), surface)
@@ -443,6 +433,8 @@ def check_alignment(
 def _layers(config: Config | str | None, default: str = "quick", seed: int | None = None) -> Layers:
     if isinstance(config, Config):
         return Layers(whole=config, seed=seed)
+    if config is not None and not isinstance(config, str):
+        raise InputError("config", "", "a configuration, or the name of a preset", repr(config))
     return Layers(config or default, seed=seed)
 
 

@@ -1,6 +1,8 @@
 """Errors for users: each has an exit status and a message of one line."""
 
+from numbers import Integral
 from pathlib import Path
+from typing import Any
 
 
 class RisctlError(Exception):
@@ -89,7 +91,9 @@ def require_file(path: Path) -> None:
         raise InputError(path, "", "an existing file", "a directory" if path.is_dir() else "nothing")
 
 
-def require_range(name: str, value: int | None, low: int, high: int) -> None:
-    """Refuse an argument outside `low`..`high`; None means that it was not given."""
-    if value is not None and not low <= value <= high:
+def require_range(name: str, value: Any, low: int, high: int) -> None:
+    """Refuse an argument that is no whole number or outside `low`..`high`; None: it was not given."""
+    if value is not None and not isinstance(value, Integral):
+        raise InputError(name, "", f"a whole number, {low} to {high}", repr(value))
+    if value is not None and not low <= int(value) <= high:
         raise InputError(name, "", f"{low} to {high}", value)

@@ -83,6 +83,14 @@ def test_numpy_and_torch_give_the_same_positions() -> None:
         assert np.isnan(from_numpy.positions[i, count:]).all()
 
 
+def test_a_tensor_may_be_conjugated_or_part_of_a_graph() -> None:
+    scenes = risctl.simulate("quick", 2, seed=2)
+    y, H, codes = scenes.y, scenes.H, scenes.codes
+    plain = risctl.locate(y, H.conj().resolve_conj(), codes, num_sources=1)
+    lazy = risctl.locate(y.clone().requires_grad_(), H.conj(), codes, num_sources=1)
+    np.testing.assert_array_equal(plain.azimuth, lazy.azimuth)
+
+
 def test_positions_are_those_of_angles_and_range() -> None:
     scenes = risctl.simulate("quick", 2, seed=3)
     located = risctl.locate(scenes.y, scenes.H, scenes.codes, num_sources=1)
@@ -122,6 +130,11 @@ def test_another_surface_is_answered_by_nomp_which_is_said() -> None:
         ({"H": np.ones((4, 12), complex)}, "expected shape"),
         ({"codes": np.full((2, 4, 144), np.nan, complex)}, "codes: expected finite"),
         ({"num_sources": 9}, "num_sources: expected 1 to 5"),
+        ({"num_sources": 2.5}, "num_sources: expected a whole number, 1 to 5, got 2.5"),
+        ({"batch": 0}, "batch: expected 1 to"),
+        ({"config": 3}, "config: expected a configuration, or the name of a preset, got 3"),
+        ({"y": [[1j, 2j], [3j]]}, "y: expected an array, got rows of unequal length"),
+        ({"y": torch.ones(2, 4, 4, dtype=torch.bfloat16)}, "y: expected an array, got .*BFloat16"),
         ({"estimator": "ceiling"}, "an oracle"),
         ({"estimator": "esprit"}, "estimator: expected one of"),
         ({"device": "tpu"}, "device: expected"),
@@ -153,6 +166,7 @@ def test_measurements_stand_alone(here: Path) -> None:
     [
         ({"anchors": {5: [[0.0, 0.0, 3.0]]}}, "anchors: expected scenes from 0 to 1, got 5"),
         ({"anchors": {0: [[0.0, 0.0]]}}, "anchors: 0: expected azimuth, elevation"),
+        ({"anchors": {0: "here"}}, "anchors: 0: expected azimuth, elevation, range, got str"),
         ({"num_sources": 9}, "num_sources: expected 1 to 5, got 9"),
         ({"out": "no/such/folder.json"}, "out: expected a file in an existing directory"),
     ],

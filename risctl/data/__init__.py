@@ -5,7 +5,7 @@ from risctl.data.description import Description
 from risctl.data.layout import dataset_bytes
 from risctl.data.measurements import (
     Measurements,
-    check_measurements,
+    given_measurements,
     read_description,
     read_measurements,
     write_measurements,
@@ -21,9 +21,9 @@ __all__ = [
     "SceneSource",
     "SceneStore",
     "SceneStream",
-    "check_measurements",
     "dataset_bytes",
     "exclusive_lock",
+    "given_measurements",
     "open_dataset",
     "read_description",
     "read_measurements",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Unpack
+from typing import Any, Unpack
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +13,7 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
+from risctl.data.arrays import as_array
 from risctl.data.atomic import write_atomically
 from risctl.data.description import KEYS, Description, DescriptionKeys, check_description
 from risctl.data.formats import Array, array_names, format_of, read_arrays
@@ -144,6 +145,26 @@ def check_measurements(
         codes=torch.from_numpy(codes).expand(S, L, N),
         description=description,
     )
+
+
+def given_measurements(y: ArrayLike | Measurements, others: Mapping[str, Any]) -> Measurements:
+    """Checked measurements of arrays that are given one by one; `Measurements` stand alone.
+
+    Args:
+        y: snapshots, [S, L, M], or [L, M] of one scene. others: front end and description by name; None: not
+            given.
+
+    Raises:
+        InputError: arrays beside `Measurements`, and as `check_measurements`.
+    """
+    arrays = {key: as_array(value, "measurements", key) for key, value in others.items() if value is not None}
+    if isinstance(y, Measurements):
+        if arrays:
+            raise InputError(next(iter(arrays)), "", "nothing beside Measurements, which hold it", "a value")
+        return y
+    snapshots = as_array(y, "measurements", "y")
+    arrays["y"] = snapshots[None] if snapshots.ndim == 2 else snapshots
+    return check_measurements(arrays, None, "measurements")
 
 
 def _with_antennas(arrays: Mapping[str, Array]) -> Array:

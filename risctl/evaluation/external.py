@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any, Protocol, Self, runtime_checkable
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from risctl.data.arrays import real_array
 from risctl.errors import InputError
 from risctl.evaluation.positions import FloatArray
 from risctl.inference import Estimates, Estimator
@@ -97,7 +97,7 @@ def source_table(parts: Mapping[str, Any], where: str | Path, key: str) -> Float
     """
     for name in parts.keys() - {"positions", "std", "power"}:
         raise InputError(where, key, "positions, std and power", f"{name!r}")
-    positions = _array(parts.get("positions"), (-1, 3), POSITIONS, where, key)
+    positions = real_array(parts.get("positions"), (-1, 3), POSITIONS, where, key)
     count = len(positions)
     for column, (name, unit, low, high) in zip(positions.T, LIMITS, strict=True):
         wrong = np.flatnonzero(~((column >= low) & (column <= high)))
@@ -108,7 +108,7 @@ def source_table(parts: Mapping[str, Any], where: str | Path, key: str) -> Float
     for name, shape in (("std", (count, 3)), ("power", (count,))):
         values = np.full(shape, np.nan)
         if parts.get(name) is not None:
-            values = _array(parts[name], shape, f"{name} {list(shape)}, none negative", where, key)
+            values = real_array(parts[name], shape, f"{name} {list(shape)}, none negative", where, key)
         if (values < 0).any():
             raise InputError(where, f"{key}, {name}", "none negative", f"{values.min():g}")
         columns.append(values)
@@ -128,21 +128,3 @@ def to_estimates(tables: Sequence[FloatArray]) -> Estimates:
     noise_var = torch.full((len(tables),), torch.nan, dtype=torch.float64)
     rest = (*std, noise_var, *unknown(num_sources, padded.shape[1]))
     return Estimates(num_sources, azimuth, elevation, range_, power, *rest)
-
-
-def _array(
-    value: Any, shape: tuple[int, ...], expected: str, where: str | Path, key: str
-) -> npt.NDArray[np.float64]:
-    """A real array of the shape, -1 standing for any length; an empty one may have any shape."""
-    try:
-        array = np.asarray(value)
-    except ValueError:  # rows of unequal length
-        raise InputError(where, key, expected, "rows of unequal length") from None
-    if array.dtype.kind not in "iuf":
-        raise InputError(where, key, expected, f"{type(value).__name__} of dtype {array.dtype}")
-    if array.size == 0 and shape[0] in (-1, 0):
-        array = array.reshape(0, *shape[1:])
-    fits = array.ndim == len(shape) and all(w in (-1, n) for w, n in zip(shape, array.shape, strict=True))
-    if not fits:
-        raise InputError(where, key, expected, f"shape {list(array.shape)}")
-    return array.astype(np.float64)

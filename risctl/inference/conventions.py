@@ -5,8 +5,13 @@ left over may not see it. The scenes are located again under each other conventi
 what is found are compared. Under the stated model ``E[L' / L] = 1`` for any one alternative L', L at the true
 sources: the largest of n alternatives is ``exp(t)`` times likelier with probability ``n exp(-t)`` at most
 (Markov). The sources found stand for the true ones, which holds where the search finds the maximum.
+
+Gains of several scenes by one convention add up. Both sides are maxima over as many parameters, so that in
+simulated scenes of the stated convention ``E[exp((gain - 5) / 2)] <= 1``, at every SNR; the sum over scenes
+is as large as it is with probability ``exp(-sum(gain - 5) / 2)`` at most.
 """
 
+import math
 from collections.abc import Mapping
 
 import torch
@@ -18,6 +23,7 @@ from risctl.inference.observation import Observation
 from risctl.physics.geometry import ArrayGeometry
 from risctl.physics.polar import to_polar
 
+PRICE, RATE = 5.0, 0.5  # of a scene, nats, and the exponent of a sum of gains
 ALTERNATIVES = 1e6  # conventions times places and powers of sources that can be told apart
 
 Arrays = tuple[Tensor, Tensor, Tensor]  # y [B, L, M], H [B, M, N], codes [B, L, N]
@@ -58,3 +64,8 @@ def log_likelihood(obs: Observation, found: Estimates, geometry: ArrayGeometry) 
 def p_of_gain(gain: Tensor) -> Tensor:
     """p-value [B] of scenes that are ``exp(gain)`` times likelier by the best of the other conventions."""
     return (ALTERNATIVES * torch.exp(-gain)).clamp_max(1.0)
+
+
+def p_of_gains(gains: Tensor) -> float:
+    """p-value of scenes that gain so much [n] by one convention, all together."""
+    return min(1.0, math.exp(-max(0.0, RATE * float((gains - PRICE).sum()))))

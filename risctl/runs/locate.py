@@ -12,7 +12,7 @@ from torch import Tensor
 from risctl.config import Config, PhysicsConfig
 from risctl.config.layers import Layers
 from risctl.data import Description, Measurements, read_measurements
-from risctl.errors import InputError, MeasurementError, require_file
+from risctl.errors import InputError, MeasurementError, require_file, require_range
 from risctl.evaluation.alignment.sides import MeasuredArrays
 from risctl.inference import Estimates, GeneralEstimator, build_estimator
 from risctl.inference.estimates import Explaining
@@ -40,6 +40,7 @@ from risctl.runs.models import (
 from risctl.runs.needs import PROCESS_BYTES, Needs
 from risctl.runs.progress import Progress, silent
 
+MAX_BATCH = 2**20
 FIT_SNAPSHOTS = 512  # most snapshots of a scene that the test of the fit reads
 FALLBACK = "nomp"  # on a surface that the shipped model was not trained for
 
@@ -66,11 +67,13 @@ class Chosen:
     surface: CalibratedSurface | None = None
     notes: tuple[str, ...] = ()
 
-    def build(self) -> GeneralEstimator:
-        """The estimator itself."""
-        config = self.config
+    def build(self, converged: bool = True) -> GeneralEstimator:
+        """The estimator itself; `converged`: its moves are taken to the maximum of the likelihood."""
+        config, inference = self.config, self.config.inference
+        if self.name == LEARNED and inference.moves and not converged:
+            inference = inference.model_copy(update={"nf_mle_iters": 0})
         estimator = build_estimator(
-            self.name, config.physics, config.covariance, config.inference, self.device, self.model
+            self.name, config.physics, config.covariance, inference, self.device, self.model
         )
         return estimator if self.surface is None else self.surface.moved(estimator, config.physics)
 
@@ -190,15 +193,15 @@ def locate_measurements(
         CheckFailedError: the learned estimator does not compute what its training computed.
     """
     _check_elements(chosen, data, where)
-    _check_count(num_sources, chosen, data, where)
+    _check_request(num_sources, batch, chosen, data, where)
     if chosen.surface is not None:
         data = chosen.surface.corrected(data, where)
     data, power_unit, noise_unit = normalised(data)
-    estimator, total, device = chosen.build(), len(data), chosen.device
-    surface, view = chosen.geometry(), FieldOfView.from_config(chosen.config.physics)
+    estimator, total, device, physics = chosen.build(), len(data), chosen.device, chosen.config.physics
+    surface, view = chosen.geometry(), FieldOfView.from_config(physics)
     batch = batch or (BATCH if torch.device(device).type == "cpu" else ACCELERATOR_BATCH)
     parts, scores = [], []
-    others = OtherConventions(partial(_asked, estimator), chosen.config.physics, surface, view)
+    others = OtherConventions(partial(_asked, chosen.build(converged=False)), physics, surface, view)
     with progress("scenes") as update:
         update(0, total)
         for start in range(0, total, batch):
@@ -210,10 +213,10 @@ def locate_measurements(
                     spot_check_estimator(estimator, chosen.model.network, chosen.config, measured)
                 part, answered, best = _answered(chosen, estimator, part, known)
                 parts.append(answered)
-                score = goodness_of_fit(observation_of(part, chosen.config.physics), best, surface, view)
+                score = goodness_of_fit(observation_of(part, physics), best, surface, view)
                 scores.append(replace(score, at_edge=at_edge(answered, view)))
                 if chosen.surface is None:
-                    others.look(start, part, known, best, score)
+                    others.keep(start, part, known, best, score)
             update(min(start + batch, total), total)
     found = Estimates.concatenate(parts)
     if chosen.surface is not None:
@@ -301,13 +304,15 @@ def _check_elements(chosen: Chosen, data: Measurements, where: str | Path) -> No
         raise InputError(where, "H" if data.Phi is None else "Phi", expected, data.num_elements)
 
 
-def _check_count(num_sources: int | None, chosen: Chosen, data: Measurements, where: str | Path) -> None:
-    """Refuse a K out of range; as many sources as values that tell them apart."""
+def _check_request(
+    num_sources: int | None, batch: int | None, chosen: Chosen, data: Measurements, where: str | Path
+) -> None:
+    """Refuse a batch or a K out of range; as many sources as values that tell them apart."""
+    require_range("batch", batch, 1, MAX_BATCH)
     if num_sources is None:
         return
     top, (L, M) = chosen.config.physics.max_sources, data.y.shape[1:]
-    if not 1 <= num_sources <= top:
-        raise InputError("num_sources", "", f"1 to {top}", num_sources)
+    require_range("num_sources", num_sources, 1, top)
     if num_sources >= M and data.Phi is not None and data.Phi.shape[1] == 1:
         raise InputError("num_sources", "", f"fewer than the {M} antennas of {where}", num_sources)
     if num_sources >= L * M:

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from risctl.inference import Estimates
-from risctl.inference.conventions import conventions, log_likelihood, p_of_gain
+from risctl.inference.conventions import conventions, log_likelihood, p_of_gain, p_of_gains
 from risctl.inference.observation import Observation
 from risctl.physics import ArrayGeometry
 from tests.inference.conftest import make_scenes
@@ -52,3 +52,10 @@ def test_a_gain_of_a_few_nats_says_nothing() -> None:
     p = p_of_gain(torch.tensor([-torch.inf, -300.0, 0.0, 13.0, 30.0], dtype=torch.float64))
     assert p[:4].tolist() == [1.0] * 4
     assert float(p[4]) < 1e-6
+
+
+def test_gains_of_scenes_add_up_above_a_price_for_each() -> None:
+    nats = torch.tensor([15.0, -3.0, 10.0, 6.0], dtype=torch.float64)
+    assert p_of_gains(nats) == pytest.approx(np.exp(-(28.0 - 4 * 5.0) / 2.0))
+    assert p_of_gains(nats - 2.0) == 1.0
+    assert p_of_gains(torch.zeros(10)) == 1.0

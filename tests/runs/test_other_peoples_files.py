@@ -79,6 +79,14 @@ def test_a_scene_by_another_convention_is_told_which(K: int) -> None:
     assert np.isnan(located.std_range).all() or np.isinf(located.std_range[np.isfinite(located.range)]).all()
 
 
+@pytest.mark.parametrize("batch", [None, 3])
+def test_a_file_tells_a_convention_that_no_scene_of_it_tells(batch: int | None) -> None:
+    """At 5 dB a scene has too few nats; the gains of further scenes add up, in whatever parts they come."""
+    scenes = simulated(3, 5.0, SCENES, 23)
+    assert locate(conjugated(scenes, "codes"), batch=batch).likelier_convention == "codes conjugated"
+    assert locate(scenes, batch=batch).likelier_convention == ""
+
+
 @pytest.mark.parametrize("kind", ["one live snapshot", "phase errors at 10 dB", "seven sources", "outside"])
 def test_no_convention_is_named_where_another_thing_is_wrong(kind: str) -> None:
     assert not locate(WRONG[kind]).likelier_convention
