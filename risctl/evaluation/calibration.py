@@ -180,19 +180,18 @@ def collect_counts(
     estimator: Finder,
     batches: Iterable[Batch],
     workers: int = 1,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Callable[[int], None] | None = None,
 ) -> CountData:
-    """Search all scenes of the batches for the data of the fit."""
-    batches = list(batches)
+    """Search all scenes of the batches for the data of the fit; `progress` takes how many are done."""
     parts: list[CountData] = []
-    done, total = 0, sum(batch.count for batch in batches)
+    done = 0
     tasks = chain.from_iterable(batch.chunks() for batch in batches)
     with closing(map_in_order(partial(count_data, estimator), tasks, workers)) as coming:
         for part in coming:
             parts.append(part.copied())
             done += len(part)
             if progress is not None:
-                progress(done, total)
+                progress(done)
     return CountData.concatenate(parts)
 
 

@@ -3,7 +3,9 @@
 The fit of a trained model is kept beside its checkpoint; that of NOMP, which needs no training, is shipped.
 """
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -135,7 +137,8 @@ def calibrate(
     for split, count in {"train": scenes, "val": val_scenes}.items():
         with progress(f"{split} scenes") as update:
             update(0, count)
-            parts[split] = collect_counts(finder, calibration_scenes(config, split, count), workers, update)
+            batches = calibration_scenes(config, split, count)
+            parts[split] = collect_counts(finder, batches, workers, partial(_of_all, update, count))
     fit = fit_fusion(parts["train"], parts["val"], config.training.seed)
     figures = {
         "cross_entropy": fit.cross_entropy,
@@ -162,20 +165,23 @@ def calibration_seed(config: Config) -> int:
     return (config.data.seed + SEED_OFFSET) % 2**63
 
 
-def calibration_scenes(config: Config, split: str, count: int) -> list[Batch]:
-    """The scenes of a calibration: of the configuration, and of the other kinds."""
+def _of_all(update: Callable[[int, int], None], total: int, done: int) -> None:
+    update(done, total)
+
+
+def calibration_scenes(config: Config, split: str, count: int) -> Iterator[Batch]:
+    """The scenes of a calibration: of the configuration, and of the other kinds; one kind in memory at a
+    time."""
     physics = config.physics
     broad = {"min_sources": 0, "stratified": False, "snr_values_db": ()}
     broad |= {"snr_min_db": physics.snr_min_db - BEYOND_DB, "snr_max_db": physics.snr_max_db + BEYOND_DB}
     physics = physics.model_copy(update=broad)
     seed, kinds = calibration_seed(config), int(count * OTHER_SHARE) // OTHER_SCENES
     usual = count - kinds * OTHER_SCENES
-    batches = [Batch(SceneStream(physics, seed, split), 0, usual, size=chunk_size(physics))]
+    yield Batch(SceneStream(physics, seed, split), 0, usual, size=chunk_size(physics))
     for index, kind in enumerate(other_kinds(physics, kinds, seed=len(split))):
-        stream = SceneStream(kind, seed, split)
-        first, size = usual + index * OTHER_SCENES, chunk_size(kind)
-        batches.append(Batch(stream, first, OTHER_SCENES, usual=False, size=size))
-    return batches
+        stream, first = SceneStream(kind, seed, split), usual + index * OTHER_SCENES
+        yield Batch(stream, first, OTHER_SCENES, usual=False, size=chunk_size(kind))
 
 
 def accuracy_rows(fit: Fit, data: CountData) -> list[list[Any]]:

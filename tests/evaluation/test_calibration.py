@@ -110,6 +110,6 @@ def test_workers_leave_no_file_open_for_what_they_sent(monkeypatch: pytest.Monke
     finder = NompEstimator.from_config(physics, CovarianceConfig(), InferenceConfig(), "cpu")
     before, most = len(os.listdir("/proc/self/fd")), []
     batch = Batch(SceneStream(physics, 3, "train"), 0, 40, size=1)
-    collect_counts(finder, [batch], 2, lambda done, total: most.append(len(os.listdir("/proc/self/fd"))))
+    collect_counts(finder, [batch], 2, lambda done: most.append(len(os.listdir("/proc/self/fd"))))
     assert len(most) == 40
     assert max(most) - before < 150  # 11 of each part if they were kept: 440
