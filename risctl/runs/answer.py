@@ -48,6 +48,7 @@ def answer_document(located: Located, chosen: Chosen, file: Path, num_sources: i
         "file_hash": file_hash(file),
         "given": {"num_sources": num_sources},
         "misfit_p": located.misfit_p_of_all,
+        "likelier_convention": located.likelier_convention or None,
         "scenes": located.scenes(),
     }
 

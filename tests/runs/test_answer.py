@@ -30,6 +30,7 @@ KEYS = [
     "file_hash",
     "given",
     "misfit_p",
+    "likelier_convention",
     "scenes",
 ]
 SIGNATURES = {".png": b"\x89PNG", ".pdf": b"%PDF", ".svg": b"<?xml"}
@@ -67,6 +68,9 @@ def test_the_document_is_that_of_the_contract(made: runs.Example) -> None:
     assert document["given"] == {"num_sources": 2}
     assert document["model"]["checkpoint"].endswith("best.safetensors")
     assert document["surface"]["wavelength"] == 0.3
+    assert document["likelier_convention"] is None
+    named = replace(located, likelier_convention="H conjugated")
+    assert runs.answer_document(named, chosen, made.file)["likelier_convention"] == "H conjugated"
     runs.write_answer(Path("a.json"), document, located)
     stored = runs.read_document(Path("a.json"))
     assert sum(stored["scenes"][0]["count_probability"]) == pytest.approx(1.0)
