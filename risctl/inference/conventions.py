@@ -6,9 +6,10 @@ what is found are compared. Under the stated model ``E[L' / L] = 1`` for any one
 sources: the largest of n alternatives is ``exp(t)`` times likelier with probability ``n exp(-t)`` at most
 (Markov). The sources found stand for the true ones, which holds where the search finds the maximum.
 
-Gains of several scenes by one convention add up. Both sides are maxima over as many parameters, so that in
-simulated scenes of the stated convention ``E[exp((gain - 5) / 2)] <= 1``, at every SNR; the sum over scenes
-is as large as it is with probability ``exp(-sum(gain - 5) / 2)`` at most.
+Gains of several scenes by one convention add up. Both sides are maxima found in the same way: in simulated
+scenes of the stated convention the mean of ``exp((gain - 5) / 2)`` was at most 0.93 at each SNR from -5 to 10
+dB. Where it is at most one, and scenes are independent, their sum is as large as it is with probability
+``exp(-sum(gain - 5) / 2)`` at most (Markov).
 """
 
 import math

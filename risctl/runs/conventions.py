@@ -90,8 +90,8 @@ class OtherConventions:
             return fit
         gains = self._gains([self.doubtful])
         name = max(gains, key=lambda name: float(gains[name]))
-        p_scene = p_of_gain(gains[name]).squeeze()
-        p_file, looks = float(p_scene), 1
+        p_scene, looks = float(p_of_gain(gains[name])), 1
+        p_file = p_scene
         nominated = [name for name, gain in gains.items() if float(gain) > NOMINATED]
         further = [row for row in self.scenes if row != self.doubtful][:FURTHER]
         if nominated and further:
@@ -104,7 +104,7 @@ class OtherConventions:
         if p_file >= LEVEL:
             return fit
         misfit_p = fit.misfit_p.clone()
-        misfit_p[self.doubtful] = torch.fmin(misfit_p[self.doubtful], p_scene)
+        misfit_p[self.doubtful] = torch.fmin(misfit_p[self.doubtful], misfit_p.new_tensor(p_scene))
         return replace(fit, misfit_p=misfit_p, file_p=min(fit.file_p, p_file), likelier_convention=name)
 
     def _gains(self, rows: Sequence[int], names: Collection[str] | None = None) -> dict[str, Tensor]:
