@@ -3,8 +3,9 @@
     python tests/fit_study.py [KIND ...] [--estimator learned] [--files 100] [--snr 10 20]
 
 Files of ten scenes, made with the oracle, which shares no code with the library. Of the scenes the shares
-with p < 0.01 and with any flag are printed, of the files the number with p < 0.01; with them the p-value of
-a Kolmogorov-Smirnov test for uniform p-values of the scenes.
+with p < 0.01 and with any flag are printed, of the files the number with p < 0.01 and of those in
+which another convention is named; with them the p-value of a
+Kolmogorov-Smirnov test for uniform p-values of the scenes.
 """
 
 import argparse
@@ -59,9 +60,11 @@ def line(name: str, found: list[Fit]) -> str:
     p = p[~p.isnan()].numpy()
     flagged = [bool(scene) or any(source) for fit in found for scene, source in _flags(fit)]
     marked = sum(fit.file_p < LEVEL for fit in found)
+    named = sum(bool(fit.likelier_convention) for fit in found)
     return (
         f"{name:28s} scenes {np.mean(p < LEVEL):.3f} of {len(p)}, any flag {np.mean(flagged):.3f}, "
-        f"files {marked} of {len(found)}, uniform {stats.kstest(p, 'uniform').pvalue:.3f}"
+        f"files {marked} of {len(found)}, another convention named {named}, "
+        f"uniform {stats.kstest(p, 'uniform').pvalue:.3f}"
     )
 
 

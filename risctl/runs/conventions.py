@@ -21,6 +21,7 @@ from risctl.physics.geometry import ArrayGeometry, FieldOfView
 
 FURTHER = 10  # scenes that judge the conventions that a doubtful one nominates
 NOMINATED = -1.0  # nats of gain from which a convention is nominated: order may not matter to one source
+SOURCE = 10.0  # nats that a source more than by the stated convention fits of noise
 DOUBTFUL = 0.2  # p-value of the fit below which a scene is doubtful
 MAX_SNAPSHOTS = 512
 
@@ -110,8 +111,8 @@ class OtherConventions:
     def _gains(self, rows: Sequence[int], names: Collection[str] | None = None) -> dict[str, Tensor]:
         """Gains of log-likelihood [n] of the scenes `rows` by each of the conventions `names`, or all.
 
-        At most 0 where the model does not explain the scene by it either, or where powers of zero leave no
-        likelihood.
+        Less the price of each source that a convention needs more than the stated one. At most 0 where the
+        model does not explain the scene by it either, or where powers of zero leave no likelihood.
         """
         scenes = [self.scenes[row] for row in rows]
         y, H, codes = (torch.cat(parts) for parts in zip(*(scene.arrays for scene in scenes), strict=True))
@@ -125,7 +126,8 @@ class OtherConventions:
         counts = torch.cat(known).repeat(len(turned)) if known else None
         obs, (_, other) = Observation.build(y, H, codes), self.ask(Measurements(y, H, codes), counts)
         fits = goodness_of_fit(obs, other, self.geometry, self.view).misfit_p >= LEVEL
-        gain = log_likelihood(obs, other, self.geometry) - stated.repeat(len(turned))
+        more = (other.num_sources - best.num_sources.repeat(len(turned))).clamp_min(0)
+        gain = log_likelihood(obs, other, self.geometry) - stated.repeat(len(turned)) - SOURCE * more
         gain = gain.nan_to_num(nan=0.0, posinf=0.0)
         gain = torch.where(fits, gain, gain.clamp_max(0.0)).view(len(turned), -1)
         return dict(zip(turned, gain, strict=True))
