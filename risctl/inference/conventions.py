@@ -6,8 +6,8 @@ what is found are compared. Under the stated model ``E[L' / L] = 1`` for any one
 sources: the largest of n alternatives is ``exp(t)`` times likelier with probability ``n exp(-t)`` at most
 (Markov). The sources found stand for the true ones, which holds where the search finds the maximum.
 
-Gains of several scenes by one convention add up. Where ``E[exp((gain - 5) / 2)] <= 1`` in scenes of the stated
-convention, and scenes are independent, their sum is as large as it is with probability
+Gains of several scenes by one convention add up. Where ``E[exp((gain - 5) / 2)] <= 1`` in scenes of the
+stated convention, and scenes are independent, their sum is as large as it is with probability
 ``exp(-sum(gain - 5) / 2)`` at most (Markov). In simulated scenes the mean was at most 0.81, if every source
 more than by the stated convention costs 10 nats: five sources fit 40 nats of noise where none is reported.
 """
