@@ -53,7 +53,11 @@ class GaussianFit:
     @classmethod
     def compute(cls, obs: Observation, params: GaussianParameters, geometry: ArrayGeometry) -> GaussianFit:
         """Fit the amplitudes of the sources `params` to `obs`."""
-        S = obs.observe(polar_steering(params.points, geometry))
+        return cls.of_responses(obs, obs.observe(polar_steering(params.points, geometry)), params)
+
+    @classmethod
+    def of_responses(cls, obs: Observation, S: Tensor, params: GaussianParameters) -> GaussianFit:
+        """The same from the responses S [B, L, M, K] of the sources."""
         p, noise = params.log_power.exp(), params.log_noise.exp()
         Sh = S.mH.resolve_conj()
         loaded = Sh @ S + torch.diag_embed(noise[:, None] / p).unsqueeze(1).to(S.dtype)
@@ -89,6 +93,21 @@ def drop_source(params: GaussianParameters, k: Tensor) -> GaussianParameters:
     keep = torch.arange(K, device=k.device) != k[:, None]
     points, powers = params.points[keep].view(B, K - 1, 3), params.log_power[keep].view(B, K - 1)
     return GaussianParameters(points, powers, params.log_noise)
+
+
+def drop_responses(V: Tensor, k: Tensor) -> Tensor:
+    """Responses and derivatives [B, L, M, 4K - 4] without those of source k [B]; V [B, L, M, 4K]."""
+    B, L, M, P = V.shape
+    column = torch.arange(P, device=V.device)
+    owner = torch.where(column < P // 4, column, (column - P // 4) // 3)
+    kept = column.expand(B, P)[owner != k[:, None]].view(B, 1, 1, P - 4)
+    return V.gather(3, kept.expand(-1, L, M, -1))
+
+
+def add_responses(V: Tensor, new: Tensor) -> Tensor:
+    """Responses and derivatives [B, L, M, 4K + 4] with those of one more source, `new` [B, L, M, 4], last."""
+    K = V.shape[3] // 4
+    return torch.cat([V[..., :K], new[..., :1], V[..., K:], new[..., 1:]], dim=-1)
 
 
 @dataclass(frozen=True)

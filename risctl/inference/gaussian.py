@@ -42,12 +42,14 @@ class GaussianParameters:
 class GaussianModel:
     """log L [B], its gradient [B, 4K+1] and Fisher information [B, 4K+1, 4K+1].
 
-    Parameters: positions source by source, then log-powers, then the log noise variance.
+    Parameters: positions source by source, then log-powers, then the log noise variance. `responses`: of the
+    sources and their derivatives, [B, L, M, 4K], where they are kept.
     """
 
     log_likelihood: Tensor
     gradient: Tensor
     information: Tensor
+    responses: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,17 @@ def gaussian_model(obs: Observation, params: GaussianParameters, geometry: Array
     """Value, gradient and Fisher information of the Gaussian-symbol likelihood."""
     V = observed_jet(obs, params.points, geometry)
     return model_of_responses(V, obs.y.to(V.dtype), obs.weight, params.log_power, params.log_noise)
+
+
+def kept_model(obs: Observation, params: GaussianParameters, geometry: ArrayGeometry) -> GaussianModel:
+    """The same, with the responses that it was computed from."""
+    return model_and_responses(obs, params, observed_jet(obs, params.points, geometry))
+
+
+def model_and_responses(obs: Observation, params: GaussianParameters, V: Tensor) -> GaussianModel:
+    """The same from the responses V [B, L, M, 4K] at `params`, which it keeps."""
+    model = model_of_responses(V, obs.y.to(V.dtype), obs.weight, params.log_power, params.log_noise)
+    return replace(model, responses=V)
 
 
 def observed_jet(obs: Observation, points: Tensor, geometry: ArrayGeometry) -> Tensor:
@@ -94,7 +107,16 @@ def gaussian_gradient(obs: Observation, params: GaussianParameters, geometry: Ar
 def gaussian_value(obs: Observation, params: GaussianParameters, geometry: ArrayGeometry) -> GaussianModel:
     """The value alone, for a quarter of the work; gradient and information are NaN."""
     a = polar_steering(params.points, geometry)
-    B = obs.observe(a.to(obs.Phi.dtype)).to(a.dtype)
+    return _value(obs, params, obs.observe(a.to(obs.Phi.dtype)).to(a.dtype))
+
+
+def kept_value(obs: Observation, params: GaussianParameters, geometry: ArrayGeometry) -> GaussianModel:
+    """The same, with the responses of the sources and their derivatives."""
+    V = observed_jet(obs, params.points, geometry)
+    return replace(_value(obs, params, V[..., : params.points.shape[1]]), responses=V)
+
+
+def _value(obs: Observation, params: GaussianParameters, B: Tensor) -> GaussianModel:
     fit = _fit(B, B.mH @ B, obs.y.to(B.dtype), params.log_power.exp(), params.log_noise.exp())
     unknown = torch.full_like(pack(params), torch.nan)
     P = unknown.shape[1]
@@ -229,22 +251,31 @@ def refine_gaussian(
     view: FieldOfView,
     iterations: int,
     hold_points: bool = False,
+    responses: Tensor | None = None,
     informed: bool = True,
 ) -> Hypothesis:
     """Raise the Gaussian-symbol likelihood from `start` by Fisher scoring.
 
-    Positions, powers and noise move together; with `hold_points` only powers and noise do. Unless `informed`,
-    the gradient and information where the last step has led are left unknown, NaN. Converged scenes
+    Positions, powers and noise move together; with `hold_points` only powers and noise do. Converged scenes
     are not changed any more, and leave the batch once they are half of it. What the field of view knows is
-    held, and the information of the hypothesis about it is infinite.
+    held, and the information of the hypothesis about it is infinite. Where `responses` at the start are given
+    [B, L, M, 4K] (:func:`observed_jet`), those of what is found are kept; unless `informed`, its gradient and
+    information are then left unknown, NaN.
     """
-    x, model = pack(start), gaussian_model(obs, start, geometry)
+    x = pack(start)
+    if responses is None:
+        model_of = gaussian_model
+        model = gaussian_model(obs, start, geometry)
+    else:
+        model_of = kept_model
+        model = model_and_responses(obs, start, responses)
     damping = Damping.initial(model.log_likelihood)
     converged = torch.zeros_like(model.log_likelihood, dtype=torch.bool)
     part = whole = _ScoringState(x, x[:, 3 * start.points.shape[1] :], model, damping, converged)
     rows = torch.arange(len(obs), device=x.device)
     for left in reversed(range(iterations)):
-        model_of = gaussian_model if left or informed else gaussian_value
+        if not left and not informed:
+            model_of = kept_value
         part = _scoring_step(obs, part, geometry, view, hold_points, model_of)
         if 2 * int(part.converged.sum()) < len(rows):
             continue

@@ -49,10 +49,15 @@ class Search:
         return PolarGrid.build(self.geometry, self.view, oversampling, rings)
 
     def polish(
-        self, obs: Observation, start: GaussianParameters, iterations: int, informed: bool = True
+        self,
+        obs: Observation,
+        start: GaussianParameters,
+        iterations: int,
+        responses: Tensor | None = None,
+        informed: bool = True,
     ) -> Hypothesis:
-        """Refine all parameters on the Gaussian-symbol likelihood from `start`."""
-        return refine_gaussian(obs, start, self.geometry, self.view, iterations, informed=informed)
+        """Refine all parameters on the Gaussian-symbol likelihood from `start`; see `refine_gaussian`."""
+        return refine_gaussian(obs, start, self.geometry, self.view, iterations, False, responses, informed)
 
     def converge(self, obs: Observation, start: Hypothesis) -> Hypothesis:
         """The maximum of the likelihood next to a polished hypothesis, in double precision."""

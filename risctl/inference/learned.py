@@ -39,7 +39,7 @@ from risctl.physics.grid import PolarGrid
 from risctl.physics.polar import clamp_to_view, to_polar
 from risctl.physics.scenes import rows_by_count
 
-MOVE_OVERSAMPLING, MOVE_RINGS = 1.5, 6  # grid of the moves, coarser than MUSIC's: its peaks are refined
+MOVE_OVERSAMPLING, MOVE_RINGS = 2.0, 8  # grid of the moves: peaks are interpolated
 SPECTRUM_PEAKS = 5  # local maxima of the MUSIC spectrum among the proposals
 MIN_RANGE = 1e-3
 BATCH, ACCELERATOR_BATCH = 256, 2048  # scenes at a time
@@ -173,7 +173,8 @@ class LearnedEstimator(ExplainingEstimator):
             return self.peaks.locate(F, self.max_sources)
         U, _ = leading_subspace(F, self.max_sources)
         spectrum = self.moves.grid.energy(U.mT)
-        return torch.cat([points, self.moves.grid.strongest_maxima(spectrum, SPECTRUM_PEAKS)], 1)
+        peaks = self.moves.grid.interpolated_maxima(spectrum, SPECTRUM_PEAKS)
+        return torch.cat([points, clamp_to_view(peaks, self.search.view)], 1)
 
     def _slots(self, prediction: Prediction, count: int) -> tuple[Tensor, Tensor]:
         """The network's `count` most likely points [B, count, 3] and their presence logits [B, count].

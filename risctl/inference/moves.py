@@ -6,7 +6,8 @@ network are close to a source, so that a few moves are enough:
 
 1. The strongest proposals, one more than K_max, are refined jointly: the largest hypothesis that is wanted
    then comes about by a removal, like the others.
-2. For a pool of candidates, all proposals and the peaks of the residual without the least source, the gain
+2. For a pool of candidates, all proposals and the peaks of the residual without the least source
+   (interpolated between the points of the lattice: a weak source is lost by half a step), the gain
    of exchanging each source for each candidate is computed in closed form
    (:mod:`risctl.inference.exchange`). The best exchange is refined if its gain exceeds a threshold and
    kept if the likelihood rises enough, a few times over. Then the peaks are looked for anew, once: a weak
@@ -18,17 +19,27 @@ Two proposals on one source need no rule of their own: removing either costs alm
 first to be exchanged or dropped, and so is a source whose power has collapsed.
 """
 
+from __future__ import annotations
+
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from risctl.inference.count import gaussian_start
-from risctl.inference.exchange import GaussianFit, candidate_responses, drop_source, score_exchanges
-from risctl.inference.gaussian import Hypothesis
+from risctl.inference.exchange import (
+    GaussianFit,
+    add_responses,
+    candidate_responses,
+    drop_responses,
+    drop_source,
+    score_exchanges,
+)
+from risctl.inference.gaussian import Hypothesis, observed_jet
 from risctl.inference.greedy import Search
 from risctl.inference.observation import Observation, tree_index, tree_scatter
 from risctl.physics.grid import PolarGrid
+from risctl.physics.polar import clamp_to_view
 
 
 @dataclass(frozen=True)
@@ -52,7 +63,7 @@ class MoveSettings:
 
     spare: int = 1
     start_steps: int = 2
-    join_steps: int = 2
+    join_steps: int = 1
     drop_steps: int = 2
     peaks: int = 12
     rounds: int = 2
@@ -70,6 +81,23 @@ class MoveState:
     fit: GaussianFit
     candidates: Tensor
     responses: Tensor
+
+    def without_responses(self) -> MoveState:
+        """The same without the sources' responses, which only moves need."""
+        model = replace(self.hypothesis.model, responses=None)
+        return replace(self, hypothesis=replace(self.hypothesis, model=model))
+
+
+def kept(hypothesis: Hypothesis) -> Tensor:
+    """Responses of the sources of a refined hypothesis and their derivatives, [B, L, M, 4K]."""
+    assert hypothesis.model.responses is not None
+    return hypothesis.model.responses
+
+
+def fit_of(obs: Observation, hypothesis: Hypothesis) -> GaussianFit:
+    """The amplitudes of a refined hypothesis."""
+    K = hypothesis.params.points.shape[1]
+    return GaussianFit.of_responses(obs, kept(hypothesis)[..., :K], hypothesis.params)
 
 
 @dataclass(frozen=True)
@@ -98,7 +126,7 @@ class MoveSearch:
         states = [self.start(obs, proposals, most, informed=most == max_sources)]
         for _ in range(most - 1):
             states.append(self.drop_weakest(states[-1]))
-        return states[::-1][:max_sources]
+        return [state.without_responses() for state in states[::-1][:max_sources]]
 
     def start(
         self, obs: Observation, proposals: Tensor, max_sources: int, informed: bool = True
@@ -111,9 +139,10 @@ class MoveSearch:
             raise ValueError(f"expected at least {max_sources} proposals per scene, got {proposals.shape[1]}")
         geometry = self.search.geometry
         first = gaussian_start(obs, proposals[:, :max_sources], geometry)
-        hypothesis = self.search.polish(obs, first, self.settings.start_steps, informed)
-        fit = GaussianFit.compute(obs, hypothesis.params, geometry)
-        state = MoveState(obs, hypothesis, fit, proposals, candidate_responses(obs, proposals, geometry))
+        V = observed_jet(obs, first.points, geometry)
+        hypothesis = self.search.polish(obs, first, self.settings.start_steps, V, informed)
+        responses = candidate_responses(obs, proposals, geometry)
+        state = MoveState(obs, hypothesis, fit_of(obs, hypothesis), proposals, responses)
         for _ in range(2):
             state = self.with_peaks(state, proposals.shape[1])
             state = self.exchange(state, self.settings.rounds, informed)
@@ -129,9 +158,11 @@ class MoveSearch:
 
     def drop_weakest(self, state: MoveState) -> MoveState:
         """State after the source of least loss was dropped, the others refined and exchanges tried."""
-        rest = drop_source(state.hypothesis.params, state.fit.losses().argmin(1))
-        hypothesis = self.search.polish(state.obs, rest, self.settings.drop_steps)
-        fit = GaussianFit.compute(state.obs, hypothesis.params, self.search.geometry)
+        weakest, now = state.fit.losses().argmin(1), state.hypothesis
+        rest = drop_source(now.params, weakest)
+        V = drop_responses(kept(now), weakest)
+        hypothesis = self.search.polish(state.obs, rest, self.settings.drop_steps, V)
+        fit = fit_of(state.obs, hypothesis)
         return self.exchange(replace(state, hypothesis=hypothesis, fit=fit), self.settings.lower_rounds)
 
     def exchange(self, state: MoveState, rounds: int, informed: bool = True) -> MoveState:
@@ -155,12 +186,13 @@ class MoveSearch:
         if not len(tried):
             return tried, tree_index(state, tried)
         obs, start = state.obs[tried], tree_index(scored.apply(state.hypothesis.params, k, c), tried)
-        refined = self.search.polish(obs, start, self.settings.join_steps, informed)
+        new = observed_jet(obs, start.points[:, -1:], self.search.geometry)
+        V = add_responses(drop_responses(kept(state.hypothesis)[tried], k[tried]), new)
+        refined = self.search.polish(obs, start, self.settings.join_steps, V, informed)
         rise = refined.model.log_likelihood - state.hypothesis.model.log_likelihood[tried]
         better = rise > self.settings.margin
-        rows, obs, kept = tried[better], obs[better], tree_index(refined, better)
-        fit = GaussianFit.compute(obs, kept.params, self.search.geometry)
-        return rows, MoveState(obs, kept, fit, state.candidates[rows], state.responses[rows])
+        rows, obs, taken = tried[better], obs[better], tree_index(refined, better)
+        return rows, MoveState(obs, taken, fit_of(obs, taken), state.candidates[rows], state.responses[rows])
 
     def residual_peaks(self, obs: Observation, fit: GaussianFit) -> Tensor:
         """Polar points [B, peaks, 3] of the residual's peaks, with the source of least loss removed.
@@ -171,4 +203,4 @@ class MoveSearch:
         rest = fit.residual_without(fit.losses().argmin(1))
         energy = self.grid.energy(obs.back_project(rest))
         energy = energy / energy.amax(1, keepdim=True).clamp_min(torch.finfo(energy.dtype).tiny)
-        return self.grid.strongest_maxima(energy, self.settings.peaks)
+        return clamp_to_view(self.grid.interpolated_maxima(energy, self.settings.peaks), self.search.view)

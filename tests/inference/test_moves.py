@@ -12,6 +12,7 @@ from risctl.inference.count import gaussian_start
 from risctl.inference.exchange import GaussianFit
 from risctl.inference.gaussian import Hypothesis
 from risctl.inference.greedy import Search
+from risctl.inference.learned import MOVE_OVERSAMPLING, MOVE_RINGS
 from risctl.inference.moves import MoveSearch, MoveSettings, MoveState
 from risctl.inference.observation import Observation
 from risctl.physics import ArrayGeometry, FieldOfView, Scenes
@@ -29,7 +30,7 @@ def scenes() -> Scenes:
 
 @pytest.fixture(scope="module")
 def moves(geometry: ArrayGeometry, view: FieldOfView) -> MoveSearch:
-    return MoveSearch(Search(geometry, view), PolarGrid.build(geometry, view, 1.5, 6))
+    return MoveSearch(Search(geometry, view), PolarGrid.build(geometry, view, MOVE_OVERSAMPLING, MOVE_RINGS))
 
 
 @pytest.fixture
@@ -192,9 +193,12 @@ def test_residual_peaks_are_those_of_the_whitened_residual(
     R = R + start.log_noise.exp()[:, None, None, None] * torch.eye(R.shape[-1])
     white = torch.linalg.solve(R, obs.y.unsqueeze(-1))
     responses = obs.observe(search.grid.steering().mT.expand(len(rows), -1, -1))
-    energy = (responses.mH @ white).squeeze(-1).abs().square().sum(1).masked_fill(~search.grid.inside, 0.0)
-    expected = search.grid.points[energy.argmax(1)]
+    energy = (responses.mH @ white).squeeze(-1).abs().square().sum(1)
+    energy = energy / energy.amax(1, keepdim=True)
+    expected = clamp_to_view(search.grid.interpolated_maxima(energy, 1).squeeze(1), view)
     assert torch.allclose(search.residual_peaks(obs, fit).squeeze(1), expected)
+    highest = search.grid.points[energy.masked_fill(~search.grid.inside, 0.0).argmax(1)]
+    assert bool(((expected - highest).abs() <= 0.5 * search.grid.steps + 1e-9).all())
 
 
 def test_no_scene_changes_where_no_exchange_is_kept(proposed: Proposed, moves: MoveSearch) -> None:

@@ -147,6 +147,45 @@ def test_when_maxima_run_out_other_points_in_view_follow(music: MusicSearch) -> 
     assert bool(((found >= low - 1e-6) & (found <= high + 1e-6)).all())
 
 
+def test_interpolation_finds_the_top_of_a_parabola(music: MusicSearch) -> None:
+    """Amplitudes of one parabola an axis, with its top anywhere inside the lattice."""
+    grid, rng = music.grid, torch.Generator().manual_seed(5)
+    low, high = (f(grid.points, 0) for f in (torch.amin, torch.amax))
+    inner = low + grid.steps, high - grid.steps
+    top = inner[0] + (inner[1] - inner[0]) * torch.rand(20, 3, generator=rng)
+    top = top[top[:, 0].abs() < 0.6]
+    away = ((grid.points - top.unsqueeze(1)) / (high - low)).square().sum(-1)
+    found = grid.interpolated_maxima((1.0 - 0.3 * away).square(), 1).squeeze(1)
+    torch.testing.assert_close(found, top, rtol=0.0, atol=1e-4)
+
+
+def test_a_beam_between_points_of_the_lattice_is_found_nearer(
+    music: MusicSearch, geometry: ArrayGeometry
+) -> None:
+    rng = torch.Generator().manual_seed(6)
+    truth = (torch.rand(200, 3, generator=rng) - 0.5) * torch.tensor([1.2, 0.7, 0.6]) + torch.tensor(
+        [0, 0, 0.5]
+    )
+    energy = music.grid.energy(polar_steering(truth, geometry).unsqueeze(1))
+    values = energy / energy.amax(1, keepdim=True)
+    errors = [
+        ((find(values, 1).squeeze(1) - truth) / music.grid.steps)[:, :2].abs().mean()
+        for find in (music.grid.strongest_maxima, music.grid.interpolated_maxima)
+    ]
+    assert float(errors[1]) < 0.5 * float(errors[0])
+
+
+def test_interpolation_stays_within_half_a_step_and_on_the_rim(music: MusicSearch) -> None:
+    """Noise moves no point further than half a step; a top on the rim of the box stays there."""
+    grid = music.grid
+    values = torch.rand(3, grid.num_points, generator=torch.Generator().manual_seed(7))
+    moved = grid.interpolated_maxima(values, 9) - grid.strongest_maxima(values, 9)
+    assert bool((moved.abs() <= 0.5 * grid.steps + 1e-6).all())
+    assert bool(moved.abs().sum() > 0)
+    rising = (grid.points[:, 2:] * 0.5).mT.clamp(0.0, 1.0)
+    assert torch.equal(grid.interpolated_maxima(rising, 1)[..., 2], grid.strongest_maxima(rising, 1)[..., 2])
+
+
 def draw_space(geometry: ArrayGeometry, others: int) -> tuple[DeflatedSubspace, Tensor]:
     rng = torch.Generator().manual_seed(8)
     U = torch.linalg.qr(torch.randn(2, 144, 4, dtype=torch.complex128, generator=rng))[0]

@@ -7,7 +7,8 @@ import torch
 
 from risctl.inference.concentrated import local_model, refine
 from risctl.inference.count import gaussian_start
-from risctl.inference.gaussian import gaussian_model, refine_gaussian
+from risctl.inference.exchange import add_responses, drop_responses, drop_source
+from risctl.inference.gaussian import gaussian_model, observed_jet, refine_gaussian
 from risctl.inference.levenberg import damped_step
 from risctl.physics import ArrayGeometry, FieldOfView
 from risctl.physics.polar import clamp_to_view, from_polar, polar_limits
@@ -34,6 +35,33 @@ def test_cost_never_rises(geometry: ArrayGeometry, view: FieldOfView, K: int) ->
         model = refine_gaussian(obs, params, geometry, view, steps).model
         assert bool((model.log_likelihood >= value).all())
         value = model.log_likelihood
+
+
+@pytest.mark.parametrize("informed", [True, False])
+def test_given_responses_save_work_and_change_nothing(
+    geometry64: ArrayGeometry, view: FieldOfView, informed: bool
+) -> None:
+    """Also those that a removal and an addition of sources leave; what is kept is that of what is found."""
+    _, scenes = make_scenes(12, seed=4, min_sources=3, max_sources=3, snr_values_db=(10.0,))
+    obs = observe(scenes, torch.arange(12), torch.complex128)
+    truth = true_points(scenes, torch.arange(12), 3)
+    three, gone = gaussian_start(obs, truth, geometry64), torch.arange(12) % 3
+    start, V = drop_source(three, gone), observed_jet(obs, three.points, geometry64)
+    V = drop_responses(V, gone)
+    torch.testing.assert_close(V, observed_jet(obs, start.points, geometry64))
+    new = observed_jet(obs, truth[:, :1], geometry64)
+    both = observed_jet(obs, torch.cat([start.points, truth[:, :1]], dim=1), geometry64)
+    torch.testing.assert_close(add_responses(V, new), both)
+
+    plain = refine_gaussian(obs, start, geometry64, view, 3)
+    found = refine_gaussian(obs, start, geometry64, view, 3, False, V, informed)
+    torch.testing.assert_close(found.params.points, plain.params.points)
+    torch.testing.assert_close(found.model.log_likelihood, plain.model.log_likelihood)
+    if informed:
+        torch.testing.assert_close(found.model.information, plain.model.information)
+    assert found.model.responses is not None
+    torch.testing.assert_close(found.model.responses, observed_jet(obs, found.params.points, geometry64))
+    assert plain.model.responses is None
 
 
 def test_noise_free_sources_are_recovered_exactly(geometry64: ArrayGeometry, view: FieldOfView) -> None:
