@@ -13,6 +13,7 @@ looked for, most by the locally most powerful statistic for them, a quadratic fo
 * snapshots: residuals of different variance in different snapshots (Bartlett, Proc. R. Soc. A 160, 1937): a
   source that is not in the model, interference, snapshots that failed.
 * outside: one more source, outside the field of view (rows for columns put sources there, too).
+* inside: one more source in the field of view, where as many are found as can be.
 * symbols: the fitted sources are too strong in one of the snapshots (a recording that holds one snapshot).
 * limits: sources on a limit of the field of view that the residual would move across it.
 
@@ -37,6 +38,7 @@ from risctl.inference.score_tests import (
     energy_test,
     gain_test,
     gamma_tail,
+    inside_test,
     limits_statistic,
     limits_tail,
     outside_test,
@@ -47,6 +49,7 @@ from risctl.inference.score_tests import (
     trace,
 )
 from risctl.physics.geometry import ArrayGeometry, FieldOfView
+from risctl.physics.grid import PolarGrid
 from risctl.physics.polar import polar_limits, polar_steering, to_polar
 
 LEVEL = 0.01  # p-value below which a scene or a file is marked
@@ -56,8 +59,8 @@ FINEST = 0.05  # least step of direction cosines outside the field of view
 HALF_SPACE = 0.98  # largest sine of an angle from broadside there
 DEPTH = 0.1  # of the interval of 1/r: the curvature there
 TOLERANCE = 0.05  # relative error of the mean of -2 log p that is not held against a file
-# Of the level: static, snapshots, antennas, outside, symbols, gains, energy
-WEIGHTS = (0.5, 1.0, 0.5, 1.0, 0.25, 3.0, 1.0)
+# Of the level: static, snapshots, antennas, outside, symbols, gains, energy, inside
+WEIGHTS = (0.5, 1.0, 0.5, 1.0, 0.25, 3.0, 1.0, 1.0)
 SYMBOLS, ENERGY = 4, 6  # their places
 FILE_WEIGHTS = (*WEIGHTS, 1.0, 1.0)  # gains that are common to all scenes, limits
 INDEPENDENCE = 0.9  # number of independent tests that the tests of a scene are like, over theirs
@@ -111,7 +114,7 @@ class Scores:
     """The tests of B scenes, and what of them adds up over the scenes of a file.
 
     Attributes:
-        p: p-values [B, 8] of the tests of each scene, the one of the limits last; NaN: not a test.
+        p: p-values [B, 9] of the tests of each scene, the one of the limits last; NaN: not a test.
         limits: statistic of the test of limits, summed over the scenes, and how many moves it sums.
         count_at_maximum: [B]. at_edge: [B, K_max]. one_path: [B]; as in :class:`Fit`.
         gains: score of element gains common to all scenes, real and imaginary parts [2 N].
@@ -145,7 +148,7 @@ def goodness_of_fit(
     """
     fine = geometry.to(obs.y.device, torch.float64)
     B, N = len(obs), obs.Phi.shape[-1]
-    p = torch.full((B, 8), torch.nan, dtype=torch.float64, device=obs.y.device)
+    p = torch.full((B, 9), torch.nan, dtype=torch.float64, device=obs.y.device)
     gains, information, limits = p.new_zeros(2 * N), p.new_zeros(2 * N, 2 * N), p.new_zeros(B, 2)
     directions = outside(fine, view)
     for K in torch.unique(estimates.num_sources).tolist():
@@ -161,7 +164,10 @@ def goodness_of_fit(
             gain = gain_test(part, rest)
             out = torch.stack(limits_statistic(rest, points, view), dim=-1)
             limits[rows] = out.masked_fill(rest.exact.unsqueeze(-1), 0.0)
-            found += [symbols_test(rest), gain.p, energy_test(rest), limits_tail(*limits[rows].unbind(-1))]
+            found += [symbols_test(rest), gain.p, energy_test(rest), torch.full_like(gain.p, torch.nan)]
+            if estimates.azimuth.shape[1] == K:
+                found[-1] = inside_test(part, rest, fine, view, lattice(geometry, part, view))
+            found.append(limits_tail(*limits[rows].unbind(-1)))
             gains, information = gains + gain.score, information + gain.information
         p[rows, : len(found)] = torch.stack(found, dim=-1).masked_fill(rest.exact.unsqueeze(-1), 1.0)
     full = estimates.num_sources >= estimates.azimuth.shape[1]
@@ -205,6 +211,11 @@ def outside(geometry: ArrayGeometry, view: FieldOfView) -> Tensor:
     return polar_steering(points[beyond & visible], geometry)
 
 
+def lattice(geometry: ArrayGeometry, obs: Observation, view: FieldOfView) -> PolarGrid:
+    """Where one more source is looked for, in the precision of `obs`."""
+    return PolarGrid.build(geometry.to(obs.y.device, obs.y.real.dtype), view, 2.0, 8)
+
+
 def smallest(p: Tensor, weights: Sequence[float] | None = None) -> Tensor:
     """The p-value [B] of the smallest of several p [B, n] of independent tests (Tippett); NaN: not a test.
 
@@ -218,7 +229,7 @@ def smallest(p: Tensor, weights: Sequence[float] | None = None) -> Tensor:
 
 
 def of_scenes(p: Tensor) -> Tensor:
-    """p-value [B] of scenes from those of their tests [B, 8].
+    """p-value [B] of scenes from those of their tests [B, 9].
 
     With that of energy, which is correlated with that of gains, they behave like `INDEPENDENCE` times as many
     that are independent. That of the limits is far from uniform on the model, as few sources are on one: its

@@ -20,12 +20,15 @@ from risctl.inference.concentrated import loaded_inverse
 from risctl.inference.gaussian import square
 from risctl.inference.observation import Observation
 from risctl.physics.geometry import ArrayGeometry, FieldOfView
-from risctl.physics.polar import polar_jet, polar_limits
+from risctl.physics.grid import PolarGrid
+from risctl.physics.polar import clamp_to_view, polar_jet, polar_limits, polar_steering
 
 ROUNDING = 1e-10  # share of residual energy below which single precision has made the residual
 SAME_DIRECTION = 1e-6  # relative eigenvalue below which position derivatives are dependent
 ON_LIMIT = 1e-6  # of the width of the field of view: distance from a limit within which a source is on it
 INDEPENDENT = 0.5  # of the directions outside the field of view
+INSIDE = 0.22  # of the points of a lattice in it, two a beam and eight rings
+PEAKS = 8  # of the residual on that lattice
 LOST = 1e-3  # of a source's mean response: what is left of it in a snapshot is no less
 POWER_STEPS = 10  # of expectation maximisation of the powers of the symbols
 LEFT = 1e-4  # share of the elements' responses off the sources, below which it is rounding
@@ -283,16 +286,42 @@ def outside_test(obs: Observation, rest: Residual, directions: Tensor) -> Tensor
     At each the share of the residual along its responses has a beta distribution. The largest of G counts as
     the largest of ``G / 2`` independent ones, as which it behaves on simulated scenes.
     """
-    B, L, G = len(rest.r), rest.r.shape[1], len(directions)
-    if not G or rest.r.shape[2] - rest.basis.shape[-1] < 2:
+    G = len(directions)
+    if not G:
         return torch.full_like(rest.energy, torch.nan)
-    Q, r = rest.basis.to(obs.Phi.dtype), rest.r.to(obs.Phi.dtype)
-    X = obs.observe(directions.to(Q.dtype).expand(B, -1, -1))
+    X = obs.observe(directions.to(obs.Phi.dtype).expand(len(rest.r), -1, -1))
+    return one_more_source(rest, X, INDEPENDENT * G)
+
+
+def inside_test(
+    obs: Observation, rest: Residual, geometry: ArrayGeometry, view: FieldOfView, grid: PolarGrid
+) -> Tensor:
+    """p-value [B] of the test for one more source inside the field of view, where the residual peaks.
+
+    The share counts as the largest of `INSIDE` times as many independent ones as the lattice has points, as
+    which it behaves on simulated scenes; it is smaller where noise has made one of the fitted sources.
+    """
+    energy = grid.energy(obs.back_project(rest.r.to(obs.Phi.dtype)))
+    energy = energy / energy.amax(1, keepdim=True).clamp_min(torch.finfo(energy.dtype).tiny)
+    peaks = clamp_to_view(grid.interpolated_maxima(energy, PEAKS), view).to(geometry.positions)
+    X = obs.observe(polar_steering(peaks, geometry).to(obs.Phi.dtype))
+    return one_more_source(rest, X, INSIDE * float(grid.inside.sum()))
+
+
+def one_more_source(rest: Residual, X: Tensor, independent: float) -> Tensor:
+    """p-value [B] of the largest share of the residual along one of the responses X [B, L, M, G].
+
+    It counts as the largest of so many `independent` ones.
+    """
+    L = rest.r.shape[1]
+    if rest.r.shape[2] - rest.basis.shape[-1] < 2:
+        return torch.full_like(rest.energy, torch.nan)
+    Q, r = rest.basis.to(X.dtype), rest.r.to(X.dtype)
     norm = (square(X).sum(-2) - square(Q.mH @ X).sum(-2)).clamp_min(0.0)  # of what is left of them
     norm = norm + norm.mean((1, 2), keepdim=True) * LOST
     share = (square(r.conj().unsqueeze(-2) @ X).squeeze(-2) / norm).sum(1).amax(-1).double()  # P r = r
     p = beta_tail(share.clamp_max(1.0), L, rest.freedom / 2.0 - L)
-    return -torch.expm1(INDEPENDENT * G * torch.log1p(-p.clamp_max(1.0 - 1e-15)))
+    return -torch.expm1(independent * torch.log1p(-p.clamp_max(1.0 - 1e-15)))
 
 
 def beta_tail(x: Tensor, a: int, b: Tensor) -> Tensor:

@@ -10,7 +10,16 @@ from scipy import stats
 
 from risctl.config import PhysicsConfig
 from risctl.inference.estimates import Estimates
-from risctl.inference.goodness import Fit, combine, goodness_of_fit, outside, smallest, stated, together
+from risctl.inference.goodness import (
+    Fit,
+    combine,
+    goodness_of_fit,
+    lattice,
+    outside,
+    smallest,
+    stated,
+    together,
+)
 from risctl.inference.observation import Observation
 from risctl.inference.score_tests import (
     GainTest,
@@ -19,6 +28,7 @@ from risctl.inference.score_tests import (
     beta_tail,
     energy_test,
     gain_test,
+    inside_test,
     limits_tail,
     outside_test,
     residual,
@@ -144,6 +154,26 @@ def test_p_values_are_uniform_on_the_model(K: int, snr: float) -> None:
     _, scenes = make_scenes(300, seed=K, min_sources=K, max_sources=5, snr_min_db=snr, snr_max_db=snr)
     p = _at_truth(scenes, K)
     assert stats.kstest(p.numpy(), "uniform").pvalue > 0.01
+
+
+@pytest.mark.parametrize(("snr", "power"), [(0.0, 0.0), (10.0, 0.5), (20.0, 0.95)])
+def test_one_source_more_than_can_be_found_shows_and_none_where_there_is_none(
+    snr: float, power: float
+) -> None:
+    """Five of five sources at the truth leave a peak as rarely as the level says; those of six do."""
+    _, scenes = make_scenes(200, seed=6, min_sources=5, max_sources=5, snr_min_db=snr, snr_max_db=snr)
+    _, more = make_scenes(60, seed=7, min_sources=6, max_sources=6, snr_min_db=snr, snr_max_db=snr)
+    grid = lattice(GEOMETRY, observe(scenes, torch.arange(2)), VIEW)
+    p = []
+    for some in (scenes, more):
+        rows = torch.arange(len(some))
+        obs, points = observe(some, rows), true_points(some, rows, 5)
+        rest = residual(obs, points, GEOMETRY)
+        assert rest is not None
+        p.append(inside_test(obs, rest, GEOMETRY, VIEW, grid))
+    assert float((p[0] < 0.1).double().mean()) < 0.15
+    assert float((p[0] < 0.01).double().mean()) <= 0.02
+    assert float((p[1] < 0.01).double().mean()) > power
 
 
 def _of_pilots(gain: torch.Tensor | None, seed: int) -> Fit:

@@ -57,6 +57,7 @@ WRONG = {
     "interferer outside": simulated((*TWO, (80.0, 0.0, 5.0)), 20.0, SCENES, 9, powers_db=(0.0, 0.0, 20.0)),
     "one live snapshot": others.one_live_snapshot(SCENES),
     "seven sources": simulated(7, 20.0, SCENES, 10),
+    "seven sources at 10 dB": simulated(7, 10.0, SCENES, 10),
     "phase errors at 20 dB": others.phase_errors(SCENES),
     "phase errors at 10 dB": others.phase_errors(SCENES, snr_db=10.0),
 }
