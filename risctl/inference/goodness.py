@@ -59,12 +59,12 @@ FINEST = 0.05  # least step of direction cosines outside the field of view
 HALF_SPACE = 0.98  # largest sine of an angle from broadside there
 DEPTH = 0.1  # of the interval of 1/r: the curvature there
 TOLERANCE = 0.05  # relative error of the mean of -2 log p that is not held against a file
-# Of the level: static, snapshots, antennas, outside, symbols, gains, energy, inside
-WEIGHTS = (0.5, 1.0, 0.5, 1.0, 0.25, 3.0, 1.0, 1.0)
+# Of the level: static, snapshots, antennas, outside, symbols, gains, energy
+WEIGHTS = (0.5, 1.0, 0.5, 1.0, 0.25, 3.0, 1.0)
 SYMBOLS, ENERGY = 4, 6  # their places
-FILE_WEIGHTS = (*WEIGHTS, 1.0, 1.0)  # gains that are common to all scenes, limits
+FILE_WEIGHTS = (*WEIGHTS, 1.0, 1.0, 1.0)  # inside, gains that are common to all scenes, limits
 INDEPENDENCE = 0.9  # number of independent tests that the tests of a scene are like, over theirs
-LIMITS_SHARE = 4.0  # of the level of a scene, times its inverse
+ON_TOP = 4.0  # inverse of the share of the level of a scene that inside and limits have, each on top of it
 FAINT = 1e-3  # energy of the second path over that of the first
 LEAST = 1e-12  # p-values below it are not told apart
 
@@ -114,7 +114,8 @@ class Scores:
     """The tests of B scenes, and what of them adds up over the scenes of a file.
 
     Attributes:
-        p: p-values [B, 9] of the tests of each scene, the one of the limits last; NaN: not a test.
+        p: p-values [B, 9] of the tests of each scene, those of inside and of the limits last; NaN: not a
+            test.
         limits: statistic of the test of limits, summed over the scenes, and how many moves it sums.
         count_at_maximum: [B]. at_edge: [B, K_max]. one_path: [B]; as in :class:`Fit`.
         gains: score of element gains common to all scenes, real and imaginary parts [2 N].
@@ -232,12 +233,12 @@ def of_scenes(p: Tensor) -> Tensor:
     """p-value [B] of scenes from those of their tests [B, 9].
 
     With that of energy, which is correlated with that of gains, they behave like `INDEPENDENCE` times as many
-    that are independent. That of the limits is far from uniform on the model, as few sources are on one: its
-    share comes on top of the level.
+    that are independent. Those of inside and limits are far from uniform on the model, as few scenes have as
+    many sources as can be found, and few sources are on a limit: their shares come on top of the level.
     """
     like = torch.where(p[:, ENERGY].isnan(), 1.0, INDEPENDENCE)
-    apart = -torch.expm1(like * torch.log1p(-smallest(p[:, :-1], WEIGHTS).clamp_max(1.0 - 1e-15)))
-    return torch.fmin(apart, LIMITS_SHARE * p[:, -1])
+    apart = -torch.expm1(like * torch.log1p(-smallest(p[:, :-2], WEIGHTS).clamp_max(1.0 - 1e-15)))
+    return torch.fmin(apart, ON_TOP * torch.fmin(p[:, -2], p[:, -1]))
 
 
 def together(p: Tensor) -> float:

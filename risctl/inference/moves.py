@@ -202,5 +202,4 @@ class MoveSearch:
         """
         rest = fit.residual_without(fit.losses().argmin(1))
         energy = self.grid.energy(obs.back_project(rest))
-        energy = energy / energy.amax(1, keepdim=True).clamp_min(torch.finfo(energy.dtype).tiny)
         return clamp_to_view(self.grid.interpolated_maxima(energy, self.settings.peaks), self.search.view)

@@ -302,7 +302,6 @@ def inside_test(
     which it behaves on simulated scenes; it is smaller where noise has made one of the fitted sources.
     """
     energy = grid.energy(obs.back_project(rest.r.to(obs.Phi.dtype)))
-    energy = energy / energy.amax(1, keepdim=True).clamp_min(torch.finfo(energy.dtype).tiny)
     peaks = clamp_to_view(grid.interpolated_maxima(energy, PEAKS), view).to(geometry.positions)
     X = obs.observe(polar_steering(peaks, geometry).to(obs.Phi.dtype))
     return one_more_source(rest, X, INSIDE * float(grid.inside.sum()))

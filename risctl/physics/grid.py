@@ -166,7 +166,12 @@ class PolarGrid:
 
         Along each axis a parabola goes through the square roots of three values, the beam's amplitudes: a
         source between the points of a coarse lattice is seen at down to half of its energy.
+
+        Args:
+            values: of the grid's points, not negative, in any unit [B, G].
+            count: how many; at most G.
         """
+        values = values / values.amax(1, keepdim=True).clamp_min(torch.finfo(values.dtype).tiny)
         index, order = self._maxima(values, count), self.order
         root = values[:, order.flatten()].clamp_min(0.0).sqrt()
         sizes = order.shape

@@ -194,7 +194,6 @@ def test_residual_peaks_are_those_of_the_whitened_residual(
     white = torch.linalg.solve(R, obs.y.unsqueeze(-1))
     responses = obs.observe(search.grid.steering().mT.expand(len(rows), -1, -1))
     energy = (responses.mH @ white).squeeze(-1).abs().square().sum(1)
-    energy = energy / energy.amax(1, keepdim=True)
     expected = clamp_to_view(search.grid.interpolated_maxima(energy, 1).squeeze(1), view)
     assert torch.allclose(search.residual_peaks(obs, fit).squeeze(1), expected)
     highest = search.grid.points[energy.masked_fill(~search.grid.inside, 0.0).argmax(1)]
