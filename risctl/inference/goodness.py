@@ -64,7 +64,7 @@ WEIGHTS = (0.5, 1.0, 0.5, 1.0, 0.25, 3.0, 1.0)
 SYMBOLS, ENERGY = 4, 6  # their places
 FILE_WEIGHTS = (*WEIGHTS, 1.0, 1.0, 1.0)  # inside, gains that are common to all scenes, limits
 INDEPENDENCE = 0.9  # number of independent tests that the tests of a scene are like, over theirs
-ON_TOP = 4.0  # inverse of the share of the level of a scene that inside and limits have, each on top of it
+INSIDE_SHARE, LIMITS_SHARE = 20.0, 4.0  # of the level of a scene, times their inverse
 FAINT = 1e-3  # energy of the second path over that of the first
 LEAST = 1e-12  # p-values below it are not told apart
 
@@ -238,7 +238,7 @@ def of_scenes(p: Tensor) -> Tensor:
     """
     like = torch.where(p[:, ENERGY].isnan(), 1.0, INDEPENDENCE)
     apart = -torch.expm1(like * torch.log1p(-smallest(p[:, :-2], WEIGHTS).clamp_max(1.0 - 1e-15)))
-    return torch.fmin(apart, ON_TOP * torch.fmin(p[:, -2], p[:, -1]))
+    return torch.fmin(apart, torch.fmin(INSIDE_SHARE * p[:, -2], LIMITS_SHARE * p[:, -1]))
 
 
 def together(p: Tensor) -> float:
