@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from torch.nn.functional import max_pool3d
 
 from risctl.config import CovarianceConfig, InferenceConfig, PhysicsConfig
 from risctl.inference import Estimates, build_estimator
@@ -13,7 +14,7 @@ from risctl.inference.greedy import Search
 from risctl.inference.music import MusicEstimator, MusicSearch, music_pseudospectrum
 from risctl.inference.nullspace import DeflatedSubspace, null_model, refine_nulls, search_range
 from risctl.physics import ArrayGeometry, FieldOfView, Scenes, simulate_scenes, steering_vector
-from risctl.physics.grid import PolarGrid
+from risctl.physics.grid import PolarGrid, largest_around
 from risctl.physics.polar import from_polar, polar_limits, polar_steering, to_polar
 from tests import oracle
 
@@ -137,6 +138,13 @@ def test_strongest_maxima_are_those_found_by_looking(music: MusicSearch) -> None
         index = [int((music.grid.points == p).all(-1).nonzero()[0]) for p in found[scene]]
         np.testing.assert_allclose(values[scene, index].numpy(), sorted(maxima)[::-1][:5])
         assert bool(music.grid.inside[index].all())
+
+
+@pytest.mark.parametrize("shape", [(4, 6, 5), (1, 2, 7), (3, 1, 1)])
+def test_the_largest_around_is_that_of_pooling(shape: tuple[int, int, int]) -> None:
+    x = torch.rand(2, *shape, generator=torch.Generator().manual_seed(8))
+    x[0].view(-1)[::3] = -torch.inf
+    assert torch.equal(largest_around(x), max_pool3d(x.unsqueeze(1), 3, stride=1, padding=1).squeeze(1))
 
 
 def test_when_maxima_run_out_other_points_in_view_follow(music: MusicSearch) -> None:
