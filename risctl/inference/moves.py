@@ -9,9 +9,9 @@ network are close to a source, so that a few moves are enough:
 2. For a pool of candidates, all proposals and the peaks of the residual without the least source, the gain
    of exchanging each source for each candidate is computed in closed form
    (:mod:`risctl.inference.exchange`). Peaks are interpolated: between the points of the lattice a weak source
-   has half its energy. The best exchange is refined if its gain exceeds a threshold and kept if the likelihood
-   rises enough, a few times over. Then the peaks are looked for anew, once: a weak source shows only when
-   the strong ones are right.
+   has half its energy. The best exchange is refined if its gain exceeds a threshold and kept if the
+   likelihood rises enough, a few times over. Then the peaks are looked for anew, once: a weak source shows
+   only when the strong ones are right.
 3. The source whose removal costs least is dropped (:mod:`risctl.inference.exchange`), the others are
    refined and exchanges tried again, down to one source.
 
