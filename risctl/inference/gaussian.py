@@ -66,13 +66,15 @@ def gaussian_model(obs: Observation, params: GaussianParameters, geometry: Array
     return model_of_responses(V, obs.y.to(V.dtype), obs.weight, params.log_power, params.log_noise)
 
 
-def kept_model(obs: Observation, params: GaussianParameters, geometry: ArrayGeometry) -> GaussianModel:
+def model_with_responses(
+    obs: Observation, params: GaussianParameters, geometry: ArrayGeometry
+) -> GaussianModel:
     """The same, with the responses that it was computed from."""
-    return model_and_responses(obs, params, observed_jet(obs, params.points, geometry))
+    return _from_responses(obs, params, observed_jet(obs, params.points, geometry))
 
 
-def model_and_responses(obs: Observation, params: GaussianParameters, V: Tensor) -> GaussianModel:
-    """The same from the responses V [B, L, M, 4K] at `params`, which it keeps."""
+def _from_responses(obs: Observation, params: GaussianParameters, V: Tensor) -> GaussianModel:
+    """The same from the responses V [B, L, M, 4K] at `params`."""
     model = model_of_responses(V, obs.y.to(V.dtype), obs.weight, params.log_power, params.log_noise)
     return replace(model, responses=V)
 
@@ -110,7 +112,9 @@ def gaussian_value(obs: Observation, params: GaussianParameters, geometry: Array
     return _value(obs, params, obs.observe(a.to(obs.Phi.dtype)).to(a.dtype))
 
 
-def kept_value(obs: Observation, params: GaussianParameters, geometry: ArrayGeometry) -> GaussianModel:
+def value_with_responses(
+    obs: Observation, params: GaussianParameters, geometry: ArrayGeometry
+) -> GaussianModel:
     """The same, with the responses of the sources and their derivatives."""
     V = observed_jet(obs, params.points, geometry)
     return replace(_value(obs, params, V[..., : params.points.shape[1]]), responses=V)
@@ -267,15 +271,15 @@ def refine_gaussian(
         model_of = gaussian_model
         model = gaussian_model(obs, start, geometry)
     else:
-        model_of = kept_model
-        model = model_and_responses(obs, start, responses)
+        model_of = model_with_responses
+        model = _from_responses(obs, start, responses)
     damping = Damping.initial(model.log_likelihood)
     converged = torch.zeros_like(model.log_likelihood, dtype=torch.bool)
     part = whole = _ScoringState(x, x[:, 3 * start.points.shape[1] :], model, damping, converged)
     rows = torch.arange(len(obs), device=x.device)
     for left in reversed(range(iterations)):
         if not left and not informed:
-            model_of = kept_value
+            model_of = value_with_responses
         part = _scoring_step(obs, part, geometry, view, hold_points, model_of)
         if 2 * int(part.converged.sum()) < len(rows):
             continue

@@ -88,7 +88,7 @@ class MoveState:
         return replace(self, hypothesis=replace(self.hypothesis, model=model))
 
 
-def kept(hypothesis: Hypothesis) -> Tensor:
+def responses_of(hypothesis: Hypothesis) -> Tensor:
     """Responses of the sources of a refined hypothesis and their derivatives, [B, L, M, 4K]."""
     assert hypothesis.model.responses is not None
     return hypothesis.model.responses
@@ -97,7 +97,7 @@ def kept(hypothesis: Hypothesis) -> Tensor:
 def fit_of(obs: Observation, hypothesis: Hypothesis) -> GaussianFit:
     """The amplitudes of a refined hypothesis."""
     K = hypothesis.params.points.shape[1]
-    return GaussianFit.of_responses(obs, kept(hypothesis)[..., :K], hypothesis.params)
+    return GaussianFit.of_responses(obs, responses_of(hypothesis)[..., :K], hypothesis.params)
 
 
 @dataclass(frozen=True)
@@ -160,7 +160,7 @@ class MoveSearch:
         """State after the source of least loss was dropped, the others refined and exchanges tried."""
         weakest, now = state.fit.losses().argmin(1), state.hypothesis
         rest = drop_source(now.params, weakest)
-        V = drop_responses(kept(now), weakest)
+        V = drop_responses(responses_of(now), weakest)
         hypothesis = self.search.polish(state.obs, rest, self.settings.drop_steps, V)
         fit = fit_of(state.obs, hypothesis)
         return self.exchange(replace(state, hypothesis=hypothesis, fit=fit), self.settings.lower_rounds)
@@ -187,7 +187,7 @@ class MoveSearch:
             return tried, tree_index(state, tried)
         obs, start = state.obs[tried], tree_index(scored.apply(state.hypothesis.params, k, c), tried)
         new = observed_jet(obs, start.points[:, -1:], self.search.geometry)
-        V = add_responses(drop_responses(kept(state.hypothesis)[tried], k[tried]), new)
+        V = add_responses(drop_responses(responses_of(state.hypothesis)[tried], k[tried]), new)
         refined = self.search.polish(obs, start, self.settings.join_steps, V, informed)
         rise = refined.model.log_likelihood - state.hypothesis.model.log_likelihood[tried]
         better = rise > self.settings.margin

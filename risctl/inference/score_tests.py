@@ -310,7 +310,8 @@ def inside_test(
 def one_more_source(rest: Residual, X: Tensor, independent: float) -> Tensor:
     """p-value [B] of the largest share of the residual along one of the responses X [B, L, M, G].
 
-    It counts as the largest of so many `independent` ones.
+    Under the model the share along any one response is a beta variable, ``Beta(L, freedom / 2 - L)``. The
+    largest counts as that of so many `independent` ones.
     """
     L = rest.r.shape[1]
     if rest.r.shape[2] - rest.basis.shape[-1] < 2:
