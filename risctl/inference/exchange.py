@@ -53,17 +53,17 @@ class GaussianFit:
     @classmethod
     def compute(cls, obs: Observation, params: GaussianParameters, geometry: ArrayGeometry) -> GaussianFit:
         """Fit the amplitudes of the sources `params` to `obs`."""
-        return cls.of_responses(obs, obs.observe(polar_steering(params.points, geometry)), params)
+        return cls.of_responses(obs.y, obs.observe(polar_steering(params.points, geometry)), params)
 
     @classmethod
-    def of_responses(cls, obs: Observation, S: Tensor, params: GaussianParameters) -> GaussianFit:
-        """The same from the responses S [B, L, M, K] of the sources."""
+    def of_responses(cls, y: Tensor, S: Tensor, params: GaussianParameters) -> GaussianFit:
+        """The same from the snapshots y [B, L, M] and the responses S [B, L, M, K] of the sources."""
         p, noise = params.log_power.exp(), params.log_noise.exp()
         Sh = S.mH.resolve_conj()
         loaded = Sh @ S + torch.diag_embed(noise[:, None] / p).unsqueeze(1).to(S.dtype)
         C = torch.linalg.inv_ex(loaded)[0]
-        x = C @ (Sh @ obs.y.unsqueeze(-1))
-        return cls(S, C, x.squeeze(-1), obs.y - (S @ x).squeeze(-1), p, noise)
+        x = C @ (Sh @ y.unsqueeze(-1))
+        return cls(S, C, x.squeeze(-1), y - (S @ x).squeeze(-1), p, noise)
 
     def posterior_variance_ratio(self) -> Tensor:
         """Posterior over prior variance of the amplitudes, ``1 - p S_k`` in (0, 1], [B, L, K]."""
@@ -92,6 +92,13 @@ def drop_source(params: GaussianParameters, k: Tensor) -> GaussianParameters:
     B, K = params.log_power.shape
     keep = torch.arange(K, device=k.device) != k[:, None]
     points, powers = params.points[keep].view(B, K - 1, 3), params.log_power[keep].view(B, K - 1)
+    return GaussianParameters(points, powers, params.log_noise)
+
+
+def add_source(params: GaussianParameters, point: Tensor, log_power: Tensor) -> GaussianParameters:
+    """Parameters of B scenes with one source more, last: polar `point` [B, 3], `log_power` [B]."""
+    points = torch.cat([params.points, point.unsqueeze(1)], dim=1)
+    powers = torch.cat([params.log_power, log_power.unsqueeze(1)], dim=1)
     return GaussianParameters(points, powers, params.log_noise)
 
 
@@ -133,10 +140,7 @@ class Exchanges:
     def apply(self, params: GaussianParameters, k: Tensor, c: Tensor) -> GaussianParameters:
         """The sources `params` with candidate c [B] in place of source k [B]."""
         rows = torch.arange(len(k), device=k.device)
-        rest = drop_source(params, k)
-        points = torch.cat([rest.points, self.points[rows, c].unsqueeze(1)], dim=1)
-        powers = torch.cat([rest.log_power, self.log_power[rows, k, c].unsqueeze(1)], dim=1)
-        return GaussianParameters(points, powers, params.log_noise)
+        return add_source(drop_source(params, k), self.points[rows, c], self.log_power[rows, k, c])
 
 
 def candidate_responses(obs: Observation, points: Tensor, geometry: ArrayGeometry) -> Tensor:
@@ -146,17 +150,39 @@ def candidate_responses(obs: Observation, points: Tensor, geometry: ArrayGeometr
 
 def score_exchanges(fit: GaussianFit, points: Tensor, bh: Tensor) -> Exchanges:
     """Gains of exchanging every source for every candidate: polar `points` [B, C, 3] and their responses."""
-    noise, p = fit.noise[:, None, None], fit.power[:, None, :]
-    cross = bh @ fit.basis  # [B, L, C, K]
-    mixed = cross @ fit.inverse
-    S = (square(bh).sum(-1) - (mixed * cross.conj()).real.sum(-1)).clamp_min(0.0) / noise
-    Q = (bh @ fit.residual.unsqueeze(-1)).squeeze(-1) / noise
+    S, Q, mixed = _whitened(fit, bh)
+    p = fit.power[:, None, :]
     T = mixed.mT / p.unsqueeze(-1)  # [B, L, K, C]
     ratio = fit.posterior_variance_ratio()
     s = S.unsqueeze(-2) + square(T) * (p / ratio).unsqueeze(-1)
     q = Q.unsqueeze(-2) + T * (fit.symbols / ratio).unsqueeze(-1)
     gain, power = _best_power(s, square(q), fit.power)
     return Exchanges(points, gain - fit.losses().unsqueeze(-1), power)
+
+
+def best_birth(fit: GaussianFit, points: Tensor, bh: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The candidate whose addition to all sources gains most, all else unchanged.
+
+    Args:
+        fit: K sources. points: polar candidates [B, C, 3]. bh: their responses [B, L, C, M].
+
+    Returns:
+        Rise of the log-likelihood [B], point [B, 3] and log-power [B].
+    """
+    S, Q, _ = _whitened(fit, bh)
+    gain, log_power = _best_power(S.unsqueeze(2), square(Q).unsqueeze(2), fit.power)
+    best, c = gain.squeeze(1).max(dim=1)
+    rows = torch.arange(len(c), device=c.device)
+    return best, points[rows, c], log_power[rows, 0, c]
+
+
+def _whitened(fit: GaussianFit, bh: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """``S_c`` and ``Q_c`` [B, L, C] of candidates, and ``b_c^H B C`` [B, L, C, K]."""
+    noise = fit.noise[:, None, None]
+    cross = bh @ fit.basis
+    mixed = cross @ fit.inverse
+    S = (square(bh).sum(-1) - (mixed * cross.conj()).real.sum(-1)).clamp_min(0.0) / noise
+    return S, (bh @ fit.residual.unsqueeze(-1)).squeeze(-1) / noise, mixed
 
 
 def _best_power(s: Tensor, q2: Tensor, power: Tensor) -> tuple[Tensor, Tensor]:

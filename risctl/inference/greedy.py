@@ -18,7 +18,7 @@ from risctl.inference.concentrated import fit_amplitudes, refine
 from risctl.inference.converge import converge
 from risctl.inference.count import gaussian_start
 from risctl.inference.detection import Detector
-from risctl.inference.exchange import drop_source
+from risctl.inference.exchange import add_source, drop_source
 from risctl.inference.gaussian import GaussianParameters, Hypothesis, refine_gaussian
 from risctl.inference.observation import Observation, tree_index, tree_scatter
 from risctl.physics.geometry import ArrayGeometry, Device, FieldOfView
@@ -140,9 +140,8 @@ def _best_exchange(
     rest = drop_source(tree_index(params, here), torch.arange(K, device=rows.device).repeat(len(rows)))
     rest = search.polish(many.obs, rest, REST_STEPS).params
     # one more at the largest Gaussian gain, at a little less than the mean power
-    found = many.grid.points[many.gaussian_gain(rest, search.geometry).argmax(-1)].unsqueeze(1)
-    power = rest.log_power.exp().mean(1, keepdim=True).log() - 0.5
-    points, powers = torch.cat([rest.points, found], dim=1), torch.cat([rest.log_power, power], dim=1)
-    joint = search.polish(many.obs, GaussianParameters(points, powers, rest.log_noise), JOIN_STEPS)
+    found = many.grid.points[many.gaussian_gain(rest, search.geometry).argmax(-1)]
+    power = rest.log_power.exp().mean(1).log() - 0.5
+    joint = search.polish(many.obs, add_source(rest, found, power), JOIN_STEPS)
     winner = joint.model.log_likelihood.view(-1, K).argmax(dim=1)
     return tree_index(joint, torch.arange(len(rows), device=rows.device) * K + winner)

@@ -10,10 +10,12 @@ network are close to a source, so that a few moves are enough:
    of exchanging each source for each candidate is computed in closed form
    (:mod:`risctl.inference.exchange`). Peaks are interpolated: between the points of the lattice a weak source
    has half its energy. The best exchange is refined if its gain exceeds a threshold and kept if the
-   likelihood rises enough, a few times over. Then the peaks are looked for anew, once: a weak source shows
-   only when the strong ones are right.
-3. The source whose removal costs least is dropped (:mod:`risctl.inference.exchange`), the others are
-   refined and exchanges tried again, down to one source.
+   likelihood rises enough. Then the peaks are looked for anew, once: a weak source shows only when the
+   strong ones are right.
+3. The source whose removal costs least is dropped (:mod:`risctl.inference.exchange`) and the others are
+   refined, down to one source; at the largest counts an exchange is tried again.
+4. Up again, where the least source is in doubt: the hypothesis of one source less with its best candidate
+   added (a birth), refined, is taken if it is more likely. Coming from above two sources may stay merged.
 
 Two proposals on one source need no rule of their own: removing either costs almost nothing, so it is the
 first to be exchanged or dropped, and so is a source whose power has collapsed.
@@ -30,12 +32,14 @@ from risctl.inference.count import gaussian_start
 from risctl.inference.exchange import (
     GaussianFit,
     add_responses,
+    add_source,
+    best_birth,
     candidate_responses,
     drop_responses,
     drop_source,
     score_exchanges,
 )
-from risctl.inference.gaussian import Hypothesis, observed_jet
+from risctl.inference.gaussian import GaussianParameters, Hypothesis, observed_jet
 from risctl.inference.greedy import Search
 from risctl.inference.observation import Observation, tree_index, tree_scatter
 from risctl.physics.grid import PolarGrid
@@ -44,21 +48,25 @@ from risctl.physics.polar import clamp_to_view
 
 @dataclass(frozen=True)
 class MoveSettings:
-    """Steps, rounds and thresholds of the search, chosen on validation scenes.
+    """Steps and thresholds of the search, chosen on validation scenes.
 
     Attributes:
         spare: sources above K_max to start from. With none, the best likelihood is missed three times as
             often in scenes of K_max sources of unequal power.
         start_steps: joint refinement steps of the proposals.
-        join_steps: the same after an exchange.
+        join_steps: the same after an exchange or a birth.
         drop_steps: the same after a source was dropped.
         peaks: residual peaks per scene among the candidates.
-        rounds: most exchanges per scene from the start, before and after the peaks are renewed.
-        lower_rounds: the same at each smaller count.
         screen: predicted gain, nats, above which an exchange is refined; less than `margin`, because
             refinement adds to it.
-        margin: gain after refinement, nats, above which an exchange is kept. At low SNR peaks of the noise
-            rival true sources, and the network's proposals are more reliable than a small gain.
+        margin: gain after refinement, nats, above which an exchange or a birth is kept, and predicted loss up
+            to which a birth is refined. At low SNR peaks of the noise rival true sources, and the network's
+            proposals are more reliable than a small gain.
+        lower_exchanges: removals after which an exchange is tried. Good proposals need none, those of a
+            network far from what it was trained on do.
+        births: largest counts at which a birth is tried.
+        doubt: losses of the least source, nats, between which it is. One of more is a true source, one of
+            less is noise.
     """
 
     spare: int = 1
@@ -66,10 +74,11 @@ class MoveSettings:
     join_steps: int = 1
     drop_steps: int = 2
     peaks: int = 12
-    rounds: int = 2
-    lower_rounds: int = 1
     screen: float = 1.0
     margin: float = 2.0
+    lower_exchanges: int = 2
+    births: int = 3
+    doubt: tuple[float, float] = (3.0, 30.0)
 
 
 @dataclass(frozen=True)
@@ -94,10 +103,10 @@ def responses_of(hypothesis: Hypothesis) -> Tensor:
     return hypothesis.model.responses
 
 
-def fit_of(obs: Observation, hypothesis: Hypothesis) -> GaussianFit:
-    """The amplitudes of a refined hypothesis."""
+def fit_of(y: Tensor, hypothesis: Hypothesis) -> GaussianFit:
+    """The amplitudes of a refined hypothesis in the snapshots y [B, L, M]."""
     K = hypothesis.params.points.shape[1]
-    return GaussianFit.of_responses(obs, responses_of(hypothesis)[..., :K], hypothesis.params)
+    return GaussianFit.of_responses(y, responses_of(hypothesis)[..., :K], hypothesis.params)
 
 
 @dataclass(frozen=True)
@@ -106,7 +115,7 @@ class MoveSearch:
 
     Attributes:
         search: geometry and field of view. grid: lattice for the residual peaks.
-        settings: steps, rounds and thresholds.
+        settings: steps and thresholds.
     """
 
     search: Search
@@ -124,9 +133,13 @@ class MoveSearch:
         """
         most = max(max_sources, min(max_sources + self.settings.spare, proposals.shape[1]))
         states = [self.start(obs, proposals, most, informed=most == max_sources)]
-        for _ in range(most - 1):
-            states.append(self.drop_weakest(states[-1]))
-        return [state.without_responses() for state in states[::-1][:max_sources]]
+        for dropped in range(most - 1):
+            state = self.drop_weakest(states[-1])
+            states.append(self.exchange(state) if dropped < self.settings.lower_exchanges else state)
+        found = states[::-1][:max_sources]
+        for k in range(max(1, max_sources - self.settings.births), max_sources):
+            found[k] = self.birth(found[k - 1], found[k])
+        return [state.without_responses() for state in found]
 
     def start(
         self, obs: Observation, proposals: Tensor, max_sources: int, informed: bool = True
@@ -142,64 +155,79 @@ class MoveSearch:
         V = observed_jet(obs, first.points, geometry)
         hypothesis = self.search.polish(obs, first, self.settings.start_steps, V, informed)
         responses = candidate_responses(obs, proposals, geometry)
-        state = MoveState(obs, hypothesis, fit_of(obs, hypothesis), proposals, responses)
+        state = MoveState(obs, hypothesis, fit_of(obs.y, hypothesis), proposals, responses)
         for _ in range(2):
             state = self.with_peaks(state, proposals.shape[1])
-            state = self.exchange(state, self.settings.rounds, informed)
+            state = self.exchange(state, informed)
         return state
 
     def with_peaks(self, state: MoveState, proposals: int) -> MoveState:
         """State with the residual's peaks among the candidates, after the first `proposals`."""
-        peaks = self.residual_peaks(state.obs, state.fit)
+        peaks = self.residual_peaks(state.obs, state.fit.residual_without(state.fit.losses().argmin(1)))
         new = peaks, candidate_responses(state.obs, peaks, self.search.geometry)
         old = state.candidates[:, :proposals], state.responses[:, :, :proposals]
         candidates, responses = torch.cat([old[0], new[0]], 1), torch.cat([old[1], new[1]], 2)
         return replace(state, candidates=candidates, responses=responses)
 
     def drop_weakest(self, state: MoveState) -> MoveState:
-        """State after the source of least loss was dropped, the others refined and exchanges tried."""
+        """State after the source of least loss was dropped and the others were refined."""
         weakest, now = state.fit.losses().argmin(1), state.hypothesis
         rest = drop_source(now.params, weakest)
         V = drop_responses(responses_of(now), weakest)
         hypothesis = self.search.polish(state.obs, rest, self.settings.drop_steps, V)
-        fit = fit_of(state.obs, hypothesis)
-        return self.exchange(replace(state, hypothesis=hypothesis, fit=fit), self.settings.lower_rounds)
+        return replace(state, hypothesis=hypothesis, fit=fit_of(state.obs.y, hypothesis))
 
-    def exchange(self, state: MoveState, rounds: int, informed: bool = True) -> MoveState:
-        """State after at most `rounds` exchanges per scene, in no scene less likely than before."""
-        hypothesis, fit, local = state.hypothesis, state.fit, state
-        active = torch.arange(len(state.obs), device=state.obs.y.device)
-        for _ in range(rounds):
-            rows, local = self._best_exchange(local, informed)
-            if not len(rows):
-                break
-            active = active[rows]
-            hypothesis = tree_scatter(hypothesis, active, local.hypothesis)
-            fit = tree_scatter(fit, active, local.fit)
-        return replace(state, hypothesis=hypothesis, fit=fit)
+    def birth(self, lower: MoveState, upper: MoveState) -> MoveState:
+        """The state `upper` of K sources, or `lower` and one source more in scenes where that is better."""
+        (least, most), loss = self.settings.doubt, upper.fit.losses().amin(1)
+        rows = ((loss > least) & (loss < most)).nonzero().squeeze(-1)
+        if not len(rows):
+            return upper
+        obs, fit = lower.obs[rows], tree_index(lower.fit, rows)
+        peaks = self.residual_peaks(obs, fit.residual)
+        responses = candidate_responses(obs, peaks, self.search.geometry)
+        gain, point, power = best_birth(fit, peaks, responses)
+        rise = (lower.hypothesis.model.log_likelihood - upper.hypothesis.model.log_likelihood)[rows] + gain
+        tried = rise > -self.settings.margin
+        if not bool(tried.any()):
+            return upper
+        rows = rows[tried]
+        rest = tree_index(lower.hypothesis, rows)
+        start = add_source(rest.params, point[tried], power[tried])
+        return self._join(upper, rows, start, responses_of(rest), informed=True)
 
-    def _best_exchange(self, state: MoveState, informed: bool) -> tuple[Tensor, MoveState]:
-        """Indices of the scenes in which the best exchange is kept, and their state after it."""
+    def exchange(self, state: MoveState, informed: bool = True) -> MoveState:
+        """State after the best exchange of each scene, in no scene less likely than before."""
         scored = score_exchanges(state.fit, state.candidates, state.responses)
         gain, k, c = scored.best()
-        tried = (gain > self.settings.screen).nonzero().squeeze(-1)
-        if not len(tried):
-            return tried, tree_index(state, tried)
-        obs, start = state.obs[tried], tree_index(scored.apply(state.hypothesis.params, k, c), tried)
-        new = observed_jet(obs, start.points[:, -1:], self.search.geometry)
-        V = add_responses(drop_responses(responses_of(state.hypothesis)[tried], k[tried]), new)
-        refined = self.search.polish(obs, start, self.settings.join_steps, V, informed)
-        rise = refined.model.log_likelihood - state.hypothesis.model.log_likelihood[tried]
-        better = rise > self.settings.margin
-        rows, obs, taken = tried[better], obs[better], tree_index(refined, better)
-        return rows, MoveState(obs, taken, fit_of(obs, taken), state.candidates[rows], state.responses[rows])
+        rows = (gain > self.settings.screen).nonzero().squeeze(-1)
+        if not len(rows):
+            return state
+        start = tree_index(scored.apply(state.hypothesis.params, k, c), rows)
+        V = drop_responses(responses_of(state.hypothesis)[rows], k[rows])
+        return self._join(state, rows, start, V, informed)
 
-    def residual_peaks(self, obs: Observation, fit: GaussianFit) -> Tensor:
-        """Polar points [B, peaks, 3] of the residual's peaks, with the source of least loss removed.
+    def _join(
+        self, state: MoveState, rows: Tensor, start: GaussianParameters, V: Tensor, informed: bool
+    ) -> MoveState:
+        """State with the sources `start` of the scenes `rows`, refined, where they are better.
+
+        Args:
+            V: responses of all of them but the last, which joined. informed: see :meth:`start`.
+        """
+        obs, before = state.obs[rows], state.hypothesis.model.log_likelihood[rows]
+        new = observed_jet(obs, start.points[:, -1:], self.search.geometry)
+        refined = self.search.polish(obs, start, self.settings.join_steps, add_responses(V, new), informed)
+        better = refined.model.log_likelihood - before > self.settings.margin
+        kept, rows = tree_index(refined, better), rows[better]
+        fit = tree_scatter(state.fit, rows, fit_of(state.obs.y[rows], kept))
+        return replace(state, hypothesis=tree_scatter(state.hypothesis, rows, kept), fit=fit)
+
+    def residual_peaks(self, obs: Observation, residual: Tensor) -> Tensor:
+        """Polar points [B, peaks, 3] of the peaks of a residual ``sigma^2 R_l^-1 y_l`` [B, L, M].
 
         The largest local maxima of ``sum_l |a_g^H Phi_l^H R_l^-1 y_l|^2``. Its expectation varies little over
         the field of view, and candidates are scored exactly afterwards.
         """
-        rest = fit.residual_without(fit.losses().argmin(1))
-        energy = self.grid.energy(obs.back_project(rest))
+        energy = self.grid.energy(obs.back_project(residual))
         return clamp_to_view(self.grid.interpolated_maxima(energy, self.settings.peaks), self.search.view)

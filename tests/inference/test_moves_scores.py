@@ -1,5 +1,7 @@
 """Closed-form losses and gains against differences of log-likelihoods, in float64."""
 
+import math
+
 import pytest
 import torch
 from torch import Tensor
@@ -8,6 +10,8 @@ from risctl.inference.exchange import (
     POWER_LADDER,
     Exchanges,
     GaussianFit,
+    add_source,
+    best_birth,
     candidate_responses,
     drop_source,
     score_exchanges,
@@ -112,6 +116,23 @@ def test_the_best_exchange_is_carried_out(setting: Setting, geometry64: ArrayGeo
     after = gaussian_model(obs, scored.apply(params, k, c), geometry64).log_likelihood
     before = gaussian_model(obs, params, geometry64).log_likelihood
     assert torch.allclose(after - before, gain, rtol=1e-7, atol=1e-6)
+
+
+def test_the_best_birth_is_the_likelihood_gained(setting: Setting, geometry64: ArrayGeometry) -> None:
+    """The best of all candidates at all of the ladder's powers, and what it promises."""
+    obs, params, candidates = setting
+    fit = GaussianFit.compute(obs, params, geometry64)
+    gain, point, power = best_birth(fit, candidates, candidate_responses(obs, candidates, geometry64))
+    whole, level = gaussian_model(obs, params, geometry64).log_likelihood, params.log_power.mean(1)
+    trials = [
+        gaussian_model(obs, add_source(params, candidates[:, c], level + math.log(step)), geometry64)
+        for c in range(6)
+        for step in POWER_LADDER
+    ]
+    best = torch.stack([trial.log_likelihood - whole for trial in trials]).amax(0)
+    assert torch.allclose(gain, best, rtol=1e-7, atol=1e-6)
+    after = gaussian_model(obs, add_source(params, point, power), geometry64).log_likelihood
+    assert torch.allclose(after - whole, gain, rtol=1e-7, atol=1e-6)
 
 
 def test_a_source_twice_or_without_power_costs_nothing(setting: Setting, geometry64: ArrayGeometry) -> None:
