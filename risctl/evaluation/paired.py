@@ -22,6 +22,7 @@ SCENES, SOURCES = "scenes.csv", "sources.csv"
 TRUTH = ("true_azimuth_deg", "true_elevation_deg", "true_range_m")
 RESAMPLES = 1_000
 FALSE_ALARMS = (0.01, 0.03, 0.1, 0.3)  # per scene, at which probabilities of detection are compared
+EVENTS = {"near": "within 2 m", "matched": "in the gate"}  # columns of a report: what it is to detect one
 REPORTS_AT_ONCE = 4_000_000  # of all resamples, which are sorted by their probability together
 
 
@@ -74,7 +75,7 @@ def paired_differences(
 
     The figures: recall, K right, GOSPA, RMSE of azimuth and range of the sources that both found, and, where
     probabilities of sources are stated, the share detected at `FALSE_ALARMS` false ones per scene and at as
-    many as the second reports in all.
+    many as the second reports in all: within the cut-off of 2 m, which probabilities are of, and in the gate.
 
     Args:
         names: the estimator in each; None: all that both have, each with itself.
@@ -103,34 +104,36 @@ def _of_bin(a: _Raw, b: _Raw, label: str, snr: float | None, seed: int) -> Itera
         values = _ratio(top_a, below_a, root), _ratio(top_b, below_b, root)
         yield Difference(label, figure, snr, *values, *percentile_interval(draws))
     once = np.ones((1, weights.shape[1]))
-    measured, drawn = _detections(a, b, rows, once), _detections(a, b, rows, weights)
-    names = [f"detected at {rate:g} false per scene" for rate in FALSE_ALARMS]
-    for i, figure in enumerate((*names, "detected at the false ones of the second")):
-        first, second = (float(side[0, i]) for side in measured)
-        if np.isfinite([first, second]).all():
-            yield Difference(
-                label, figure, snr, first, second, *percentile_interval(drawn[1][:, i] - drawn[0][:, i])
-            )
+    ends = [f"at {rate:g} false per scene" for rate in FALSE_ALARMS] + ["at the false ones of the second"]
+    for event, place in EVENTS.items():
+        measured, drawn = _detections(a, b, rows, once, event), _detections(a, b, rows, weights, event)
+        for i, end in enumerate(ends):
+            first, second = (float(side[0, i]) for side in measured)
+            if np.isfinite([first, second]).all():
+                interval = percentile_interval(drawn[1][:, i] - drawn[0][:, i])
+                yield Difference(label, f"detected {place} {end}", snr, first, second, *interval)
 
 
-def _detections(a: _Raw, b: _Raw, rows: npt.NDArray[np.bool_], weights: Floats) -> tuple[Floats, Floats]:
+def _detections(
+    a: _Raw, b: _Raw, rows: npt.NDArray[np.bool_], weights: Floats, event: str
+) -> tuple[Floats, Floats]:
     """Shares of the true sources that each detects, in each resample, at `FALSE_ALARMS` and at all of b's."""
-    estimated, matched, count = (
-        weights @ b.scenes[key][rows] for key in ("num_estimated", "num_matched", "num_sources")
-    )
-    of_b = (estimated - matched) / weights.sum(1)
+    place, of_scene = b.reports["scene"].astype(int), b.scenes["scene"].astype(int)
+    hits = np.bincount(place, b.reports[event], int(of_scene.max()) + 1)[of_scene[rows]]
+    estimated, count = (weights @ b.scenes[key][rows] for key in ("num_estimated", "num_sources"))
+    of_b = (estimated - weights @ hits) / weights.sum(1)
     rates = np.column_stack([np.tile(FALSE_ALARMS, (len(weights), 1)), of_b])
-    first, second = (_detected(side, rows, weights, rates) for side in (a, b))
-    second[:, -1] = matched / count
+    first, second = (_detected(side, rows, weights, rates, event) for side in (a, b))
+    second[:, -1] = weights @ hits / count
     return first, second
 
 
-def _detected(side: _Raw, rows: npt.NDArray[np.bool_], weights: Floats, rates: Floats) -> Floats:
+def _detected(side: _Raw, rows: npt.NDArray[np.bool_], weights: Floats, rates: Floats, event: str) -> Floats:
     """Share of the true sources detected, reports taken by falling probability, up to so many false ones.
 
     Args:
         rows: scenes. weights: how often each is drawn in each resample [R, scenes].
-        rates: false ones per scene [R, F].
+        rates: false ones per scene [R, F]. event: column that says whether a report detects a source.
 
     Returns:
         [R, F], NaN where all reports together have no more false ones, or have no probability.
@@ -139,7 +142,7 @@ def _detected(side: _Raw, rows: npt.NDArray[np.bool_], weights: Floats, rates: F
     place[side.scenes["scene"][rows].astype(int)] = np.arange(int(rows.sum()))
     of_scene, order = place[side.reports["scene"].astype(int)], np.argsort(-side.reports["probability"])
     order = order[(of_scene[order] >= 0) & np.isfinite(side.reports["probability"][order])]
-    true, scene = side.reports["matched"][order] == 1, of_scene[order]
+    true, scene = side.reports[event][order] == 1, of_scene[order]
     found = np.full(rates.shape, np.nan)
     step = max(1, REPORTS_AT_ONCE // max(len(order), 1))
     for start in range(0, len(weights) if len(order) else 0, step):
@@ -210,7 +213,7 @@ def _true(columns: dict[str, Floats]) -> dict[str, Floats]:
 def _reports(columns: dict[str, Floats]) -> dict[str, Floats]:
     """The rows of the estimates, assigned to a source or not."""
     rows = np.isfinite(columns["estimated_range_m"])
-    return {key: columns[key][rows] for key in ("scene", "matched", "probability")}
+    return {key: columns[key][rows] for key in ("scene", *EVENTS, "probability")}
 
 
 def _read(path: Path) -> dict[str, dict[str, Floats]]:

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from risctl.evaluation.positions import BoolArray, FloatArray
-from risctl.evaluation.results import CalibrationError, DetectionPoint, ReliabilityBin
+from risctl.evaluation.results import CalibrationError, DetectionEvent, DetectionPoint, ReliabilityBin
 from risctl.evaluation.rows import EstimatorRows
 
 BINS = 10
@@ -54,6 +54,7 @@ def reliability_bins(
 
 def detection_curve(
     estimator: str,
+    event: DetectionEvent,
     snr_db: float | None,
     probability: FloatArray,
     true: BoolArray,
@@ -64,7 +65,7 @@ def detection_curve(
     """Probability of detection against false alarms per scene, as the threshold on the probability falls.
 
     Args:
-        estimator, snr_db: labels. probability: of every report. true: whether it is a hit.
+        estimator, event, snr_db: labels. probability: of every report. true: whether it is a hit.
         sources, scenes: true sources and scenes in all.
     """
     order = np.argsort(-probability, kind="stable")
@@ -76,6 +77,7 @@ def detection_curve(
     return [
         DetectionPoint(
             estimator=estimator,
+            event=event,
             snr_db=snr_db,
             threshold=float(p[end]),
             detection=float(detected[end] / sources),
@@ -100,11 +102,12 @@ def calibration_of(name: str, rows: EstimatorRows, snr_db: float | None) -> Cali
 
 
 def detection_of(name: str, rows: EstimatorRows, snr_db: float | None) -> list[DetectionPoint]:
-    """Detection curve of an estimator in one SNR bin; a hit is assigned to a source and inside its gate."""
+    """Detection curves of an estimator in one SNR bin, by both events; each report detects at most one."""
     cell = rows.cell(snr_db, None)
     sources = cell.sources.select(np.isfinite(cell.sources.probability))
-    total = int(cell.scenes.num_sources.sum())
-    return detection_curve(name, snr_db, sources.probability, sources.matched, total, len(cell.scenes))
+    total, scenes = int(cell.scenes.num_sources.sum()), len(cell.scenes)
+    within = detection_curve(name, "cut-off", snr_db, sources.probability, sources.near, total, scenes)
+    return within + detection_curve(name, "gate", snr_db, sources.probability, sources.matched, total, scenes)
 
 
 def _source_statements(rows: EstimatorRows) -> tuple[FloatArray, BoolArray]:

@@ -168,16 +168,21 @@ class CalibrationError(Record):
     """Of the probability of the most probable K."""
 
 
+DetectionEvent = Literal["cut-off", "gate"]
+
+
 class DetectionPoint(Record):
     """Reports whose probability is at least `threshold`, in one SNR bin; null stands for all."""
 
     estimator: str
+    event: DetectionEvent = "gate"
+    """What counts as detected: a source within the cut-off, whose probability is stated, or in the gate."""
     snr_db: float | None
     threshold: float
     detection: float
-    """Share of the true sources with such a report inside the gate."""
+    """Share of the true sources with such a report."""
     false_alarms: float
-    """Such reports outside, per scene."""
+    """Such reports that detect none, per scene."""
 
 
 class OracleFigures(Record):

@@ -21,18 +21,21 @@ WHAT = {
 def detection_figure(results: Results) -> Figure:
     """Draw probability of detection against false alarms per scene, a panel per SNR, a line per estimator.
 
-    Estimators that state no probability of a source have no curve.
+    Detected is a source within the cut-off of a report, which is what the stated probability is of (in files
+    of before: one in the gate). Estimators that state no probability of a source have no curve.
     """
-    snr, stating = results.snr_values_db, {p.estimator for p in results.detection}
+    event = "cut-off" if any(p.event == "cut-off" for p in results.detection) else "gate"
+    points = [p for p in results.detection if p.event == event]
+    snr, stating = results.snr_values_db, {p.estimator for p in points}
     shown = [name for name in results.estimators if name in stating]
     looks = dict(zip(results.estimators, styles_of(results.estimators), strict=True))
-    widest = max((p.false_alarms for p in results.detection), default=0.0)
+    widest = max((p.false_alarms for p in points), default=0.0)
     rows = -(-len(snr) // COLUMNS)
     figure = new_figure(8.2, 2.5 * rows + 0.8)
     panels = figure.subplots(rows, COLUMNS, sharex=True, sharey=True, squeeze=False)
     for axes, value in zip(panels.flat, snr, strict=False):
         for name, (colour, marker) in ((name, looks[name]) for name in shown):
-            curve = [p for p in results.detection if (p.estimator, p.snr_db) == (name, value)]
+            curve = [p for p in points if (p.estimator, p.snr_db) == (name, value)]
             x, y = [p.false_alarms for p in curve], [p.detection for p in curve]
             axes.plot(x, y, color=colour, linewidth=1.5)
             axes.plot(x[-1:], y[-1:], color=colour, marker=marker, markersize=5)  # all its reports

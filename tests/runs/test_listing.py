@@ -142,7 +142,7 @@ def test_detection_at_a_rate_of_false_alarms_is_that_of_the_reports_before_the_f
     )
     weights = _weights(scenes, 1)[:3]
     for rate in (0.01, 0.3, 1.0, 99.0):
-        found = _detected(raw, np.ones(scenes, bool), weights, np.full((3, 1), rate))[:, 0]
+        found = _detected(raw, np.ones(scenes, bool), weights, np.full((3, 1), rate), "matched")[:, 0]
         for drawn, share in zip(weights, found, strict=True):
             hits = false = 0.0
             for i in np.argsort(-probability):
