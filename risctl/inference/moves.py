@@ -78,7 +78,7 @@ class MoveSettings:
     margin: float = 2.0
     lower_exchanges: int = 2
     births: int = 3
-    doubt: tuple[float, float] = (3.0, 30.0)
+    doubt: tuple[float, float] = (3.0, 100.0)
 
 
 @dataclass(frozen=True)
