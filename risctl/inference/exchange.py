@@ -163,6 +163,9 @@ def score_exchanges(fit: GaussianFit, points: Tensor, bh: Tensor) -> Exchanges:
 def best_birth(fit: GaussianFit, points: Tensor, bh: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """The candidate whose addition to all sources gains most, all else unchanged.
 
+    The gain ``sum_l p |Q_c|^2 / (1 + p S_c) - log(1 + p S_c)`` (Tipping and Faul, AISTATS 2003), the largest
+    over the powers p of `POWER_LADDER`.
+
     Args:
         fit: K sources. points: polar candidates [B, C, 3]. bh: their responses [B, L, C, M].
 

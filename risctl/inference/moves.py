@@ -14,8 +14,9 @@ network are close to a source, so that a few moves are enough:
    strong ones are right.
 3. The source whose removal costs least is dropped (:mod:`risctl.inference.exchange`) and the others are
    refined, down to one source; at the largest counts an exchange is tried again.
-4. Up again, where the least source is in doubt: the hypothesis of one source less with its best candidate
-   added (a birth), refined, is taken if it is more likely. Coming from above two sources may stay merged.
+4. Where the least source of a hypothesis is in doubt, the best candidate is also added to the hypothesis of
+   one source less (a birth), refined, and the result is taken if it is more likely: removals may leave one
+   estimate between two sources. Smaller counts come first.
 
 Two proposals on one source need no rule of their own: removing either costs almost nothing, so it is the
 first to be exchanged or dropped, and so is a source whose power has collapsed.

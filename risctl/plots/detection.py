@@ -21,8 +21,8 @@ WHAT = {
 def detection_figure(results: Results) -> Figure:
     """Draw probability of detection against false alarms per scene, a panel per SNR, a line per estimator.
 
-    Detected is a source within the cut-off of a report, which is what the stated probability is of (in files
-    of before: one in the gate). Estimators that state no probability of a source have no curve.
+    Detected is a source within the cut-off of a report, which is what the stated probability is of (in older
+    files: one in the gate). Estimators that state no probability of a source have no curve.
     """
     event = "cut-off" if any(p.event == "cut-off" for p in results.detection) else "gate"
     points = [p for p in results.detection if p.event == event]
