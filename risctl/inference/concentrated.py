@@ -43,10 +43,14 @@ class AmplitudeFit:
 
 def fit_amplitudes(obs: Observation, points: Tensor, geometry: ArrayGeometry) -> AmplitudeFit:
     """Amplitudes and residual of sources at polar `points` [B, K, 3]."""
-    S = obs.observe(polar_steering(points, geometry))
+    return fit_responses(obs.y, obs.observe(polar_steering(points, geometry)))
+
+
+def fit_responses(y: Tensor, S: Tensor) -> AmplitudeFit:
+    """The same from the snapshots y [B, L, M] and the responses S [B, L, M, K] of the sources."""
     gram = S.mH @ S
-    x = (loaded_inverse(gram) @ (S.mH @ obs.y.unsqueeze(-1))).squeeze(-1)
-    residual = obs.y - (S @ x.unsqueeze(-1)).squeeze(-1)
+    x = (loaded_inverse(gram) @ (S.mH @ y.unsqueeze(-1))).squeeze(-1)
+    residual = y - (S @ x.unsqueeze(-1)).squeeze(-1)
     return AmplitudeFit(residual.abs().square().sum((-2, -1)), x, residual, gram, S)
 
 

@@ -164,10 +164,10 @@ def _displaced(obs: Observation, z: Tensor, h: Tensor, geometry: ArrayGeometry) 
     points, each = params.points.view(B, P, K, 3), torch.arange(3 * K, device=z.device)
     V = observed_jet(obs, points[:, -1], geometry).unsqueeze(1).repeat(1, P, 1, 1, 1)  # [B, P, L, M, 4K]
     fresh = observed_jet(obs, points[:, each, each // 3], geometry)  # [B, L, M, 12K]
-    for i in range(3 * K):
-        V[:, i, ..., i // 3] = fresh[..., i]
-        own = K + i // 3 * 3
-        V[:, i, ..., own : own + 3] = fresh[..., 3 * (K + i) : 3 * (K + i + 1)]
+    own = torch.arange(4 * K, device=z.device)
+    own = torch.cat([own[:K].unsqueeze(-1), own[K:].view(K, 3)], dim=-1)[each // 3]  # columns of each source
+    fresh = torch.cat([fresh[..., : 3 * K].unsqueeze(-1), fresh[..., 3 * K :].view(B, L, M, -1, 3)], dim=-1)
+    V[:, : 3 * K].scatter_(-1, own[:, None, None].expand(B, -1, L, M, -1), fresh.movedim(3, 1))
     y = obs.y.unsqueeze(1).expand(-1, P, -1, -1).reshape(-1, L, M)
     weight = obs.weight.repeat_interleave(P)
     slopes = slope_of_responses(V.flatten(0, 1), y, weight, params.log_power, params.log_noise)[1]

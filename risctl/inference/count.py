@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from risctl.config import InferenceConfig, PhysicsConfig
-from risctl.inference.concentrated import fit_amplitudes
+from risctl.inference.concentrated import fit_responses
 from risctl.inference.estimates import Estimates
 from risctl.inference.gaussian import GaussianModel, GaussianParameters, Hypothesis, refine_gaussian
 from risctl.inference.observation import Observation
@@ -142,20 +142,24 @@ def fit_nuisance(obs: Observation, points: Tensor, geometry: ArrayGeometry, view
     return refine_gaussian(obs, start, geometry, view, NUISANCE_STEPS, hold_points=True)
 
 
-def gaussian_start(obs: Observation, points: Tensor, geometry: ArrayGeometry) -> GaussianParameters:
+def gaussian_start(
+    obs: Observation, points: Tensor, geometry: ArrayGeometry, responses: Tensor | None = None
+) -> GaussianParameters:
     """Starting powers and noise of sources at polar `points` [B, K, 3], by least squares.
 
     Powers are the mean ``|x|^2``, the noise is the residual energy over its degrees of freedom; if there are
-    none, sources of equal power and the noise share the power received.
+    none, sources of equal power and the noise share the power received. `responses` of the sources
+    [B, L, M, K] are computed where they are not given.
     """
     K, M = points.shape[1], obs.y.shape[-1]
+    S = obs.observe(polar_steering(points, geometry)) if responses is None else responses
     if K >= M:
         received = obs.y.abs().square().mean((1, 2))
-        response = obs.observe(polar_steering(points, geometry)).abs().square().mean((1, 2))
+        response = S.abs().square().mean((1, 2))
         share = (1.0 - NOISE_SHARE) / max(K, 1)
         power = received.unsqueeze(-1) * share / response.clamp_min(torch.finfo(response.dtype).tiny)
         return GaussianParameters(points, power.log(), (received * (NOISE_SHARE if K else 1.0)).log())
-    fit = fit_amplitudes(obs, points, geometry)
+    fit = fit_responses(obs.y, S)
     L = fit.amplitudes.shape[1]
     noise = (fit.cost / (L * (M - K))).clamp_min(1e-30)
     power = torch.maximum(fit.amplitudes.abs().square().mean(1), noise.unsqueeze(-1) * 1e-3)

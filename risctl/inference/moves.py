@@ -58,11 +58,10 @@ class MoveSettings:
         join_steps: the same after an exchange or a birth.
         drop_steps: the same after a source was dropped.
         peaks: residual peaks per scene among the candidates.
-        screen: predicted gain, nats, above which an exchange is refined; less than `margin`, because
-            refinement adds to it.
-        margin: gain after refinement, nats, above which an exchange or a birth is kept, and predicted loss up
-            to which a birth is refined. At low SNR peaks of the noise rival true sources, and the network's
-            proposals are more reliable than a small gain.
+        screen: predicted gain, nats, above which an exchange is refined, and predicted loss up to which a
+            birth is; less than `margin`, because refinement adds to the gain.
+        margin: gain after refinement, nats, above which an exchange or a birth is kept. At low SNR peaks of
+            the noise rival true sources, and the network's proposals are more reliable than a small gain.
         lower_exchanges: removals after which an exchange is tried. Good proposals need none, those of a
             network far from what it was trained on do.
         births: largest counts at which a birth is tried.
@@ -152,8 +151,8 @@ class MoveSearch:
         if proposals.shape[1] < max_sources:
             raise ValueError(f"expected at least {max_sources} proposals per scene, got {proposals.shape[1]}")
         geometry = self.search.geometry
-        first = gaussian_start(obs, proposals[:, :max_sources], geometry)
-        V = observed_jet(obs, first.points, geometry)
+        V = observed_jet(obs, proposals[:, :max_sources], geometry)
+        first = gaussian_start(obs, proposals[:, :max_sources], geometry, V[..., :max_sources])
         hypothesis = self.search.polish(obs, first, self.settings.start_steps, V, informed)
         responses = candidate_responses(obs, proposals, geometry)
         state = MoveState(obs, hypothesis, fit_of(obs.y, hypothesis), proposals, responses)
@@ -189,7 +188,7 @@ class MoveSearch:
         responses = candidate_responses(obs, peaks, self.search.geometry)
         gain, point, power = best_birth(fit, peaks, responses)
         rise = (lower.hypothesis.model.log_likelihood - upper.hypothesis.model.log_likelihood)[rows] + gain
-        tried = rise > -self.settings.margin
+        tried = rise > -self.settings.screen
         if not bool(tried.any()):
             return upper
         rows = rows[tried]

@@ -68,9 +68,10 @@ def climb(
         if bool(old.any()):
             h = DIFFERENCE * scale[old].clamp_max(1.0)
             H[old] = curvature(rows[old], z[old], tree_index(now, old), h)
-        for _ in range(2):  # held, too, is what leaves through a limit by the step but not by the gradient
-            step, length = _step(g, H, now.metric, scale, held, radius)
-            held = held | ((z <= low + HELD) & (step < 0)) | ((z >= high - HELD) & (step > 0))
+        step, length = _step(g, H, now.metric, scale, held, radius)
+        leaving = ((z <= low + HELD) & (step < 0)) | ((z >= high - HELD) & (step > 0))
+        if bool(leaving.any()):  # held, too, is what the step, but not the gradient, moves through a limit
+            step, length = _step(g, H, now.metric, scale, held | leaving, radius)
         room = torch.where(step > 0, high - z, z - low) / step.abs().clamp_min(torch.finfo(z.dtype).tiny)
         nearest = room.masked_fill(step == 0, 1.0).amin(1, keepdim=True)
         step = step * nearest.clamp_max(1.0)  # to the first limit

@@ -71,7 +71,7 @@ def residual(obs: Observation, points: Tensor, geometry: ArrayGeometry) -> Resid
     if 2 * L * (M - K) - 3 * K < 2:
         return None
     y = obs.y.to(torch.complex128)
-    y = y / y.abs().square().sum((1, 2), keepdim=True).sqrt()
+    y = y / square(y).sum((1, 2), keepdim=True).sqrt()
     a, da = polar_jet(points, geometry)
     V = obs.observe(torch.cat([a, da.flatten(1, 2)], dim=1).to(obs.Phi.dtype)).to(y.dtype)
     S, D = V[..., :K], V[..., K:]
@@ -83,7 +83,7 @@ def residual(obs: Observation, points: Tensor, geometry: ArrayGeometry) -> Resid
     U, back, rank = real_basis(E.flatten(1, 2))
     along = real_inner(U, r.flatten(1).unsqueeze(-1))
     r = r - (U @ along.to(U.dtype)).view(B, L, M)
-    energy = r.abs().square().sum((1, 2))
+    energy = square(r).sum((1, 2))
     freedom = 2.0 * L * (M - K) - rank
     unit = energy.clamp_min(torch.finfo(energy.dtype).tiny).sqrt()[:, None, None]
     t = (back @ along / back.square().sum(-1, keepdim=True).sqrt() / unit).squeeze(-1).nan_to_num(0.0)
@@ -109,7 +109,7 @@ def real_basis(E: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         The basis [B, n, T]; the matrix by which the columns of E, scaled to one, make it [B, T, T]; its rank
         [B].
     """
-    scale = E.abs().square().sum(-2, keepdim=True).sqrt()
+    scale = square(E).sum(-2, keepdim=True).sqrt()
     E = E / scale.clamp_min(torch.finfo(scale.dtype).tiny)
     w, V = torch.linalg.eigh(real_inner(E, E))
     kept = w > SAME_DIRECTION
@@ -199,14 +199,14 @@ def gain_test(obs: Observation, rest: Residual) -> GainTest:
     less ``W^H W``, ``W_l = Q_l^H Phi_l diag(A x_l)`` with the basis Q_l of what P_l takes out.
     """
     dtype, T = obs.Phi.dtype, rest.tangents.shape[-1]
-    scale = rest.field.abs().square().mean((1, 2), keepdim=True).sqrt()  # numbers of order one
+    scale = square(rest.field).mean((1, 2), keepdim=True).sqrt()  # numbers of order one
     field = (rest.field / scale).to(dtype)
     columns = torch.cat([rest.tangents, rest.r.unsqueeze(-1), rest.basis], dim=-1).to(dtype)
     rows = obs.adjoint(columns.mT) * field.conj().unsqueeze(2)  # [B, L, J, N]
     h, score = rows[:, :, :T].sum(1).mT, rows[:, :, T].sum(1)  # Z^H U, Z^H r: P_l leaves U and r as they are
     whole = element_gram(obs, field)
     lost = rows[:, :, T + 1 :].flatten(1, 2)
-    C = whole - lost.mT @ lost.conj()
+    C = torch.baddbmm(whole, lost.mT, lost.conj(), alpha=-1)
     seen = trace(C).real > LEFT * trace(whole).real
     once = torch.stack([C.real, C.imag], dim=1)
     twice = hermitian_square(*once.unbind(1)).flatten(1)
@@ -257,7 +257,7 @@ def outer(h: Tensor, weight: Tensor) -> Tensor:
 def energy_test(rest: Residual) -> Tensor:
     """p-value [B] of the test for residuals as strong as the fitted sources are in each snapshot."""
     M, K = rest.basis.shape[-2:]
-    e = rest.field.abs().square().sum(-1)
+    e = square(rest.field).sum(-1)
     e = e / e.mean(1, keepdim=True)
     whole = [2.0 * (M - K) * e.pow(n).sum(1) for n in (1, 2, 3, 4)]
     U = rest.tangents
