@@ -15,6 +15,8 @@ looked for, most by the locally most powerful statistic for them, a quadratic fo
 * outside: one more source, outside the field of view (rows for columns put sources there, too).
 * inside: one more source in the field of view, where as many are found as can be.
 * symbols: the fitted sources are too strong in one of the snapshots (a recording that holds one snapshot).
+* coherent: of two sources almost in one place one sends what the other does: they are one, which is like none
+  in the field of view.
 * limits: sources on a limit of the field of view that the residual would move across it.
 
 Their smallest p-value decides on a scene, each with its share of the level. Scenes of a file share their
@@ -45,9 +47,9 @@ from risctl.inference.score_tests import (
     residual,
     snapshots_test,
     static_test,
-    symbols_test,
     trace,
 )
+from risctl.inference.symbol_tests import coherent_test, symbols_test
 from risctl.physics.geometry import ArrayGeometry, FieldOfView
 from risctl.physics.grid import PolarGrid
 from risctl.physics.polar import polar_limits, polar_steering, to_polar
@@ -59,8 +61,8 @@ FINEST = 0.05  # least step of direction cosines outside the field of view
 HALF_SPACE = 0.98  # largest sine of an angle from broadside there
 DEPTH = 0.1  # of the interval of 1/r: the curvature there
 TOLERANCE = 0.05  # relative error of the mean of -2 log p that is not held against a file
-# Of the level: static, snapshots, antennas, outside, symbols, gains, energy
-WEIGHTS = (0.5, 1.0, 0.5, 1.0, 0.25, 3.0, 1.0)
+# Of the level: static, snapshots, antennas, outside, symbols, gains, energy, coherent
+WEIGHTS = (0.5, 1.0, 0.5, 1.0, 0.25, 3.0, 1.0, 0.5)
 SYMBOLS, ENERGY = 4, 6  # their places
 FILE_WEIGHTS = (*WEIGHTS, 1.0, 1.0, 1.0)  # inside, gains that are common to all scenes, limits
 INDEPENDENCE = 0.9  # number of independent tests that the tests of a scene are like, over theirs
@@ -114,7 +116,7 @@ class Scores:
     """The tests of B scenes, and what of them adds up over the scenes of a file.
 
     Attributes:
-        p: p-values [B, 9] of the tests of each scene, those of inside and of the limits last; NaN: not a
+        p: p-values [B, 10] of the tests of each scene, those of inside and of the limits last; NaN: not a
             test.
         limits: statistic of the test of limits, summed over the scenes, and how many moves it sums.
         count_at_maximum: [B]. at_edge: [B, K_max]. one_path: [B]; as in :class:`Fit`.
@@ -149,7 +151,7 @@ def goodness_of_fit(
     """
     fine = geometry.to(obs.y.device, torch.float64)
     B, N = len(obs), obs.Phi.shape[-1]
-    p = torch.full((B, 9), torch.nan, dtype=torch.float64, device=obs.y.device)
+    p = torch.full((B, 10), torch.nan, dtype=torch.float64, device=obs.y.device)
     gains, information, limits = p.new_zeros(2 * N), p.new_zeros(2 * N, 2 * N), p.new_zeros(B, 2)
     directions = outside(fine, view)
     for K in torch.unique(estimates.num_sources).tolist():
@@ -165,7 +167,8 @@ def goodness_of_fit(
             gain = gain_test(part, rest)
             out = torch.stack(limits_statistic(rest, points, view), dim=-1)
             limits[rows] = out.masked_fill(rest.exact.unsqueeze(-1), 0.0)
-            found += [symbols_test(rest), gain.p, energy_test(rest), torch.full_like(gain.p, torch.nan)]
+            found += [symbols_test(rest), gain.p, energy_test(rest), coherent_test(rest)]
+            found.append(torch.full_like(gain.p, torch.nan))
             if estimates.azimuth.shape[1] == K:
                 found[-1] = inside_test(part, rest, fine, view, lattice(geometry, part, view))
             found.append(limits_tail(*limits[rows].unbind(-1)))
@@ -230,7 +233,7 @@ def smallest(p: Tensor, weights: Sequence[float] | None = None) -> Tensor:
 
 
 def of_scenes(p: Tensor) -> Tensor:
-    """p-value [B] of scenes from those of their tests [B, 9].
+    """p-value [B] of scenes from those of their tests [B, 10].
 
     With that of energy, which is correlated with that of gains, they behave like `INDEPENDENCE` times as many
     that are independent. Those of inside and limits are far from uniform on the model, as few scenes have as

@@ -30,7 +30,6 @@ INDEPENDENT = 0.5  # of the directions outside the field of view
 INSIDE = 0.22  # of the points of a lattice in it, two a beam and eight rings
 PEAKS = 8  # of the residual on that lattice
 LOST = 1e-3  # of a source's mean response: what is left of it in a snapshot is no less
-POWER_STEPS = 10  # of expectation maximisation of the powers of the symbols
 LEFT = 1e-4  # share of the elements' responses off the sources, below which it is rounding
 EQUAL = 1e-9  # relative variance of the eigenvalues below which T is a constant
 
@@ -45,7 +44,7 @@ class Residual:
         tangents: basis, orthonormal over the reals, of the directions in which positions move the fit
             [B, L, M, T]; zero where they are dependent.
         symbols: fitted symbols ``x_l`` [B, L, K]. inverse: ``((Phi_l A)^H Phi_l A)^-1`` [B, L, K, K], their
-            covariance over the noise variance.
+            covariance over the noise variance. gram: ``sum_l (Phi_l A)^H Phi_l A`` [B, K, K].
         field: fitted field on the elements, ``A x_l`` [B, L, N].
         shift: where the residual would move the positions in (u_y, u_z, q), in deviations [B, K, 3].
         freedom: real degrees of freedom that are left [B].
@@ -58,6 +57,7 @@ class Residual:
     tangents: Tensor
     symbols: Tensor
     inverse: Tensor
+    gram: Tensor
     field: Tensor
     shift: Tensor
     freedom: Tensor
@@ -75,7 +75,8 @@ def residual(obs: Observation, points: Tensor, geometry: ArrayGeometry) -> Resid
     a, da = polar_jet(points, geometry)
     V = obs.observe(torch.cat([a, da.flatten(1, 2)], dim=1).to(obs.Phi.dtype)).to(y.dtype)
     S, D = V[..., :K], V[..., K:]
-    inverse = loaded_inverse(S.mH @ S)
+    gram = S.mH @ S
+    inverse = loaded_inverse(gram)
     x = (inverse @ (S.mH @ y.unsqueeze(-1))).squeeze(-1)
     Q = torch.linalg.qr(S)[0]
     r = y - (Q @ (Q.mH @ y.unsqueeze(-1))).squeeze(-1)
@@ -91,7 +92,8 @@ def residual(obs: Observation, points: Tensor, geometry: ArrayGeometry) -> Resid
     t = t / (1.0 + t.square() / (2.0 * freedom.unsqueeze(-1))).sqrt()  # Student's to a normal deviate
     t = t.view(B, K, 3)
     U = U.view(B, L, M, 3 * K)
-    return Residual(r / unit, Q, U, x, inverse, x @ a, t, freedom, energy, energy < ROUNDING)
+    field, exact = x @ a, energy < ROUNDING
+    return Residual(r / unit, Q, U, x, inverse, gram.sum(1), field, t, freedom, energy, exact)
 
 
 def real_inner(X: Tensor, Y: Tensor) -> Tensor:
@@ -331,30 +333,6 @@ def beta_tail(x: Tensor, a: int, b: Tensor) -> Tensor:
     terms = torch.lgamma(b.unsqueeze(-1) + j) - torch.lgamma(b).unsqueeze(-1) - torch.lgamma(j + 1.0)
     terms = terms + j * x.clamp_min(torch.finfo(x.dtype).tiny).log().unsqueeze(-1)
     return (b * torch.log1p(-x.clamp_max(1.0 - 1e-15)) + terms.logsumexp(-1)).exp().clamp_max(1.0)
-
-
-def symbols_test(rest: Residual) -> Tensor:
-    """p-value [B] of the test for one snapshot whose symbols are too strong for sources of constant power.
-
-    ``w_l = x_l^H (diag(p) + sigma^2 (S_l^H S_l)^-1)^-1 x_l``, with the powers p of highest likelihood, are
-    gamma variables; the share of each in their sum has a beta distribution. The largest of L counts as the
-    largest of L independent ones (Fisher, Proc. R. Soc. A 125, 1929, whose test it is for one source).
-    """
-    L, K = rest.symbols.shape[1:]
-    if L < 2:
-        return torch.full_like(rest.energy, torch.nan)
-    x = rest.symbols.unsqueeze(-1)
-    noise = (2.0 * rest.energy / rest.freedom)[:, None, None, None] * rest.inverse
-    p = square(rest.symbols).mean(1, keepdim=True)  # [B, 1, K]
-    for _ in range(POWER_STEPS):  # from above: what is below the likeliest is so only for want of steps
-        inverse = torch.linalg.inv_ex(torch.diag_embed(p).to(noise) + noise)[0]
-        mean = p * (inverse @ x).squeeze(-1)
-        spread = p - p.square() * inverse.diagonal(dim1=-2, dim2=-1).real
-        p = (square(mean) + spread).mean(1, keepdim=True)
-    w = (x.mH @ torch.linalg.solve_ex(torch.diag_embed(p).to(noise) + noise, x)[0]).real.flatten(1)
-    largest = (w.amax(1) / w.sum(1)).clamp_max(1.0)
-    one = beta_tail(largest, K, torch.full_like(largest, (L - 1.0) * K))
-    return -torch.expm1(L * torch.log1p(-one.clamp_max(1.0 - 1e-15)))
 
 
 def limits_statistic(rest: Residual, points: Tensor, view: FieldOfView) -> tuple[Tensor, Tensor]:

@@ -33,9 +33,9 @@ from risctl.inference.score_tests import (
     outside_test,
     residual,
     static_test,
-    symbols_test,
 )
 from risctl.inference.stacked import stack_snapshots
+from risctl.inference.symbol_tests import coherent_test, symbols_test
 from risctl.physics import Scenes
 from risctl.physics.geometry import ArrayGeometry, FieldOfView
 from risctl.physics.polar import polar_jet
@@ -361,6 +361,49 @@ def test_constant_symbols_are_too_strong_in_no_snapshot() -> None:
     _, scenes = make_scenes(500, seed=32, **how)
     for K in range(1, 6):
         assert (symbols_test(_residual_at_truth(scenes, K)[1]) < 0.01).double().mean() < 0.02
+
+
+def _two_in_one_place(B: int, noise: float, seed: int = 0) -> Residual:
+    """What is left of two sources whose responses are alike, as far as their symbols [B, 16, 2] go; those are
+    independent, of powers 1 and 4, with errors of variance `noise` and more that depend on each other."""
+    how = {"min_sources": 2, "max_sources": 2, "snr_min_db": 20, "snr_max_db": 20}
+    rest = _residual_at_truth(make_scenes(B, seed=33, **how)[1], 2)[1]
+    draw = torch.Generator().manual_seed(seed)
+    S = torch.randn(B, 16, 3, 1, dtype=torch.complex128, generator=draw) + 0.25 * torch.randn(
+        B, 16, 3, 2, dtype=torch.complex128, generator=draw
+    )
+    inverse = torch.linalg.inv(S.mH @ S)
+    root = torch.linalg.cholesky(torch.diag(torch.tensor([1.0, 4.0])).to(S) + noise * inverse)
+    x = root @ torch.randn(B, 16, 2, 1, dtype=torch.complex128, generator=draw)
+    gram = (S.mH @ S).sum(1)
+    energy, freedom = torch.full((B,), 0.5 * noise, dtype=torch.float64), torch.ones(B, dtype=torch.float64)
+    changed = {"symbols": x.squeeze(-1), "inverse": inverse, "gram": gram}
+    return replace(rest, energy=energy, freedom=freedom, **changed)
+
+
+def test_without_noise_sources_in_one_place_are_coherent_by_their_sample_correlation() -> None:
+    rest = _two_in_one_place(20, 1e-12)
+    x = rest.symbols.numpy()
+    cross, own = np.sum(x[..., 0] * x[..., 1].conj(), axis=1), np.sum(np.abs(x) ** 2, axis=1)
+    expected = (1.0 - np.abs(cross) ** 2 / own.prod(axis=1)) ** 15
+    np.testing.assert_allclose(coherent_test(rest).numpy(), expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize(("noise", "sides"), [(0.01, "two-sided"), (0.3, "greater")])
+def test_independent_symbols_of_sources_in_one_place_are_coherent_as_often_as_said(
+    noise: float, sides: str
+) -> None:
+    """Less often where noise hides what they send: then the fitted powers take part of the correlation."""
+    p = coherent_test(_two_in_one_place(2000, noise))
+    for level in (0.1, 0.01):
+        assert stats.binomtest(int((p < level).sum()), len(p), level, sides).pvalue > 1e-3
+
+
+def test_sources_that_are_apart_may_send_the_same() -> None:
+    how = {"min_sources": 2, "max_sources": 5, "snr_min_db": 20, "snr_max_db": 20, "symbols": "constant"}
+    _, scenes = make_scenes(200, seed=34, **how)
+    p = coherent_test(_residual_at_truth(scenes, 2)[1])
+    assert bool(p.isnan().all())
 
 
 def test_an_estimate_on_a_limit_is_at_the_edge() -> None:
