@@ -15,8 +15,8 @@ looked for, most by the locally most powerful statistic for them, a quadratic fo
 * outside: one more source, outside the field of view (rows for columns put sources there, too).
 * inside: one more source in the field of view, where as many are found as can be.
 * symbols: the fitted sources are too strong in one of the snapshots (a recording that holds one snapshot).
-* coherent: of two sources almost in one place one sends what the other does: they are one, which is like none
-  in the field of view.
+* coherent: two sources almost in one place have correlated symbols. They stand for one, whose wavefront no
+  point in the field of view has.
 * limits: sources on a limit of the field of view that the residual would move across it.
 
 Their smallest p-value decides on a scene, each with its share of the level. Scenes of a file share their

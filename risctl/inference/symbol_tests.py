@@ -27,20 +27,26 @@ def symbols_test(rest: Residual) -> Tensor:
     L, K = rest.symbols.shape[1:]
     if L < 2:
         return torch.full_like(rest.energy, torch.nan)
-    w = (rest.symbols.conj() * whitened_symbols(rest, slice(None))[1]).real.sum(-1)
+    w = (rest.symbols.conj() * weighted_symbols(rest, slice(None))[1]).real.sum(-1)
     largest = (w.amax(1) / w.sum(1)).clamp_max(1.0)
     one = beta_tail(largest, K, torch.full_like(largest, (L - 1.0) * K))
     return -torch.expm1(L * torch.log1p(-one.clamp_max(1.0 - 1e-15)))
 
 
 def coherent_test(rest: Residual) -> Tensor:
-    """p-value [B] of the test for correlated symbols of two sources almost in one place, NaN without them.
+    """p-value [B] of the test for correlated symbols of two sources almost in one place; NaN without them.
 
-    One source that none in the field of view is like, in its wavefront say, is fitted by two that are almost
-    in one place, the one sending what the other does. The score of their correlation is complex normal
-    under the model; what there is of it has the distribution of a squared correlation of L Gaussian pairs
-    (and is less where the fitted powers, too, follow the noise). The largest of n counts as the largest of n
-    independent ones.
+    A source whose wavefront no point in the field of view has, one far beyond it say, is fitted by two that
+    are almost in one place, with symbols in proportion. With the inverse covariances A_l of the fitted
+    symbols and ``g_l = A_l x_l`` the derivative of the log-likelihood by the covariance of two symbols is
+    (score test of Rao, Proc. Cambridge Philos. Soc. 44, 1948)
+
+        ``u = sum_l g_i g_j^* - A_ij``, ``v = E |u|^2 = sum_l A_ii A_jj``, ``w = E u^2 = sum_l A_ij^2``,
+
+    and ``q = (v |u|^2 - Re w^* u^2) / (v^2 - |w|^2)`` exponential with mean one for many snapshots. ``q / L``
+    is the squared sample correlation where there is no noise, so that the tail is ``(1 - q / L)^(L - 1)``;
+    conservative where noise dominates, which the fitted powers then follow. The largest of n pairs counts as
+    the largest of n independent ones.
     """
     L, K = rest.symbols.shape[1:]
     i, j = torch.triu_indices(K, K, 1, device=rest.symbols.device)
@@ -49,7 +55,7 @@ def coherent_test(rest: Residual) -> Tensor:
     p, rows = torch.full_like(rest.energy, torch.nan), close.any(-1).nonzero().squeeze(-1)
     if L < 2 or not len(rows):
         return p
-    A, g = whitened_symbols(rest, rows)
+    A, g = weighted_symbols(rest, rows)
     own = A.diagonal(dim1=-2, dim2=-1).real
     u = (g[..., i] * g[..., j].conj() - A[..., i, j]).sum(1)
     v, w = (own[..., i] * own[..., j]).sum(1), A[..., i, j].square().sum(1)  # E |u|^2 and E u^2
@@ -60,10 +66,12 @@ def coherent_test(rest: Residual) -> Tensor:
     return p.index_copy(0, rows, several)
 
 
-def whitened_symbols(rest: Residual, rows: Tensor | slice) -> tuple[Tensor, Tensor]:
-    """``A x_l`` [B, L, K] of the fitted symbols of scenes `rows`, and before it ``A`` [B, L, K, K], with
+def weighted_symbols(rest: Residual, rows: Tensor | slice) -> tuple[Tensor, Tensor]:
+    """Inverse covariance of the fitted symbols x of the scenes `rows`, and what it makes of them.
 
-    ``A^-1 = diag(p) + sigma^2 (S_l^H S_l)^-1`` of the powers p of highest likelihood.
+    Returns:
+        ``A_l = (diag(p) + sigma^2 (S_l^H S_l)^-1)^-1`` [B, L, K, K], with the powers p of highest likelihood;
+        ``A_l x_l`` [B, L, K].
     """
     x = rest.symbols[rows].unsqueeze(-1)
     noise = (2.0 * rest.energy[rows] / rest.freedom[rows])[:, None, None, None] * rest.inverse[rows]

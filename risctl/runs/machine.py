@@ -1,6 +1,5 @@
 """The machine a run uses: device, threads, and a description of both for the records."""
 
-import gc
 import os
 import platform
 from pathlib import Path
@@ -22,11 +21,9 @@ def start(machine: Machine) -> str:
 def use_threads(threads: int) -> None:
     """Pin the thread count of this process, and of those it starts; TF32 products are off from here on.
 
-    Memory that it frees is kept for its next tensors, and what it has imported is no longer searched for
-    garbage: with torch that costs a fortieth of the time of an estimate.
+    Memory that it frees is kept for its next tensors.
     """
     keep_freed_memory()
-    gc.freeze()
     for variable in THREAD_VARIABLES:
         os.environ[variable] = str(threads)
     torch.set_num_threads(threads)
